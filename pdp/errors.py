@@ -1,0 +1,81 @@
+"""The failures that cross a boundary. A block is a value; these are not.
+
+Every one of them means that the caller got no answer, and must not act.
+"""
+
+
+class PdpError(Exception):
+    """A failure that the server's edge turns into a gRPC status."""
+
+
+class InvalidFieldError(PdpError):
+    """The request is malformed. `field` is its path in the message, `reason` a sentence."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class UnauthenticatedError(PdpError):
+    """The caller did not say, or could not prove, who it is."""
+
+
+class PermissionDeniedError(PdpError):
+    """The caller's roles or identity do not permit this call."""
+
+
+class NotFoundError(PdpError):
+    """No such thing in the caller's tenant, or not the caller's to see."""
+
+
+class TenantUnknownError(PdpError):
+    """The tenant was never created."""
+
+
+class TaskExistsError(PdpError):
+    """The task already has a session, opened with something else."""
+
+
+class SessionMovedError(PdpError):
+    """What the decision was taken on no longer holds; judge again."""
+
+
+class SessionContendedError(PdpError):
+    """The session moved under every attempt. `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("the session moved under every attempt")
+        self.retry_after = retry_after
+
+
+class PolicyUnavailableError(PdpError):
+    """The engine gave no answer that can be used. `cause` is a metric label, not a sentence.
+
+    Causes: connection, timeout, status, malformed, no_result, unknown_effect, no_reasons,
+    no_revision, missing_id.
+    """
+
+    def __init__(self, cause: str, detail: str = "") -> None:
+        super().__init__(f"{cause}: {detail}" if detail else cause)
+        self.cause = cause
+
+
+class StoreUnavailableError(PdpError):
+    """The database does not answer, or refuses to write."""
+
+
+class SignerUnavailableError(PdpError):
+    """Nothing can be signed now."""
+
+
+class OverloadedError(PdpError):
+    """Too much is waiting. `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("too much work is waiting")
+        self.retry_after = retry_after
+
+
+class DeadlineExceededError(PdpError):
+    """What is left of the caller's deadline is less than the work needs."""

@@ -1,0 +1,403 @@
+"""The domain's values: frozen, parsed once at the edge, without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+# A parsed JSON value: numbers are int or Decimal, never float (docs/architecture.md, Numbers).
+JSON = None | bool | int | Decimal | str | Sequence["JSON"] | Mapping[str, "JSON"]
+
+
+class Effect(StrEnum):
+    ALLOW = "allow"
+    BLOCK = "block"
+    ESCALATE = "escalate"
+
+
+class ToolEffect(StrEnum):
+    READ = "read"
+    WRITE = "write"
+    SEND = "send"
+    PAY = "pay"
+    DELETE = "delete"
+    SHARE = "share"
+    CREDENTIAL = "credential"
+
+
+class Role(StrEnum):
+    SESSION_ISSUER = "session_issuer"
+    AGENT = "agent"
+    TOOL = "tool"
+    REVIEWER = "reviewer"
+    AUDITOR = "auditor"
+    POLICY_AUTHOR = "policy_author"
+    OPERATOR = "operator"
+
+
+class SessionState(StrEnum):
+    OPEN = "open"
+    COMPLETED = "completed"
+    CLOSED = "closed"
+    EXPIRED = "expired"
+    HALTED = "halted"
+
+
+class AmountUnit(StrEnum):
+    MAJOR = "major"
+    MINOR = "minor"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who speaks, as the transport proved it. Never read from a message."""
+
+    tenant: str
+    subject: str
+    roles: frozenset[Role]
+    # The agents that this credential may speak for.
+    agents: frozenset[str]
+    # Verified scopes and claims; input to policy.
+    claims: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resource:
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.id}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Action:
+    """One tool call, validated. `arguments` is parsed; numbers are int or Decimal."""
+
+    tool: str
+    arguments: Mapping[str, JSON]
+    tool_call_id: str
+    intent: str = ""
+    claimed_resource: str = ""
+    provenance: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hop:
+    agent: str
+    grant: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationRequest:
+    """`deadline` is an instant of `time.monotonic()`."""
+
+    caller: Caller
+    action: Action
+    session_id: str
+    deadline: float
+    hops: tuple[Hop, ...] = ()
+    review_id: str | None = None
+    attempt_id: str = ""
+    audience: str = ""
+
+
+# --- what is known -----------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    id: str
+    description: str = ""
+    prompt: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResourceRule:
+    """Exactly one of `id` and `prefix` is set."""
+
+    type: str
+    id: str | None = None
+    prefix: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AmountLimit:
+    currency: str
+    # Major units.
+    per_action: Decimal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Boundary:
+    """What a task may need. Empty permits nothing."""
+
+    tools: tuple[str, ...] = ()
+    effects: tuple[ToolEffect, ...] = ()
+    resources: tuple[ResourceRule, ...] = ()
+    amounts: tuple[AmountLimit, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bucket:
+    """`count` actions in the `width` seconds from `start` (Unix seconds)."""
+
+    start: int
+    width: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Aggregates:
+    """A session's history in numbers. Kept up by the recording transaction only."""
+
+    allow: int = 0
+    block: int = 0
+    escalate: int = 0
+    # Allowed actions of effect `pay`, oldest first.
+    pay: tuple[Bucket, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    session_id: str
+    task: Task
+    principal: str
+    agent: str
+    issuer: str
+    boundary: Boundary
+    state: SessionState
+    version: int
+    opened_at: datetime
+    expires_at: datetime
+    closed_at: datetime | None = None
+    aggregates: Aggregates = Aggregates()
+    # SHA-256 of the signed part of the session's latest receipt.
+    last_receipt: bytes | None = None
+
+    def state_at(self, now: datetime) -> SessionState:
+        """The state, with expiry taken into account."""
+        if self.state in (SessionState.OPEN, SessionState.COMPLETED) and now >= self.expires_at:
+            return SessionState.EXPIRED
+        return self.state
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AmountRole:
+    """How a call's amount is read. `unit` absent: every amount is a problem."""
+
+    argument: str
+    unit: AmountUnit | None
+    currency_argument: str | None = None
+    currency_code: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tool:
+    """What the registry says of a tool. `revision` identifies this very content."""
+
+    name: str
+    effect: ToolEffect
+    # Template over arguments: "invoice:{invoice}".
+    resource: str
+    # JSON text of the schema of the arguments; empty: no arguments.
+    arguments_schema: str = ""
+    amount: AmountRole | None = None
+    secret_arguments: tuple[str, ...] = ()
+    description: str = ""
+    revision: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agent:
+    """`trust` absent: the prior."""
+
+    agent: str
+    owner: str = ""
+    trust: Decimal | None = None
+    trust_explanation: str = ""
+    model: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signal:
+    name: str
+    value: JSON
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Position:
+    writer: str
+    seq: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecisionKey:
+    """Requests with an equal key are repeats of one call (contract: Idempotency)."""
+
+    tenant: str
+    session_id: str
+    caller: str
+    # Hex SHA-256 of the leaf grant; empty without one.
+    leaf_grant: str
+    tool_call_id: str
+    review_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriorDecision:
+    """The latest decision recorded under a key."""
+
+    decision_id: str
+    effect: Effect
+    action_fingerprint: bytes
+    expires_at: datetime
+    retryable: bool
+    # Full receipt, disclosures included.
+    token: bytes
+    position: Position
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FactsRequest:
+    """What to read for one action. `agents` are all agents on the chain."""
+
+    key: DecisionKey
+    tool: str
+    agents: tuple[str, ...]
+    deadline: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """Everything known about an action at one instant, `now`, of the database's clock."""
+
+    now: datetime
+    # Moves with every change of the tenant's settings, agents, tools or signals.
+    epoch: int
+    settings: Mapping[str, JSON]
+    # "settings", "tools", "agents", "signals".
+    data_revisions: Mapping[str, int]
+    session: Session | None
+    tool: Tool | None
+    agents: Mapping[str, Agent]
+    signals: Mapping[str, JSON]
+    prior: PriorDecision | None
+
+
+# --- what is decided ---------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    code: str
+    effect: Effect
+    message: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Obligation:
+    id: str
+    properties: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyRevision:
+    """Names the policy that judged; empty when the engine was not asked."""
+
+    bundle: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What the engine answered, checked for shape."""
+
+    effect: Effect
+    reasons: tuple[Reason, ...]
+    policy: PolicyRevision
+    obligations: tuple[Obligation, ...] = ()
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    decision_id: str
+    effect: Effect
+    reasons: tuple[Reason, ...]
+    session_id: str
+    tool_call_id: str
+    decided_at: datetime
+    expires_at: datetime
+    policy: PolicyRevision
+    data_revisions: Mapping[str, int]
+    model_text: str
+    obligations: tuple[Obligation, ...] = ()
+    retry_after: timedelta | None = None
+    # 0: moved no session.
+    session_version: int = 0
+    retryable: bool = False
+    attempt_id: str = ""
+    replayed: bool = False
+
+    def as_replayed(self) -> Decision:
+        return replace(self, replayed=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """`token` is the full receipt; its signed part ends before the first `~`."""
+
+    token: bytes
+    position: Position | None = None
+
+    @property
+    def signed(self) -> bytes:
+        return self.token.split(b"~", 1)[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionMove:
+    """What recording does to the session: from `version` to `version + 1`."""
+
+    session_id: str
+    version: int
+    expires_at: datetime
+    aggregates: Aggregates
+    # True for an allow: the session must not have expired at commit.
+    must_be_live: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """One decision, ready for the ledger, with what it was taken on."""
+
+    key: DecisionKey
+    decision: Decision
+    receipt: Receipt
+    action_fingerprint: bytes
+    # The exact document that the engine judged (JSON).
+    input_document: bytes
+    # The tenant's epoch that the facts were read at.
+    epoch: int
+    # Id of the key's latest decision when the facts were read.
+    prior_decision_id: str | None
+    # None for a decision that moves no session (a stranger's, an unknown session's).
+    move: SessionMove | None
+    deadline: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedDecision:
+    """A decision as the ledger holds it."""
+
+    key: DecisionKey
+    token: bytes
+    position: Position
+    input_document: bytes | None

@@ -1,0 +1,129 @@
+"""What the pipeline asks of the world, in its own words.
+
+Every deadline is an instant of `time.monotonic()`. One contract suite per port
+(tests/contract) holds the fake and the real adapter to the obligations below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from pdp.model import (
+    Agent,
+    Facts,
+    FactsRequest,
+    Position,
+    RecordedDecision,
+    Recording,
+    Session,
+    Signal,
+    Tool,
+    Verdict,
+)
+
+
+class InformationPoint(Protocol):
+    """Knows what an action must be judged on."""
+
+    async def gather(self, request: FactsRequest) -> Facts:
+        """Return what is known now.
+
+        Implementations MUST read at the time of the call and MUST NOT answer from a cache;
+        MUST take `now` from the clock that orders expiries; MUST read all facts of one
+        request from one snapshot. Calls MAY be gathered into one read; a lone call MUST NOT
+        wait for others. Raises `TenantUnknownError`, `StoreUnavailableError`,
+        `DeadlineExceededError`.
+        """
+        ...
+
+
+class PolicyEngine(Protocol):
+    """Applies the rules."""
+
+    async def decide(self, document: bytes, *, deadline: float) -> Verdict:
+        """Return the verdict on one input document (JSON).
+
+        Implementations MUST return only a verdict that the engine gave for exactly this
+        document: known effect, at least one reason, a policy revision. Anything else, a late
+        answer included, MUST raise `PolicyUnavailableError`, before `deadline`. A document
+        that breaks the engine MUST NOT change the verdict on another.
+        """
+        ...
+
+
+class Signer(Protocol):
+    """Holds the private key."""
+
+    @property
+    def key_id(self) -> str:
+        """RFC 7638 thumbprint of the public key. MUST be registered before first use."""
+        ...
+
+    async def sign(self, signing_input: bytes) -> bytes:
+        """Return the 64-byte ES256 signature (RFC 7518 §3.4), with low s.
+
+        Raises `SignerUnavailableError`.
+        """
+        ...
+
+
+class Ledger(Protocol):
+    """Holds every decision."""
+
+    async def record(self, recording: Recording) -> Position:
+        """Record the decision, its key and its session's move, in one transaction.
+
+        Implementations MUST NOT return before the transaction has committed; MUST raise
+        `SessionMovedError`, leaving no trace, when the tenant's epoch, the session's version
+        or the key's latest decision is no longer what the recording says, or when
+        `move.must_be_live` and the session is past its expiry; MUST give positions of one
+        writer without gaps. Raises `StoreUnavailableError` only when it is certain that
+        nothing was recorded, or when the outcome is unknown and the writer's stream has been
+        closed. Raises `DeadlineExceededError` for work that it never began.
+        """
+        ...
+
+    async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
+        """Return a recorded decision, its bytes as they were returned; None if there is none."""
+        ...
+
+
+class SessionStore(Protocol):
+    """Opens and ends sessions."""
+
+    async def open(self, tenant: str, session: Session) -> Session:
+        """Store `session` and return it, or the equal session that its task already has.
+
+        `session.opened_at` and `expires_at` are compared with the database's clock. MUST
+        raise `TaskExistsError` when the task's session has another issuer, principal, agent
+        or boundary; `TenantUnknownError`; `InvalidFieldError` for an expiry in the past.
+        """
+        ...
+
+    async def get(self, tenant: str, session_id: str) -> tuple[Session, datetime] | None:
+        """Return the session and the database's time."""
+        ...
+
+    async def close(self, tenant: str, session_id: str, reason: str) -> Session | None:
+        """End it; closing again changes nothing. MUST move the version when it ends it."""
+        ...
+
+
+class Registry(Protocol):
+    """What operators write. Each call MUST take the tenant's control lock exclusively and
+    move its epoch, so that no decision taken on the state before it commits after it.
+
+    Each returns the new revision of what it wrote. Raises `TenantUnknownError`.
+    """
+
+    async def put_tenant(self, tenant: str, settings: bytes) -> int:
+        """Create the tenant, or replace its settings (a JSON object)."""
+        ...
+
+    async def put_agents(self, tenant: str, agents: Sequence[Agent]) -> int: ...
+
+    async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int: ...
+
+    async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int: ...
