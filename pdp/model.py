@@ -388,6 +388,9 @@ class Recording:
     epoch: int
     # Id of the key's latest decision when the facts were read.
     prior_decision_id: str | None
+    # False leaves the key pointing at the earlier decision: a call that reuses the id of
+    # another action must not displace the answer to that action.
+    claims_key: bool
     # None for a decision that moves no session (a stranger's, an unknown session's).
     move: SessionMove | None
     deadline: float

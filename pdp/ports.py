@@ -6,7 +6,7 @@ Every deadline is an instant of `time.monotonic()`. One contract suite per port
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -127,3 +127,27 @@ class Registry(Protocol):
     async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int: ...
 
     async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int: ...
+
+
+class KeyDirectory(Protocol):
+    """The public keys that receipts were ever signed with."""
+
+    async def register(self, jwk: Mapping[str, str], *, replica: str) -> None:
+        """Store a public key under its `kid`; registering it again changes nothing.
+
+        MUST NOT return before the key is durable. Raises `StoreUnavailableError`.
+        """
+        ...
+
+    async def jwks(self) -> Sequence[Mapping[str, str]]:
+        """Return every key ever registered, retired ones included, oldest first."""
+        ...
+
+
+class Clock(Protocol):
+    """The database's clock, where it was made movable (`pdp dev --clock=manual`)."""
+
+    async def advance(self, seconds: float) -> datetime:
+        """Move the clock forward and return the new time. Raises `StoreUnavailableError`,
+        and `PermissionDeniedError` where the database was not set up with a manual clock."""
+        ...
