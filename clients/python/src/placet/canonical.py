@@ -1,0 +1,224 @@
+"""Canonical JSON, and the digest of an action.
+
+The canonical form is RFC 8785 (JCS) on a stricter profile, so that PDP, client and tool
+server compute the same bytes from the same call:
+
+- keys are ASCII; duplicate keys, NaN, infinities and lone surrogates are refused;
+- a number is read from its JSON *text* as a decimal, never as a binary float;
+- a number without a fractional part and with |n| <= 2^53 - 1 is written as an integer;
+  every other number is written as a *string* in plain notation without exponent, sign of
+  zero, or leading and trailing zeros. So `1200`, `1200.0` and `1.2e3` are one number, and
+  `0.10` becomes `"0.1"`;
+- a number has at most 34 significant digits and lies in 10^-34 … 10^34.
+
+Strings are left alone: `"1.10"` and `"1.1"` may be two versions of something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+MAX_BYTES = 64 * 1024
+MAX_DEPTH = 32
+_MAX_DIGITS = 34
+_MAX_NUMBER_TEXT = 128
+_MAX_EXACT = 2**53 - 1
+_ACTION_DOMAIN = b"placet-action/v1\0"
+# Room for a future protocol's own method; every action so far is a tool call.
+ACTION_METHOD = "call"
+
+
+class CanonicalError(ValueError):
+    """A value has no canonical form. `field` is its path, `reason` a sentence."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+def parse_object(
+    text: bytes, *, field: str, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH
+) -> dict[str, Any]:
+    """Parse one JSON object; numbers become int or Decimal.
+
+    Raises `CanonicalError` for anything but an object inside the profile above, of at most
+    `max_bytes` bytes and `max_depth` levels (the object itself is the first).
+    """
+    value = parse_value(text, field=field, max_bytes=max_bytes, max_depth=max_depth)
+    if not isinstance(value, dict):
+        raise CanonicalError(field, "must be a JSON object")
+    return value
+
+
+def parse_value(text: bytes, *, field: str, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
+    """Parse any JSON value as `parse_object` does."""
+    if len(text) > max_bytes:
+        raise CanonicalError(field, f"is {len(text)} bytes long; at most {max_bytes} are accepted")
+    try:
+        value = json.loads(
+            text.decode("utf-8"),
+            parse_float=_decimal,
+            parse_int=_integer,
+            parse_constant=_no_constant,
+            object_pairs_hook=_no_duplicates,
+        )
+    except UnicodeDecodeError as exc:
+        raise CanonicalError(field, f"is not UTF-8 (byte {exc.start})") from exc
+    except json.JSONDecodeError as exc:
+        raise CanonicalError(field, f"is not JSON: {exc.msg} (character {exc.pos})") from exc
+    except RecursionError as exc:
+        raise CanonicalError(field, f"is nested deeper than {max_depth} levels") from exc
+    except _RefusedError as exc:
+        raise CanonicalError(field, exc.args[0]) from exc
+    _check(value, field, max_depth)
+    return value
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the canonical bytes of a parsed value.
+
+    Raises `CanonicalError` for a value outside the profile: a float, a foreign type, a
+    non-ASCII key, a lone surrogate, a number out of range.
+    """
+    try:
+        return json.dumps(
+            _canonical(value, "value"), ensure_ascii=False, sort_keys=True, separators=(",", ":")
+        ).encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise CanonicalError("value", "contains a lone surrogate") from exc
+
+
+def canonical_number(number: int | Decimal) -> int | str:
+    """Return the one written form of a number: an integer, or decimal text.
+
+    Raises `CanonicalError` for NaN, infinities and numbers out of range.
+    """
+    if isinstance(number, int):
+        if -_MAX_EXACT <= number <= _MAX_EXACT:
+            return number
+        number = _bounded(Decimal(number))
+    else:
+        number = _bounded(number)
+        if number == number.to_integral_value() and -_MAX_EXACT <= number <= _MAX_EXACT:
+            return int(number)
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def action_digest(*, tool: str, resource: str, arguments: Mapping[str, Any], salt: bytes) -> bytes:
+    """Return the salted SHA-256 digest of an action (32 bytes): the receipt's `ad`.
+
+    `arguments` is a parsed object; `resource` is "type:id", as the receipt has it. The salt
+    keeps amounts and account numbers from being guessed out of the digest.
+    """
+    return hashlib.sha256(
+        _ACTION_DOMAIN + salt + canonical_action(tool=tool, resource=resource, arguments=arguments)
+    ).digest()
+
+
+def canonical_action(*, tool: str, resource: str, arguments: Mapping[str, Any]) -> bytes:
+    """Return the canonical bytes of an action, without domain and salt."""
+    return canonical_json(
+        {"tool": tool, "method": ACTION_METHOD, "resource": resource, "arguments": arguments}
+    )
+
+
+class _RefusedError(ValueError):
+    """Raised inside the JSON parser's hooks; the argument is the reason."""
+
+
+def _decimal(text: str) -> Decimal:
+    if len(text) > _MAX_NUMBER_TEXT:
+        raise _RefusedError(f"a number is written with more than {_MAX_NUMBER_TEXT} characters")
+    # The exponent is bounded before Decimal sees it: 1e999999999 must not become digits.
+    return _bounded(Decimal(text), _RefusedError)
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS + 1:
+        raise _RefusedError(f"a number has more than {_MAX_DIGITS} digits")
+    return int(text)
+
+
+def _bounded(number: Decimal, error: type[ValueError] | None = None) -> Decimal:
+    """Return `number` without trailing zeros and without the sign of zero."""
+    reason = None
+    if not number.is_finite():
+        reason = "a number is NaN or infinite"
+    elif number.is_zero():
+        return Decimal(0)
+    else:
+        digits = number.as_tuple().digits
+        significant = len(digits)
+        while significant > 1 and digits[significant - 1] == 0:
+            significant -= 1
+        if significant > _MAX_DIGITS:
+            reason = f"a number has more than {_MAX_DIGITS} significant digits"
+        elif not -_MAX_DIGITS <= number.adjusted() < _MAX_DIGITS:
+            reason = f"a number lies outside 10^-{_MAX_DIGITS} … 10^{_MAX_DIGITS}"
+    if reason is not None:
+        raise error(reason) if error else CanonicalError("value", reason)
+    return number
+
+
+def _no_constant(name: str) -> Any:
+    raise _RefusedError(f"{name} is not a JSON number")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise _RefusedError("an object has a duplicate key")
+    return result
+
+
+def _check(value: Any, field: str, depth: int) -> None:
+    """Check depth, keys and strings of a freshly parsed value."""
+    if isinstance(value, str):
+        if not value.isascii():
+            _no_surrogate(value, field)
+    elif isinstance(value, dict):
+        if depth == 0:
+            raise CanonicalError(field, "is nested too deeply")
+        for key, item in value.items():
+            if not key.isascii():
+                raise CanonicalError(field, "an object has a key that is not ASCII")
+            _check(item, f"{field}.{key}" if len(key) <= 64 else field, depth - 1)
+    elif isinstance(value, list):
+        if depth == 0:
+            raise CanonicalError(field, "is nested too deeply")
+        for index, item in enumerate(value):
+            if isinstance(item, str | dict | list):
+                _check(item, f"{field}[{index}]", depth - 1)
+
+
+def _no_surrogate(text: str, field: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise CanonicalError(field, "contains a lone surrogate") from exc
+
+
+def _canonical(value: Any, field: str) -> Any:
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int | Decimal):
+        try:
+            return canonical_number(value)
+        except CanonicalError as exc:
+            raise CanonicalError(field, exc.reason) from None
+    if isinstance(value, Mapping):
+        result = {}
+        for key, item in value.items():
+            if not isinstance(key, str) or not key.isascii():
+                raise CanonicalError(field, "an object has a key that is not an ASCII string")
+            result[key] = _canonical(item, f"{field}.{key}")
+        return result
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [_canonical(item, f"{field}[{index}]") for index, item in enumerate(value)]
+    raise CanonicalError(field, f"a {type(value).__name__} has no canonical form")

@@ -1,0 +1,320 @@
+"""The receipt's format: `JWS~disclosure~…~`.
+
+A receipt is a JWS in compact form (RFC 7515 §3.1) with `typ: placet-receipt+sd-jwt`,
+followed by SD-JWT disclosures (RFC 9901 §4.2) of its erasable fields. The part before the
+first `~` is what is signed. Everything here needs the standard library alone; signatures
+are checked by `placet.verify`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from placet.canonical import CanonicalError, action_digest, parse_object, parse_value
+
+TYP = "placet-receipt+sd-jwt"
+VERSION = 1
+ALGORITHMS = frozenset({"ES256", "EdDSA", "Ed25519"})
+# A receipt holds the arguments (64 KiB at most) in base64, and what policy said.
+MAX_BYTES = 256 * 1024
+_MAX_DISCLOSURES = 64
+
+
+class ReceiptError(ValueError):
+    """A receipt is not what it should be.
+
+    `part` says where: "header", "payload", "signature", "disclosure n" (the first is 1),
+    or the name of the field that differs from a decision.
+    """
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"{part}: {reason}")
+        self.part = part
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParsedReceipt:
+    """A receipt taken apart. Parsing proves nothing: see `placet.verify`."""
+
+    header: Mapping[str, Any]
+    # What is signed; disclosed fields stand in it as digests.
+    payload: Mapping[str, Any]
+    # The payload with every disclosed field in its place.
+    claims: Mapping[str, Any]
+    # The bytes before the first `~`.
+    signed: bytes
+    signing_input: bytes
+    signature: bytes
+    disclosures: tuple[str, ...]
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of the signed part: how the next receipt names this one."""
+        return hashlib.sha256(self.signed).digest()
+
+
+def b64url_encode(data: bytes) -> str:
+    """Base64url without padding (RFC 7515 §2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def b64url_decode(text: str) -> bytes:
+    """Strict inverse of `b64url_encode`: the one spelling of the bytes, or ValueError.
+
+    Lenient decoders accept 16 spellings of a 64-byte signature, so one receipt would have
+    16 hashes and flipped bits would pass.
+    """
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise ValueError("is not base64url") from exc
+    if b64url_encode(data) != text:
+        raise ValueError("is not the one base64url spelling of its bytes")
+    return data
+
+
+def encode_header(*, alg: str, kid: str) -> str:
+    """Return the protected header, encoded. There is one spelling of it."""
+    return b64url_encode(_dumps({"alg": alg, "kid": kid, "typ": TYP}))
+
+
+def encode_disclosure(salt: bytes, name: str, value: Any) -> str:
+    """Return the disclosure of one object property (RFC 9901 §4.2.1). `value` is JSON text
+    in a `bytes`, spliced as it is, or a value of strings, integers, lists and objects."""
+    body = value if isinstance(value, bytes) else _dumps(value)
+    return b64url_encode(
+        b'["' + b64url_encode(salt).encode("ascii") + b'",' + _dumps(name) + b"," + body + b"]"
+    )
+
+
+def disclosure_digest(disclosure: str) -> str:
+    """Return the digest that stands in `_sd` for a disclosure (RFC 9901 §4.2.3)."""
+    return b64url_encode(hashlib.sha256(disclosure.encode("ascii")).digest())
+
+
+def assemble(signing_input: bytes, signature: bytes, disclosures: Iterable[str]) -> bytes:
+    """Return the full receipt."""
+    signed = signing_input + b"." + b64url_encode(signature).encode("ascii")
+    return signed + b"~" + b"".join(d.encode("ascii") + b"~" for d in disclosures)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitReceipt:
+    """The parts of a receipt before its disclosures are looked at."""
+
+    header: Mapping[str, Any]
+    payload: Mapping[str, Any]
+    signed: bytes
+    signing_input: bytes
+    signature: bytes
+    disclosures: tuple[str, ...]
+
+    def disclose(self) -> ParsedReceipt:
+        """Put the disclosed fields in their place. Raises `ReceiptError("disclosure n")`."""
+        return ParsedReceipt(
+            header=self.header,
+            payload=self.payload,
+            claims=_disclose(self.payload, self.disclosures),
+            signed=self.signed,
+            signing_input=self.signing_input,
+            signature=self.signature,
+            disclosures=self.disclosures,
+        )
+
+
+def parse(token: bytes) -> ParsedReceipt:
+    """Take a receipt apart, strictly. Raises `ReceiptError`."""
+    return split(token).disclose()
+
+
+def split(token: bytes) -> SplitReceipt:
+    """Take the signed part apart. Raises `ReceiptError` for header, payload or signature."""
+    if len(token) > MAX_BYTES:
+        raise ReceiptError("payload", f"the receipt is longer than {MAX_BYTES} bytes")
+    try:
+        text = token.decode("ascii")
+    except UnicodeDecodeError as exc:
+        raise ReceiptError(_part_at(token, exc.start), "contains a byte that is not ASCII") from exc
+    jws, *disclosures = text.split("~")
+    segments = jws.split(".")
+    if len(segments) != 3:
+        raise ReceiptError("header", "a JWS has header, payload and signature, joined by two dots")
+    header = _header(segments[0])
+    try:
+        payload = parse_object(b64url_decode(segments[1]), field="payload", max_bytes=MAX_BYTES)
+    except CanonicalError as exc:
+        raise ReceiptError("payload", exc.reason) from exc
+    except ValueError as exc:
+        raise ReceiptError("payload", str(exc)) from exc
+    try:
+        signature = b64url_decode(segments[2])
+    except ValueError as exc:
+        raise ReceiptError("signature", str(exc)) from exc
+    if len(signature) != 64:
+        raise ReceiptError("signature", f"is {len(signature)} bytes long, not 64")
+    if not disclosures:
+        raise ReceiptError("signature", "must be followed by a tilde")
+    if disclosures.pop() != "":
+        raise ReceiptError(f"disclosure {len(disclosures) + 1}", "does not end in a tilde")
+    if len(disclosures) > _MAX_DISCLOSURES:
+        raise ReceiptError(f"disclosure {_MAX_DISCLOSURES + 1}", "there are too many")
+    signed = jws.encode("ascii")
+    return SplitReceipt(
+        header=header,
+        payload=payload,
+        signed=signed,
+        signing_input=signed.rsplit(b".", 1)[0],
+        signature=signature,
+        disclosures=tuple(disclosures),
+    )
+
+
+def check_binding(
+    receipt: ParsedReceipt,
+    *,
+    effect: str,
+    session_id: str,
+    tool_call_id: str,
+    decision_id: str,
+    expires_at: int,
+    tool: str,
+    arguments: Mapping[str, Any],
+    audience: str = "",
+) -> None:
+    """Check that a receipt is for this decision on this action.
+
+    `expires_at` is in whole Unix seconds; `arguments` is a parsed object (numbers int or
+    Decimal). Raises `ReceiptError` whose `part` is the field that differs: effect, session,
+    tool_call_id, jti, exp, aud, act.tool, act.ad.
+    """
+    claims = receipt.claims
+    expected: dict[str, Any] = {
+        "effect": effect,
+        "session": session_id,
+        "tool_call_id": tool_call_id,
+        "jti": decision_id,
+        "exp": expires_at,
+        "aud": audience,
+    }
+    for field, value in expected.items():
+        found = claims.get(field, "" if field == "aud" else None)
+        if found != value or type(found) is not type(value):
+            raise ReceiptError(field, f"the receipt says {_short(found)}, expected {_short(value)}")
+    check_action(receipt, tool=tool, arguments=arguments)
+
+
+def check_action(receipt: ParsedReceipt, *, tool: str, arguments: Mapping[str, Any]) -> None:
+    """Check that a receipt is for this action. Raises `ReceiptError` for act.tool, act.ad."""
+    act = receipt.claims.get("act")
+    if not isinstance(act, Mapping):
+        raise ReceiptError("act", "is missing")
+    if act.get("tool") != tool:
+        raise ReceiptError("act.tool", f"the receipt says {_short(act.get('tool'))}, expected {_short(tool)}")
+    salt, resource = receipt.claims.get("ad_salt"), act.get("resource")
+    if not isinstance(salt, str) or not isinstance(resource, str):
+        raise ReceiptError("act.ad", "cannot be recomputed: ad_salt or act.resource is missing")
+    try:
+        digest = action_digest(tool=tool, resource=resource, arguments=arguments, salt=b64url_decode(salt))
+    except ValueError as exc:
+        raise ReceiptError("act.ad", f"cannot be recomputed: {exc}") from exc
+    if act.get("ad") != b64url_encode(digest):
+        raise ReceiptError("act.ad", "the receipt is for other arguments")
+
+
+def _header(segment: str) -> dict[str, Any]:
+    try:
+        header = parse_object(b64url_decode(segment), field="header", max_bytes=1024)
+    except CanonicalError as exc:
+        raise ReceiptError("header", exc.reason) from exc
+    except ValueError as exc:
+        raise ReceiptError("header", str(exc)) from exc
+    if set(header) != {"alg", "kid", "typ"}:
+        raise ReceiptError("header", "must have exactly alg, kid and typ")
+    if header["typ"] != TYP:
+        raise ReceiptError("header", f"typ is {_short(header['typ'])}, expected {TYP}")
+    if header["alg"] not in ALGORITHMS:
+        raise ReceiptError("header", f"alg {_short(header['alg'])} is not accepted")
+    if not isinstance(header["kid"], str) or not header["kid"]:
+        raise ReceiptError("header", "kid must be a string")
+    if encode_header(alg=header["alg"], kid=header["kid"]) != segment:
+        raise ReceiptError("header", "is not spelled as this format spells it")
+    return header
+
+
+def _disclose(payload: Mapping[str, Any], disclosures: tuple[str, ...]) -> Mapping[str, Any]:
+    by_digest: dict[str, tuple[int, str, Any]] = {}
+    for number, disclosure in enumerate(disclosures, start=1):
+        part = f"disclosure {number}"
+        try:
+            value = parse_value(b64url_decode(disclosure), field=part, max_bytes=MAX_BYTES, max_depth=40)
+        except CanonicalError as exc:
+            raise ReceiptError(part, exc.reason) from exc
+        except ValueError as exc:
+            raise ReceiptError(part, str(exc)) from exc
+        if not (
+            isinstance(value, list)
+            and len(value) == 3
+            and isinstance(value[0], str)
+            and isinstance(value[1], str)
+            and value[1] not in ("_sd", "...")
+        ):
+            raise ReceiptError(part, "must be [salt, name, value]")
+        digest = disclosure_digest(disclosure)
+        if digest in by_digest:
+            raise ReceiptError(part, "repeats an earlier disclosure")
+        by_digest[digest] = (number, value[1], value[2])
+    if by_digest and payload.get("_sd_alg") != "sha-256":
+        raise ReceiptError("payload", "_sd_alg must be sha-256")
+    seen: set[str] = set()
+    claims: Mapping[str, Any] = _replace(payload, by_digest, seen)
+    unused = sorted(number for digest, (number, _, _) in by_digest.items() if digest not in seen)
+    if unused:
+        raise ReceiptError(f"disclosure {unused[0]}", "the payload has no digest of it")
+    return claims
+
+
+def _replace(value: Any, by_digest: Mapping[str, tuple[int, str, Any]], seen: set[str]) -> Any:
+    if isinstance(value, list):
+        return [_replace(item, by_digest, seen) for item in value]
+    if not isinstance(value, dict):
+        return value
+    result = {
+        key: _replace(item, by_digest, seen) for key, item in value.items() if key not in ("_sd", "_sd_alg")
+    }
+    digests = value.get("_sd", [])
+    if not isinstance(digests, list):
+        raise ReceiptError("payload", "_sd must be a list")
+    for digest in digests:
+        if not isinstance(digest, str) or digest in seen:
+            raise ReceiptError("payload", "_sd must list each digest once")
+        seen.add(digest)
+        if digest in by_digest:
+            number, name, disclosed = by_digest[digest]
+            if name in result:
+                raise ReceiptError(f"disclosure {number}", f"{_short(name)} is there already")
+            result[name] = disclosed
+    return result
+
+
+def _part_at(token: bytes, position: int) -> str:
+    """Which part of a receipt the byte at `position` belongs to."""
+    before = token[:position]
+    if b"~" in before:
+        return f"disclosure {before.count(b'~')}"
+    return ("header", "payload", "signature")[min(before.count(b"."), 2)]
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
