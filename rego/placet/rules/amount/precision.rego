@@ -1,0 +1,9 @@
+package placet.rules.amount
+
+# METADATA
+# scope: rule
+# title: Too many decimals
+# description: The amount has more decimals than its currency.
+# custom:
+#   remediation: Send an amount that the currency can express.
+block contains "amount.precision" if "amount.precision" in input.action.problems

@@ -1,0 +1,33 @@
+package placet.rules.boundary
+
+# METADATA
+# scope: rule
+# title: Amount outside the boundary
+# description: The amount is more than the task's boundary permits for one action.
+# custom:
+#   remediation: Ask for an amount within the boundary, or have the issuer open a session with a wider one.
+block contains "boundary.amount" if {
+	amount_judged
+	not amount_proven
+	not amount_moot
+}
+
+# Every action that has an amount; a payment always.
+amount_judged if "amount" in object.keys(input.action)
+
+amount_judged if input.action.tool.effect == "pay"
+
+# A currency without a limit is permitted nothing.
+amount_proven if {
+	amount := input.action.amount
+	is_number(amount.minor)
+	amount.minor >= 0
+	limit := input.session.boundary.amounts[amount.currency].per_action_minor
+	is_number(limit)
+	amount.minor <= limit
+}
+
+# Blocked already, by the reason that explains it.
+amount_moot if "session.unknown" in data.placet.rules.session.block
+
+amount_moot if count(data.placet.rules.amount.block) > 0

@@ -1,0 +1,37 @@
+package placet.rules.boundary
+
+# METADATA
+# scope: rule
+# title: Resource outside the boundary
+# description: The task's boundary does not include this resource.
+# custom:
+#   remediation: Act on a resource that the task names, or have the issuer open a session with a wider boundary.
+block contains "boundary.resource" if {
+	not resource_proven
+	not resource_moot
+}
+
+resource_proven if {
+	some permitted in input.session.boundary.resources
+	permitted.type == input.action.resource.type
+	is_string(permitted.type)
+	resource_matches(permitted, input.action.resource.id)
+}
+
+resource_matches(permitted, id) if {
+	is_string(id)
+	object.keys(permitted) == {"type", "id"}
+	permitted.id == id
+}
+
+resource_matches(permitted, id) if {
+	is_string(id)
+	object.keys(permitted) == {"type", "prefix"}
+	is_string(permitted.prefix)
+	startswith(id, permitted.prefix)
+}
+
+# Blocked already, by the reason that explains it.
+resource_moot if "session.unknown" in data.placet.rules.session.block
+
+resource_moot if count(data.placet.rules.registry.block) > 0

@@ -1,0 +1,9 @@
+package placet.rules.registry
+
+# METADATA
+# scope: rule
+# title: Invalid arguments
+# description: The arguments do not fit the tool's schema.
+# custom:
+#   remediation: Send arguments that fit the schema in the registry.
+block contains "registry.arguments_invalid" if "registry.arguments_invalid" in input.action.problems

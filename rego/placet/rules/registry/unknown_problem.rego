@@ -1,0 +1,28 @@
+package placet.rules.registry
+
+# METADATA
+# scope: rule
+# title: Unreadable action
+# description: The action could not be read in full.
+# custom:
+#   remediation: Update the policy bundle, so that it knows every problem that the server reports.
+block contains "registry.unknown_problem" if not unknown_problem_disproven
+
+# Every problem has a rule that blocks; what has none is caught here.
+unknown_problem_disproven if {
+	is_array(input.action.problems)
+	every problem in input.action.problems {
+		problem in {
+			"registry.unknown_tool",
+			"registry.arguments_invalid",
+			"registry.resource_underivable",
+			"action.resource_mismatch",
+			"amount.unit_missing",
+			"amount.missing",
+			"amount.invalid",
+			"amount.currency_invalid",
+			"amount.precision",
+			"amount.out_of_range",
+		}
+	}
+}

@@ -1,0 +1,9 @@
+package placet.rules.session
+
+# METADATA
+# scope: rule
+# title: Closed session
+# description: The session is closed.
+# custom:
+#   remediation: Open a session for a new task.
+block contains "session.closed" if input.session.state == "closed"

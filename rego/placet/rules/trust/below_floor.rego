@@ -1,0 +1,34 @@
+package placet.rules.trust
+
+import data.placet.settings
+
+# METADATA
+# scope: rule
+# title: Trust below the floor
+# description: An agent on the chain is not trusted enough for an action with this effect.
+# custom:
+#   remediation: A reviewer may approve the action; an operator may raise the agent's trust.
+escalate contains "trust.below_floor" if {
+	not below_floor_exempt
+	not below_floor_cleared
+}
+
+# No floor is set for the effect.
+below_floor_exempt if {
+	floors := settings.effective.trust_floor
+	is_object(floors)
+	is_string(input.action.tool.effect)
+	not input.action.tool.effect in object.keys(floors)
+}
+
+below_floor_cleared if {
+	least := settings.effective.trust_floor[input.action.tool.effect]
+	is_number(least)
+	is_array(input.chain)
+	count(input.chain) > 0
+	every hop in input.chain {
+		trust := input.agents[hop.agent].trust
+		is_number(trust)
+		trust >= least
+	}
+}

@@ -1,0 +1,71 @@
+package placet.rules.velocity
+
+import data.placet.settings
+
+# METADATA
+# scope: rule
+# title: Too many payments
+# description: The session has made as many payments as its window permits.
+# custom:
+#   remediation: Wait until payments have left the window, or have a reviewer approve this one.
+block contains "velocity.payments" if {
+	input.action.tool.effect == "pay"
+	not payments_within
+	not payments_escalate
+}
+
+escalate contains "velocity.payments" if {
+	input.action.tool.effect == "pay"
+	not payments_within
+	payments_escalate
+}
+
+# METADATA
+# scope: rule
+# description: >-
+#   Never early: a bucket counts until all of it has left the window. Late by a bucket at most.
+retry_after_seconds contains {"code": "velocity.payments", "seconds": seconds} if {
+	input.action.tool.effect == "pay"
+	not payments_within
+	not payments_escalate
+	payments_readable
+	now := input.now_unix
+	is_number(now)
+	seconds := min({delay |
+		some bucket in input.session.history.pay
+		ends := bucket.start + bucket.width
+		delay := (ends + payments_limit.window_seconds) - now
+		delay > 0
+		payments_ending_after(ends) < payments_limit.max
+	})
+}
+
+payments_limit := settings.effective.velocity.payments
+
+payments_escalate if payments_limit.on_exceed == "escalate"
+
+payments_within if {
+	payments_readable
+	is_number(input.now_unix)
+	payments_ending_after(input.now_unix - payments_limit.window_seconds) < payments_limit.max
+}
+
+# The payments of buckets any part of which lies after the instant.
+payments_ending_after(instant) := sum([bucket.count |
+	some bucket in input.session.history.pay
+	bucket.start + bucket.width > instant
+])
+
+payments_readable if {
+	is_number(payments_limit.max)
+	is_number(payments_limit.window_seconds)
+	payments_limit.window_seconds > 0
+	is_array(input.session.history.pay)
+	every bucket in input.session.history.pay {
+		is_number(bucket.start)
+		is_number(bucket.width)
+		is_number(bucket.count)
+		bucket.width >= 0
+		bucket.count >= 0
+	}
+}
