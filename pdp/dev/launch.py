@@ -17,14 +17,17 @@ PR_SET_PDEATHSIG = 1
 def main(arguments: list[str]) -> None:
     parent, signal, uid, gid = (int(text) for text in arguments[:4])
     argv = arguments[4:]
+    libc = None
+    if sys.platform == "linux":
+        import ctypes  # while we may still read it
+
+        libc = ctypes.CDLL(None)
     if uid >= 0:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)
+    if libc is not None:
+        libc.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)
         if os.getppid() != parent:
             sys.exit("the parent ended during start-up")
     os.execv(argv[0], argv)

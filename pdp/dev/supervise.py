@@ -79,6 +79,8 @@ class _Running:
     may_run: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: bool = False
     failure: ChildError | None = None
+    # Where in the log this start begins.
+    log_start: int = 0
 
 
 class Supervisor:
@@ -154,6 +156,7 @@ class Supervisor:
         launch = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(child.orphan_signal))]
         launch += [str(account.uid), str(account.gid)] if account is not None else ["-1", "-1"]
         with child.log.open("ab") as log:
+            running.log_start = log.tell()
             running.process = await asyncio.create_subprocess_exec(
                 *launch,
                 *child.argv,
@@ -173,13 +176,13 @@ class Supervisor:
         limit = time.monotonic() + child.ready_within
         while not await child.ready():
             if process.returncode is not None:
+                ended = describe_exit(process.returncode)
                 raise ChildError(
-                    f"{child.name} ended at start-up with {describe_exit(process.returncode)}{tail(child.log)}"
+                    f"{child.name} ended at start-up with {ended}{tail(child.log, running.log_start)}"
                 )
             if time.monotonic() > limit:
-                raise ChildError(
-                    f"{child.name} was not ready after {child.ready_within:.0f} s{tail(child.log)}"
-                )
+                late = f"was not ready after {child.ready_within:.0f} s"
+                raise ChildError(f"{child.name} {late}{tail(child.log, running.log_start)}")
             await asyncio.sleep(POLL)
         running.is_ready.set()
         self._report(Change(child=child.name, what="ready", pid=process.pid))
@@ -197,7 +200,9 @@ class Supervisor:
                 return
             self._report(Change(child=child.name, what="died", detail=describe_exit(code)))
             if code in child.fatal_codes:
-                self._give_up(running, ChildError(f"{child.name} gave up{tail(child.log)}"))
+                self._give_up(
+                    running, ChildError(f"{child.name} gave up{tail(child.log, running.log_start)}")
+                )
                 return
             steady = time.monotonic() - began > STEADY_AFTER
             backoff = 0.0 if steady else min(max(FIRST_BACKOFF, backoff * 2), LAST_BACKOFF)
@@ -251,10 +256,12 @@ def describe_exit(code: int) -> str:
     return f"exit code {code}"
 
 
-def tail(log: Path, lines: int = 15) -> str:
-    """The end of a log, worded as the end of an error message."""
+def tail(log: Path, start: int = 0, *, lines: int = 15) -> str:
+    """The end of a log, from byte `start` at the earliest, worded as the end of an error message."""
     try:
-        last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        with log.open("rb") as file:
+            file.seek(start)
+            last = file.read().decode(errors="replace").splitlines()[-lines:]
     except OSError:
         last = []
     text = "".join(f"\n  | {line}" for line in last)
