@@ -1,0 +1,54 @@
+# Python 3.11+ and Go are all that a machine needs; everything else is set up here, in ignored folders.
+#   PLACET_RUN=once make run   ends after the story
+#   make run ARGS="--replicas 2 --ports auto"
+
+PYTHON_RUN = .venv/bin/python
+ARGS ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt proto proto-image setup setup-run clean
+
+help:
+	@echo 'make run     set up, start everything on this machine, play the first story, serve until Ctrl-C'
+	@echo '             (PLACET_RUN=once: end after the story; ARGS="…": options of `pdp dev`)'
+	@echo 'make test    set up, run every check and every test that needs no container engine'
+	@echo '             (PYTEST_ARGS="…": options of pytest)'
+	@echo 'make check   the fast part: format, lint, types, import floors, proto, Rego, unit tests'
+	@echo 'make fmt     format Python and Rego'
+	@echo 'make proto   generate the gRPC stubs from proto/'
+	@echo 'make proto-image   release the proto: later changes must be compatible with this one'
+	@echo 'make clean   delete what was built and installed; stacks and their databases stay (.placet)'
+
+run: setup-run
+	@$(PYTHON_RUN) tools/foreground.py $(PYTHON_RUN) -m pdp dev --story $(if $(filter once,$(PLACET_RUN)),--once) $(ARGS)
+
+test: setup
+	@$(PYTHON_RUN) tools/check.py --except "unit tests"
+	@$(PYTHON_RUN) -m pytest -m "not docker" -p tests.left_out $(PYTEST_ARGS)
+
+check: setup
+	@$(PYTHON_RUN) tools/check.py
+
+fmt: setup
+	@$(PYTHON_RUN) -m ruff check --quiet --fix-only .
+	@$(PYTHON_RUN) -m ruff format .
+	@.tools/bin/opa fmt --write rego
+
+proto: setup
+	@$(PYTHON_RUN) tools/stubs.py
+
+proto-image: setup
+	@cd proto && ../.tools/bin/buf build -o image.binpb
+
+setup:
+	@tools/setup.sh dev
+	@$(PYTHON_RUN) tools/build.py opa regal buf
+
+setup-run:
+	@tools/setup.sh run
+	@$(PYTHON_RUN) tools/build.py opa
+
+clean:
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
