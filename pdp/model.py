@@ -212,6 +212,26 @@ class Tool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Amount:
+    """An amount of money in integer minor units of an ISO 4217 currency."""
+
+    minor: int
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Derived:
+    """What the registry says of one call (registry.derive)."""
+
+    resource: Resource | None = None
+    amount: Amount | None = None
+    # Reason codes of what could not be derived, or differs from a claim.
+    problems: tuple[str, ...] = ()
+    # The arguments without secrets: what policy, receipts and people see.
+    shown_arguments: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
     """`trust` absent: the prior."""
 

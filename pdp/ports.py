@@ -53,16 +53,27 @@ class PolicyEngine(Protocol):
         ...
 
 
-class Signer(Protocol):
-    """Holds the private key."""
+class SigningKey(Protocol):
+    """One private key."""
 
     @property
     def key_id(self) -> str:
-        """RFC 7638 thumbprint of the public key. MUST be registered before first use."""
+        """RFC 7638 thumbprint of the public key."""
         ...
 
     async def sign(self, signing_input: bytes) -> bytes:
         """Return the 64-byte ES256 signature (RFC 7518 §3.4), with low s.
+
+        Raises `SignerUnavailableError`.
+        """
+        ...
+
+
+class Signer(Protocol):
+    """Holds the private keys."""
+
+    def active(self) -> SigningKey:
+        """Return the key to sign with now. Its public key MUST be in the key directory.
 
         Raises `SignerUnavailableError`.
         """
@@ -96,9 +107,8 @@ class SessionStore(Protocol):
     async def open(self, tenant: str, session: Session) -> Session:
         """Store `session` and return it, or the equal session that its task already has.
 
-        `session.opened_at` and `expires_at` are compared with the database's clock. MUST
-        raise `TaskExistsError` when the task's session has another issuer, principal, agent
-        or boundary; `TenantUnknownError`; `InvalidFieldError` for an expiry in the past.
+        MUST raise `TaskExistsError` when the task's session has another issuer, principal,
+        agent or boundary; `TenantUnknownError`.
         """
         ...
 
@@ -145,9 +155,16 @@ class KeyDirectory(Protocol):
 
 
 class Clock(Protocol):
-    """The database's clock, where it was made movable (`pdp dev --clock=manual`)."""
+    """The database's clock: it orders windows and expiries."""
+
+    async def now(self) -> datetime:
+        """Return the database's time. Raises `StoreUnavailableError`."""
+        ...
 
     async def advance(self, seconds: float) -> datetime:
-        """Move the clock forward and return the new time. Raises `StoreUnavailableError`,
-        and `PermissionDeniedError` where the database was not set up with a manual clock."""
+        """Move the clock forward and return the new time (`pdp dev --clock=manual`).
+
+        Raises `StoreUnavailableError`, and `PermissionDeniedError` where the database was
+        not set up with a manual clock.
+        """
         ...

@@ -44,7 +44,7 @@ class CanonicalError(ValueError):
 def parse_object(
     text: bytes, *, field: str, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH
 ) -> dict[str, Any]:
-    """Parse one JSON object; numbers become int or Decimal.
+    """Parse one JSON object; numbers become int (up to 16 characters) or Decimal.
 
     Raises `CanonicalError` for anything but an object inside the profile above, of at most
     `max_bytes` bytes and `max_depth` levels (the object itself is the first).
@@ -139,14 +139,14 @@ def _decimal(text: str) -> Decimal:
     return _bounded(Decimal(text), _RefusedError)
 
 
-def _integer(text: str) -> int:
-    if len(text) > _MAX_DIGITS + 1:
-        raise _RefusedError(f"a number has more than {_MAX_DIGITS} digits")
-    return int(text)
+def _integer(text: str) -> int | Decimal:
+    if len(text) <= 16:
+        return int(text)
+    return _decimal(text)
 
 
 def _bounded(number: Decimal, error: type[ValueError] | None = None) -> Decimal:
-    """Return `number` without trailing zeros and without the sign of zero."""
+    """Return `number`, zero without its sign. Raises for what the profile refuses."""
     reason = None
     if not number.is_finite():
         reason = "a number is NaN or infinite"

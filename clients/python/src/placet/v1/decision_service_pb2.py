@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from placet.v1 import decision_pb2 as placet_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n placet/v1/decision_service.proto\x12\tplacet.v1\x1a\x18placet/v1/decision.proto\"\xac\x01\n\x0f\x45valuateRequest\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.placet.v1.Action\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05\x63hain\x18\x03 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\x12\x11\n\treview_id\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\x12\x10\n\x08\x61udience\x18\x06 \x01(\t\"9\n\x10\x45valuateResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\")\n\x12GetDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"<\n\x13GetDecisionResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision2\xa4\x01\n\x0f\x44\x65\x63isionService\x12\x43\n\x08\x45valuate\x12\x1a.placet.v1.EvaluateRequest\x1a\x1b.placet.v1.EvaluateResponse\x12L\n\x0bGetDecision\x12\x1d.placet.v1.GetDecisionRequest\x1a\x1e.placet.v1.GetDecisionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n placet/v1/decision_service.proto\x12\tplacet.v1\x1a\x18placet/v1/decision.proto\"\xac\x01\n\x0f\x45valuateRequest\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.placet.v1.Action\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05\x63hain\x18\x03 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\x12\x11\n\treview_id\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\x12\x10\n\x08\x61udience\x18\x06 \x01(\t\"9\n\x10\x45valuateResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\")\n\x12GetDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"T\n\x13GetDecisionResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\x12\x16\n\x0einput_document\x18\x02 \x01(\x0c\x32\xa4\x01\n\x0f\x44\x65\x63isionService\x12\x43\n\x08\x45valuate\x12\x1a.placet.v1.EvaluateRequest\x1a\x1b.placet.v1.EvaluateResponse\x12L\n\x0bGetDecision\x12\x1d.placet.v1.GetDecisionRequest\x1a\x1e.placet.v1.GetDecisionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDECISIONREQUEST']._serialized_start=307
   _globals['_GETDECISIONREQUEST']._serialized_end=348
   _globals['_GETDECISIONRESPONSE']._serialized_start=350
-  _globals['_GETDECISIONRESPONSE']._serialized_end=410
-  _globals['_DECISIONSERVICE']._serialized_start=413
-  _globals['_DECISIONSERVICE']._serialized_end=577
+  _globals['_GETDECISIONRESPONSE']._serialized_end=434
+  _globals['_DECISIONSERVICE']._serialized_start=437
+  _globals['_DECISIONSERVICE']._serialized_end=601
 # @@protoc_insertion_point(module_scope)

@@ -100,16 +100,20 @@ class GetDecisionResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DECISION_FIELD_NUMBER: builtins.int
+    INPUT_DOCUMENT_FIELD_NUMBER: builtins.int
+    input_document: builtins.bytes
+    """The exact document that policy judged (JSON); for operators and auditors only."""
     @property
     def decision(self) -> placet.v1.decision_pb2.Decision: ...
     def __init__(
         self,
         *,
         decision: placet.v1.decision_pb2.Decision | None = ...,
+        input_document: builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision", b"decision"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision", b"decision"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision", b"decision", "input_document", b"input_document"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___GetDecisionResponse: typing_extensions.TypeAlias = GetDecisionResponse

@@ -1,0 +1,160 @@
+"""The input document: everything that policy judges an action on, as JSON.
+
+Its schema is rego/schemas/input.json; docs/policies.md explains it. What is not known is
+absent, and rules restrict what is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from pdp.model import (
+    JSON,
+    Boundary,
+    Derived,
+    EvaluationRequest,
+    Facts,
+    Hop,
+    Session,
+    Tool,
+    ToolEffect,
+)
+from pdp.money import major_to_minor, minor_digits
+from pdp.settings import policy_settings
+
+
+def input_document(
+    request: EvaluationRequest,
+    facts: Facts,
+    *,
+    session: Session | None,
+    hops: tuple[Hop, ...],
+    derived: Derived,
+) -> bytes:
+    """Return the document as JSON text.
+
+    `session` is the caller's own session; `hops` the chain, the session's own agent when
+    the request names none.
+    """
+    caller, action = request.caller, request.action
+    document: dict[str, Any] = {
+        "tenant": caller.tenant,
+        "now": rfc3339(facts.now),
+        "now_unix": int(facts.now.timestamp()),
+        "caller": {
+            "subject": caller.subject,
+            "roles": sorted(caller.roles),
+            "agents": sorted(caller.agents),
+            "claims": caller.claims,
+        },
+        "session": None if session is None else _session(session, facts.now, facts.tool),
+        "chain": [{"agent": hop.agent, "grant": hop.grant} for hop in hops],
+        "agents": _agents(facts, hops),
+        "action": _action(action.tool, action.tool_call_id, facts.tool, derived),
+        "claimed": {
+            "resource": action.claimed_resource,
+            "provenance": action.provenance,
+            "intent": action.intent,
+        },
+        "settings": policy_settings(facts.settings),
+        "signals": facts.signals,
+    }
+    return orjson.dumps(document, default=_number)
+
+
+def boundary_document(boundary: Boundary) -> dict[str, Any]:
+    """Return a boundary as rules see it; also what a receipt's `scope_digest` is of."""
+    return {
+        "tools": sorted(boundary.tools),
+        "effects": sorted(boundary.effects),
+        "resources": [
+            {"type": rule.type, "id": rule.id}
+            if rule.id is not None
+            else {"type": rule.type, "prefix": rule.prefix}
+            for rule in boundary.resources
+        ],
+        "amounts": {
+            limit.currency: {
+                "per_action_minor": major_to_minor(limit.per_action, minor_digits(limit.currency) or 0)
+            }
+            for limit in boundary.amounts
+        },
+    }
+
+
+def rfc3339(instant: datetime) -> str:
+    """Return an aware UTC instant in whole seconds (RFC 3339 §5.6)."""
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _session(session: Session, now: datetime, tool: Tool | None) -> dict[str, Any]:
+    aggregates = session.aggregates
+    history: dict[str, Any] = {
+        "decisions": {
+            "allow": aggregates.allow,
+            "block": aggregates.block,
+            "escalate": aggregates.escalate,
+        }
+    }
+    # Only rules on payments read the windows of payments; others need not parse them.
+    if tool is not None and tool.effect is ToolEffect.PAY:
+        history["pay"] = [
+            {"start": bucket.start, "width": bucket.width, "count": bucket.count} for bucket in aggregates.pay
+        ]
+    return {
+        "id": session.session_id,
+        "state": session.state_at(now),
+        "principal": session.principal,
+        "agent": session.agent,
+        "issuer": session.issuer,
+        "version": session.version,
+        "opened_at": rfc3339(session.opened_at),
+        "expires_at": rfc3339(session.expires_at),
+        "task": {"id": session.task.id},
+        "boundary": boundary_document(session.boundary),
+        "history": history,
+    }
+
+
+def _agents(facts: Facts, hops: tuple[Hop, ...]) -> dict[str, Any]:
+    agents: dict[str, Any] = {}
+    for name in {hop.agent for hop in hops} & set(facts.agents):
+        agent = facts.agents[name]
+        agents[name] = {"owner": agent.owner}
+        if agent.trust is not None:
+            agents[name]["trust"] = agent.trust
+    return agents
+
+
+def _action(name: str, tool_call_id: str, tool: Tool | None, derived: Derived) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": name, "known": tool is not None}
+    if tool is not None:
+        described["effect"] = tool.effect
+    action: dict[str, Any] = {
+        "tool": described,
+        "arguments": derived.shown_arguments,
+        "problems": derived.problems,
+        "tool_call_id": tool_call_id,
+    }
+    if derived.resource is not None:
+        action["resource"] = {"type": derived.resource.type, "id": derived.resource.id}
+    if derived.amount is not None:
+        action["amount"] = {"minor": derived.amount.minor, "currency": derived.amount.currency}
+    return action
+
+
+def arguments_json(arguments: Mapping[str, JSON]) -> bytes:
+    """Return parsed arguments as JSON text, numbers as exact as they came."""
+    return orjson.dumps(arguments, default=_number)
+
+
+def _number(value: object) -> Any:
+    """Write an exact decimal as number text, which orjson does not."""
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f"))
+    raise TypeError(f"{type(value).__name__} is no JSON value")

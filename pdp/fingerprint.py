@@ -1,0 +1,62 @@
+"""Equality of actions inside the PDP, by a keyed digest that never leaves it.
+
+The receipt's digest is salted and cannot be compared; this one can, and without the key,
+which lives outside the database, nobody can guess amounts out of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from functools import lru_cache
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from pdp.model import EvaluationRequest
+from placet.canonical import canonical_json
+
+MIN_KEY_BYTES = 32
+
+
+class Fingerprints:
+    """Fingerprints actions under one key per tenant, derived by HKDF (RFC 5869)."""
+
+    def __init__(self, master_key: bytes) -> None:
+        """`master_key` has at least 32 bytes; every replica must hold the same."""
+        if len(master_key) < MIN_KEY_BYTES:
+            raise ValueError(f"a fingerprint key has at least {MIN_KEY_BYTES} bytes")
+        self._master_key = master_key
+        self._tenant_key = lru_cache(maxsize=1024)(self._derive)
+
+    def of(self, request: EvaluationRequest) -> bytes:
+        """HMAC-SHA-256 (32 bytes) of everything that a repeat must have in common.
+
+        That is the action with its claims, the chain and the audience; not the intent,
+        which is free text, and not the attempt.
+        """
+        action = request.action
+        document = canonical_json(
+            {
+                "tool": action.tool,
+                "arguments": action.arguments,
+                "claimed_resource": action.claimed_resource,
+                "provenance": action.provenance,
+                "chain": [[hop.agent, hop.grant] for hop in request.hops],
+                "audience": request.audience,
+            }
+        )
+        return hmac.digest(
+            self._tenant_key(request.caller.tenant), b"placet-fingerprint/v1\0" + document, "sha256"
+        )
+
+    def _derive(self, tenant: str) -> bytes:
+        info = b"placet-tenant/v1\0" + tenant.encode()
+        return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(self._master_key)
+
+
+def leaf_grant_hash(request: EvaluationRequest) -> str:
+    """Hex SHA-256 of the grant that the caller acts on; empty without one."""
+    if not request.hops or not request.hops[-1].grant:
+        return ""
+    return hashlib.sha256(request.hops[-1].grant.encode()).hexdigest()

@@ -1,0 +1,52 @@
+"""Repeats of a call: what a repeat gets, and what it can no longer get.
+
+| earlier decision under the key | the repeat |
+|---|---|
+| none | judged |
+| of another action | judged, and blocked: `action.key_reused`; the key stays with the first |
+| block, not retryable | the stored decision |
+| block, retryable | judged anew |
+| allow or escalate, unexpired, session open and the caller's | the stored decision |
+| escalate, otherwise | judged anew |
+| allow, otherwise | judged, and blocked: `action.replay_stale` |
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+
+from pdp.model import Effect, PriorDecision, Reason, Session, SessionState
+from pdp.reasons import key_reused, replay_stale
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repeat:
+    """How to go on. `stored` is set when the earlier decision is the answer."""
+
+    stored: PriorDecision | None = None
+    # Reasons that the new decision carries whatever policy says.
+    reasons: tuple[Reason, ...] = ()
+    # False: the key stays with the earlier decision.
+    claims_key: bool = True
+
+
+def judge_repeat(
+    prior: PriorDecision | None, *, fingerprint: bytes, session: Session | None, now: datetime
+) -> Repeat:
+    """Return what the key's earlier decision means for this request.
+
+    `session` is the caller's own session, None if it is unknown or somebody else's.
+    """
+    if prior is None:
+        return Repeat()
+    if not hmac.compare_digest(prior.action_fingerprint, fingerprint):
+        return Repeat(reasons=(key_reused(prior.decision_id),), claims_key=False)
+    if prior.effect is Effect.BLOCK:
+        return Repeat() if prior.retryable else Repeat(stored=prior)
+    if session is not None and session.state_at(now) is SessionState.OPEN and now < prior.expires_at:
+        return Repeat(stored=prior)
+    if prior.effect is Effect.ESCALATE:
+        return Repeat()
+    return Repeat(reasons=(replay_stale(prior.decision_id),))

@@ -1,0 +1,105 @@
+"""Amounts of money: exact, in integer minor units of an ISO 4217 currency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from functools import cache
+
+from iso4217 import Currency
+
+from pdp.model import JSON, Amount, AmountRole, AmountUnit
+
+# Amounts reach policy as JSON integers, which must stay exact everywhere (RFC 8259 §6).
+MAX_MINOR = 2**53 - 1
+
+
+class AmountError(ValueError):
+    """An amount cannot be read. `code` is the reason code of the problem."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@cache
+def minor_digits(currency: str) -> int | None:
+    """Return how many decimals a currency has; None for what is no currency of payments."""
+    try:
+        return Currency(currency).exponent
+    except ValueError:
+        return None
+
+
+def read_amount(role: AmountRole, arguments: Mapping[str, JSON]) -> Amount:
+    """Return the amount that a call's arguments name. Raises `AmountError`."""
+    if role.unit is None:
+        raise AmountError("amount.unit_missing")
+    currency = _currency(role, arguments)
+    digits = minor_digits(currency)
+    if digits is None:
+        raise AmountError("amount.currency_invalid")
+    if role.argument not in arguments:
+        raise AmountError("amount.missing")
+    number = read_number(arguments[role.argument])
+    if role.unit is AmountUnit.MAJOR:
+        return Amount(minor=major_to_minor(number, digits), currency=currency)
+    return Amount(minor=_integral(number), currency=currency)
+
+
+def major_to_minor(number: Decimal, digits: int) -> int:
+    """Return `number` major units in minor units of `digits` decimals. Raises `AmountError`."""
+    if number.is_signed() and not number.is_zero():
+        raise AmountError("amount.out_of_range")
+    if not number.is_zero() and number.adjusted() > 16:
+        raise AmountError("amount.out_of_range")
+    return _integral(number.scaleb(digits))
+
+
+def minor_to_major(minor: int, digits: int) -> str:
+    """Return the inverse of `major_to_minor` as decimal text."""
+    return format(Decimal(minor).scaleb(-digits), "f")
+
+
+def decimal_text(text: str) -> Decimal:
+    """Read plain decimal text ("1200.00"). Raises ValueError for anything else."""
+    if not text or len(text) > 40 or not set(text) <= set("0123456789.-") or text[-1] == ".":
+        raise ValueError("must be decimal text such as 1200.00")
+    try:
+        return Decimal(text)
+    except InvalidOperation as exc:
+        raise ValueError("must be decimal text such as 1200.00") from exc
+
+
+def read_number(value: JSON) -> Decimal:
+    """Return a JSON number, or decimal text, as a Decimal. Raises `AmountError`."""
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return Decimal(value)
+    if isinstance(value, str):
+        try:
+            return decimal_text(value)
+        except ValueError as exc:
+            raise AmountError("amount.invalid") from exc
+    raise AmountError("amount.invalid")
+
+
+def _currency(role: AmountRole, arguments: Mapping[str, JSON]) -> str:
+    if role.currency_code is not None:
+        return role.currency_code
+    value = arguments.get(role.currency_argument) if role.currency_argument is not None else None
+    if not isinstance(value, str):
+        raise AmountError("amount.currency_invalid")
+    return value
+
+
+def _integral(number: Decimal) -> int:
+    if number.is_signed() and not number.is_zero():
+        raise AmountError("amount.out_of_range")
+    if not number.is_zero() and number.adjusted() > 18:
+        raise AmountError("amount.out_of_range")
+    if number != number.to_integral_value():
+        raise AmountError("amount.precision")
+    minor = int(number)
+    if minor > MAX_MINOR:
+        raise AmountError("amount.out_of_range")
+    return minor

@@ -1,0 +1,62 @@
+"""The reasons that the PDP itself gives, and the text that is safe for a model.
+
+Policy's own reasons are worded by the bundle that gave them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pdp.model import Effect, Reason
+
+POLICY_UNAVAILABLE = Reason(
+    code="pdp.policy_unavailable",
+    effect=Effect.BLOCK,
+    message="The policy engine gave no answer that can be used.",
+)
+# Blocks that asking again, with the same call, may lift.
+_RETRYABLE = frozenset({"pdp.policy_unavailable", "velocity.payments"})
+
+
+def key_reused(original: str) -> Reason:
+    """The call's id belongs to another action, decided as `original`."""
+    return Reason(
+        code="action.key_reused",
+        effect=Effect.BLOCK,
+        message="This tool_call_id was used for another action.",
+        at=f"decision:{original}",
+    )
+
+
+def replay_stale(original: str) -> Reason:
+    """The call was allowed before, as `original`, and that answer no longer stands."""
+    return Reason(
+        code="action.replay_stale",
+        effect=Effect.BLOCK,
+        message="This call was allowed before, and that answer no longer stands.",
+        at=f"decision:{original}",
+    )
+
+
+def is_retryable(effect: Effect, reasons: Iterable[Reason]) -> bool:
+    """True for a block that no lasting reason stands behind."""
+    return effect is Effect.BLOCK and all(r.code in _RETRYABLE for r in reasons if r.effect is Effect.BLOCK)
+
+
+def model_text(effect: Effect, decision_id: str, reasons: tuple[Reason, ...], *, retryable: bool) -> str:
+    """Return short, stable text that leaks nothing: codes and ids only."""
+    match effect:
+        case Effect.ALLOW:
+            return f"POLICY_ALLOWED decision_id={decision_id}."
+        case Effect.ESCALATE:
+            return (
+                f"POLICY_ESCALATED decision_id={decision_id} reason_code={reasons[0].code} retryable=false. "
+                "The tool was not executed. A person would have to approve this, and nobody can resolve "
+                "it yet. Do not retry this call; tell the user."
+            )
+        case Effect.BLOCK:
+            what = "Try again later." if retryable else "Do not retry this call; tell the user."
+            return (
+                f"POLICY_BLOCKED decision_id={decision_id} reason_code={reasons[0].code} "
+                f"retryable={'true' if retryable else 'false'}. The tool was not executed. {what}"
+            )

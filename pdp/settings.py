@@ -1,0 +1,112 @@
+"""A tenant's settings: thresholds that rules read as `input.settings`.
+
+What a tenant does not set, the bundle's defaults decide (`data.placet.defaults`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from pdp.errors import InvalidFieldError
+from pdp.limits import MAX_WINDOW
+from pdp.model import JSON, ToolEffect
+from pdp.money import AmountError, major_to_minor, minor_digits, read_number
+from placet.canonical import CanonicalError, parse_object
+
+DEFAULT_ALLOW_TTL = 60
+_MAX_ALLOW_TTL = 3_600
+_NAMES = frozenset({"trust_floor", "large_amount", "velocity", "allow_ttl_seconds"})
+
+
+def parse_settings(text: bytes) -> dict[str, JSON]:
+    """Check settings as PutTenant receives them. Raises `InvalidFieldError` with the path."""
+    try:
+        settings = parse_object(text, field="settings")
+    except CanonicalError as exc:
+        raise InvalidFieldError(exc.field, exc.reason) from exc
+    policy_settings(settings)
+    return settings
+
+
+def policy_settings(settings: Mapping[str, JSON]) -> dict[str, Any]:
+    """Return the form that rules read: amounts in integer minor units.
+
+    Raises `InvalidFieldError` with the path of what is wrong.
+    """
+    for name in settings:
+        if name not in _NAMES:
+            raise InvalidFieldError(f"settings.{name}", f"is unknown; known: {', '.join(sorted(_NAMES))}")
+    result: dict[str, Any] = {}
+    if "trust_floor" in settings:
+        result["trust_floor"] = _trust_floor(settings["trust_floor"])
+    if "large_amount" in settings:
+        result["large_amount"] = _large_amount(settings["large_amount"])
+    if "velocity" in settings:
+        result["velocity"] = _velocity(settings["velocity"])
+    allow_ttl(settings)
+    return result
+
+
+def allow_ttl(settings: Mapping[str, JSON]) -> int:
+    """Seconds for which an answer stands."""
+    return _whole(
+        settings.get("allow_ttl_seconds", DEFAULT_ALLOW_TTL), "allow_ttl_seconds", 1, _MAX_ALLOW_TTL
+    )
+
+
+def _trust_floor(value: JSON) -> dict[str, Any]:
+    floors: dict[str, Any] = {}
+    for effect, floor in _object(value, "trust_floor").items():
+        if effect not in set(ToolEffect):
+            raise InvalidFieldError(f"settings.trust_floor.{effect}", "is no effect of a tool")
+        if isinstance(floor, bool) or not isinstance(floor, int | Decimal) or not 0 <= floor <= 1:
+            raise InvalidFieldError(f"settings.trust_floor.{effect}", "must be a number from 0 to 1")
+        floors[effect] = floor
+    return floors
+
+
+def _large_amount(value: JSON) -> dict[str, Any]:
+    thresholds: dict[str, Any] = {}
+    for currency, amount in _object(value, "large_amount").items():
+        path = f"settings.large_amount.{currency}"
+        digits = minor_digits(currency)
+        if digits is None:
+            raise InvalidFieldError(path, "is no ISO 4217 currency")
+        try:
+            thresholds[currency] = {"minor": major_to_minor(read_number(amount), digits)}
+        except (ValueError, AmountError) as exc:
+            raise InvalidFieldError(path, f"must be an amount of {digits} decimals at most") from exc
+    return thresholds
+
+
+def _velocity(value: JSON) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    for name, limit in _object(value, "velocity").items():
+        path = f"velocity.{name}"
+        if name != "payments":
+            raise InvalidFieldError(f"settings.{path}", "is unknown; known: payments")
+        members = _object(limit, path)
+        if set(members) != {"max", "window_seconds", "on_exceed"}:
+            raise InvalidFieldError(f"settings.{path}", "needs exactly max, window_seconds and on_exceed")
+        if members["on_exceed"] not in ("block", "escalate"):
+            raise InvalidFieldError(f"settings.{path}.on_exceed", "must be block or escalate")
+        limits[name] = {
+            "max": _whole(members["max"], f"{path}.max", 0, 1_000_000),
+            "window_seconds": _whole(members["window_seconds"], f"{path}.window_seconds", 1, MAX_WINDOW),
+            "on_exceed": members["on_exceed"],
+        }
+    return limits
+
+
+def _object(value: JSON, path: str) -> Mapping[str, JSON]:
+    if not isinstance(value, Mapping):
+        raise InvalidFieldError(f"settings.{path}", "must be an object")
+    return value
+
+
+def _whole(value: JSON, path: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidFieldError(f"settings.{path}", f"must be a whole number from {low} to {high}")
+    return value
