@@ -156,6 +156,18 @@ def prepare(directory: Path, *, log: Path, say: Callable[[str], None] = lambda t
     return LocalPostgres(binaries=binaries, data=data, sockets=sockets, log=log, account=account)
 
 
+def remove(directory: Path) -> None:
+    """Delete the data for good, what lies elsewhere included. The server must be stopped."""
+    homes = [directory]
+    with contextlib.suppress(FileNotFoundError):
+        homes.append(Path((directory / "elsewhere").read_text(encoding="utf-8").strip()))
+    for home in homes:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree((home / "run.elsewhere").read_text(encoding="utf-8").strip())
+    for home in reversed(homes):
+        shutil.rmtree(home, ignore_errors=True)
+
+
 # --- the user ----------------------------------------------------------------
 
 
