@@ -1,0 +1,57 @@
+"""Input documents as the pipeline builds them, for tests of policy and engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+NOW = 1_795_514_400
+
+
+def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", **top: Any) -> dict[str, Any]:
+    """A payment that every rule permits; `top` replaces top-level members."""
+    document: dict[str, Any] = {
+        "tenant": "acme",
+        "now": "2026-11-24T10:00:00Z",
+        "now_unix": NOW,
+        "caller": {"subject": "svc-ap", "roles": ["agent"], "agents": ["agent:payer"], "claims": {}},
+        "session": {
+            "id": "0193a1b2-0000-7000-8000-000000000001",
+            "state": "open",
+            "principal": "user:anna",
+            "agent": "agent:payer",
+            "issuer": "svc-issuer",
+            "version": 4,
+            "opened_at": "2026-11-24T09:00:00Z",
+            "expires_at": "2026-11-24T11:00:00Z",
+            "task": {"id": "T-100"},
+            "boundary": {
+                "tools": ["payments.create", "invoices.approve"],
+                "effects": ["read"],
+                "resources": [{"type": "invoice", "id": "INV-1001"}, {"type": "vendor", "prefix": ""}],
+                "amounts": {"EUR": {"per_action_minor": 500_000}},
+            },
+            "history": {
+                "decisions": {"allow": 3, "block": 0, "escalate": 1},
+                "pay": [{"start": NOW - 60, "width": 2, "count": 1}],
+            },
+        },
+        "chain": [{"agent": "agent:payer", "grant": ""}],
+        "agents": {"agent:payer": {"owner": "ap", "trust": 0.82}},
+        "action": {
+            "tool": {"name": "payments.create", "known": True, "effect": "pay"},
+            "resource": {"type": "invoice", "id": "INV-1001"},
+            "arguments": {"invoice": "INV-1001", "amount": "1200.00", "currency": "EUR", "iban": "[secret]"},
+            "amount": {"minor": amount_minor, "currency": "EUR"},
+            "problems": [],
+            "tool_call_id": tool_call_id,
+        },
+        "claimed": {"resource": "invoice:INV-1001", "provenance": {}, "intent": "pay the invoice"},
+        "settings": {},
+        "signals": {},
+    }
+    return document | top
+
+
+def encode(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode("utf-8")
