@@ -21,7 +21,7 @@ help:
 	@echo 'make clean   delete what was built and installed; stacks and their databases stay (.placet)'
 
 run: setup-run
-	@$(PYTHON_RUN) tools/foreground.py $(PYTHON_RUN) -m pdp dev --story $(if $(filter once,$(PLACET_RUN)),--once) $(ARGS)
+	@exec $(PYTHON_RUN) tools/foreground.py $(PYTHON_RUN) -m pdp dev --story $(if $(filter once,$(PLACET_RUN)),--once) $(ARGS)
 
 test: setup
 	@$(PYTHON_RUN) tools/check.py --except "unit tests"
