@@ -1,0 +1,285 @@
+"""What an action must be judged on: one statement, one snapshot, for a whole batch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+
+from pdp.errors import DeadlineExceededError, PdpError, StoreUnavailableError, TenantUnknownError
+from pdp.model import JSON, Agent, Effect, Facts, FactsRequest, Position, PriorDecision
+from pdp.postgres.connection import Access, Connection, bounded, connect, lost, stale, storable, unavailable
+from pdp.postgres.inbox import Inbox, Ticket
+from pdp.postgres.rows import SESSION_WIDTH, TOOL_WIDTH, json_value, session_from_row, tool_from_row
+
+BATCH = 64
+READERS = 2
+FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0
+
+# `lead` marks the first request of each tenant: what is the same for all of the tenant's
+# requests is sent once. `agents` is an array literal a request.
+_GATHER = """
+    WITH moment AS MATERIALIZED (SELECT placet.now() AS now)
+    SELECT
+        moment.now, t.epoch, t.settings_revision, t.tools_revision, t.agents_revision, t.signals_revision,
+        CASE WHEN r.lead THEN t.settings END, g.names, g.contents,
+        a.agents, a.owners, a.trusts, a.explanations, a.models, a.versions,
+        l.decision_id, l.effect, l.action_fingerprint, l.expires_at, l.retryable, l.jws, d.disclosures,
+        l.writer, l.seq, k.decision_id,
+        s.session_id, s.task_id, s.task_description, s.task_prompt, s.principal, s.agent, s.issuer,
+        s.boundary, s.state, s.version, s.opened_at, s.expires_at, s.closed_at, s.allowed, s.blocked, s.escalated, s.pay,
+        s.last_receipt,
+        o.name, o.effect, o.resource, o.arguments_schema, o.amount_argument, o.amount_unit,
+        o.amount_currency_argument, o.amount_currency_code, o.secret_arguments, o.description, o.revision
+    FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
+                %b::text[], %b::bool[])
+        WITH ORDINALITY
+        AS r(tenant, session_id, caller, leaf_grant, tool_call_id, review_id, tool, agents, lead, place)
+    CROSS JOIN moment
+    LEFT JOIN placet.tenants t ON t.tenant = r.tenant
+    LEFT JOIN placet.sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
+    LEFT JOIN placet.tools o ON o.tenant = r.tenant AND o.name = r.tool
+    LEFT JOIN placet.decision_keys k
+        ON k.tenant = r.tenant AND k.session_id = r.session_id AND k.caller = r.caller
+        AND k.leaf_grant = r.leaf_grant AND k.tool_call_id = r.tool_call_id
+        AND k.review_id IS NOT DISTINCT FROM r.review_id
+    LEFT JOIN placet.ledger l ON l.tenant = k.tenant AND l.decision_id = k.decision_id
+    LEFT JOIN placet.decision_details d ON d.tenant = k.tenant AND d.decision_id = k.decision_id
+    LEFT JOIN LATERAL (
+        SELECT array_agg(x.agent) AS agents, array_agg(x.owner) AS owners, array_agg(x.trust) AS trusts,
+               array_agg(x.trust_explanation) AS explanations, array_agg(x.model) AS models,
+               array_agg(x.version) AS versions
+        FROM placet.agents x
+        WHERE x.tenant = r.tenant AND x.agent = ANY (r.agents::text[] || s.agent)
+    ) a ON true
+    LEFT JOIN LATERAL (
+        SELECT array_agg(x.name) AS names, array_agg(x.value) AS contents
+        FROM placet.signals x
+        WHERE r.lead AND x.tenant = r.tenant AND (x.expires_at IS NULL OR x.expires_at > moment.now)
+    ) g ON true
+    ORDER BY r.place
+"""
+_SESSION = 25
+_TOOL = _SESSION + SESSION_WIDTH
+
+_Ticket = Ticket[FactsRequest, Facts]
+
+
+class PostgresInformationPoint:
+    """`pdp.ports.InformationPoint`.
+
+    Calls that arrive while both readers are busy are read together by the next free one.
+    """
+
+    def __init__(self, access: Access, *, capacity: int = 4096) -> None:
+        self._access = access
+        self._inbox: Inbox[FactsRequest, Facts] = Inbox(capacity=capacity, overdue=_overdue)
+        self._readers: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._readers = [asyncio.create_task(self._read(), name=f"facts {n}") for n in range(READERS)]
+
+    async def close(self) -> None:
+        """Stop reading; whoever waits gets `StoreUnavailableError`."""
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+        self._inbox.fail_waiting(lambda: StoreUnavailableError("the store is closed"))
+
+    async def gather(self, request: FactsRequest) -> Facts:
+        if not self._readers or any(reader.done() for reader in self._readers):
+            raise StoreUnavailableError("the store is closed")
+        key = request.key
+        for field, text in (
+            ("tenant", key.tenant),
+            ("session_id", key.session_id),
+            ("caller", key.caller),
+            ("chain", key.leaf_grant),
+            ("action.tool_call_id", key.tool_call_id),
+            ("review_id", key.review_id or ""),
+            ("action.tool", request.tool),
+            *(("chain", agent) for agent in request.agents),
+        ):
+            storable(field, text)
+        return await self._inbox.ask(request, request.deadline)
+
+    async def _read(self) -> None:
+        """Serve batches over one connection for as long as we live."""
+        connection: Connection | None = None
+        backoff = FIRST_BACKOFF
+        try:
+            while True:
+                await self._inbox.until_any()
+                if connection is None or stale(connection):
+                    if connection is not None:
+                        await connection.close()
+                        connection = None
+                    try:
+                        connection = await connect(self._access, "pdp facts")
+                    except StoreUnavailableError as exc:
+                        self._fail_waiting(str(exc))
+                        await asyncio.sleep(backoff)
+                        backoff = min(LAST_BACKOFF, 2 * backoff)
+                        continue
+                    backoff = FIRST_BACKOFF
+                batch = self._inbox.take(BATCH)
+                if batch:
+                    try:
+                        await self._serve(connection, batch)
+                    finally:
+                        for ticket in batch:
+                            ticket.fail(StoreUnavailableError("the read was given up"))
+        finally:
+            if connection is not None:
+                with contextlib.suppress(psycopg.Error):
+                    await connection.close()
+
+    def _fail_waiting(self, message: str) -> None:
+        self._inbox.fail_waiting(lambda: StoreUnavailableError(message))
+
+    async def _serve(self, connection: Connection, batch: list[_Ticket]) -> None:
+        """Answer or fail every ticket. Does not raise, except when cancelled."""
+        began = time.monotonic()
+        error = await _answer(connection, batch)
+        self._inbox.pace = time.monotonic() - began
+        if error is None:
+            return
+        if lost(connection, error) or len(batch) == 1:
+            for ticket in batch:
+                ticket.fail(unavailable(error))
+            return
+        # One of them breaks the statement: ask for each alone.
+        for ticket in batch:
+            if ticket.done:
+                continue
+            error = await _answer(connection, [ticket])
+            if error is not None:
+                ticket.fail(unavailable(error))
+
+
+def _overdue(ticket: _Ticket) -> PdpError:
+    return DeadlineExceededError("the database did not answer in time")
+
+
+async def _answer(connection: Connection, batch: list[_Ticket]) -> psycopg.Error | None:
+    """Read for all of them and answer each; return the database's error if there was one."""
+    requests = [ticket.value for ticket in batch]
+    left = max(ticket.deadline for ticket in batch) - time.monotonic()
+    try:
+        rows = await bounded(connection, _query(connection, requests), left)
+    except TimeoutError:
+        for ticket in batch:
+            ticket.fail(DeadlineExceededError("the database did not answer in time"))
+        return None
+    except psycopg.Error as exc:
+        return exc
+    tenants: dict[str, tuple[dict[str, JSON], dict[str, JSON]]] = {}
+    for ticket, row in zip(batch, rows, strict=True):
+        tenant = ticket.value.key.tenant
+        if row[1] is None:
+            ticket.fail(TenantUnknownError(f"there is no tenant {tenant}"))
+            continue
+        try:
+            if tenant not in tenants:
+                tenants[tenant] = (_settings(row[6]), _signals(row[7], row[8]))
+            settings, signals = tenants[tenant]
+            ticket.answer(_facts(row, settings, signals))
+        except (ValueError, TypeError, KeyError) as exc:
+            # What the tables hold cannot be understood: nobody may act on it.
+            error = StoreUnavailableError("a stored fact cannot be read")
+            error.__cause__ = exc
+            ticket.fail(error)
+    return None
+
+
+async def _query(connection: Connection, requests: Sequence[FactsRequest]) -> list[tuple[Any, ...]]:
+    keys = [request.key for request in requests]
+    seen: set[str] = set()
+    lead = []
+    for key in keys:
+        lead.append(key.tenant not in seen)
+        seen.add(key.tenant)
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(
+        _GATHER,
+        [
+            [key.tenant for key in keys],
+            [key.session_id for key in keys],
+            [key.caller for key in keys],
+            [key.leaf_grant for key in keys],
+            [key.tool_call_id for key in keys],
+            [key.review_id for key in keys],
+            [request.tool for request in requests],
+            [_array(request.agents) for request in requests],
+            lead,
+        ],
+        prepare=True,
+    )
+    return await cursor.fetchall()
+
+
+def _array(texts: Sequence[str]) -> str:
+    """Return an array literal (PostgreSQL manual, 8.15.6)."""
+    return "{" + ",".join('"' + t.replace("\\", "\\\\").replace('"', '\\"') + '"' for t in texts) + "}"
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Any:
+    return json_value(text)
+
+
+def _settings(text: str) -> dict[str, JSON]:
+    settings = _parsed(text)
+    if not isinstance(settings, dict):
+        raise TypeError("settings are not an object")
+    return settings
+
+
+def _signals(names: list[str] | None, contents: list[str] | None) -> dict[str, JSON]:
+    if names is None or contents is None:
+        return {}
+    return {name: _parsed(content) for name, content in zip(names, contents, strict=True)}
+
+
+def _facts(row: tuple[Any, ...], settings: dict[str, JSON], signals: dict[str, JSON]) -> Facts:
+    agents = {}
+    if row[9] is not None:
+        for agent, owner, trust, explanation, model, version in zip(*row[9:15], strict=True):
+            agents[agent] = Agent(
+                agent=agent,
+                owner=owner,
+                trust=trust,
+                trust_explanation=explanation,
+                model=model,
+                version=version,
+            )
+    prior = None
+    if row[24] is not None:
+        if row[15] is None:
+            raise ValueError("a key points at a decision that is not in the ledger")
+        prior = PriorDecision(
+            decision_id=row[15],
+            effect=Effect(row[16]),
+            action_fingerprint=row[17],
+            expires_at=row[18],
+            retryable=row[19],
+            # Erased disclosures leave the signed part alone.
+            token=row[20] + (row[21] if row[21] is not None else b"~"),
+            position=Position(writer=row[22], seq=row[23]),
+        )
+    return Facts(
+        now=row[0],
+        epoch=row[1],
+        settings=settings,
+        data_revisions={"settings": row[2], "tools": row[3], "agents": row[4], "signals": row[5]},
+        session=session_from_row(row[_SESSION:_TOOL]) if row[_SESSION] is not None else None,
+        tool=tool_from_row(row[_TOOL : _TOOL + TOOL_WIDTH]) if row[_TOOL] is not None else None,
+        agents=agents,
+        signals=signals,
+        prior=prior,
+    )

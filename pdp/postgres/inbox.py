@@ -1,0 +1,117 @@
+"""Calls that wait to be served together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from pdp.errors import DeadlineExceededError, OverloadedError, PdpError
+
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+
+
+class Ticket(Generic[Value, Result]):
+    """One call. `deadline` is an instant of `time.monotonic()`."""
+
+    __slots__ = ("begun", "deadline", "future", "value")
+
+    def __init__(self, value: Value, deadline: float, future: asyncio.Future[Result]) -> None:
+        self.value = value
+        self.deadline = deadline
+        self.future = future
+        # Work on it has started, so its effect may be seen.
+        self.begun = False
+
+    @property
+    def done(self) -> bool:
+        """Answered, or given up by its caller."""
+        return self.future.done()
+
+    def answer(self, result: Result) -> None:
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: PdpError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Inbox(Generic[Value, Result]):
+    """A bounded queue of calls, each answered or failed by its deadline.
+
+    `overdue` names the failure of a call whose deadline passes after work on it has begun.
+    """
+
+    def __init__(self, *, capacity: int, overdue: Callable[[Ticket[Value, Result]], PdpError]) -> None:
+        self._capacity = capacity
+        self._overdue = overdue
+        self._tickets: deque[Ticket[Value, Result]] = deque()
+        self._waiting = 0
+        self._arrived = asyncio.Event()
+        # Seconds that serving one full batch took, for the hint to whom we turn away.
+        self.pace = 0.01
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    async def ask(self, value: Value, deadline: float) -> Result:
+        """Wait for the answer. Raises `OverloadedError`, `DeadlineExceededError`, or the failure."""
+        loop = asyncio.get_running_loop()
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceededError("the deadline had passed before the call")
+        if self._waiting >= self._capacity:
+            raise OverloadedError(max(0.05, self.pace * self._waiting / 64))
+        ticket: Ticket[Value, Result] = Ticket(value, deadline, loop.create_future())
+        timer = loop.call_later(left, self._expire, ticket)
+        self._tickets.append(ticket)
+        self._waiting += 1
+        self._arrived.set()
+        try:
+            return await ticket.future
+        finally:
+            timer.cancel()
+            if not ticket.begun:
+                ticket.begun = True
+                self._waiting -= 1
+                self._trim()
+
+    async def until_any(self) -> None:
+        """Return when somebody waits."""
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def take(self, most: int) -> list[Ticket[Value, Result]]:
+        """Begin up to `most` calls, in order of arrival."""
+        taken: list[Ticket[Value, Result]] = []
+        while self._tickets and len(taken) < most:
+            ticket = self._tickets.popleft()
+            if ticket.done or ticket.begun:
+                continue
+            ticket.begun = True
+            self._waiting -= 1
+            taken.append(ticket)
+        return taken
+
+    def fail_waiting(self, error: Callable[[], PdpError]) -> None:
+        """Fail everybody who waits now."""
+        for ticket in self.take(len(self._tickets)):
+            ticket.fail(error())
+
+    def _expire(self, ticket: Ticket[Value, Result]) -> None:
+        if ticket.done:
+            return
+        if ticket.begun:
+            ticket.fail(self._overdue(ticket))
+        else:
+            ticket.fail(DeadlineExceededError("the deadline passed in the queue"))
+
+    def _trim(self) -> None:
+        """Drop calls that were given up, once they outnumber the others."""
+        if len(self._tickets) > 2 * self._waiting + 64:
+            self._tickets = deque(t for t in self._tickets if not t.begun)

@@ -1,0 +1,18 @@
+"""The keys of advisory locks. Every writer of a tenant must agree on them."""
+
+from __future__ import annotations
+
+import hashlib
+
+# Held for the length of a migration.
+MIGRATION_LOCK = 0x706C6163_6D696772
+
+
+def control_lock(tenant: str) -> int:
+    """Return the key of the tenant's control lock.
+
+    Recordings take it shared; what changes the ground that decisions stand on takes it
+    exclusive and moves the epoch. Two tenants with one key only wait for each other.
+    """
+    digest = hashlib.sha256(b"placet-control/v1\0" + tenant.encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

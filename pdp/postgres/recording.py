@@ -1,0 +1,98 @@
+"""What a batch of recordings does to the rows that it locked. Pure: no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pdp.model import Aggregates, DecisionKey, Recording, SessionState
+
+LIVE = frozenset({SessionState.OPEN, SessionState.COMPLETED})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionRow:
+    """A locked session."""
+
+    version: int
+    state: SessionState
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Locked:
+    """The rows as they stood when they were locked. What is absent does not exist."""
+
+    now: datetime
+    epochs: dict[str, int]
+    sessions: dict[tuple[str, str], SessionRow]
+    keys: dict[DecisionKey, str | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moved:
+    """A session's row after the batch: absolute values."""
+
+    version: int
+    aggregates: Aggregates
+    last_receipt: bytes
+
+
+@dataclass(slots=True)
+class Applied:
+    """What to write."""
+
+    # Indices of the recordings that hold, in order.
+    winners: list[int] = field(default_factory=list)
+    sessions: dict[tuple[str, str], Moved] = field(default_factory=dict)
+    keys: dict[DecisionKey, str] = field(default_factory=dict)
+
+
+def key_order(key: DecisionKey) -> tuple[str, str, str, str, str, bool, str]:
+    """The order in which key rows are created and locked."""
+    return (
+        key.tenant,
+        key.session_id,
+        key.caller,
+        key.leaf_grant,
+        key.tool_call_id,
+        key.review_id is not None,
+        key.review_id or "",
+    )
+
+
+def apply(recordings: Sequence[Recording], indices: Iterable[int], locked: Locked) -> Applied:
+    """Apply the recordings of `indices` one after the other, each on what the one before left.
+
+    One that was taken on something else is left out and leaves no trace; so is, in its turn,
+    every one that was taken on the state that it would have left.
+    """
+    applied = Applied()
+    for index in indices:
+        recording = recordings[index]
+        key, move = recording.key, recording.move
+        if locked.epochs.get(key.tenant) != recording.epoch or key not in locked.keys:
+            continue
+        if applied.keys.get(key, locked.keys[key]) != recording.prior_decision_id:
+            continue
+        if move is not None:
+            place = (key.tenant, move.session_id)
+            row = locked.sessions.get(place)
+            if row is None:
+                continue
+            moved = applied.sessions.get(place)
+            if (moved.version if moved is not None else row.version) != move.version:
+                continue
+            if move.must_be_live and (row.state not in LIVE or locked.now >= row.expires_at):
+                continue
+            applied.sessions[place] = Moved(
+                version=move.version + 1,
+                aggregates=move.aggregates,
+                last_receipt=hashlib.sha256(recording.receipt.signed).digest(),
+            )
+        if recording.claims_key:
+            applied.keys[key] = recording.decision.decision_id
+        applied.winners.append(index)
+    return applied

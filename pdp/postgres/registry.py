@@ -1,0 +1,216 @@
+"""What operators write. Every call holds the tenant's control lock and moves its epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from psycopg import sql
+
+from pdp.errors import InvalidFieldError, TenantUnknownError
+from pdp.model import Agent, Signal, Tool
+from pdp.postgres.connection import Connection, storable
+from pdp.postgres.locks import control_lock
+from pdp.postgres.pool import Pool
+from pdp.postgres.rows import instant_text, json_text, json_value, tool_text
+
+_Kind = Literal["settings", "agents", "tools", "signals"]
+
+
+class PostgresRegistry:
+    """`pdp.ports.Registry`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def put_tenant(self, tenant: str, settings: bytes) -> int:
+        storable("tenant", tenant)
+        try:
+            text = storable("settings", settings.decode())
+            if not isinstance(json_value(text), dict):
+                raise InvalidFieldError("settings", "is not a JSON object")
+        except ValueError as exc:
+            raise InvalidFieldError("settings", "is not JSON") from exc
+
+        async def work(connection: Connection) -> int:
+            await _lock(connection, tenant)
+            cursor = await connection.execute(
+                """
+                INSERT INTO placet.tenants AS t (tenant, settings) VALUES (%s, %s)
+                ON CONFLICT (tenant) DO UPDATE
+                SET settings = EXCLUDED.settings, settings_revision = t.settings_revision + 1,
+                    epoch = t.epoch + 1
+                RETURNING settings_revision
+                """,
+                [tenant, text],
+            )
+            revision = _one(await cursor.fetchone())
+            await _remember(connection, tenant, "settings", revision, [("", text)])
+            return revision
+
+        return await self._pool.run(work)
+
+    async def put_agents(self, tenant: str, agents: Sequence[Agent]) -> int:
+        for agent in agents:
+            for text in (agent.agent, agent.owner, agent.trust_explanation, agent.model, agent.version):
+                storable("agents", text)
+            if agent.trust is not None and not (agent.trust.is_finite() and 0 <= agent.trust <= 1):
+                raise InvalidFieldError("agents.trust", "is not between 0 and 1")
+
+        async def work(connection: Connection) -> int:
+            revision = await _move(connection, tenant, "agents")
+            cursor = connection.cursor()
+            await cursor.executemany(
+                """
+                INSERT INTO placet.agents (
+                    tenant, agent, owner, trust, trust_explanation, model, version, revision)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+                ON CONFLICT (tenant, agent) DO UPDATE
+                SET owner = EXCLUDED.owner, trust = EXCLUDED.trust,
+                    trust_explanation = EXCLUDED.trust_explanation, model = EXCLUDED.model, version = EXCLUDED.version, revision = EXCLUDED.revision
+                """,
+                [
+                    (tenant, a.agent, a.owner, a.trust, a.trust_explanation, a.model, a.version, revision)
+                    for a in agents
+                ],
+            )
+            said = {
+                a.agent: json_text(
+                    {
+                        "agent": a.agent,
+                        "owner": a.owner,
+                        "trust": a.trust,
+                        "trust_explanation": a.trust_explanation,
+                        "model": a.model,
+                        "version": a.version,
+                    }
+                )
+                for a in agents
+            }
+            await _remember(connection, tenant, "agents", revision, list(said.items()))
+            return revision
+
+        return await self._pool.run(work)
+
+    async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int:
+        for tool in tools:
+            for text in (tool.name, tool.resource, tool.arguments_schema, tool.description):
+                storable("tools", text)
+
+        async def work(connection: Connection) -> int:
+            revision = await _move(connection, tenant, "tools")
+            cursor = connection.cursor()
+            await cursor.executemany(
+                """
+                INSERT INTO placet.tools (
+                    tenant, name, effect, resource, arguments_schema, amount_argument, amount_unit,
+                    amount_currency_argument, amount_currency_code, secret_arguments, description, revision)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::text[], %s, %s)
+                ON CONFLICT (tenant, name) DO UPDATE
+                SET effect = EXCLUDED.effect, resource = EXCLUDED.resource,
+                    arguments_schema = EXCLUDED.arguments_schema, amount_argument = EXCLUDED.amount_argument,
+                    amount_unit = EXCLUDED.amount_unit,
+                    amount_currency_argument = EXCLUDED.amount_currency_argument,
+                    amount_currency_code = EXCLUDED.amount_currency_code,
+                    secret_arguments = EXCLUDED.secret_arguments, description = EXCLUDED.description,
+                    revision = EXCLUDED.revision
+                """,
+                [_tool_row(tenant, tool, revision) for tool in tools],
+            )
+            said = {tool.name: tool_text(tool) for tool in tools}
+            await _remember(connection, tenant, "tools", revision, list(said.items()))
+            return revision
+
+        return await self._pool.run(work)
+
+    async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int:
+        try:
+            values = [storable("signals.value", json_text(signal.value)) for signal in signals]
+        except (TypeError, ValueError) as exc:
+            raise InvalidFieldError("signals.value", "is not JSON") from exc
+        for signal in signals:
+            storable("signals.name", signal.name)
+
+        async def work(connection: Connection) -> int:
+            revision = await _move(connection, tenant, "signals")
+            cursor = connection.cursor()
+            await cursor.executemany(
+                """
+                INSERT INTO placet.signals (tenant, name, value, expires_at, revision)
+                VALUES (%s, %s, %s, %s, %s)
+                ON CONFLICT (tenant, name) DO UPDATE
+                SET value = EXCLUDED.value, expires_at = EXCLUDED.expires_at, revision = EXCLUDED.revision
+                """,
+                [
+                    (tenant, s.name, value, s.expires_at, revision)
+                    for s, value in zip(signals, values, strict=True)
+                ],
+            )
+            said = {
+                s.name: json_text(
+                    {"name": s.name, "value": s.value, "expires_at": instant_text(s.expires_at)}
+                )
+                for s in signals
+            }
+            await _remember(connection, tenant, "signals", revision, list(said.items()))
+            return revision
+
+        return await self._pool.run(work)
+
+
+def _tool_row(tenant: str, tool: Tool, revision: int) -> tuple[Any, ...]:
+    amount = tool.amount
+    return (
+        tenant,
+        tool.name,
+        tool.effect.value,
+        tool.resource,
+        tool.arguments_schema,
+        amount.argument if amount else None,
+        amount.unit.value if amount and amount.unit else None,
+        amount.currency_argument if amount else None,
+        amount.currency_code if amount else None,
+        list(tool.secret_arguments),
+        tool.description,
+        revision,
+    )
+
+
+async def _lock(connection: Connection, tenant: str) -> None:
+    """Wait for every recording of the tenant that is under way, and hold back new ones."""
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [control_lock(tenant)])
+
+
+async def _move(connection: Connection, tenant: str, kind: _Kind) -> int:
+    """Lock the tenant, move its epoch and the revision of `kind`; return the new revision."""
+    await _lock(connection, storable("tenant", tenant))
+    column = sql.Identifier(f"{kind}_revision")
+    cursor = await connection.execute(
+        sql.SQL(
+            "UPDATE placet.tenants SET epoch = epoch + 1, {0} = {0} + 1 WHERE tenant = %s RETURNING {0}"
+        ).format(column),
+        [tenant],
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise TenantUnknownError(f"there is no tenant {tenant}")
+    return _one(row)
+
+
+async def _remember(
+    connection: Connection, tenant: str, kind: _Kind, revision: int, said: Sequence[tuple[str, str]]
+) -> None:
+    cursor = connection.cursor()
+    await cursor.executemany(
+        """
+        INSERT INTO placet.registry_history (tenant, kind, revision, name, content)
+        VALUES (%s, %s, %s, %s, %s)
+        """,
+        [(tenant, kind, revision, name, content) for name, content in said],
+    )
+
+
+def _one(row: tuple[Any, ...] | None) -> int:
+    assert row is not None  # the statement returns a row, or has raised
+    value: int = row[0]
+    return value

@@ -1,0 +1,173 @@
+"""The model's values in the forms that the tables hold, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from pdp.model import (
+    JSON,
+    Aggregates,
+    AmountLimit,
+    AmountRole,
+    AmountUnit,
+    Boundary,
+    Bucket,
+    ResourceRule,
+    Session,
+    SessionState,
+    Task,
+    Tool,
+    ToolEffect,
+)
+
+# Columns that `session_from_row` and `tool_from_row` read.
+SESSION_WIDTH = 18
+TOOL_WIDTH = 11
+
+
+def json_text(value: JSON) -> str:
+    """Return `value` as JSON text; a Decimal is a number, digit for digit. ValueError if not finite."""
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError("JSON has no such number")
+        return str(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{json.dumps(k)}:{json_text(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ",".join(json_text(item) for item in value) + "]"
+    if isinstance(value, float):
+        raise TypeError("a float is not a JSON value here")
+    return json.dumps(value)
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def json_value(text: str | bytes) -> Any:
+    """Return JSON text as a value; numbers are int or Decimal. Raises ValueError."""
+    return json.loads(text, parse_float=Decimal, parse_constant=_no_constant)
+
+
+def boundary_text(boundary: Boundary) -> str:
+    """Return the boundary as JSON text, decimals as strings."""
+    return json.dumps(
+        {
+            "tools": list(boundary.tools),
+            "effects": [effect.value for effect in boundary.effects],
+            "resources": [
+                {"type": rule.type, "id": rule.id}
+                if rule.id is not None
+                else {"type": rule.type, "prefix": rule.prefix}
+                for rule in boundary.resources
+            ],
+            "amounts": [
+                {"currency": limit.currency, "per_action": str(limit.per_action)}
+                for limit in boundary.amounts
+            ],
+        },
+        separators=(",", ":"),
+    )
+
+
+@lru_cache(maxsize=1024)
+def boundary_from(text: str) -> Boundary:
+    """Inverse of `boundary_text`. The cache is of the parsing alone: equal text, equal boundary."""
+    stored = json.loads(text)
+    return Boundary(
+        tools=tuple(stored["tools"]),
+        effects=tuple(ToolEffect(effect) for effect in stored["effects"]),
+        resources=tuple(
+            ResourceRule(type=rule["type"], id=rule.get("id"), prefix=rule.get("prefix"))
+            for rule in stored["resources"]
+        ),
+        amounts=tuple(
+            AmountLimit(currency=limit["currency"], per_action=Decimal(limit["per_action"]))
+            for limit in stored["amounts"]
+        ),
+    )
+
+
+def pay_text(buckets: Sequence[Bucket]) -> str:
+    return json.dumps([[b.start, b.width, b.count] for b in buckets], separators=(",", ":"))
+
+
+def pay_from(text: str) -> tuple[Bucket, ...]:
+    if text == "[]":
+        return ()
+    return tuple(Bucket(start=start, width=width, count=count) for start, width, count in json.loads(text))
+
+
+def session_from_row(row: Sequence[Any]) -> Session:
+    """Read session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary, state,
+    version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay, last_receipt."""
+    return Session(
+        session_id=row[0],
+        task=Task(id=row[1], description=row[2], prompt=row[3]),
+        principal=row[4],
+        agent=row[5],
+        issuer=row[6],
+        boundary=boundary_from(row[7]),
+        state=SessionState(row[8]),
+        version=row[9],
+        opened_at=row[10],
+        expires_at=row[11],
+        closed_at=row[12],
+        aggregates=Aggregates(allow=row[13], block=row[14], escalate=row[15], pay=pay_from(row[16])),
+        last_receipt=row[17],
+    )
+
+
+def tool_from_row(row: Sequence[Any]) -> Tool:
+    """Read name, effect, resource, arguments_schema, amount_argument, amount_unit,
+    amount_currency_argument, amount_currency_code, secret_arguments, description, revision."""
+    amount = None
+    if row[4] is not None:
+        amount = AmountRole(
+            argument=row[4],
+            unit=AmountUnit(row[5]) if row[5] is not None else None,
+            currency_argument=row[6],
+            currency_code=row[7],
+        )
+    return Tool(
+        name=row[0],
+        effect=ToolEffect(row[1]),
+        resource=row[2],
+        arguments_schema=row[3],
+        amount=amount,
+        secret_arguments=tuple(row[8]),
+        description=row[9],
+        revision=row[10],
+    )
+
+
+def tool_text(tool: Tool) -> str:
+    """Return what a tool's revision said, as JSON text."""
+    amount = tool.amount
+    return json_text(
+        {
+            "name": tool.name,
+            "effect": tool.effect.value,
+            "resource": tool.resource,
+            "arguments_schema": tool.arguments_schema,
+            "amount": None
+            if amount is None
+            else {
+                "argument": amount.argument,
+                "unit": amount.unit.value if amount.unit is not None else None,
+                "currency_argument": amount.currency_argument,
+                "currency_code": amount.currency_code,
+            },
+            "secret_arguments": list(tool.secret_arguments),
+            "description": tool.description,
+        }
+    )
+
+
+def instant_text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -1,0 +1,146 @@
+"""Sessions: opened once a task, ended for good."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import psycopg
+
+from pdp.errors import InvalidFieldError, TaskExistsError, TenantUnknownError
+from pdp.model import Session
+from pdp.postgres.connection import Connection, storable
+from pdp.postgres.pool import Pool
+from pdp.postgres.rows import SESSION_WIDTH, boundary_text, session_from_row
+
+_SELECT = """
+    SELECT session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary, state,
+           version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay, last_receipt, placet.now()
+    FROM placet.sessions
+"""
+
+
+class PostgresSessionStore:
+    """`pdp.ports.SessionStore`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def open(self, tenant: str, session: Session) -> Session:
+        for field, text in (
+            ("tenant", tenant),
+            ("session.session_id", session.session_id),
+            ("task.id", session.task.id),
+            ("task.description", session.task.description),
+            ("task.prompt", session.task.prompt),
+            ("principal", session.principal),
+            ("agent", session.agent),
+            ("issuer", session.issuer),
+        ):
+            storable(field, text)
+
+        async def work(connection: Connection) -> Session:
+            cursor = await connection.execute("SELECT 1 FROM placet.tenants WHERE tenant = %s", [tenant])
+            if await cursor.fetchone() is None:
+                raise TenantUnknownError(f"there is no tenant {tenant}")
+            stored = await _insert(connection, tenant, session)
+            if stored is not None:
+                return stored
+            return await _existing(connection, tenant, session)
+
+        return await self._pool.run(work)
+
+    async def get(self, tenant: str, session_id: str) -> tuple[Session, datetime] | None:
+        if "\0" in session_id:
+            return None
+
+        async def work(connection: Connection) -> tuple[Session, datetime] | None:
+            cursor = await connection.execute(
+                _SELECT + "WHERE tenant = %s AND session_id = %s", [tenant, session_id]
+            )
+            row = await cursor.fetchone()
+            return None if row is None else (session_from_row(row), row[SESSION_WIDTH])
+
+        return await self._pool.run(work)
+
+    async def close(self, tenant: str, session_id: str, reason: str) -> Session | None:
+        storable("reason", reason)
+        if "\0" in session_id:
+            return None
+
+        async def work(connection: Connection) -> Session | None:
+            await connection.execute(
+                """
+                UPDATE placet.sessions
+                SET state = 'closed', version = version + 1, closed_at = placet.now(), close_reason = %s
+                WHERE tenant = %s AND session_id = %s AND state IN ('open', 'completed')
+                """,
+                [reason, tenant, session_id],
+            )
+            cursor = await connection.execute(
+                _SELECT + "WHERE tenant = %s AND session_id = %s", [tenant, session_id]
+            )
+            row = await cursor.fetchone()
+            return None if row is None else session_from_row(row)
+
+        return await self._pool.run(work)
+
+
+async def _insert(connection: Connection, tenant: str, session: Session) -> Session | None:
+    """Store it; None if its task has a session, or if it would have expired already."""
+    aggregates = session.aggregates
+    if aggregates.allow or aggregates.block or aggregates.escalate or aggregates.pay:
+        raise InvalidFieldError("session.aggregates", "a new session has no history")
+    try:
+        cursor = await connection.execute(
+            """
+            INSERT INTO placet.sessions (
+                tenant, session_id, task_id, task_description, task_prompt, principal, agent, issuer,
+                boundary, state, version, opened_at, expires_at)
+            SELECT %(tenant)s, %(session_id)s, %(task_id)s, %(description)s, %(prompt)s, %(principal)s,
+                   %(agent)s, %(issuer)s, %(boundary)s, %(state)s, %(version)s, %(opened_at)s, %(expires_at)s
+            WHERE %(expires_at)s > placet.now()
+            ON CONFLICT (tenant, task_id) DO NOTHING
+            RETURNING session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary,
+                      state, version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay,
+                      last_receipt
+            """,
+            {
+                "tenant": tenant,
+                "session_id": session.session_id,
+                "task_id": session.task.id,
+                "description": session.task.description,
+                "prompt": session.task.prompt,
+                "principal": session.principal,
+                "agent": session.agent,
+                "issuer": session.issuer,
+                "boundary": boundary_text(session.boundary),
+                "state": session.state.value,
+                "version": session.version,
+                "opened_at": session.opened_at,
+                "expires_at": session.expires_at,
+            },
+        )
+    except psycopg.errors.UniqueViolation as exc:
+        raise InvalidFieldError("session.session_id", "is another session's") from exc
+    except psycopg.errors.ProgramLimitExceeded as exc:
+        raise InvalidFieldError("task.id", "is too long") from exc
+    row = await cursor.fetchone()
+    return None if row is None else session_from_row(row)
+
+
+async def _existing(connection: Connection, tenant: str, session: Session) -> Session:
+    cursor = await connection.execute(
+        _SELECT + "WHERE tenant = %s AND task_id = %s", [tenant, session.task.id]
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise InvalidFieldError("expires_at", "is in the past")
+    existing = session_from_row(row)
+    if (existing.issuer, existing.principal, existing.agent, existing.boundary) != (
+        session.issuer,
+        session.principal,
+        session.agent,
+        session.boundary,
+    ):
+        raise TaskExistsError(f"the task {session.task.id} already has a session, opened with something else")
+    return existing

@@ -1,0 +1,121 @@
+"""Everything behind the ports, over one database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import psycopg
+
+from pdp.errors import StoreUnavailableError
+from pdp.postgres.clock import PostgresClock
+from pdp.postgres.connection import Access, Connection, connect
+from pdp.postgres.facts import PostgresInformationPoint
+from pdp.postgres.keys import PostgresKeyDirectory
+from pdp.postgres.ledger import PostgresLedger
+from pdp.postgres.migrate import StoreUnfitError, check_server
+from pdp.postgres.pool import Pool
+from pdp.postgres.registry import PostgresRegistry
+from pdp.postgres.sessions import PostgresSessionStore
+
+
+class PostgresStore:
+    """The adapters, started. `async with PostgresStore.open(conninfo, replica=…) as store:`"""
+
+    def __init__(self, access: Access, *, replica: str, capacity: int) -> None:
+        self._access = access
+        self._pool = Pool(access)
+        self.information_point = PostgresInformationPoint(access, capacity=capacity)
+        self.ledger = PostgresLedger(access, self._pool, replica=replica, capacity=capacity)
+        self.sessions = PostgresSessionStore(self._pool)
+        self.registry = PostgresRegistry(self._pool)
+        self.keys = PostgresKeyDirectory(self._pool)
+        self.clock = PostgresClock(self._pool)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        conninfo: str,
+        *,
+        replica: str,
+        role: str = "placet_server",
+        wait: float = 30.0,
+        capacity: int = 4096,
+        access: Access | None = None,
+    ) -> AsyncIterator[PostgresStore]:
+        """Connect and check, waiting at most `wait` seconds for a database that does not answer.
+
+        Raises `StoreUnfitError` (a `StoreUnavailableError`) at once for one that must not be
+        used as it is, and says why. `capacity` bounds each queue. Once open, a database that
+        goes away and comes back needs no restart.
+        """
+        access = access or Access(conninfo=conninfo, role=role)
+        await _until_fit(access, time.monotonic() + wait)
+        store = cls(access, replica=replica, capacity=capacity)
+        store.information_point.start()
+        store.ledger.start()
+        try:
+            yield store
+        finally:
+            await store.ledger.close()
+            await store.information_point.close()
+            await store._pool.close()
+
+    async def check(self) -> None:
+        """Raise `StoreUnfitError` or `StoreUnavailableError` unless the database is fit to be used."""
+        await self._pool.run(check_server)
+
+    async def ping_writable(self, within: float = 2.0) -> None:
+        """Write something that leaves no row, durably. Raises `StoreUnavailableError`.
+
+        Notices a server that is down, hung, read-only or a standby, and a disk that does not write.
+        """
+        await self._pool.run(_write_nothing, within=within)
+
+
+async def ping_writable(store: PostgresStore, within: float = 2.0) -> None:
+    """See `PostgresStore.ping_writable`."""
+    await store.ping_writable(within)
+
+
+async def _write_nothing(connection: Connection) -> None:
+    cursor = await connection.execute(
+        """
+        SELECT current_setting('transaction_read_only')::bool, pg_current_xact_id()::text,
+               pg_logical_emit_message(true, 'placet', 'ping')::text
+        """
+    )
+    row = await cursor.fetchone()
+    if row is None or row[0]:
+        raise StoreUnavailableError("the database is read-only")
+
+
+async def _until_fit(access: Access, until: float) -> None:
+    backoff = 0.1
+    while True:
+        try:
+            connection = await connect(access, "pdp start-up")
+        except StoreUnavailableError as exc:
+            if time.monotonic() + backoff >= until or not _may_pass(exc):
+                raise
+            await asyncio.sleep(backoff)
+            backoff = min(1.0, 2 * backoff)
+            continue
+        try:
+            await check_server(connection)
+        except StoreUnfitError:
+            raise
+        except psycopg.Error as exc:
+            raise StoreUnavailableError(f"cannot check the database: {exc}") from exc
+        finally:
+            await connection.close()
+        return
+
+
+def _may_pass(exc: StoreUnavailableError) -> bool:
+    """False for what waiting does not mend: the role or the database is not there."""
+    text = str(exc)
+    return 'invalid value for parameter "role"' not in text and "does not exist" not in text

@@ -1,0 +1,389 @@
+"""A writer's stream: one connection, one writer id, positions without gaps.
+
+A writer lives as long as its connection. Whatever leaves the outcome of a commit in doubt
+closes the stream; the next one starts under a new writer id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from psycopg.types.numeric import Int8
+
+from pdp.errors import StoreUnavailableError
+from pdp.model import DecisionKey, Position, Recording, SessionState
+from pdp.postgres.connection import Access, Connection, bounded, connect, lost, shut, stale
+from pdp.postgres.locks import control_lock
+from pdp.postgres.migrate import check_durable
+from pdp.postgres.recording import Applied, Locked, SessionRow, apply, key_order
+from pdp.postgres.rows import pay_text
+
+# Sorted by the caller, so that every batch locks in one order. LATERAL keeps that order and
+# looks each row up by its key, whatever the planner believes of the table.
+_CONTROL = """
+    SELECT pg_advisory_xact_lock_shared(c.lock) FROM unnest(%b::bigint[]) AS c(lock)
+"""
+_SESSIONS = """
+    SELECT s.tenant, s.session_id, s.version, s.state, s.expires_at
+    FROM unnest(%b::text[], %b::text[]) AS r(tenant, session_id)
+    CROSS JOIN LATERAL (
+        SELECT x.tenant, x.session_id, x.version, x.state, x.expires_at
+        FROM placet.sessions x
+        WHERE x.tenant = r.tenant AND x.session_id = r.session_id
+        FOR UPDATE
+    ) s
+"""
+# A row that is not there cannot be locked: create it first.
+_NEW_KEYS = """
+    INSERT INTO placet.decision_keys (tenant, session_id, caller, leaf_grant, tool_call_id, review_id)
+    SELECT r.tenant, r.session_id, r.caller, r.leaf_grant, r.tool_call_id, r.review_id
+    FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+        AS r(tenant, session_id, caller, leaf_grant, tool_call_id, review_id)
+    ON CONFLICT DO NOTHING
+"""
+_KEYS = """
+    SELECT k.tenant, k.session_id, k.caller, k.leaf_grant, k.tool_call_id, k.review_id, k.decision_id
+    FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+        AS r(tenant, session_id, caller, leaf_grant, tool_call_id, review_id)
+    CROSS JOIN LATERAL (
+        SELECT x.tenant, x.session_id, x.caller, x.leaf_grant, x.tool_call_id, x.review_id, x.decision_id
+        FROM placet.decision_keys x
+        WHERE x.tenant = r.tenant AND x.session_id = r.session_id AND x.caller = r.caller
+            AND x.leaf_grant = r.leaf_grant AND x.tool_call_id = r.tool_call_id
+            AND x.review_id IS NOT DISTINCT FROM r.review_id
+        FOR UPDATE
+    ) k
+"""
+# A later statement than the locks: its snapshot sees every change that was made before them.
+_EPOCHS = """
+    SELECT t.tenant, t.epoch FROM placet.tenants t WHERE t.tenant = ANY (%b::text[])
+"""
+_MOMENT = "SELECT placet.now(), pg_current_xact_id()::text"
+
+# Divides by zero, which undoes everything, unless each part wrote what it was given.
+_WRITE = """
+    WITH moved AS (
+        UPDATE placet.sessions s
+        SET version = n.version, allowed = n.allowed, blocked = n.blocked, escalated = n.escalated,
+            pay = n.pay, last_receipt = n.last_receipt
+        FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[],
+                    %b::text[], %b::bytea[])
+            AS n(tenant, session_id, version, allowed, blocked, escalated, pay, last_receipt)
+        WHERE s.tenant = n.tenant AND s.session_id = n.session_id
+        RETURNING 1
+    ), pointed AS (
+        UPDATE placet.decision_keys k
+        SET decision_id = n.decision_id
+        FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+            AS n(tenant, session_id, caller, leaf_grant, tool_call_id, review_id, decision_id)
+        WHERE k.tenant = n.tenant AND k.session_id = n.session_id AND k.caller = n.caller
+            AND k.leaf_grant = n.leaf_grant AND k.tool_call_id = n.tool_call_id
+            AND k.review_id IS NOT DISTINCT FROM n.review_id
+        RETURNING 1
+    ), recorded AS (
+        INSERT INTO placet.ledger (
+            tenant, writer, seq, decision_id, kind, effect, jws, action_fingerprint, session_id, caller,
+            leaf_grant, tool_call_id, review_id, session_version, retryable, expires_at, recorded_at)
+        SELECT n.tenant, %b, n.seq, n.decision_id, 'decision', n.effect, n.jws, n.action_fingerprint,
+               n.session_id, n.caller, n.leaf_grant, n.tool_call_id, n.review_id, n.session_version,
+               n.retryable, n.expires_at, %b
+        FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::text[],
+                    %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::bool[],
+                    %b::timestamptz[])
+            AS n(tenant, seq, decision_id, effect, jws, action_fingerprint, session_id, caller, leaf_grant,
+                 tool_call_id, review_id, session_version, retryable, expires_at)
+        RETURNING 1
+    ), detailed AS (
+        INSERT INTO placet.decision_details (tenant, decision_id, disclosures, input_document)
+        SELECT n.tenant, n.decision_id, n.disclosures, n.input_document
+        FROM unnest(%b::text[], %b::text[], %b::bytea[], %b::bytea[])
+            AS n(tenant, decision_id, disclosures, input_document)
+        RETURNING 1
+    )
+    SELECT 1 / (
+        (SELECT count(*) FROM moved) = %b AND (SELECT count(*) FROM pointed) = %b
+        AND (SELECT count(*) FROM recorded) = %b AND (SELECT count(*) FROM detailed) = %b
+    )::int
+"""
+_FORGET_KEYS = """
+    DELETE FROM placet.decision_keys k
+    USING unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+        AS n(tenant, session_id, caller, leaf_grant, tool_call_id, review_id)
+    WHERE k.tenant = n.tenant AND k.session_id = n.session_id AND k.caller = n.caller
+        AND k.leaf_grant = n.leaf_grant AND k.tool_call_id = n.tool_call_id
+        AND k.review_id IS NOT DISTINCT FROM n.review_id AND k.decision_id IS NULL
+"""
+
+
+class RefusedError(Exception):
+    """The server refused the batch, and nothing of it was recorded. The cause says why."""
+
+
+class StreamLostError(Exception):
+    """The connection is gone. Nothing was recorded if `xid` is None; else its transaction may
+    have committed `positions`."""
+
+    def __init__(self, xid: str | None = None, positions: Sequence[Position | None] = ()) -> None:
+        super().__init__("the connection was lost")
+        self.xid = xid
+        self.positions = tuple(positions)
+
+
+class Stream:
+    """One batch at a time; the caller sees to it."""
+
+    def __init__(self, connection: Connection, writer: str) -> None:
+        self.connection = connection
+        self.writer = writer
+        self.last_seq = 0
+        # No batch may start on it any more.
+        self.closed = False
+        self._warnings: list[str] = []
+        connection.add_notice_handler(self._noticed)
+
+    @classmethod
+    async def open(cls, access: Access, replica: str) -> Stream:
+        """Connect and register a new writer. Raises `StoreUnavailableError`."""
+        connection = await connect(access, "pdp ledger")
+        writer = uuid.uuid4().hex
+        try:
+            await bounded(connection, _register(connection, writer, replica), access.connect_timeout)
+        except (psycopg.Error, TimeoutError) as exc:
+            await _discard(connection)
+            raise StoreUnavailableError(f"cannot start a writer: {exc or 'no answer in time'}") from exc
+        except BaseException:
+            await _discard(connection)
+            raise
+        return cls(connection, writer)
+
+    def usable(self) -> bool:
+        """False when the next batch needs a new stream. Costs no round trip."""
+        return not self.closed and not stale(self.connection)
+
+    def shut(self) -> None:
+        """Give the connection up, whatever runs on it."""
+        self.closed = True
+        shut(self.connection)
+
+    async def close(self) -> None:
+        self.closed = True
+        await _discard(self.connection)
+
+    async def record(
+        self, recordings: Sequence[Recording], wanted: Callable[[int], bool]
+    ) -> list[Position | None]:
+        """Record what still holds; return each one's position, None for one that does not.
+
+        1. Lock    what the recordings depend on, in one order; read it in later statements.
+        2. Apply   them in order, in process.
+        3. Write   one absolute value a row, and commit.
+
+        `wanted` is asked between 1 and 2 whether anybody still waits for a recording. Raises
+        `RefusedError`, `StreamLostError`.
+        """
+        # 1
+        try:
+            locked, xid = await self._lock(recordings)
+        except psycopg.Error as exc:
+            if self._lost(exc):
+                raise StreamLostError from exc
+            await self._roll_back()
+            raise RefusedError from exc
+        # 2
+        applied = apply(recordings, [i for i in range(len(recordings)) if wanted(i)], locked)
+        positions: list[Position | None] = [None] * len(recordings)
+        for seq, index in enumerate(applied.winners, start=self.last_seq + 1):
+            positions[index] = Position(writer=self.writer, seq=seq)
+        if not applied.winners:
+            await self._roll_back()
+            return positions
+        # 3
+        self._warnings.clear()
+        try:
+            await self._write(recordings, applied, locked)
+        except psycopg.Error as exc:
+            if self._lost(exc):
+                raise StreamLostError(xid, positions) from exc
+            await self._roll_back()
+            raise RefusedError from exc
+        self.last_seq += len(applied.winners)
+        if self._warnings:
+            # For example a standby that was not waited for: committed here, perhaps not there.
+            self.closed = True
+            raise StoreUnavailableError(f"the commit is in doubt: {'; '.join(self._warnings)}")
+        return positions
+
+    async def _lock(self, recordings: Sequence[Recording]) -> tuple[Locked, str]:
+        tenants = sorted({r.key.tenant for r in recordings})
+        places = sorted({(r.key.tenant, r.move.session_id) for r in recordings if r.move is not None})
+        keys = sorted({r.key for r in recordings}, key=key_order)
+        key_columns = _key_columns(keys)
+        connection = self.connection
+        async with connection.pipeline():
+            await connection.execute("BEGIN")
+            await connection.execute(
+                _CONTROL, [[Int8(lock) for lock in sorted({control_lock(t) for t in tenants})]], prepare=True
+            )
+            sessions = connection.cursor(binary=True)
+            if places:
+                await sessions.execute(
+                    _SESSIONS, [[p[0] for p in places], [p[1] for p in places]], prepare=True
+                )
+            await connection.execute(_NEW_KEYS, key_columns, prepare=True)
+            key_rows = connection.cursor(binary=True)
+            await key_rows.execute(_KEYS, key_columns, prepare=True)
+            epochs = connection.cursor(binary=True)
+            await epochs.execute(_EPOCHS, [tenants], prepare=True)
+            moment = connection.cursor(binary=True)
+            await moment.execute(_MOMENT, prepare=True)
+        now, xid = _only(await moment.fetchone())
+        return (
+            Locked(
+                now=now,
+                epochs=dict(await epochs.fetchall()),
+                sessions={
+                    (tenant, session_id): SessionRow(
+                        version=version, state=SessionState(state), expires_at=expires_at
+                    )
+                    for tenant, session_id, version, state, expires_at in (
+                        await sessions.fetchall() if places else []
+                    )
+                },
+                keys={
+                    DecisionKey(
+                        tenant=row[0],
+                        session_id=row[1],
+                        caller=row[2],
+                        leaf_grant=row[3],
+                        tool_call_id=row[4],
+                        review_id=row[5],
+                    ): row[6]
+                    for row in await key_rows.fetchall()
+                },
+            ),
+            xid,
+        )
+
+    async def _write(self, recordings: Sequence[Recording], applied: Applied, locked: Locked) -> None:
+        winners = [recordings[index] for index in applied.winners]
+        keys = sorted(applied.keys, key=key_order)
+        empty = [key for key, decision in locked.keys.items() if decision is None and key not in applied.keys]
+        connection = self.connection
+        async with connection.pipeline():
+            await connection.execute(
+                _WRITE,
+                [
+                    *_session_columns(applied),
+                    *_key_columns(keys),
+                    [applied.keys[key] for key in keys],
+                    self.writer,
+                    locked.now,
+                    *_ledger_columns(winners, self.last_seq + 1),
+                    *_detail_columns(winners),
+                    Int8(len(applied.sessions)),
+                    Int8(len(keys)),
+                    Int8(len(winners)),
+                    Int8(len(winners)),
+                ],
+                prepare=True,
+            )
+            if empty:
+                await connection.execute(_FORGET_KEYS, _key_columns(empty))
+            commit = await connection.execute("COMMIT")
+        if commit.statusmessage != "COMMIT":
+            # The server answers ROLLBACK to the COMMIT of a transaction that had failed.
+            raise psycopg.errors.InFailedSqlTransaction("the transaction had failed before its COMMIT")
+
+    async def _roll_back(self) -> None:
+        """End the transaction, or the stream."""
+        try:
+            if self.connection.info.transaction_status != pq.TransactionStatus.IDLE:
+                await self.connection.execute("ROLLBACK")
+        except psycopg.Error:
+            self.closed = True
+
+    def _lost(self, exc: psycopg.Error) -> bool:
+        if lost(self.connection, exc):
+            self.closed = True
+            return True
+        return False
+
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self._warnings.append(notice.message_primary or "a warning without words")
+
+
+async def _register(connection: Connection, writer: str, replica: str) -> None:
+    await check_durable(connection)
+    await connection.execute(
+        "INSERT INTO placet.writers (writer, replica) VALUES (%s, %s)", [writer, replica]
+    )
+
+
+async def _discard(connection: Connection) -> None:
+    with contextlib.suppress(psycopg.Error):
+        await connection.close()
+
+
+def _only(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    assert row is not None  # a SELECT without FROM has one row
+    return row
+
+
+def _key_columns(keys: Sequence[DecisionKey]) -> list[Any]:
+    return [
+        [key.tenant for key in keys],
+        [key.session_id for key in keys],
+        [key.caller for key in keys],
+        [key.leaf_grant for key in keys],
+        [key.tool_call_id for key in keys],
+        [key.review_id for key in keys],
+    ]
+
+
+def _session_columns(applied: Applied) -> list[Any]:
+    moved = list(applied.sessions.values())
+    return [
+        [place[0] for place in applied.sessions],
+        [place[1] for place in applied.sessions],
+        [Int8(row.version) for row in moved],
+        [Int8(row.aggregates.allow) for row in moved],
+        [Int8(row.aggregates.block) for row in moved],
+        [Int8(row.aggregates.escalate) for row in moved],
+        [pay_text(row.aggregates.pay) for row in moved],
+        [row.last_receipt for row in moved],
+    ]
+
+
+def _ledger_columns(winners: Sequence[Recording], first: int) -> list[Any]:
+    return [
+        [r.key.tenant for r in winners],
+        [Int8(first + n) for n in range(len(winners))],
+        [r.decision.decision_id for r in winners],
+        [r.decision.effect.value for r in winners],
+        [r.receipt.signed for r in winners],
+        [r.action_fingerprint for r in winners],
+        [r.key.session_id for r in winners],
+        [r.key.caller for r in winners],
+        [r.key.leaf_grant for r in winners],
+        [r.key.tool_call_id for r in winners],
+        [r.key.review_id for r in winners],
+        [Int8(r.decision.session_version) for r in winners],
+        [r.decision.retryable for r in winners],
+        [r.decision.expires_at for r in winners],
+    ]
+
+
+def _detail_columns(winners: Sequence[Recording]) -> list[Any]:
+    return [
+        [r.key.tenant for r in winners],
+        [r.decision.decision_id for r in winners],
+        [r.receipt.token[len(r.receipt.signed) :] for r in winners],
+        [zlib.compress(r.input_document, 1) for r in winners],
+    ]
