@@ -133,7 +133,7 @@ class Stack:
     async def _migrate(self, database_url: str) -> None:
         from pdp.postgres.migrate import migrate
 
-        await migrate(database_url)
+        await migrate(database_url, manual_clock=self.options.manual_clock)
 
     async def _start_opa(self) -> dict[str, Any]:
         """Return what the replicas must know of it."""

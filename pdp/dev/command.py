@@ -1,0 +1,165 @@
+"""`pdp dev`: run a stack until Ctrl-C, and play the first story on it if asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pdp.dev import story
+from pdp.dev.stack import GRPC_PORT, HTTP_PORT, Stack, StackError, StackOptions
+from pdp.dev.terminal import Terminal
+
+DEFAULT_DATA_DIR = Path(".placet/dev")
+
+EPILOG = """\
+Examples:
+
+  pdp dev                                  # serve on 7433 (gRPC) and 7434 (HTTP) until Ctrl-C
+
+  pdp dev --story --once                   # play the first story and end; non-zero if anything differed
+
+  pdp dev --replicas 2 --ports auto --data-dir /tmp/two
+
+  pdp dev --clock manual                   # the clock moves when DevService.AdvanceClock says so
+
+Environment: DATABASE_URL names a database to use instead of a local one; NO_COLOR turns colour off.
+"""
+
+
+def dev(
+    replicas: Annotated[
+        int,
+        typer.Option(min=1, max=16, help="PDP processes on one database; each listens on ports of its own."),
+    ] = 1,
+    data_dir: Annotated[
+        Path, typer.Option(help="Where database, keys and logs live; a later run goes on from there.")
+    ] = DEFAULT_DATA_DIR,
+    ports: Annotated[
+        str,
+        typer.Option(
+            metavar="fixed|auto", help="auto: free ports, so that any number of stacks run side by side."
+        ),
+    ] = "fixed",
+    grpc_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="gRPC of the first replica; the next ones take 2 more each.")
+    ] = GRPC_PORT,
+    http_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="HTTP of the first replica; the next ones take 2 more each.")
+    ] = HTTP_PORT,
+    clock: Annotated[
+        str,
+        typer.Option(metavar="system|manual", help="manual: the database's clock can be moved, for tests."),
+    ] = "system",
+    with_story: Annotated[bool, typer.Option("--story", help="Play the first story.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when everything is up and the story is over.")
+    ] = False,
+) -> None:
+    """Run everything on this machine: PostgreSQL, OPA and the PDP, until Ctrl-C.
+
+    What dies is started again. Callers name themselves in metadata and are believed, so everything
+    listens on loopback only.
+    """
+    options = StackOptions(
+        data_dir=data_dir,
+        replicas=replicas,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        any_ports=one_of("--ports", ports, "fixed", "auto") == "auto",
+        manual_clock=one_of("--clock", clock, "system", "manual") == "manual",
+    )
+    raise typer.Exit(asyncio.run(run(options, with_story=with_story, once=once)))
+
+
+def one_of(option: str, given: str, *known: str) -> str:
+    if given not in known:
+        raise typer.BadParameter(f"{given!r} is none of {', '.join(known)}", param_hint=option)
+    return given
+
+
+async def run(options: StackOptions, *, with_story: bool, once: bool) -> int:
+    """Return the exit code: 0 after an orderly stop, 1 if something failed or the story differed."""
+    terminal = Terminal(sys.stdout)
+    stack = Stack(options=options, say=terminal.note)
+    work = asyncio.current_task()
+    assert work is not None
+    stopping = asyncio.Event()
+
+    def stop(number: signal.Signals) -> None:
+        if stopping.is_set():
+            return
+        stopping.set()
+        work.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+    code = 0
+    try:
+        code = await serve(stack, terminal, with_story=with_story, once=once)
+    except StackError as exc:
+        terminal.error(str(exc))
+        code = 1
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+        work.uncancel()
+    stopping.set()
+    terminal.note("Stopping")
+    began = time.monotonic()
+    await stack.stop()
+    terminal.note(f"Stopped in {time.monotonic() - began:.1f} s; the data stays in {shown(stack.directory)}")
+    return code
+
+
+async def serve(stack: Stack, terminal: Terminal, *, with_story: bool, once: bool) -> int:
+    terminal.title("Placet: the policy decision point for AI agents")
+    await stack.start()
+    code = 0
+    if with_story:
+        story_task = asyncio.create_task(story.play(stack, terminal))
+        failed = asyncio.create_task(stack.failed.wait())
+        try:
+            await asyncio.wait({story_task, failed}, return_when=asyncio.FIRST_COMPLETED)
+            if story_task.done():
+                code = 0 if story_task.result() else 1
+        finally:
+            for task in (story_task, failed):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+    if stack.failed.is_set():
+        raise StackError(stack.failure)
+    addresses(stack, terminal)
+    if once:
+        return code
+    terminal.note("Serving until Ctrl-C" if os.isatty(0) else "Serving until SIGINT or SIGTERM")
+    await stack.failed.wait()
+    raise StackError(stack.failure)
+
+
+def addresses(stack: Stack, terminal: Terminal) -> None:
+    terminal.blank()
+    for replica in stack.replicas:
+        terminal.fact(replica.name, f"gRPC {replica.grpc_address}   HTTP {replica.http_url}")
+        terminal.fact(
+            "", f"metrics {replica.http_url}/metrics   keys {replica.http_url}/.well-known/jwks.json"
+        )
+    terminal.fact("machine-readable", shown(stack.description))
+    terminal.fact("logs", shown(stack.directory / "logs"))
+    terminal.blank()
+
+
+def shown(path: Path) -> str:
+    """The path as one would type it here."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
