@@ -6,12 +6,15 @@
 # entrypoint: true
 package placet.decision
 
-# Reasons are worded from the catalogue, which the bundle's build makes of the annotations on
-# the rules. A code without an entry keeps its reason, unworded.
-decision := object.union(
-	{"effect": effect, "reasons": reasons, "obligations": []},
-	waiting,
-)
+# One rule with `else`, not several with conditions: OPA evaluates the conditions of such rules
+# anew for each, which doubles the cost of a batch (measured on OPA 1.22.2).
+decision := object.union(verdict("block", array.concat(worded(blocks, "block"), escalation_reasons)), waiting) if {
+	count(blocks) > 0
+} else := verdict("block", array.concat([no_applicable_rule], escalation_reasons)) if {
+	count(allows) == 0
+} else := verdict("escalate", escalation_reasons) if {
+	count(escalations) > 0
+} else := verdict("allow", worded(allows, "allow"))
 
 blocks contains code if some code in data.placet.rules[_].block
 
@@ -19,33 +22,9 @@ escalations contains code if some code in data.placet.rules[_].escalate
 
 allows contains code if some code in data.placet.rules[_].allow
 
-default effect := "block"
+verdict(effect, reasons) := {"effect": effect, "reasons": reasons, "obligations": []}
 
-effect := "escalate" if {
-	count(blocks) == 0
-	count(escalations) > 0
-	count(allows) > 0
-}
-
-effect := "allow" if {
-	count(blocks) == 0
-	count(escalations) == 0
-	count(allows) > 0
-}
-
-reasons := worded(allows, "allow") if effect == "allow"
-
-reasons := worded(escalations, "escalate") if effect == "escalate"
-
-reasons := array.concat(worded(blocks, "block"), worded(escalations, "escalate")) if {
-	effect == "block"
-	count(blocks) > 0
-}
-
-reasons := array.concat([no_applicable_rule], worded(escalations, "escalate")) if {
-	effect == "block"
-	count(blocks) == 0
-}
+escalation_reasons := worded(escalations, "escalate")
 
 no_applicable_rule := {
 	"code": "pdp.no_applicable_rule",
@@ -53,7 +32,9 @@ no_applicable_rule := {
 	"message": "No rule permits this action.",
 }
 
-worded(codes, outcome) := [{"code": code, "effect": outcome, "message": message(code)} |
+# Reasons are worded from the catalogue, which the bundle's build makes of the annotations on
+# the rules. A code without an entry keeps its reason, unworded.
+worded(codes, effect) := [{"code": code, "effect": effect, "message": message(code)} |
 	some code in codes
 ]
 
@@ -65,15 +46,10 @@ message(code) := text if {
 default waiting := {}
 
 # Waiting helps only where every block says how long.
-waiting := {"retry_after_seconds": max(retry_after_seconds)} if {
-	effect == "block"
-	count(blocks) > 0
+waiting := {"retry_after_seconds": max(delays)} if {
 	every code in blocks {
 		some delay in data.placet.rules[_].retry_after_seconds
 		delay.code == code
 	}
-}
-
-retry_after_seconds contains delay.seconds if {
-	some delay in data.placet.rules[_].retry_after_seconds
+	delays := {delay.seconds | some delay in data.placet.rules[_].retry_after_seconds}
 }
