@@ -32,8 +32,8 @@ _GATHER = """
         l.decision_id, l.effect, l.action_fingerprint, l.expires_at, l.retryable, l.jws, d.disclosures,
         l.writer, l.seq, k.decision_id,
         s.session_id, s.task_id, s.task_description, s.task_prompt, s.principal, s.agent, s.issuer,
-        s.boundary, s.state, s.version, s.opened_at, s.expires_at, s.closed_at, s.allowed, s.blocked, s.escalated, s.pay,
-        s.last_receipt,
+        s.boundary, s.state, s.version, s.opened_at, s.expires_at, s.closed_at, s.allowed, s.blocked,
+        s.escalated, s.pay, s.last_receipt,
         o.name, o.effect, o.resource, o.arguments_schema, o.amount_argument, o.amount_unit,
         o.amount_currency_argument, o.amount_currency_code, o.secret_arguments, o.description, o.revision
     FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],

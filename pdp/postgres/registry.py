@@ -67,7 +67,8 @@ class PostgresRegistry:
                 VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
                 ON CONFLICT (tenant, agent) DO UPDATE
                 SET owner = EXCLUDED.owner, trust = EXCLUDED.trust,
-                    trust_explanation = EXCLUDED.trust_explanation, model = EXCLUDED.model, version = EXCLUDED.version, revision = EXCLUDED.revision
+                    trust_explanation = EXCLUDED.trust_explanation,
+                    model = EXCLUDED.model, version = EXCLUDED.version, revision = EXCLUDED.revision
                 """,
                 [
                     (tenant, a.agent, a.owner, a.trust, a.trust_explanation, a.model, a.version, revision)

@@ -14,7 +14,8 @@ from pdp.postgres.rows import SESSION_WIDTH, boundary_text, session_from_row
 
 _SELECT = """
     SELECT session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary, state,
-           version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay, last_receipt, placet.now()
+           version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay, last_receipt,
+           placet.now()
     FROM placet.sessions
 """
 

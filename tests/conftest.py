@@ -1,0 +1,5 @@
+"""Fixtures that every test may use."""
+
+pytest_plugins = [
+    "tests.postgres",
+]

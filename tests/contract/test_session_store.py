@@ -1,0 +1,124 @@
+"""What every session store promises."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from pdp.errors import InvalidFieldError, TaskExistsError, TenantUnknownError
+from pdp.model import AmountLimit, Boundary, Session, SessionState, Task
+from tests import builders
+from tests.builders import TENANT
+from tests.contract.conftest import Store
+
+
+async def fresh(store: Store, **changes: object) -> Session:
+    await store.registry.put_tenant(TENANT, b"{}")
+    now = await store.clock.advance(0)
+    return builders.session(now=now, **changes)  # type: ignore[arg-type]
+
+
+async def test_opened_session_is_returned_and_found(store: Store) -> None:
+    session = await fresh(store)
+    assert await store.sessions.open(TENANT, session) == session
+    found = await store.sessions.get(TENANT, session.session_id)
+    assert found is not None
+    assert found[0] == session
+    assert found[1] == await store.clock.advance(0) or found[1] >= session.opened_at
+
+
+async def test_empty_boundary_stays_empty(store: Store) -> None:
+    session = await fresh(store, bounds=Boundary())
+    assert (await store.sessions.open(TENANT, session)).boundary == Boundary()
+
+
+async def test_same_task_again_returns_its_session(store: Store) -> None:
+    session = await fresh(store)
+    await store.sessions.open(TENANT, session)
+    again = replace(session, session_id="another", expires_at=session.expires_at + timedelta(hours=1))
+    assert await store.sessions.open(TENANT, again) == session
+
+
+async def test_amounts_are_compared_by_value(store: Store) -> None:
+    session = await fresh(store)
+    await store.sessions.open(TENANT, session)
+    limits = (AmountLimit(currency="EUR", per_action=Decimal(5000)),)
+    again = replace(session, session_id="another", boundary=replace(session.boundary, amounts=limits))
+    assert (await store.sessions.open(TENANT, again)).session_id == session.session_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"issuer": "other"},
+        {"principal": "user:bob"},
+        {"agent": "agent:other"},
+        {"boundary": Boundary()},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+async def test_same_task_with_something_else_is_refused(store: Store, change: dict[str, object]) -> None:
+    session = await fresh(store)
+    await store.sessions.open(TENANT, session)
+    with pytest.raises(TaskExistsError):
+        await store.sessions.open(TENANT, replace(session, session_id="another", **change))  # type: ignore[arg-type]
+
+
+async def test_one_of_many_at_once_opens_the_task(store: Store) -> None:
+    session = await fresh(store)
+    opened = await asyncio.gather(
+        *(store.sessions.open(TENANT, replace(session, session_id=f"s-{n}")) for n in range(8))
+    )
+    assert len({one.session_id for one in opened}) == 1
+
+
+async def test_tasks_of_two_tenants_are_two(store: Store) -> None:
+    session = await fresh(store)
+    await store.registry.put_tenant("globex", b"{}")
+    await store.sessions.open(TENANT, session)
+    other = replace(session, principal="user:zoe")
+    assert await store.sessions.open("globex", other) == other
+    found = await store.sessions.get(TENANT, session.session_id)
+    assert found is not None
+    assert found[0] == session
+
+
+async def test_unknown_tenant_is_an_error(store: Store) -> None:
+    now = await store.clock.advance(0)
+    with pytest.raises(TenantUnknownError):
+        await store.sessions.open("nobody", builders.session(now=now))
+
+
+async def test_expiry_in_the_past_is_refused(store: Store) -> None:
+    session = await fresh(store, lifetime=timedelta(seconds=-1))
+    with pytest.raises(InvalidFieldError) as caught:
+        await store.sessions.open(TENANT, session)
+    assert caught.value.field == "expires_at"
+    assert await store.sessions.get(TENANT, session.session_id) is None
+
+
+async def test_unknown_session_is_none(store: Store) -> None:
+    await fresh(store)
+    assert await store.sessions.get(TENANT, "nothing") is None
+    assert await store.sessions.close(TENANT, "nothing", "") is None
+
+
+async def test_close_moves_the_version_once(store: Store) -> None:
+    session = await fresh(store, task=Task(id="T-close"))
+    await store.sessions.open(TENANT, session)
+    closed = await store.sessions.close(TENANT, session.session_id, "done")
+    assert closed is not None
+    assert (closed.state, closed.version) == (SessionState.CLOSED, session.version + 1)
+    assert closed.closed_at is not None
+    assert await store.sessions.close(TENANT, session.session_id, "again") == closed
+
+
+async def test_closed_session_is_still_its_tasks(store: Store) -> None:
+    session = await fresh(store)
+    await store.sessions.open(TENANT, session)
+    closed = await store.sessions.close(TENANT, session.session_id, "done")
+    assert await store.sessions.open(TENANT, replace(session, session_id="another")) == closed

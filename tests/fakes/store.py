@@ -1,0 +1,305 @@
+"""The database's ports in memory: one state, the semantics of the real adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from pdp.errors import (
+    DeadlineExceededError,
+    InvalidFieldError,
+    PdpError,
+    SessionMovedError,
+    StoreUnavailableError,
+    TaskExistsError,
+    TenantUnknownError,
+)
+from pdp.model import (
+    JSON,
+    Agent,
+    DecisionKey,
+    Facts,
+    FactsRequest,
+    Position,
+    PriorDecision,
+    RecordedDecision,
+    Recording,
+    Session,
+    SessionState,
+    Signal,
+    Tool,
+)
+
+START = datetime(2026, 11, 24, 10, tzinfo=UTC)
+_LIVE = (SessionState.OPEN, SessionState.COMPLETED)
+
+
+@dataclass(slots=True)
+class _Tenant:
+    settings: Mapping[str, JSON]
+    epoch: int = 1
+    revisions: dict[str, int] = field(
+        default_factory=lambda: {"settings": 1, "tools": 0, "agents": 0, "signals": 0}
+    )
+    agents: dict[str, Agent] = field(default_factory=dict)
+    tools: dict[str, Tool] = field(default_factory=dict)
+    signals: dict[str, Signal] = field(default_factory=dict)
+
+    def move(self, kind: str) -> int:
+        self.epoch += 1
+        self.revisions[kind] += 1
+        return self.revisions[kind]
+
+
+class FakeStore:
+    """InformationPoint, Ledger, SessionStore, Registry, KeyDirectory and Clock in one.
+
+    `fault`, while set, is raised by every call. `hold`, while set and not an event that is set,
+    keeps recordings waiting as a slow commit would.
+    """
+
+    def __init__(self, *, writer: str = "fake", now: datetime = START) -> None:
+        self.now = now
+        self.fault: PdpError | None = None
+        self.hold: asyncio.Event | None = None
+        self.writer = writer
+        # In the order of their positions.
+        self.recorded: list[Recording] = []
+        self._tenants: dict[str, _Tenant] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
+        self._keys: dict[DecisionKey, str] = {}
+        self._decisions: dict[tuple[str, str], tuple[Recording, Position]] = {}
+        self._jwks: dict[str, Mapping[str, str]] = {}
+
+    @property
+    def information_point(self) -> FakeStore:
+        return self
+
+    @property
+    def ledger(self) -> FakeStore:
+        return self
+
+    @property
+    def sessions(self) -> FakeStore:
+        return self
+
+    @property
+    def registry(self) -> FakeStore:
+        return self
+
+    @property
+    def keys(self) -> FakeStore:
+        return self
+
+    @property
+    def clock(self) -> FakeStore:
+        return self
+
+    async def check(self) -> None:
+        self._up()
+
+    async def ping_writable(self, within: float = 2.0) -> None:
+        self._up()
+
+    # --- InformationPoint ---
+
+    async def gather(self, request: FactsRequest) -> Facts:
+        self._in_time(request.deadline)
+        self._up()
+        key = request.key
+        tenant = self._tenant(key.tenant)
+        session = self._sessions.get((key.tenant, key.session_id))
+        wanted = {*request.agents, *([session.agent] if session is not None else [])}
+        prior = None
+        if key in self._keys:
+            recording, position = self._decisions[key.tenant, self._keys[key]]
+            prior = PriorDecision(
+                decision_id=recording.decision.decision_id,
+                effect=recording.decision.effect,
+                action_fingerprint=recording.action_fingerprint,
+                expires_at=recording.decision.expires_at,
+                retryable=recording.decision.retryable,
+                token=recording.receipt.token,
+                position=position,
+            )
+        return Facts(
+            now=self.now,
+            epoch=tenant.epoch,
+            settings=dict(tenant.settings),
+            data_revisions=dict(tenant.revisions),
+            session=session,
+            tool=tenant.tools.get(request.tool),
+            agents={name: tenant.agents[name] for name in wanted if name in tenant.agents},
+            signals={
+                signal.name: signal.value
+                for signal in tenant.signals.values()
+                if signal.expires_at is None or signal.expires_at > self.now
+            },
+            prior=prior,
+        )
+
+    # --- Ledger ---
+
+    async def record(self, recording: Recording) -> Position:
+        self._in_time(recording.deadline)
+        self._up()
+        if self.hold is not None and not self.hold.is_set():
+            try:
+                async with asyncio.timeout(recording.deadline - time.monotonic()):
+                    await self.hold.wait()
+            except TimeoutError as exc:
+                raise DeadlineExceededError("the deadline passed in the queue") from exc
+            self._up()
+        key, move, decision = recording.key, recording.move, recording.decision
+        tenant = self._tenants.get(key.tenant)
+        if tenant is None or tenant.epoch != recording.epoch:
+            raise SessionMovedError("the tenant's epoch moved")
+        if self._keys.get(key) != recording.prior_decision_id:
+            raise SessionMovedError("the key's latest decision is another")
+        session = None
+        if move is not None:
+            session = self._sessions.get((key.tenant, move.session_id))
+            if session is None or session.version != move.version:
+                raise SessionMovedError("the session moved")
+            if move.must_be_live and session.state_at(self.now) not in _LIVE:
+                raise SessionMovedError("the session is over")
+        if (key.tenant, decision.decision_id) in self._decisions:
+            raise StoreUnavailableError("the decision is recorded already")
+        position = Position(writer=self.writer, seq=len(self.recorded) + 1)
+        self.recorded.append(recording)
+        self._decisions[key.tenant, decision.decision_id] = (recording, position)
+        if recording.claims_key:
+            self._keys[key] = decision.decision_id
+        if move is not None and session is not None:
+            self._sessions[key.tenant, move.session_id] = replace(
+                session,
+                version=move.version + 1,
+                aggregates=move.aggregates,
+                last_receipt=hashlib.sha256(recording.receipt.signed).digest(),
+            )
+        return position
+
+    async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
+        self._up()
+        found = self._decisions.get((tenant, decision_id))
+        if found is None:
+            return None
+        recording, position = found
+        return RecordedDecision(
+            key=recording.key,
+            token=recording.receipt.token,
+            position=position,
+            input_document=recording.input_document,
+        )
+
+    # --- SessionStore ---
+
+    async def open(self, tenant: str, session: Session) -> Session:
+        self._up()
+        self._tenant(tenant)
+        for (owner, _), existing in self._sessions.items():
+            if owner == tenant and existing.task.id == session.task.id:
+                same = ("issuer", "principal", "agent", "boundary")
+                if any(getattr(existing, name) != getattr(session, name) for name in same):
+                    raise TaskExistsError(f"the task {session.task.id} already has a session")
+                return existing
+        if session.expires_at <= self.now:
+            raise InvalidFieldError("expires_at", "is in the past")
+        if (tenant, session.session_id) in self._sessions:
+            raise InvalidFieldError("session.session_id", "is another session's")
+        self._sessions[tenant, session.session_id] = session
+        return session
+
+    async def get(self, tenant: str, session_id: str) -> tuple[Session, datetime] | None:
+        self._up()
+        session = self._sessions.get((tenant, session_id))
+        return None if session is None else (session, self.now)
+
+    async def close(self, tenant: str, session_id: str, reason: str) -> Session | None:
+        self._up()
+        session = self._sessions.get((tenant, session_id))
+        if session is not None and session.state in _LIVE:
+            session = replace(
+                session, state=SessionState.CLOSED, version=session.version + 1, closed_at=self.now
+            )
+            self._sessions[tenant, session_id] = session
+        return session
+
+    # --- Registry ---
+
+    async def put_tenant(self, tenant: str, settings: bytes) -> int:
+        self._up()
+        try:
+            parsed: Any = json.loads(settings, parse_float=Decimal)
+        except ValueError as exc:
+            raise InvalidFieldError("settings", "is not JSON") from exc
+        if not isinstance(parsed, dict):
+            raise InvalidFieldError("settings", "is not a JSON object")
+        if tenant not in self._tenants:
+            self._tenants[tenant] = _Tenant(settings=parsed)
+            return 1
+        existing = self._tenants[tenant]
+        existing.settings = parsed
+        return existing.move("settings")
+
+    async def put_agents(self, tenant: str, agents: Sequence[Agent]) -> int:
+        self._up()
+        state = self._tenant(tenant)
+        revision = state.move("agents")
+        state.agents.update({agent.agent: agent for agent in agents})
+        return revision
+
+    async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int:
+        self._up()
+        state = self._tenant(tenant)
+        revision = state.move("tools")
+        state.tools.update({tool.name: replace(tool, revision=revision) for tool in tools})
+        return revision
+
+    async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int:
+        self._up()
+        state = self._tenant(tenant)
+        revision = state.move("signals")
+        state.signals.update({signal.name: signal for signal in signals})
+        return revision
+
+    # --- KeyDirectory ---
+
+    async def register(self, jwk: Mapping[str, str], *, replica: str) -> None:
+        self._up()
+        self._jwks.setdefault(jwk["kid"], dict(jwk))
+
+    async def jwks(self) -> Sequence[Mapping[str, str]]:
+        self._up()
+        return list(self._jwks.values())
+
+    # --- Clock ---
+
+    async def advance(self, seconds: float) -> datetime:
+        self._up()
+        if not math.isfinite(seconds) or seconds < 0:
+            raise InvalidFieldError("seconds", "is not between 0 and ten years")
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+    def _up(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    def _tenant(self, tenant: str) -> _Tenant:
+        if tenant not in self._tenants:
+            raise TenantUnknownError(f"there is no tenant {tenant}")
+        return self._tenants[tenant]
+
+    @staticmethod
+    def _in_time(deadline: float) -> None:
+        if deadline <= time.monotonic():
+            raise DeadlineExceededError("the deadline had passed before the call")
