@@ -27,6 +27,8 @@ if [ "$(.venv/bin/python -m uv --version 2>/dev/null | cut -d' ' -f2)" != "$UV_V
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
 fi
 export VIRTUAL_ENV="$PWD/.venv" UV_PROJECT_ENVIRONMENT="$PWD/.venv" UV_PYTHON_DOWNLOADS=never
+# The machine's certificates, which Go needs too, know a company's proxy; uv's own do not.
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
 if [ "$wanted" = dev ]; then
     echo "Installing the packages of uv.lock, tests and tools included"
     .venv/bin/python -m uv sync --frozen --quiet --all-extras
