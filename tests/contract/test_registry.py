@@ -1,0 +1,124 @@
+"""What every registry, key directory and clock promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from pdp.errors import InvalidFieldError, TenantUnknownError
+from pdp.model import AmountRole, Facts, Signal, ToolEffect
+from tests import builders
+from tests.builders import AGENT, TENANT
+from tests.contract.conftest import Store
+
+
+async def facts(store: Store, *, tool: str = "payments.create") -> Facts:
+    request = builders.facts_request(builders.key("no-session"), tool=tool)
+    return await store.information_point.gather(request)
+
+
+async def test_settings_keep_every_digit(store: Store) -> None:
+    assert await store.registry.put_tenant(TENANT, b'{"trust_floor": {"pay": 0.50}, "n": 2}') == 1
+    known = await facts(store)
+    assert known.settings == {"trust_floor": {"pay": Decimal("0.50")}, "n": 2}
+    assert str(known.settings["trust_floor"]["pay"]) == "0.50"  # type: ignore[index,call-overload]
+
+
+@pytest.mark.parametrize("settings", [b"", b"{", b"[]", b"7", b'"x"', b"\xff{}"])
+async def test_settings_that_are_no_object_are_refused(store: Store, settings: bytes) -> None:
+    with pytest.raises(InvalidFieldError):
+        await store.registry.put_tenant(TENANT, settings)
+    with pytest.raises(TenantUnknownError):
+        await facts(store)
+
+
+async def test_each_kind_has_its_own_revision_and_all_move_the_epoch(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    epochs = [(await facts(store)).epoch]
+    for write in (
+        store.registry.put_tenant(TENANT, b'{"a": 1}'),
+        store.registry.put_agents(TENANT, [builders.agent()]),
+        store.registry.put_tools(TENANT, [builders.tool()]),
+        store.registry.put_signals(TENANT, [Signal(name="incident", value=True)]),
+        store.registry.put_tools(TENANT, []),
+    ):
+        await write
+        epochs.append((await facts(store)).epoch)
+    assert epochs == sorted(set(epochs))
+    assert (await facts(store)).data_revisions == {"settings": 2, "tools": 2, "agents": 1, "signals": 1}
+
+
+async def test_unknown_tenant_can_be_given_nothing(store: Store) -> None:
+    for write in (
+        store.registry.put_agents("nobody", [builders.agent()]),
+        store.registry.put_tools("nobody", [builders.tool()]),
+        store.registry.put_signals("nobody", [Signal(name="incident", value=True)]),
+    ):
+        with pytest.raises(TenantUnknownError):
+            await write
+
+
+async def test_tool_comes_back_as_it_was_put_under_its_revision(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    first = builders.tool(secret_arguments=("iban", "pin"), arguments_schema='{"b":1.0,\n "a":2}')
+    revision = await store.registry.put_tools(TENANT, [first, builders.tool("other")])
+    assert (await facts(store)).tool == replace(first, revision=revision)
+    second = replace(first, effect=ToolEffect.READ, amount=None)
+    again = await store.registry.put_tools(TENANT, [second])
+    assert again > revision
+    assert (await facts(store)).tool == replace(second, revision=again)
+    other = (await facts(store, tool="other")).tool
+    assert other == replace(builders.tool("other"), revision=revision)
+
+
+async def test_amount_without_a_unit_stays_without(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    role = AmountRole(argument="amount", unit=None, currency_code="EUR")
+    await store.registry.put_tools(TENANT, [builders.tool(amount=role)])
+    known = (await facts(store)).tool
+    assert known is not None
+    assert known.amount == role
+
+
+async def test_agent_without_trust_stays_without(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    await store.registry.put_agents(TENANT, [builders.agent(trust=None)])
+    assert (await facts(store)).agents == {AGENT: builders.agent(trust=None)}
+    await store.registry.put_agents(TENANT, [builders.agent(trust=Decimal("0.123456789"))])
+    assert (await facts(store)).agents[AGENT].trust == Decimal("0.123456789")
+
+
+async def test_signal_ends_at_its_expiry(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    now = await store.clock.advance(0)
+    await store.registry.put_signals(
+        TENANT,
+        [
+            Signal(name="feed", value={"level": Decimal("0.7"), "list": [1, "x", None]}),
+            Signal(name="incident", value=True, expires_at=now + timedelta(minutes=5)),
+        ],
+    )
+    feed = {"level": Decimal("0.7"), "list": [1, "x", None]}
+    assert (await facts(store)).signals == {"feed": feed, "incident": True}
+    await store.clock.advance(300)
+    assert (await facts(store)).signals == {"feed": feed}
+
+
+async def test_keys_are_kept_in_order_and_once(store: Store) -> None:
+    first = {"kty": "EC", "crv": "P-256", "kid": "k1", "x": "1", "y": "2"}
+    second = {**first, "kid": "k2"}
+    for jwk in (first, second, first):
+        await store.keys.register(jwk, replica="r")
+    assert list(await store.keys.jwks()) == [first, second]
+
+
+async def test_clock_moves_forward_only(store: Store) -> None:
+    before = await store.clock.advance(0)
+    after = await store.clock.advance(3600)
+    assert after - before >= timedelta(hours=1)
+    for seconds in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InvalidFieldError):
+            await store.clock.advance(seconds)
