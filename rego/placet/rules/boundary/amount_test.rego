@@ -1,0 +1,50 @@
+package placet.rules.boundary_test
+
+import data.placet.fixtures_test as fixtures
+import data.placet.rules.boundary
+
+test_amount_fires_above_the_limit if {
+	"boundary.amount" in boundary.block with input as fixtures.replaced("/action/amount/minor", 500001)
+}
+
+test_amount_quiet_at_the_limit if {
+	not "boundary.amount" in boundary.block with input as fixtures.replaced("/action/amount/minor", 500000)
+}
+
+test_amount_quiet_without_an_amount if {
+	not "boundary.amount" in boundary.block with input as json.remove(fixtures.replaced("/action/tool/effect", "read"), ["/action/amount"])
+}
+
+test_amount_fires_for_an_amount_of_any_effect if {
+	"boundary.amount" in boundary.block with input as object.union(fixtures.replaced("/action/tool/effect", "read"), {"action": {"amount": {"minor": 500001}}})
+}
+
+test_amount_fires_for_a_currency_without_a_limit if {
+	"boundary.amount" in boundary.block with input as fixtures.replaced("/action/amount/currency", "USD")
+}
+
+test_amount_fires_without_limits if {
+	"boundary.amount" in boundary.block with input as fixtures.removed("/session/boundary/amounts")
+}
+
+test_amount_fires_for_a_limit_of_the_wrong_type if {
+	every odd in [null, "500000", true, {}, [500000]] {
+		"boundary.amount" in boundary.block with input as fixtures.replaced("/session/boundary/amounts/EUR/per_action_minor", odd)
+	}
+}
+
+test_amount_proves_no_amount_of_the_wrong_type if {
+	every odd in [null, "1", true, {}, -1] {
+		not boundary.amount_proven with input as fixtures.replaced("/action/amount/minor", odd)
+	}
+}
+
+test_amount_is_moot_without_a_session if {
+	not "boundary.amount" in boundary.block with input as fixtures.replaced("/session", null)
+}
+
+test_amount_is_moot_when_the_amount_blocks if {
+	not "boundary.amount" in boundary.block with input as fixtures.removed("/action/amount")
+	boundary.amount_judged with input as fixtures.removed("/action/amount")
+	not boundary.amount_proven with input as fixtures.removed("/action/amount")
+}

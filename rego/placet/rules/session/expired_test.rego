@@ -1,0 +1,22 @@
+package placet.rules.session_test
+
+import data.placet.fixtures_test as fixtures
+import data.placet.rules.session
+
+test_expired_fires if {
+	"session.expired" in session.block with input as fixtures.replaced("/session/state", "expired")
+}
+
+test_expired_quiet_for_an_open_session if {
+	not "session.expired" in session.block with input as fixtures.document
+}
+
+test_expired_leaves_an_odd_state_to_unknown if {
+	not "session.expired" in session.block with input as fixtures.replaced("/session/state", 1)
+	"session.unknown" in session.block with input as fixtures.replaced("/session/state", 1)
+}
+
+test_expired_leaves_a_missing_session_to_unknown if {
+	not "session.expired" in session.block with input as fixtures.removed("/session")
+	"session.unknown" in session.block with input as fixtures.removed("/session")
+}

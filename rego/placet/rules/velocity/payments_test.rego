@@ -1,0 +1,104 @@
+package placet.rules.velocity_test
+
+import data.placet.fixtures_test as fixtures
+import data.placet.rules.velocity
+
+test_payments_fires_when_the_window_is_full if {
+	"velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
+	not "velocity.payments" in velocity.block with input as fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_blocks_where_the_settings_say_so if {
+	"velocity.payments" in velocity.block with input as object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}) with data.placet.defaults as fixtures.defaults
+	not "velocity.payments" in velocity.escalate with input as object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}) with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_blocks_for_an_odd_consequence if {
+	every odd in ["", "warn", null, 1] {
+		document := json.patch(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), [{
+			"op": "add",
+			"path": "/settings/velocity",
+			"value": {"payments": {"on_exceed": odd}},
+		}])
+		"velocity.payments" in velocity.block with input as document with data.placet.defaults as fixtures.defaults
+	}
+}
+
+test_payments_quiet_below_the_maximum if {
+	not "velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 4}]) with data.placet.defaults as fixtures.defaults
+	not "velocity.payments" in velocity.block with input as fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 4}]) with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_quiet_for_another_effect if {
+	not "velocity.payments" in velocity.escalate with input as object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"action": {"tool": {"effect": "write"}}}) with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_counts_a_bucket_that_is_partly_in_the_window if {
+	"velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", [{"start": 1795514339, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_forgets_a_bucket_that_has_left_the_window if {
+	not "velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", [{"start": 1795514338, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_counts_a_bucket_of_the_future if {
+	"velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", [{"start": 1795514500, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_fires_without_history if {
+	"velocity.payments" in velocity.escalate with input as fixtures.removed("/session/history/pay") with data.placet.defaults as fixtures.defaults
+	"velocity.payments" in velocity.escalate with input as fixtures.replaced("/session", null) with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_fires_for_history_of_the_wrong_type if {
+	every odd in [null, {}, "", [{}], [1], [{"start": 1, "width": 2, "count": "0"}], [{"start": 1, "width": -2, "count": 0}]] {
+		"velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", odd)
+			with data.placet.defaults as fixtures.defaults
+	}
+}
+
+test_payments_fires_without_the_time if {
+	"velocity.payments" in velocity.escalate with input as fixtures.removed("/now_unix") with data.placet.defaults as fixtures.defaults
+	"velocity.payments" in velocity.escalate with input as fixtures.replaced("/now_unix", "1795514400") with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_fires_for_settings_of_the_wrong_type if {
+	every odd in [{"max": "5"}, {"max": null}, {"window_seconds": 0}, {"window_seconds": "60"}, {"max": 0}] {
+		"velocity.payments" in velocity.escalate with input as fixtures.replaced("/settings/velocity", {"payments": odd})
+			with data.placet.defaults as fixtures.defaults
+	}
+}
+
+test_payments_blocks_without_settings if {
+	"velocity.payments" in velocity.block with input as fixtures.removed("/settings") with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_blocks_without_defaults if {
+	"velocity.payments" in velocity.block with input as fixtures.document with data.placet.defaults as null
+}
+
+test_payments_says_when_to_come_back if {
+	# The second of two buckets must leave too: it ends at …355, and the window is 60 s.
+	buckets := [
+		{"start": 1795514341, "width": 2, "count": 1},
+		{"start": 1795514353, "width": 2, "count": 6},
+		{"start": 1795514398, "width": 2, "count": 4},
+	]
+	document := json.patch(object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}), [{
+		"op": "replace",
+		"path": "/session/history/pay",
+		"value": buckets,
+	}])
+	velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": 15}} with input as document
+		with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_says_nothing_when_waiting_never_helps if {
+	document := json.patch(object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}), [{"op": "add", "path": "/settings/velocity/payments/max", "value": 0}])
+	count(velocity.retry_after_seconds) == 0 with input as document with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_says_nothing_when_it_escalates if {
+	document := fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}])
+	count(velocity.retry_after_seconds) == 0 with input as document with data.placet.defaults as fixtures.defaults
+}

@@ -1,0 +1,36 @@
+package placet.settings_test
+
+import data.placet.settings
+
+test_settings_of_the_tenant_go_over_the_defaults_name_by_name if {
+	settings.effective == {"trust_floor": {"pay": 0.9, "send": 0.4}, "other": 1} with input as {"settings": {"trust_floor": {"pay": 0.9}}}
+		with data.placet.defaults as {"trust_floor": {"pay": 0.5, "send": 0.4}, "other": 1}
+}
+
+test_settings_are_the_defaults_where_the_tenant_says_nothing if {
+	settings.effective == {"a": 1} with input as {"settings": {}} with data.placet.defaults as {"a": 1}
+}
+
+test_settings_are_undefined_when_the_tenants_are_missing if {
+	not settings.effective with input as {} with data.placet.defaults as {"a": 1}
+	not settings.effective with input as {"settings": null} with data.placet.defaults as {"a": 1}
+}
+
+test_settings_are_undefined_when_the_defaults_are_missing if {
+	not settings.effective with input as {"settings": {}} with data.placet.defaults as null
+}
+
+test_settings_have_the_defaults_that_are_documented if {
+	data.placet.defaults.trust_floor == {
+		"write": 0.2,
+		"send": 0.4,
+		"pay": 0.5,
+		"share": 0.5,
+		"delete": 0.5,
+		"credential": 0.8,
+	}
+	every currency in ["EUR", "USD", "GBP"] {
+		data.placet.defaults.large_amount[currency].minor == 200000
+	}
+	data.placet.defaults.velocity.payments == {"max": 5, "window_seconds": 60, "on_exceed": "escalate"}
+}
