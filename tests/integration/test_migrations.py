@@ -1,0 +1,168 @@
+"""Migrating, and refusing a database that must not be used."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from pdp.errors import PermissionDeniedError, StoreUnavailableError
+from pdp.postgres.migrate import MigrationError, StoreUnfitError, migrate, migrations
+from pdp.postgres.store import PostgresStore
+from tests.postgres import Cluster
+
+ALL = [migration.name for migration in migrations()]
+
+
+def execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+async def opened(url: str, role: str = "placet_server") -> None:
+    async with PostgresStore.open(url, replica="test", role=role, wait=0.0) as store:
+        await store.check()
+
+
+async def test_fresh_then_nothing_to_do(empty_database_url: str) -> None:
+    assert await migrate(empty_database_url) == ALL
+    assert await migrate(empty_database_url) == []
+    await opened(empty_database_url)
+
+
+async def test_concurrent_migrations_apply_once(empty_database_url: str) -> None:
+    applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(4)))
+    assert sorted(applied, key=len) == [[], [], [], ALL]
+
+
+async def test_failed_migration_leaves_nothing(empty_database_url: str) -> None:
+    execute(empty_database_url, "CREATE SCHEMA placet; CREATE TABLE placet.writers ()")
+    with pytest.raises(MigrationError, match="writers"):
+        await migrate(empty_database_url)
+    execute(empty_database_url, "DROP TABLE placet.writers")
+    assert await migrate(empty_database_url) == ALL
+
+
+async def test_edited_migration_is_refused(database_url: str) -> None:
+    execute(database_url, "UPDATE placet.migrations SET digest = 'other' WHERE version = 1")
+    for refused in (migrate(database_url), opened(database_url)):
+        with pytest.raises(StoreUnavailableError, match="was edited after it was applied"):
+            await refused
+
+
+async def test_newer_database_is_refused(database_url: str) -> None:
+    execute(database_url, "INSERT INTO placet.migrations VALUES (9999, '9999_future', 'digest')")
+    for refused in (migrate(database_url), opened(database_url)):
+        with pytest.raises(StoreUnavailableError, match=r"newer than this code .*9999_future"):
+            await refused
+
+
+async def test_older_database_is_refused(database_url: str) -> None:
+    execute(database_url, f"DELETE FROM placet.migrations WHERE version = {migrations()[-1].version}")
+    with pytest.raises(StoreUnfitError, match=r"older than this code .*run `pdp migrate`"):
+        await opened(database_url)
+
+
+async def test_missing_schema_is_refused(empty_database_url: str, database_url: str) -> None:
+    with pytest.raises(StoreUnfitError, match="schema placet is missing: run `pdp migrate`"):
+        await opened(empty_database_url)
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ("synchronous_commit = off", "synchronous_commit is off"),
+        ("default_transaction_read_only = on", "the database is read-only"),
+    ],
+)
+async def test_unfit_setting_is_refused(database_url: str, setting: str, fault: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    execute(database_url, f"ALTER DATABASE {name} SET {setting}")
+    with pytest.raises(StoreUnfitError, match=fault):
+        await opened(database_url)
+
+
+async def test_every_fault_is_told_at_once(database_url: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    execute(database_url, f"ALTER DATABASE {name} SET synchronous_commit = off")
+    execute(database_url, "GRANT UPDATE, DELETE ON placet.ledger TO placet_server")
+    with pytest.raises(StoreUnfitError) as caught:
+        await opened(database_url)
+    assert len(caught.value.faults) == 2
+    assert "ledger (DELETE), ledger (UPDATE)" in caught.value.faults[1]
+
+
+async def test_role_that_may_change_the_ledger_is_refused(database_url: str) -> None:
+    owner = psycopg.conninfo.conninfo_to_dict(database_url).get("user") or "postgres"
+    with pytest.raises(StoreUnfitError, match="may change what is recorded"):
+        await opened(database_url, role=str(owner))
+
+
+async def test_missing_role_is_told_at_once(database_url: str) -> None:
+    with pytest.raises(StoreUnavailableError, match="no_such_role"):
+        async with PostgresStore.open(database_url, replica="test", role="no_such_role", wait=60.0):
+            pass
+
+
+async def test_absent_server_is_told_in_bounded_time() -> None:
+    url = "postgresql://nobody@/nothing?host=/nonexistent"
+    with pytest.raises(StoreUnavailableError, match="cannot connect"):
+        async with PostgresStore.open(url, replica="test", wait=0.3):
+            pass
+
+
+async def test_ordinary_user_is_told_what_a_superuser_must_run(
+    postgres_cluster: Cluster, empty_database_url: str
+) -> None:
+    user, role = (f"placet_test_{secrets.token_hex(4)}" for _ in range(2))
+    name = psycopg.conninfo.conninfo_to_dict(empty_database_url)["dbname"]
+    postgres_cluster.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'secret'")
+    try:
+        postgres_cluster.execute(f"GRANT CREATE ON DATABASE {name} TO {user}")
+        url = make_conninfo(empty_database_url, user=user, password="secret")
+        with pytest.raises(MigrationError) as caught:
+            await migrate(url, server_role=role)
+        said = str(caught.value).partition("run: ")[2]
+        assert f'CREATE ROLE "{role}" NOLOGIN' in said
+        postgres_cluster.execute(said)
+        assert await migrate(url, server_role=role) == ALL
+        await opened(url, role=role)
+    finally:
+        postgres_cluster.drop(str(name))
+        postgres_cluster.execute(f"DROP ROLE IF EXISTS {role}; DROP ROLE {user}")
+
+
+async def test_clock_moves_only_where_it_was_made_manual(database_url: str) -> None:
+    async with PostgresStore.open(database_url, replica="test") as store:
+        await store.clock.advance(60)
+        await migrate(database_url, manual_clock=False)
+        with pytest.raises(PermissionDeniedError):
+            await store.clock.advance(60)
+
+
+async def test_settings_of_every_revision_can_be_looked_up(database_url: str) -> None:
+    async with PostgresStore.open(database_url, replica="test") as store:
+        await store.registry.put_tenant("acme", b'{"a": 1}')
+        await store.registry.put_tenant("acme", b'{"a": 2.50}')
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "SELECT revision, content FROM placet.registry_history WHERE kind = 'settings' ORDER BY revision"
+        ).fetchall()
+    assert rows == [(1, '{"a": 1}'), (2, '{"a": 2.50}')]
+
+
+async def test_ping_notices_a_database_that_became_read_only(database_url: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    async with PostgresStore.open(database_url, replica="test") as store:
+        await store.ping_writable(30.0)
+        execute(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        execute(
+            database_url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid()",
+        )
+        with pytest.raises(StoreUnavailableError, match="read-only"):
+            await store.ping_writable(30.0)
