@@ -21,16 +21,10 @@ test_settings_are_undefined_when_the_defaults_are_missing if {
 }
 
 test_settings_have_the_defaults_that_are_documented if {
-	data.placet.defaults.trust_floor == {
-		"write": 0.2,
-		"send": 0.4,
-		"pay": 0.5,
-		"share": 0.5,
-		"delete": 0.5,
-		"credential": 0.8,
-	}
-	every currency in ["EUR", "USD", "GBP"] {
-		data.placet.defaults.large_amount[currency].minor == 200000
-	}
-	data.placet.defaults.velocity.payments == {"max": 5, "window_seconds": 60, "on_exceed": "escalate"}
+	money := {"minor": 200000}
+	settings.effective == {
+		"trust_floor": {"write": 0.2, "send": 0.4, "pay": 0.5, "share": 0.5, "delete": 0.5, "credential": 0.8},
+		"large_amount": {"EUR": money, "USD": money, "GBP": money},
+		"velocity": {"payments": {"max": 5, "window_seconds": 60, "on_exceed": "escalate"}},
+	} with input as {"settings": {}}
 }

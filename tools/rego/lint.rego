@@ -1,0 +1,132 @@
+# METADATA
+# title: The policy's own conventions
+# description: >-
+#   Over `input.files[path]`, the syntax trees of the policy by their path inside it. A convention
+#   stands here when breaking it lets something through that policy meant to stop, or hides why.
+package lint
+
+# Heads that every rule of a category shares; anything else in two files would be OR-ed silently.
+shared_names := {"block", "escalate", "allow", "retry_after_seconds"}
+
+outcomes := {"block", "escalate", "allow"}
+
+violations contains violation(path, "a package outside the bundle's root `placet`") if {
+	some path, _ in input.files
+	package_path(path)[0] != "placet"
+}
+
+violations contains violation(path, "a package that is not its directory") if {
+	some path in policy_files
+	concat("/", package_path(path)) != directory(path)
+}
+
+violations contains violation(path, message) if {
+	some path, other in same_package
+	some name in (names(path) & names(other))
+	not name in shared_names
+	message := sprintf("`%s` is defined in %s too: OPA would OR the two", [name, other])
+}
+
+violations contains violation(path, message) if {
+	some path in rule_files
+	some head in heads(path)
+	not constant_code(head, code(path))
+	message := sprintf("the code of `%s` is not the constant \"%s\"", [head.name, code(path)])
+}
+
+violations contains violation(path, "a rule file without block, escalate or allow") if {
+	some path in rule_files
+	count(heads(path)) == 0
+}
+
+violations contains violation(path, "no METADATA with title and description on the rule") if {
+	some path in rule_files
+	not described(path)
+}
+
+# What holds an argument in a head makes the rule vanish when the argument is missing, and puts a
+# stranger's words into a reason.
+violations contains violation(path, "sprintf: messages are constants, and stand in METADATA") if {
+	some path in rule_files
+	some node
+	walk(input.files[path].rules, [_, node])
+	node.type == "var"
+	node.value == "sprintf"
+}
+
+violations contains violation(path, message) if {
+	some path in rule_files
+	tests := count(test_names(test_file(path)))
+	tests < 4
+	message := sprintf("%d tests in %s; at least 4: fires, does not fire, odd field, missing data", [tests, test_file(path)])
+}
+
+violation(path, message) := {"file": path, "message": message}
+
+policy_files contains path if {
+	some path, _ in input.files
+	not endswith(path, "_test.rego")
+}
+
+rule_files contains path if {
+	some path in policy_files
+	startswith(path, "placet/rules/")
+}
+
+# Pairs of files of one package, each once.
+same_package contains [path, other] if {
+	some path, _ in input.files
+	some other, _ in input.files
+	path < other
+	package_path(path) == package_path(other)
+}
+
+package_path(path) := [part.value | some i, part in input.files[path]["package"].path; i > 0]
+
+directory(path) := concat("/", array.slice(split(path, "/"), 0, count(split(path, "/")) - 1))
+
+# placet/rules/boundary/tool.rego is `boundary.tool`, a deeper file an impossible code.
+code(path) := concat(".", array.slice(split(trim_suffix(path, ".rego"), "/"), 2, count(split(path, "/"))))
+
+test_file(path) := concat("", [trim_suffix(path, ".rego"), "_test.rego"])
+
+names(path) := {name |
+	some rule in input.files[path].rules
+	name := head_name(rule.head)
+}
+
+head_name(head) := head.ref[0].value
+
+head_name(head) := head.name if not head.ref
+
+heads(path) := [head |
+	some rule in input.files[path].rules
+	some head in chain(rule)
+	head_name(head) in outcomes
+]
+
+# A rule and its `else` branches.
+chain(rule) := [node.head |
+	some node
+	walk(rule, [_, node])
+	is_object(node.head)
+]
+
+constant_code(head, wanted) if {
+	head.key.type == "string"
+	head.key.value == wanted
+	not head.value
+}
+
+described(path) if {
+	some rule in input.files[path].rules
+	head_name(rule.head) in outcomes
+	some annotation in rule.annotations
+	annotation.title != ""
+	annotation.description != ""
+}
+
+test_names(path) := {name |
+	some name in names(path)
+	startswith(name, "test_")
+}
