@@ -33,7 +33,7 @@ check: setup
 fmt: setup
 	@$(PYTHON_RUN) -m ruff check --quiet --fix-only .
 	@$(PYTHON_RUN) -m ruff format .
-	@.tools/bin/opa fmt --write rego
+	@.tools/bin/opa fmt --write rego tools/rego
 
 proto: setup
 	@$(PYTHON_RUN) tools/stubs.py

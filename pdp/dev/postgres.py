@@ -339,6 +339,9 @@ def within_reach(
         for tree in trees:
             if tree.is_dir():
                 shutil.copytree(tree, partial / tree.relative_to(base), symlinks=True)
+        for folder, _, _ in os.walk(partial):
+            # Whatever our umask is.
+            Path(folder).chmod(0o755)
         partial.rename(copy)
     return Binaries(directory=directory, major=binaries.major, source=binaries.source)
 
