@@ -55,7 +55,7 @@ class _Item:
         if self.verdict.done():
             return
         if isinstance(outcome, PolicyUnavailableError):
-            self.fail(outcome.cause, str(outcome))
+            self.fail(outcome.cause, str(outcome).removeprefix(outcome.cause).removeprefix(": "))
         else:
             self.verdict.set_result(outcome)
 

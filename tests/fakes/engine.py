@@ -1,0 +1,84 @@
+"""A policy engine that a test tells what to answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from pdp.errors import PolicyUnavailableError
+from pdp.model import Effect, PolicyRevision, Reason, Verdict
+
+REVISION = PolicyRevision(bundle="placet", revision="fake-1")
+
+Judge = Callable[[dict[str, Any]], Verdict]
+
+
+def verdict(effect: Effect, code: str, *, retry_after: timedelta | None = None) -> Verdict:
+    """A verdict with one reason."""
+    return Verdict(
+        effect=effect,
+        reasons=(Reason(code=code, effect=effect, message=f"Because of {code}."),),
+        policy=REVISION,
+        retry_after=retry_after,
+    )
+
+
+ALLOW = verdict(Effect.ALLOW, "task.within_boundary")
+BLOCK = verdict(Effect.BLOCK, "boundary.tool")
+ESCALATE = verdict(Effect.ESCALATE, "payment.large")
+
+
+class FakePolicyEngine:
+    """`PolicyEngine` by a function of the document. `documents` are those that it was asked about."""
+
+    def __init__(self, judge: Judge | Verdict = ALLOW) -> None:
+        self.documents: list[dict[str, Any]] = []
+        self._judge: Judge = (lambda _: judge) if isinstance(judge, Verdict) else judge
+        self._cause = ""
+        self._answers = asyncio.Event()
+        self._answers.set()
+        self._asked = asyncio.Event()
+
+    def judge_by(self, judge: Judge | Verdict) -> None:
+        """Answer so from now on; an engine that failed works again."""
+        self._judge = (lambda _: judge) if isinstance(judge, Verdict) else judge
+        self._cause = ""
+
+    def fail(self, cause: str) -> None:
+        """Fail every call from now on."""
+        self._cause = cause
+
+    def pause(self) -> None:
+        """Answer nothing until `resume`."""
+        self._answers.clear()
+
+    def resume(self) -> None:
+        self._answers.set()
+
+    async def asked(self) -> None:
+        """Return once a call has come in."""
+        await self._asked.wait()
+
+    async def decide(self, document: bytes, *, deadline: float) -> Verdict:
+        try:
+            parsed = orjson.loads(document)
+        except ValueError as exc:
+            raise PolicyUnavailableError("malformed", "the document is not JSON") from exc
+        if not isinstance(parsed, dict):
+            raise PolicyUnavailableError("malformed", "the document is not an object")
+        self.documents.append(parsed)
+        self._asked.set()
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic() - 0.005, 0)):
+                await asyncio.sleep(0)
+                await self._answers.wait()
+        except TimeoutError as exc:
+            raise PolicyUnavailableError("timeout") from exc
+        if self._cause:
+            raise PolicyUnavailableError(self._cause)
+        return self._judge(parsed)
