@@ -155,6 +155,10 @@ class _Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             self._fail("malformed", f"not HTTP: {exc}")
+            return
+        # Not before all that came has been read: a second answer spoils the first.
+        if self._complete and not self._waiter.done():
+            self._waiter.set_result((self._parser.get_status_code(), b"".join(self._body)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -181,8 +185,6 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._complete = True
         self._alive = self._parser.should_keep_alive()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result((self._parser.get_status_code(), b"".join(self._body)))
 
     def _fail(self, cause: str, detail: str) -> None:
         self._alive = False
