@@ -42,8 +42,11 @@ class Access:
     conninfo: str
     role: str = "placet_server"
     connect_timeout: float = 5.0
-    lock_timeout: float = 2.0
+    # Short: a batch waits as one for what one of it needs.
+    lock_timeout: float = 0.5
     statement_timeout: float = 10.0
+    # Between two statements of a transaction we only compute: a replica that stopped there holds locks.
+    idle_timeout: float = 2.0
     # For calls whose port names no deadline.
     call_timeout: float = 10.0
 
@@ -54,7 +57,7 @@ class Access:
             "role": self.role,
             "lock_timeout": f"{self.lock_timeout * 1000:.0f}",
             "statement_timeout": f"{self.statement_timeout * 1000:.0f}",
-            "idle_in_transaction_session_timeout": f"{self.statement_timeout * 1000:.0f}",
+            "idle_in_transaction_session_timeout": f"{self.idle_timeout * 1000:.0f}",
             "timezone": "UTC",
             "default_transaction_isolation": r"read\ committed",
             **_PLANNER,

@@ -27,7 +27,7 @@ BATCH = 64
 # Streams whose last batch is still under way beside the one that serves.
 LINGERING = 3
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0
-ATTEMPTS = 3
+ATTEMPTS = 5
 # Worth another attempt: what stood in the way passes.
 _PASSING = (
     psycopg.errors.SerializationFailure,
@@ -183,7 +183,7 @@ class PostgresLedger:
     def _overdue(self, ticket: _Ticket) -> PdpError:
         for flight in self._flights.values():
             if ticket in flight.tickets:
-                flight.stream.closed = True
+                flight.stream.retired = True
                 flight.overtaken.set()
         return StoreUnavailableError("the outcome was unknown at the deadline; the stream was closed")
 
@@ -196,9 +196,7 @@ class PostgresLedger:
         try:
             refusal = await self._attempt(flight, tickets)
             if refusal is not None and (len(tickets) > 1 or isinstance(refusal, _PASSING)):
-                # One of them, or something passing, stood in the way: each alone.
-                for ticket in tickets:
-                    await self._alone(flight, ticket)
+                await self._singly(flight, tickets)
             elif refusal is not None:
                 tickets[0].fail(_refused(refusal))
             self._inbox.pace = time.monotonic() - began
@@ -208,27 +206,34 @@ class PostgresLedger:
         finally:
             for ticket in tickets:
                 ticket.fail(StoreUnavailableError("the recording was given up"))
-            if stream.closed:
+            if stream.closed or stream.retired:
                 await stream.close()
 
-    async def _alone(self, flight: _Flight, ticket: _Ticket) -> None:
+    async def _singly(self, flight: _Flight, tickets: list[_Ticket]) -> None:
+        """One of them, or something passing, stood in the way: try each alone, and those that
+        something passing stops again after the others."""
         for attempt in range(1, ATTEMPTS + 1):
-            if ticket.done:
-                return
-            if flight.stream.closed:
-                ticket.fail(StoreUnavailableError("the stream was closed before this was recorded"))
-                return
-            refusal = await self._attempt(flight, [ticket])
-            if refusal is None:
-                return
-            if attempt == ATTEMPTS or not isinstance(refusal, _PASSING):
-                ticket.fail(_refused(refusal))
-                return
+            stopped = []
+            for ticket in tickets:
+                if ticket.done:
+                    continue
+                if flight.stream.closed:
+                    ticket.fail(StoreUnavailableError("the stream was closed before this was recorded"))
+                    continue
+                refusal = await self._attempt(flight, [ticket])
+                if refusal is None:
+                    continue
+                if attempt < ATTEMPTS and isinstance(refusal, _PASSING):
+                    stopped.append(ticket)
+                else:
+                    ticket.fail(_refused(refusal))
+            tickets = stopped
 
     async def _attempt(self, flight: _Flight, tickets: list[_Ticket]) -> psycopg.Error | None:
         """Try once. Return the server's refusal; otherwise every ticket has its answer."""
         stream = flight.stream
-        until = max(ticket.deadline for ticket in tickets)
+        # The whole flight's: giving up the connection would fail those that are still to come.
+        until = max(ticket.deadline for ticket in flight.tickets)
         try:
             positions = await bounded(
                 stream.connection,

@@ -142,8 +142,10 @@ class Stream:
         self.connection = connection
         self.writer = writer
         self.last_seq = 0
-        # No batch may start on it any more.
+        # Nothing may be sent on it any more.
         self.closed = False
+        # The batch under way is its last.
+        self.retired = False
         self._warnings: list[str] = []
         connection.add_notice_handler(self._noticed)
 
@@ -164,7 +166,7 @@ class Stream:
 
     def usable(self) -> bool:
         """False when the next batch needs a new stream. Costs no round trip."""
-        return not self.closed and not stale(self.connection)
+        return not self.closed and not self.retired and not stale(self.connection)
 
     def shut(self) -> None:
         """Give the connection up, whatever runs on it."""

@@ -85,6 +85,28 @@ async def test_unfit_setting_is_refused(database_url: str, setting: str, fault: 
         await opened(database_url)
 
 
+async def test_server_that_does_not_flush_is_refused(database_url: str) -> None:
+    """Settings of the whole server, as they would be read: current_setting is another function here."""
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    execute(
+        database_url,
+        f"""
+        CREATE SCHEMA other;
+        CREATE FUNCTION other.current_setting(name text) RETURNS text LANGUAGE sql
+        AS $$ SELECT CASE name WHEN 'fsync' THEN 'off' ELSE pg_catalog.current_setting(name) END $$;
+        CREATE FUNCTION other.pg_is_in_recovery() RETURNS bool LANGUAGE sql AS 'SELECT true';
+        GRANT USAGE ON SCHEMA other TO PUBLIC;
+        ALTER DATABASE {name} SET search_path = other, pg_catalog
+        """,
+    )
+    with pytest.raises(StoreUnfitError) as caught:
+        await opened(database_url)
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == [
+        "fsync is off",
+        "the server is in recovery (a standby)",
+    ]
+
+
 async def test_every_fault_is_told_at_once(database_url: str) -> None:
     name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
     execute(database_url, f"ALTER DATABASE {name} SET synchronous_commit = off")
