@@ -21,7 +21,7 @@ violations contains violation(path, "a package that is not its directory") if {
 }
 
 violations contains violation(path, message) if {
-	some path, other in same_package
+	some [path, other] in same_package
 	some name in (names(path) & names(other))
 	not name in shared_names
 	message := sprintf("`%s` is defined in %s too: OPA would OR the two", [name, other])
