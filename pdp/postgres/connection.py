@@ -41,6 +41,7 @@ class Access:
 
     conninfo: str
     role: str = "placet_server"
+    # For each host that the conninfo names.
     connect_timeout: float = 5.0
     # Short: a batch waits as one for what one of it needs.
     lock_timeout: float = 0.5
@@ -63,18 +64,30 @@ class Access:
             **_PLANNER,
         }
         options = " ".join([str(given.get("options") or ""), *(f"-c {k}={v}" for k, v in ours.items())])
-        return make_conninfo(self.conninfo, options=options.strip(), application_name=application)
+        return make_conninfo(
+            self.conninfo,
+            options=options.strip(),
+            application_name=application,
+            # Per host; libpq tries one after the other.
+            connect_timeout=max(2, round(self.connect_timeout)),
+        )
+
+    @property
+    def patience(self) -> float:
+        """Seconds that connecting may take, with every host tried."""
+        given = conninfo_to_dict(self.conninfo)
+        return self.connect_timeout * (1 + str(given.get("host") or given.get("hostaddr") or "").count(","))
 
 
 async def connect(access: Access, application: str) -> Connection:
-    """Open a connection within `access.connect_timeout`. Raises `StoreUnavailableError`."""
+    """Open a connection within `access.patience`. Raises `StoreUnavailableError`."""
     try:
-        async with asyncio.timeout(access.connect_timeout):
+        async with asyncio.timeout(access.patience):
             return await AsyncConnection.connect(
                 access.arguments(application), autocommit=True, prepare_threshold=1
             )
     except TimeoutError as exc:
-        raise StoreUnavailableError(f"no connection within {access.connect_timeout:g} s") from exc
+        raise StoreUnavailableError(f"no connection within {access.patience:g} s") from exc
     except (psycopg.Error, OSError) as exc:
         raise StoreUnavailableError(f"cannot connect: {exc}") from exc
 

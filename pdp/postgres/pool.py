@@ -24,6 +24,8 @@ class Pool:
         self._application = application
         self._free = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
+        # What the server warned of on each connection since its last transaction began.
+        self._warnings: dict[Connection, list[str]] = {}
         self._closed = False
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, within: float | None = None) -> T:
@@ -45,6 +47,8 @@ class Pool:
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]], until: float) -> T:
         connection = await self._connection()
+        warnings = self._warnings[connection]
+        warnings.clear()
         try:
             result = await bounded(connection, _transaction(connection, work), until - time.monotonic())
         except TimeoutError as exc:
@@ -56,9 +60,12 @@ class Pool:
             raise unavailable(exc) from exc
         finally:
             if self._closed or connection.closed or connection.broken:
-                await connection.close()
+                await self._discard(connection)
             else:
                 self._idle.append(connection)
+        if warnings:
+            # For example a standby that was not waited for.
+            raise StoreUnavailableError(f"the commit is in doubt: {'; '.join(warnings)}")
         return result
 
     async def _connection(self) -> Connection:
@@ -68,14 +75,27 @@ class Pool:
             connection = self._idle.pop()
             if not stale(connection):
                 return connection
+            await self._discard(connection)
+        connection = await connect(self._access, self._application)
+        heard: list[str] = []
+        connection.add_notice_handler(lambda notice: _hear(notice, heard))
+        self._warnings[connection] = heard
+        return connection
+
+    async def _discard(self, connection: Connection) -> None:
+        self._warnings.pop(connection, None)
+        with contextlib.suppress(psycopg.Error):
             await connection.close()
-        return await connect(self._access, self._application)
 
     async def close(self) -> None:
         self._closed = True
         while self._idle:
-            with contextlib.suppress(psycopg.Error):
-                await self._idle.pop().close()
+            await self._discard(self._idle.pop())
+
+
+def _hear(notice: psycopg.errors.Diagnostic, heard: list[str]) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        heard.append(notice.message_primary or "a warning without words")
 
 
 async def _transaction(connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:

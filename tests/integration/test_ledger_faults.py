@@ -208,3 +208,20 @@ async def test_warning_at_commit_closes_the_stream(
         await store.ledger.record(await free_recording(store))
     execute(database_url, "DROP TRIGGER warn ON placet.ledger")
     assert (await recovers(store)).writer != first.writer
+
+
+async def test_warning_at_the_commit_of_a_key_is_unavailable(store: PostgresStore, database_url: str) -> None:
+    execute(
+        database_url,
+        """
+        CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN RAISE WARNING 'not replicated'; RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON placet.signing_keys DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION warn()
+        """,
+    )
+    with pytest.raises(StoreUnavailableError, match="not replicated"):
+        await store.keys.register({"kid": "k1", "kty": "EC"}, replica="one")
+    # Registered again once the standby is back, it is there.
+    await store.keys.register({"kid": "k1", "kty": "EC"}, replica="one")
+    assert list(await store.keys.jwks()) == [{"kid": "k1", "kty": "EC"}]

@@ -1,0 +1,97 @@
+"""The information point on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+
+from pdp.errors import DeadlineExceededError, StoreUnavailableError
+from pdp.model import Facts
+from pdp.postgres.store import PostgresStore
+from tests import builders
+from tests.builders import TENANT
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[PostgresStore]:
+    async with PostgresStore.open(database_url, replica="one") as store:
+        await store.registry.put_tenant(TENANT, b"{}")
+        yield store
+
+
+async def gather(store: PostgresStore, tenant: str = TENANT, seconds: float = 30.0) -> Facts:
+    request = builders.facts_request(builders.key("none", tenant=tenant), seconds=seconds)
+    return await store.information_point.gather(request)
+
+
+async def test_damaged_fact_fails_only_who_needs_it(database_url: str, store: PostgresStore) -> None:
+    await store.registry.put_tenant("globex", b"{}")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE placet.tenants SET settings = '{' WHERE tenant = 'globex'")
+    results = await asyncio.gather(
+        *(gather(store, "globex" if n % 4 == 0 else TENANT) for n in range(40)), return_exceptions=True
+    )
+    for n, result in enumerate(results):
+        assert isinstance(result, StoreUnavailableError if n % 4 == 0 else Facts)
+
+
+async def test_key_without_its_decision_is_an_error_not_a_new_call(
+    database_url: str, store: PostgresStore
+) -> None:
+    key = builders.key("none")
+    await store.ledger.record(builders.recording(key, epoch=(await gather(store)).epoch))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM placet.ledger")
+    with pytest.raises(StoreUnavailableError):
+        await store.information_point.gather(builders.facts_request(key))
+
+
+async def test_erased_disclosures_leave_the_signed_part(database_url: str, store: PostgresStore) -> None:
+    key = builders.key("none")
+    recording = builders.recording(key, epoch=(await gather(store)).epoch)
+    await store.ledger.record(recording)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM placet.decision_details")
+    facts = await store.information_point.gather(builders.facts_request(key))
+    assert facts.prior is not None
+    assert facts.prior.token == recording.receipt.signed + b"~"
+    found = await store.ledger.decision(TENANT, recording.decision.decision_id)
+    assert found is not None
+    assert (found.token, found.input_document) == (recording.receipt.signed + b"~", None)
+
+
+async def test_blocked_read_fails_by_its_deadline_and_the_next_works(
+    database_url: str, store: PostgresStore
+) -> None:
+    await gather(store)
+    async with await AsyncConnection.connect(database_url) as connection:
+        await connection.execute("LOCK TABLE placet.tenants")
+        results = await asyncio.gather(
+            *(gather(store, seconds=0.3) for _ in range(10)), return_exceptions=True
+        )
+        assert all(isinstance(result, DeadlineExceededError) for result in results)
+    assert (await gather(store)).epoch == 1
+
+
+async def test_facts_of_a_request_are_of_one_instant(store: PostgresStore) -> None:
+    """The epoch moves with the settings that it stands for, never before or after."""
+    stop = asyncio.Event()
+
+    async def change() -> None:
+        for n in range(30):
+            await store.registry.put_tenant(TENANT, b'{"n": %d}' % n)
+        stop.set()
+
+    async def look() -> None:
+        while not stop.is_set():
+            facts = await gather(store)
+            if facts.epoch > 1:
+                assert facts.settings == {"n": facts.epoch - 2}
+                assert facts.data_revisions["settings"] == facts.epoch
+
+    async with asyncio.timeout(120):
+        await asyncio.gather(change(), *(look() for _ in range(4)))

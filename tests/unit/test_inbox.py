@@ -1,0 +1,92 @@
+"""Calls that wait to be served together."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pdp.errors import DeadlineExceededError, OverloadedError, StoreUnavailableError
+from pdp.postgres.inbox import Inbox
+from tests import builders
+
+
+def inbox(capacity: int = 100) -> Inbox[int, int]:
+    return Inbox(capacity=capacity, overdue=lambda ticket: StoreUnavailableError("overdue"))
+
+
+async def asked(box: Inbox[int, int], *values: int, seconds: float = 30.0) -> list[asyncio.Task[int]]:
+    tasks = [asyncio.create_task(box.ask(value, builders.deadline(seconds))) for value in values]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_calls_are_taken_in_order_and_answered() -> None:
+    box = inbox()
+    tasks = await asked(box, 1, 2, 3)
+    first = box.take(2)
+    assert [ticket.value for ticket in first] == [1, 2]
+    assert len(box) == 1
+    for ticket in (*first, *box.take(64)):
+        ticket.answer(ticket.value * 10)
+    assert await asyncio.gather(*tasks) == [10, 20, 30]
+    assert box.take(64) == []
+
+
+async def test_waiting_ends_when_somebody_arrives() -> None:
+    box = inbox()
+    waiter = asyncio.create_task(box.until_any())
+    await asyncio.sleep(0)
+    assert not waiter.done()
+    tasks = await asked(box, 1)
+    await waiter
+    box.take(1)[0].answer(7)
+    assert await tasks[0] == 7
+
+
+async def test_cancelled_caller_is_not_taken() -> None:
+    box = inbox()
+    tasks = await asked(box, 1, 2)
+    tasks[0].cancel()
+    await asyncio.gather(tasks[0], return_exceptions=True)
+    assert [ticket.value for ticket in box.take(64)] == [2]
+    assert len(box) == 0
+
+
+async def test_deadline_before_and_after_the_work_began() -> None:
+    box = inbox()
+    waiting = await asked(box, 1, seconds=0.01)
+    with pytest.raises(DeadlineExceededError):
+        await waiting[0]
+    assert box.take(64) == []
+    begun = await asked(box, 2, seconds=0.01)
+    (ticket,) = box.take(64)
+    with pytest.raises(StoreUnavailableError, match="overdue"):
+        await begun[0]
+    ticket.answer(5)
+    assert ticket.done
+
+
+async def test_full_box_turns_away_until_there_is_room() -> None:
+    box = inbox(capacity=2)
+    await asked(box, 1, 2)
+    with pytest.raises(OverloadedError):
+        await box.ask(3, builders.deadline())
+    for ticket in box.take(1):
+        ticket.answer(0)
+    (third,) = await asked(box, 3)
+    assert len(box) == 2
+    box.fail_waiting(lambda: StoreUnavailableError("down"))
+    with pytest.raises(StoreUnavailableError, match="down"):
+        await third
+
+
+async def test_given_up_calls_do_not_pile_up() -> None:
+    box = inbox(capacity=5)
+    for _ in range(100):
+        tasks = await asked(box, *range(5))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(box) == 0
+    assert len(box._tickets) < 100
