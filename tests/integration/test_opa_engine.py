@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pdp import limits
 from pdp.bundle import build, ensure_signing_key, policy_sources
 from pdp.errors import PolicyUnavailableError
-from pdp.model import Effect, Verdict
+from pdp.model import Bucket, Effect, Verdict
 from pdp.opa import EngineCall, OpaAdministration, OpaPolicyEngine
-from tests.documents import encode, payment_document
+from tests.documents import NOW, encode, payment_document
 from tests.opa import RunningOpa
 
 DOCUMENT = encode(payment_document())
@@ -194,3 +198,38 @@ async def test_verdicts_carry_the_revision_of_the_bundle(
         "The task's boundary includes this action."
     }
     await engine.aclose()
+
+
+@pytest.mark.parametrize("window", [1, 60, 119, 120, 600, 7_199, 7_200, 100_000, limits.MAX_WINDOW])
+async def test_coming_back_when_policy_says_is_never_too_early(opa: RunningOpa, window: int) -> None:
+    """Also when history has grown coarser meanwhile."""
+    engine = opa.engine()
+    spread = random.Random(window)
+    for _ in range(12):
+        paid: tuple[Bucket, ...] = ()
+        for at in sorted(NOW - spread.randrange(window) for _ in range(8)):
+            paid = limits.count(paid, at)
+        # Some payment of the window's, seen now, and again when it is said to have left.
+        first = await engine.decide(paying(paid, NOW, window), deadline=soon())
+        assert first.effect is Effect.BLOCK
+        assert first.retry_after is not None
+        later = NOW + math.ceil(first.retry_after.total_seconds())
+        second = await engine.decide(paying(aged(paid, later), later, window), deadline=soon())
+        assert second.effect is Effect.ALLOW
+    await engine.aclose()
+
+
+def paying(paid: tuple[Bucket, ...], now: int, window: int) -> bytes:
+    rule = {"max": 8, "window_seconds": window, "on_exceed": "block"}
+    document = payment_document(now_unix=now, settings={"velocity": {"payments": rule}})
+    document["session"]["history"]["pay"] = [
+        {"start": bucket.start, "width": bucket.width, "count": bucket.count} for bucket in paid
+    ]
+    return encode(document)
+
+
+def aged(paid: tuple[Bucket, ...], now: int) -> tuple[Bucket, ...]:
+    """The history as it would be kept at `now`: counting makes it coarser; what it counted is left out."""
+    counted = limits.count(paid, now)
+    newest = counted[-1]
+    return (*counted[:-1], replace(newest, count=newest.count - 1))

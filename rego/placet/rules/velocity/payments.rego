@@ -32,13 +32,31 @@ retry_after_seconds contains {"code": "velocity.payments", "seconds": seconds} i
 	now := input.now_unix
 	is_number(now)
 	seconds := min({delay |
-		some bucket in input.session.history.pay
-		ends := bucket.start + bucket.width
+		some i, [ends, _] in payments_by_end
 		delay := (ends + payments_limit.window_seconds) - now
 		delay > 0
-		payments_ending_after(ends) < payments_limit.max
+		sum(array.slice(payments_counts, i + 1, count(payments_counts))) < payments_limit.max
 	})
 }
+
+# Buckets of different widths overlap, so their order is by when they end.
+payments_by_end := sort([[payments_final_end(bucket), bucket.count] | some bucket in input.session.history.pay])
+
+# History grows coarser with age (pdp/limits.py): where a bucket ends by the time that it leaves.
+payments_final_end(bucket) := ends + ((width - (ends % width)) % width) if {
+	width := payments_final_width
+	ends := bucket.start + bucket.width
+}
+
+default payments_final_width := 3600
+
+payments_final_width := 2 if {
+	payments_limit.window_seconds < 120
+} else := 60 if {
+	payments_limit.window_seconds < 7200
+}
+
+payments_counts := [number | some [_, number] in payments_by_end]
 
 payments_limit := settings.effective.velocity.payments
 

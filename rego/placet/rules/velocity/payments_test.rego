@@ -78,10 +78,10 @@ test_payments_blocks_without_defaults if {
 }
 
 test_payments_says_when_to_come_back if {
-	# The second of two buckets must leave too: it ends at …355, and the window is 60 s.
+	# The second of two buckets must leave too: it ends at …354, and the window is 60 s.
 	buckets := [
-		{"start": 1795514341, "width": 2, "count": 1},
-		{"start": 1795514353, "width": 2, "count": 6},
+		{"start": 1795514340, "width": 2, "count": 1},
+		{"start": 1795514352, "width": 2, "count": 6},
 		{"start": 1795514398, "width": 2, "count": 4},
 	]
 	document := json.patch(object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}), [{
@@ -89,7 +89,7 @@ test_payments_says_when_to_come_back if {
 		"path": "/session/history/pay",
 		"value": buckets,
 	}])
-	velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": 15}} with input as document
+	velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": 14}} with input as document
 		with data.placet.defaults as fixtures.defaults
 }
 
@@ -101,4 +101,35 @@ test_payments_says_nothing_when_waiting_never_helps if {
 test_payments_says_nothing_when_it_escalates if {
 	document := fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}])
 	count(velocity.retry_after_seconds) == 0 with input as document with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_says_when_to_come_back_for_buckets_that_overlap if {
+	# The wide bucket began first and ends last.
+	buckets := [
+		{"start": 1795514340, "width": 60, "count": 3},
+		{"start": 1795514350, "width": 2, "count": 3},
+	]
+	document := json.patch(fixtures.document, [
+		{"op": "replace", "path": "/session/history/pay", "value": buckets},
+		{"op": "add", "path": "/settings/velocity", "value": {"payments": {"on_exceed": "block", "max": 3}}},
+	])
+	velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": 60}} with input as document
+		with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_knows_that_history_grows_coarser if {
+	# The bucket ends at …404; aligned to a minute …460, to an hour …518000.
+	every window, seconds in {60: 60, 118: 118, 120: 176, 7199: 7255, 7200: 10796} {
+		document := json.patch(fixtures.document, [
+			{"op": "replace", "path": "/session/history/pay", "value": [{"start": 1795514402, "width": 2, "count": 3}]},
+			{"op": "replace", "path": "/now_unix", "value": 1795514404},
+			{
+				"op": "add",
+				"path": "/settings/velocity",
+				"value": {"payments": {"on_exceed": "block", "max": 3, "window_seconds": window}},
+			},
+		])
+		velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": seconds}} with input as document
+			with data.placet.defaults as fixtures.defaults
+	}
 }
