@@ -40,14 +40,14 @@ retry_after_seconds contains {"code": "velocity.payments", "seconds": seconds} i
 }
 
 # Buckets of different widths overlap, so their order is by when they end.
-payments_by_end := sort([[payments_final_end(bucket), bucket.count] | some bucket in input.session.history.pay])
+payments_by_end := sort([[ends, bucket.count] |
+	some bucket in input.session.history.pay
+	ends := payments_aligned(bucket.start + bucket.width, payments_final_width)
+])
 
-# History grows coarser with age (pdp/limits.py): where a bucket ends by the time that it leaves.
-payments_final_end(bucket) := ends + ((width - (ends % width)) % width) if {
-	width := payments_final_width
-	ends := bucket.start + bucket.width
-}
+payments_aligned(ends, width) := ends + ((width - (ends % width)) % width)
 
+# History grows coarser with age (pdp/limits.py): how wide buckets are by the time that they leave.
 default payments_final_width := 3600
 
 payments_final_width := 2 if {
