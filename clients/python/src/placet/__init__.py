@@ -1,0 +1,124 @@
+"""Placet: ask before an agent acts, and prove what was answered.
+
+`Client` and `AsyncClient` ask; `guard` runs a function on ALLOW only; `placet.receipt` and
+`placet.verify` check receipts offline; `placet.testing` has a fake PDP for tests.
+
+Names are loaded when they are first used, so that the formats can be used without gRPC.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from placet.client import AsyncClient as AsyncClient
+    from placet.client import Client as Client
+    from placet.enforce import tool_call as tool_call
+    from placet.errors import AlreadyExistsError as AlreadyExistsError
+    from placet.errors import AnswerError as AnswerError
+    from placet.errors import ArgumentsChanged as ArgumentsChanged
+    from placet.errors import Blocked as Blocked
+    from placet.errors import ContendedError as ContendedError
+    from placet.errors import DeadlineError as DeadlineError
+    from placet.errors import Escalated as Escalated
+    from placet.errors import ExpiredAllow as ExpiredAllow
+    from placet.errors import InvalidRequestError as InvalidRequestError
+    from placet.errors import NotFoundError as NotFoundError
+    from placet.errors import OverloadedError as OverloadedError
+    from placet.errors import PdpUnavailable as PdpUnavailable
+    from placet.errors import PermissionDeniedError as PermissionDeniedError
+    from placet.errors import PlacetError as PlacetError
+    from placet.errors import PreconditionError as PreconditionError
+    from placet.errors import ReplayedAllow as ReplayedAllow
+    from placet.errors import UnauthenticatedError as UnauthenticatedError
+    from placet.errors import UnavailableError as UnavailableError
+    from placet.errors import Violation as Violation
+    from placet.identity import DevIdentity as DevIdentity
+    from placet.model import Action as Action
+    from placet.model import Agent as Agent
+    from placet.model import AmountLimit as AmountLimit
+    from placet.model import AmountRole as AmountRole
+    from placet.model import Boundary as Boundary
+    from placet.model import Decision as Decision
+    from placet.model import Effect as Effect
+    from placet.model import Hop as Hop
+    from placet.model import Obligation as Obligation
+    from placet.model import PolicyRevision as PolicyRevision
+    from placet.model import Position as Position
+    from placet.model import Reason as Reason
+    from placet.model import ReceiptStatus as ReceiptStatus
+    from placet.model import ResourceRule as ResourceRule
+    from placet.model import Review as Review
+    from placet.model import Session as Session
+    from placet.model import SessionState as SessionState
+    from placet.model import Signal as Signal
+    from placet.model import Task as Task
+    from placet.model import Tool as Tool
+    from placet.model import ToolEffect as ToolEffect
+
+_HOMES = {
+    "placet.client": ("AsyncClient", "Client"),
+    "placet.enforce": ("tool_call",),
+    "placet.errors": (
+        "AlreadyExistsError",
+        "AnswerError",
+        "ArgumentsChanged",
+        "Blocked",
+        "ContendedError",
+        "DeadlineError",
+        "Escalated",
+        "ExpiredAllow",
+        "InvalidRequestError",
+        "NotFoundError",
+        "OverloadedError",
+        "PdpUnavailable",
+        "PermissionDeniedError",
+        "PlacetError",
+        "PreconditionError",
+        "ReplayedAllow",
+        "UnauthenticatedError",
+        "UnavailableError",
+        "Violation",
+    ),
+    "placet.identity": ("DevIdentity",),
+    "placet.model": (
+        "Action",
+        "Agent",
+        "AmountLimit",
+        "AmountRole",
+        "Boundary",
+        "Decision",
+        "Effect",
+        "Hop",
+        "Obligation",
+        "PolicyRevision",
+        "Position",
+        "Reason",
+        "ReceiptStatus",
+        "ResourceRule",
+        "Review",
+        "Session",
+        "SessionState",
+        "Signal",
+        "Task",
+        "Tool",
+        "ToolEffect",
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted([*_HOME_OF, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

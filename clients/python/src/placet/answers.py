@@ -1,0 +1,311 @@
+"""One evaluation from question to decision: what is asked, and what an answer must be.
+
+What is checked before an answer may allow anything, in order:
+
+1. It is a whole Decision, with an effect that this client knows.
+2. It is about this session and this tool call.
+3. Its receipt can be read (and is proven, given a verifier), and says the same: effect,
+   session, tool call, decision, expiry, audience, tool, arguments, attempt, obligations.
+4. It was decided for this attempt, or is marked as replayed.
+5. Every obligation is one that this client understands.
+6. Its time, `exp - iat` of the receipt counted from when this attempt was first sent, has
+   not passed. The wall clock has no say.
+
+What fails becomes a block that says why. A block or escalation that fails is a block, too.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from uuid import uuid4
+
+from placet import replies
+from placet.clock import SteadyClock
+from placet.errors import (
+    AnswerError,
+    PdpUnavailable,
+    PlacetError,
+    ReceiptMismatchError,
+    UnknownObligationError,
+    blocked_text,
+)
+from placet.jsontext import parsed_object
+from placet.model import Action, Decision, Effect, Reason, ReceiptStatus
+from placet.receipt import ParsedReceipt, ReceiptError, check_binding, parse
+from placet.v1 import decision_pb2 as nouns
+from placet.v1 import decision_service_pb2 as decisions
+
+_MESSAGES = {
+    "client.unreachable": "The policy decision point cannot be reached.",
+    "client.deadline": "The policy decision point did not answer in time.",
+    "client.overloaded": "The policy decision point has too much to do.",
+    "client.contended": "Others moved the session at the same time.",
+    "client.refused": "The policy decision point refused the request.",
+    "client.malformed": "The answer is malformed.",
+    "client.unknown_effect": "The answer has an effect that this client does not know.",
+    "client.unknown_obligation": "The answer has an obligation that this client does not understand.",
+    "client.receipt_mismatch": "The receipt is missing or is not for this answer to this action.",
+    "client.failed": "The policy decision point failed.",
+}
+_RETRYABLE = frozenset({"client.unreachable", "client.deadline", "client.overloaded", "client.contended"})
+# An allow's lifetime that is longer than this is somebody's mistake.
+_MAX_LIFETIME = 24 * 3600
+
+
+class Verifier(Protocol):
+    """Checks a receipt's signature: `placet.verify.Verifier`, or one of your own."""
+
+    def verify(self, token: bytes) -> ParsedReceipt:
+        """Return the receipt, proven. Raises `ReceiptError`."""
+        ...
+
+
+class Attempts:
+    """Remembers when this process first sent each attempt; the oldest are forgotten."""
+
+    def __init__(self, clock: SteadyClock, size: int = 4096) -> None:
+        self.clock = clock
+        self._size = size
+        self._lock = threading.Lock()
+        self._started: OrderedDict[str, float] = OrderedDict()
+
+    def started(self, attempt_id: str) -> float:
+        """Return the instant at which the attempt was first sent: now, if it is new."""
+        with self._lock:
+            started = self._started.setdefault(attempt_id, self.clock())
+            while len(self._started) > self._size:
+                self._started.popitem(last=False)
+        return started
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """What the client was told about judging answers."""
+
+    clock: SteadyClock
+    verifier: Verifier | None
+    understood: frozenset[str]
+    # The caller's tenant; empty if only its credential knows.
+    tenant: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """One request to Evaluate, with what is needed to judge its answer."""
+
+    request: decisions.EvaluateRequest
+    # As the PDP reads them.
+    arguments: Mapping[str, Any]
+    # Instant of the steady clock at which the attempt was first sent.
+    started: float
+    rules: Rules
+
+    def decision(self, data: bytes) -> Decision:
+        """Return the decision that the answer's bytes hold, or a block."""
+        decision: Decision | None = None
+        try:
+            response = replies.read(decisions.EvaluateResponse, data)
+            if not response.HasField("decision"):
+                raise AnswerError("the answer has no decision")
+            decision = replies.decision(response.decision)  # 1
+            return self._checked(decision)
+        except PlacetError as exc:
+            return failed(exc, self.request, answer=decision)
+
+    def _checked(self, decision: Decision) -> Decision:
+        request = self.request
+        for name, found, sent in (  # 2
+            ("session_id", decision.session_id, request.session_id),
+            ("tool_call_id", decision.tool_call_id, request.action.tool_call_id),
+        ):
+            if found != sent:
+                raise ReceiptMismatchError(
+                    f"{name}: the answer is about {found!r}, the request about {sent!r}"
+                )
+        receipt, status = read_receipt(decision, self.rules.verifier)  # 3
+        lifetime = check_receipt(receipt, decision, tenant=self.rules.tenant)
+        try:
+            check_binding(
+                receipt,
+                effect=decision.effect,
+                session_id=request.session_id,
+                tool_call_id=request.action.tool_call_id,
+                decision_id=decision.decision_id,
+                expires_at=whole_seconds(decision.expires_at),
+                tool=request.action.tool,
+                arguments=self.arguments,
+                audience=request.audience,
+            )
+        except ReceiptError as exc:
+            raise ReceiptMismatchError(f"the receipt is not for this answer: {exc}") from exc
+        own = decision.attempt_id == request.attempt_id
+        if not own and not decision.replayed:  # 4
+            raise ReceiptMismatchError(
+                "attempt_id: the answer is for another attempt, and not marked as replayed"
+            )
+        if decision.effect is not Effect.BLOCK:  # 5
+            for obligation in decision.obligations:
+                if obligation.id not in self.rules.understood:
+                    raise UnknownObligationError(f"this client does not understand {obligation.id!r}")
+        return replace(  # 6
+            decision,
+            receipt_status=status,
+            clock=self.rules.clock,
+            valid_until=self.started + lifetime if own and decision.effect is Effect.ALLOW else -math.inf,
+        )
+
+
+def ask(
+    action: Action,
+    *,
+    session_id: str,
+    chain: nouns.DelegationChain | None,
+    review_id: str,
+    attempt_id: str,
+    audience: str,
+    attempts: Attempts,
+    rules: Rules,
+) -> Question:
+    """Return the question. Raises `InvalidRequestError` for what cannot be asked.
+
+    `action` has its arguments as text. An empty `attempt_id`: a new attempt.
+    """
+    assert isinstance(action.arguments, bytes)
+    assert isinstance(action.provenance, bytes)
+    arguments = parsed_object(action.arguments, "action.arguments")
+    if action.provenance:
+        parsed_object(action.provenance, "action.provenance")
+    attempt_id = attempt_id or uuid4().hex
+    return Question(
+        request=decisions.EvaluateRequest(
+            action=nouns.Action(
+                tool=action.tool,
+                arguments=action.arguments,
+                tool_call_id=action.tool_call_id,
+                intent=action.intent,
+                resource=action.resource,
+                provenance=action.provenance,
+            ),
+            session_id=session_id,
+            chain=chain,
+            review_id=review_id,
+            attempt_id=attempt_id,
+            audience=audience,
+        ),
+        arguments=arguments,
+        started=attempts.started(attempt_id),
+        rules=rules,
+    )
+
+
+def failed(
+    error: PlacetError, request: decisions.EvaluateRequest | None, *, answer: Decision | None = None
+) -> Decision:
+    """Return the block for a failure. What the answer said, if any, stays readable."""
+    code = error.block_code
+    retryable = code in _RETRYABLE
+    decision_id = answer.decision_id if answer is not None else ""
+    failure = PdpUnavailable(
+        str(error),
+        code=error.code,
+        reason=error.reason,
+        violations=error.violations,
+        retry_after=error.retry_after,
+        request_id=error.request_id,
+    )
+    failure.__cause__ = error
+    return Decision(
+        effect=Effect.BLOCK,
+        reasons=(
+            Reason(code=code, effect=Effect.BLOCK, message=_MESSAGES[code], at=error.field),
+            *(answer.reasons if answer is not None else ()),
+        ),
+        model_text=blocked_text(decision_id, code, retryable=retryable),
+        decision_id=decision_id,
+        obligations=answer.obligations if answer is not None else (),
+        retry_after=error.retry_after,
+        session_id=request.session_id if request is not None else "",
+        tool_call_id=request.action.tool_call_id if request is not None else "",
+        attempt_id=request.attempt_id if request is not None else "",
+        retryable=retryable,
+        receipt=answer.receipt if answer is not None else b"",
+        failure=failure,
+    )
+
+
+def recorded(data: bytes, rules: Rules, decision_id: str) -> Decision:
+    """Return the decision of a GetDecision answer: to read, not to act on. Raises `AnswerError`."""
+    response = replies.read(decisions.GetDecisionResponse, data)
+    if not response.HasField("decision"):
+        raise AnswerError("the answer has no decision")
+    decision = replies.decision(response.decision)
+    if decision.decision_id != decision_id:
+        raise ReceiptMismatchError(f"the answer is decision {decision.decision_id!r}, not {decision_id!r}")
+    receipt, status = read_receipt(decision, rules.verifier)
+    check_receipt(receipt, decision, tenant=rules.tenant)
+    return replace(decision, receipt_status=status, input_document=response.input_document)
+
+
+def read_receipt(decision: Decision, verifier: Verifier | None) -> tuple[ParsedReceipt, ReceiptStatus]:
+    """Return the receipt, verified if there is a verifier. Raises `ReceiptMismatchError`."""
+    if not decision.receipt:
+        raise ReceiptMismatchError("the answer has no receipt")
+    try:
+        if verifier is not None:
+            return verifier.verify(decision.receipt), ReceiptStatus.VERIFIED
+        return parse(decision.receipt), ReceiptStatus.UNVERIFIED
+    except ReceiptError as exc:
+        raise ReceiptMismatchError(f"the receipt cannot be relied on: {exc}") from exc
+
+
+def check_receipt(receipt: ParsedReceipt, decision: Decision, *, tenant: str = "") -> int:
+    """Compare message and receipt, except for the action; return the lifetime in seconds.
+
+    Raises `ReceiptMismatchError`, which names the field.
+    """
+    claims = receipt.claims
+    expected: dict[str, Any] = {
+        "kind": "decision",
+        "effect": str(decision.effect),
+        "jti": decision.decision_id,
+        "session": decision.session_id,
+        "tool_call_id": decision.tool_call_id,
+        "attempt": decision.attempt_id,
+        "iat": whole_seconds(decision.decided_at),
+        "exp": whole_seconds(decision.expires_at),
+        "obligations": [obligation.id for obligation in decision.obligations],
+        "reasons": [reason.code for reason in decision.reasons],
+    }
+    if tenant:
+        expected["tenant"] = tenant
+    for name, value in expected.items():
+        found = claims.get(name)
+        if name == "obligations":
+            found = _members(found, "id")
+        elif name == "reasons":
+            found = _members(found, "code")
+        if found != value or type(found) is not type(value):
+            raise ReceiptMismatchError(f"{name}: the receipt says {found!r}, the answer {value!r}")
+    lifetime: int = expected["exp"] - expected["iat"]
+    if not 0 <= lifetime <= _MAX_LIFETIME:
+        raise ReceiptMismatchError(f"exp: the receipt is good for {lifetime} seconds")
+    return lifetime
+
+
+def whole_seconds(instant: Any) -> int:
+    """Unix seconds of a decision's instant. Raises `AnswerError` if they are not whole."""
+    if instant.microsecond:
+        raise AnswerError("an instant of the answer is not in whole seconds, as its receipt must be")
+    return int(instant.timestamp())
+
+
+def _members(items: Any, name: str) -> Any:
+    """The named member of each item of a list; None for anything else."""
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        return None
+    return [item.get(name) for item in items]

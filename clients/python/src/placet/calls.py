@@ -1,0 +1,260 @@
+"""The calls of the API as values: method, request, deadline, and how its answer is read.
+
+Pure: `Client` and `AsyncClient` differ only in how they send one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from placet import replies, requests
+from placet.answers import Attempts, Question, Rules, Verifier, ask, failed, recorded
+from placet.channel import Connection, Credentials
+from placet.clock import SteadyClock
+from placet.errors import AnswerError, DeadlineError, PlacetError, invalid
+from placet.identity import DevIdentity
+from placet.model import Action, Agent, Boundary, Decision, Session, Signal, Task, Tool
+from placet.v1 import admin_service_pb2 as admin
+from placet.v1 import decision_service_pb2 as decisions
+from placet.v1 import session_service_pb2 as sessions
+
+T = TypeVar("T", covariant=True)
+
+# Longer than anybody waits for a decision; a larger number is in milliseconds, or a mistake.
+MAX_TIMEOUT = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call(Generic[T]):
+    """`timeout` is in seconds; `read` raises `AnswerError`."""
+
+    method: str
+    request: bytes
+    timeout: float
+    read: Callable[[bytes], T]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asking:
+    """A call of Evaluate, and the block that a failure of it becomes."""
+
+    call: Call[Decision]
+    question: Question
+
+    def failed(self, error: PlacetError) -> Decision:
+        return failed(error, self.question.request)
+
+
+class Calls:
+    """Makes calls for one caller."""
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        identity: DevIdentity | None,
+        credentials: Credentials | None,
+        timeout: float,
+        jwks: Mapping[str, Any] | None,
+        verifier: Verifier | None,
+        understands: Iterable[str],
+        clock: SteadyClock,
+    ) -> None:
+        if not target:
+            raise ValueError("target: where is the PDP? for example localhost:7433")
+        if (identity is None) == (credentials is None):
+            raise ValueError("give exactly one of identity and credentials: the PDP must know who calls")
+        if isinstance(understands, str):
+            raise ValueError("understands must be a list of obligations, not one string")
+        self._timeout = _seconds(timeout)
+        self._tenant = identity.tenant if identity is not None else ""
+        self.connection = Connection(
+            target=target,
+            metadata=identity.metadata if credentials is None and identity is not None else _of(credentials),
+            credentials=credentials.channel_credentials() if credentials is not None else None,
+        )
+        self._attempts = Attempts(clock)
+        self._rules = Rules(
+            clock=clock,
+            verifier=_verifier(jwks, verifier),
+            understood=frozenset(understands),
+            tenant=self._tenant,
+        )
+
+    def evaluate(
+        self,
+        action: Action | Mapping[str, Any],
+        *,
+        session: Session | str,
+        chain: requests.Chain,
+        review_id: str | None,
+        attempt_id: str | None,
+        audience: str,
+        timeout: float | None,
+    ) -> Asking | Decision:
+        """Return the call; or at once the block, for what cannot be asked."""
+        request: decisions.EvaluateRequest | None = None
+        try:
+            question = ask(
+                requests.action(action),
+                session_id=requests.session_id(session),
+                chain=requests.chain(chain),
+                review_id=review_id or "",
+                attempt_id=attempt_id or "",
+                audience=audience,
+                attempts=self._attempts,
+                rules=self._rules,
+            )
+            request = question.request
+            return Asking(
+                question=question,
+                call=Call(
+                    method="/placet.v1.DecisionService/Evaluate",
+                    request=request.SerializeToString(),
+                    timeout=self._deadline(timeout),
+                    read=question.decision,
+                ),
+            )
+        except PlacetError as exc:
+            return failed(exc, request)
+
+    def get_decision(self, decision_id: str, timeout: float | None) -> Call[Decision]:
+        return Call(
+            method="/placet.v1.DecisionService/GetDecision",
+            request=decisions.GetDecisionRequest(
+                decision_id=requests.text(decision_id, "decision_id")
+            ).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: recorded(data, self._rules, decision_id),
+        )
+
+    def open_session(
+        self,
+        *,
+        task: Task | Mapping[str, Any] | str,
+        principal: str,
+        agent: str,
+        boundary: Boundary | Mapping[str, Any],
+        expires_in: timedelta | float | None,
+        expires_at: datetime | None,
+        timeout: float | None,
+    ) -> Call[Session]:
+        request = requests.open_session(
+            task=task,
+            principal=principal,
+            agent=agent,
+            boundary=boundary,
+            expires_in=expires_in,
+            expires_at=expires_at,
+        )
+        return Call(
+            method="/placet.v1.SessionService/OpenSession",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: _session(sessions.OpenSessionResponse, data),
+        )
+
+    def get_session(self, session: Session | str, timeout: float | None) -> Call[Session]:
+        request = sessions.GetSessionRequest(session_id=requests.session_id(session))
+        return Call(
+            method="/placet.v1.SessionService/GetSession",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: _session(sessions.GetSessionResponse, data),
+        )
+
+    def close_session(self, session: Session | str, reason: str, timeout: float | None) -> Call[Session]:
+        request = sessions.CloseSessionRequest(
+            session_id=requests.session_id(session), reason=requests.text(reason, "reason")
+        )
+        return Call(
+            method="/placet.v1.SessionService/CloseSession",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: _session(sessions.CloseSessionResponse, data),
+        )
+
+    def put_tenant(
+        self, settings: Mapping[str, Any] | bytes, tenant: str, timeout: float | None
+    ) -> Call[int]:
+        request = requests.put_tenant(settings, tenant or self._tenant)
+        return Call(
+            method="/placet.v1.AdminService/PutTenant",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.read(admin.PutTenantResponse, data).settings_revision,
+        )
+
+    def put_agents(self, agents: Iterable[Agent | Mapping[str, Any]], timeout: float | None) -> Call[int]:
+        return Call(
+            method="/placet.v1.AdminService/PutAgents",
+            request=requests.put_agents(agents).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.read(admin.PutAgentsResponse, data).agents_revision,
+        )
+
+    def put_tools(self, tools: Iterable[Tool | Mapping[str, Any]], timeout: float | None) -> Call[int]:
+        return Call(
+            method="/placet.v1.AdminService/PutTools",
+            request=requests.put_tools(tools).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.read(admin.PutToolsResponse, data).tools_revision,
+        )
+
+    def put_signals(self, signals: Iterable[Signal | Mapping[str, Any]], timeout: float | None) -> Call[int]:
+        return Call(
+            method="/placet.v1.AdminService/PutSignals",
+            request=requests.put_signals(signals).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.read(admin.PutSignalsResponse, data).signals_revision,
+        )
+
+    def _deadline(self, timeout: float | None) -> float:
+        """Raises `DeadlineError` when no time is left, `InvalidRequestError` for no number."""
+        if timeout is None:
+            return self._timeout
+        try:
+            return _seconds(timeout)
+        except ValueError as exc:
+            if isinstance(timeout, int | float) and timeout <= 0:
+                raise DeadlineError("no time is left to ask in") from exc
+            raise invalid("timeout", str(exc)) from exc
+
+
+def _session(
+    kind: type[sessions.OpenSessionResponse | sessions.GetSessionResponse | sessions.CloseSessionResponse],
+    data: bytes,
+) -> Session:
+    response = replies.read(kind, data)
+    if not response.HasField("session"):
+        raise AnswerError("the answer has no session")
+    return replies.session(response.session)
+
+
+def _seconds(timeout: Any) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise ValueError("timeout must be a number of seconds: a call without a deadline may hang for ever")
+    if not math.isfinite(timeout) or not 0 < timeout <= MAX_TIMEOUT:
+        raise ValueError(f"timeout must be more than 0 and at most {MAX_TIMEOUT:.0f} seconds")
+    return float(timeout)
+
+
+def _of(credentials: Credentials | None) -> Callable[[], tuple[tuple[str, str], ...]]:
+    assert credentials is not None
+    return credentials.metadata
+
+
+def _verifier(jwks: Mapping[str, Any] | None, verifier: Verifier | None) -> Verifier | None:
+    if jwks is None:
+        return verifier
+    if verifier is not None:
+        raise ValueError("give jwks or verifier, not both")
+    try:
+        from placet.verify import Verifier as JwksVerifier
+    except ImportError as exc:
+        raise ValueError("checking signatures needs the extra: pip install 'placet[verify]'") from exc
+    return JwksVerifier(jwks)

@@ -1,0 +1,210 @@
+"""Channels: made when first used, one per process, with what every call has in common.
+
+gRPC does not survive `fork()` unless it is told to before it is loaded: a child's calls would
+hang, deadline or not. So this module says so on import; where gRPC was loaded earlier without
+it, a forked child whose parent had used a client is refused at once instead
+(https://github.com/grpc/grpc/blob/master/doc/fork_support.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+if "grpc._cython.cygrpc" not in sys.modules:
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
+FORK_SUPPORT = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "0").lower() in _TRUE
+
+import grpc  # noqa: E402 - after the setting above
+import grpc.aio  # noqa: E402
+
+from placet.errors import UnavailableError  # noqa: E402
+from placet.failures import placet_error  # noqa: E402
+
+# Calls that may be sent again when the server was not there: Evaluate carries its own
+# idempotency, the others change nothing when repeated. A repeated Put could undo another's.
+RETRIED = (
+    ("placet.v1.DecisionService", "Evaluate"),
+    ("placet.v1.DecisionService", "GetDecision"),
+    ("placet.v1.SessionService", "OpenSession"),
+    ("placet.v1.SessionService", "GetSession"),
+    ("placet.v1.SessionService", "CloseSession"),
+)
+MAX_ANSWER_BYTES = 2 * 1024 * 1024
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+SERVICE_CONFIG = json.dumps(
+    {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+        "methodConfig": [
+            {
+                "name": [{"service": service, "method": method} for service, method in RETRIED],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "0.5s",
+                    "backoffMultiplier": 2,
+                    # Never DEADLINE_EXCEEDED: there is no time left to use an answer.
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+    }
+)
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.service_config", SERVICE_CONFIG),
+    # What a name service says about retries must not replace the above.
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.enable_retries", 1),
+    ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+    # Servers accept a ping in five minutes at most. A dead peer is noticed sooner: what it
+    # does not acknowledge within the timeout closes the connection (TCP_USER_TIMEOUT).
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # A server that comes back is found within a second or two, not two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.primary_user_agent", "placet-python/0.1.0"),
+)
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Credentials(Protocol):
+    """How a channel proves who calls and whom it calls."""
+
+    def channel_credentials(self) -> grpc.ChannelCredentials: ...
+
+    def metadata(self) -> Metadata:
+        """Metadata of every call; asked anew for each."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    """Where and as whom to call. `credentials` absent: no TLS."""
+
+    target: str
+    metadata: Callable[[], Metadata]
+    credentials: grpc.ChannelCredentials | None = None
+
+    def open(self, module: Any) -> Any:
+        """Return a new channel of `grpc` or `grpc.aio`."""
+        if self.credentials is None:
+            return module.insecure_channel(self.target, options=OPTIONS)
+        return module.secure_channel(self.target, self.credentials, options=OPTIONS)
+
+
+class _Forks:
+    """Counts how often this process is a fork of the one that loaded us."""
+
+    generation = 0
+    # A channel was used before a fork, so that gRPC in the child is not to be trusted.
+    used = False
+    stranded = False
+
+    @classmethod
+    def in_child(cls) -> None:
+        cls.generation += 1
+        cls.stranded = cls.stranded or (cls.used and not FORK_SUPPORT)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Forks.in_child)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A process's channel. The lock is the process's own: a forked one may be held for ever."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    channel: Any = None
+    loop: asyncio.AbstractEventLoop | None = None
+    closed: bool = False
+
+
+class _Link:
+    """What both links share: which channel belongs to this process."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._opened: dict[int, _Opened] = {}
+        self._closed = False
+
+    def _own(self) -> _Opened:
+        """This process's state. Raises `UnavailableError` if gRPC cannot be used here."""
+        if _Forks.stranded:
+            raise UnavailableError(
+                "this process was forked after a client was used, and gRPC was loaded without fork "
+                "support; import placet before grpc, or set GRPC_ENABLE_FORK_SUPPORT=1"
+            )
+        if self._closed:
+            raise UnavailableError("the client is closed")
+        _Forks.used = True
+        return self._opened.setdefault(_Forks.generation, _Opened())
+
+
+class SyncLink(_Link):
+    """Sends calls and waits for their answers; safe to share between threads."""
+
+    def send(self, method: str, request: bytes, timeout: float) -> bytes:
+        """Return the answer's bytes. Raises a `PlacetError`."""
+        opened = self._own()
+        with opened.lock:
+            if opened.channel is None:
+                opened.channel = self._connection.open(grpc)
+            channel = opened.channel
+        try:
+            answer: bytes = channel.unary_unary(method)(
+                request, timeout=timeout, metadata=self._connection.metadata()
+            )
+        except grpc.RpcError as exc:
+            raise placet_error(exc) from exc
+        except ValueError as exc:  # what gRPC raises for a channel that was closed meanwhile
+            raise UnavailableError("the client is closed") from exc
+        return answer
+
+    def close(self) -> None:
+        self._closed = True
+        opened = self._opened.pop(_Forks.generation, None)
+        if opened is not None and opened.channel is not None and not _Forks.stranded:
+            opened.channel.close()
+
+
+class AsyncLink(_Link):
+    """Sends calls without blocking the event loop; one channel per loop."""
+
+    async def send(self, method: str, request: bytes, timeout: float) -> bytes:  # noqa: ASYNC109
+        """Return the answer's bytes. Raises a `PlacetError`."""
+        opened = self._own()
+        loop = asyncio.get_running_loop()
+        with opened.lock:
+            if opened.channel is None or opened.loop is not loop:
+                # A channel works on the loop that it was made on, and that one is gone.
+                opened.channel, opened.loop = self._connection.open(grpc.aio), loop
+            channel = opened.channel
+        try:
+            call: Awaitable[bytes] = channel.unary_unary(method)(
+                request, timeout=timeout, metadata=self._connection.metadata()
+            )
+            return await call
+        except grpc.RpcError as exc:
+            raise placet_error(exc) from exc
+        except grpc.aio.UsageError as exc:
+            raise UnavailableError("the client is closed") from exc
+
+    async def close(self) -> None:
+        self._closed = True
+        opened = self._opened.pop(_Forks.generation, None)
+        if opened is None or opened.channel is None or _Forks.stranded:
+            return
+        if opened.loop is asyncio.get_running_loop():
+            await opened.channel.close()

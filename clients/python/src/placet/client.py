@@ -1,0 +1,395 @@
+"""`Client` and `AsyncClient`: ask the PDP, fail closed.
+
+    with Client("localhost:7433", identity=DevIdentity(tenant="acme", subject="svc")) as pdp:
+        decision = pdp.evaluate(action, session=session)
+        if decision.allowed: ...
+
+Both are thin: what a call is, and what its answer must be, stands in `calls` and `answers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from placet import requests
+from placet.answers import Verifier
+from placet.calls import Call, Calls
+from placet.channel import AsyncLink, Credentials, SyncLink
+from placet.clock import SteadyClock, steady
+from placet.enforce import Guarded, GuardOptions, Source, guard_async, guard_sync
+from placet.errors import PlacetError
+from placet.identity import DevIdentity
+from placet.model import Action, Agent, Boundary, Decision, Session, Signal, Task, Tool
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Client:
+    """Asks one PDP. Safe to share between threads, and across `fork()`.
+
+    `target` is a gRPC target: "localhost:7433", "dns:///placet.internal:7433".
+    `identity` names the caller to a server in `--insecure-dev`; `credentials` prove it to any
+    other. `timeout` is the deadline of a call in seconds, where the call sets none; the server
+    is told. `jwks` (a JWK Set; needs the extra `placet[verify]`) or `verifier` has receipts'
+    signatures checked, offline; without, `Decision.receipt_status` is "unverified".
+    `understands` lists the obligations that the caller fulfils: any other blocks.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        identity: DevIdentity | None = None,
+        credentials: Credentials | None = None,
+        timeout: float = 1.0,
+        jwks: Mapping[str, Any] | None = None,
+        verifier: Verifier | None = None,
+        understands: Iterable[str] = (),
+        clock: SteadyClock = steady,
+    ) -> None:
+        """Raises ValueError for settings that make no sense together."""
+        self._calls = Calls(
+            target=target,
+            identity=identity,
+            credentials=credentials,
+            timeout=timeout,
+            jwks=jwks,
+            verifier=verifier,
+            understands=understands,
+            clock=clock,
+        )
+        self._link = SyncLink(self._calls.connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. Every later call fails."""
+        self._link.close()
+
+    def evaluate(
+        self,
+        action: Action | Mapping[str, Any],
+        *,
+        session: Session | str,
+        chain: requests.Chain = (),
+        review_id: str | None = None,
+        attempt_id: str | None = None,
+        audience: str = "",
+        timeout: float | None = None,
+    ) -> Decision:
+        """Return the decision on an action. Never raises for a failure: that is a block.
+
+        Repeating a call (same session, same tool_call_id) is safe, and gets the same answer,
+        marked as replayed; an allow of another attempt is not `allowed`. `attempt_id`
+        continues an earlier attempt of this process, after a failure.
+        """
+        asking = self._calls.evaluate(
+            action,
+            session=session,
+            chain=chain,
+            review_id=review_id,
+            attempt_id=attempt_id,
+            audience=audience,
+            timeout=timeout,
+        )
+        if isinstance(asking, Decision):
+            return asking
+        try:
+            return asking.call.read(
+                self._link.send(asking.call.method, asking.call.request, asking.call.timeout)
+            )
+        except PlacetError as exc:
+            return asking.failed(exc)
+
+    def guard(
+        self,
+        *,
+        session: Source[Session | str],
+        tool: str,
+        chain: Source[requests.Chain] = (),
+        intent: Source[str] = "",
+        resource: Source[str] = "",
+        audience: str = "",
+        tool_call_id: Callable[[], str] | None = None,
+        exclude: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> Guarded:
+        """Return a decorator: the function runs on ALLOW only. See `placet.enforce`."""
+        options = GuardOptions(
+            session=session,
+            tool=tool,
+            chain=chain,
+            intent=intent,
+            resource=resource,
+            audience=audience,
+            tool_call_id=tool_call_id,
+            exclude=exclude,
+            timeout=timeout,
+        )
+        return guard_sync(self.evaluate, options)
+
+    def get_decision(self, decision_id: str, *, timeout: float | None = None) -> Decision:
+        """Return a recorded decision: to read, not to act on (`allowed` is False)."""
+        return self._run(self._calls.get_decision(decision_id, timeout))
+
+    def open_session(
+        self,
+        *,
+        task: Task | Mapping[str, Any] | str,
+        principal: str,
+        agent: str,
+        boundary: Boundary | Mapping[str, Any],
+        expires_in: timedelta | float | None = None,
+        expires_at: datetime | None = None,
+        timeout: float | None = None,
+    ) -> Session:
+        """Open the session of a task, or return it if it was opened with the same.
+
+        `expires_in` is in seconds; without an expiry the session lasts an hour.
+        """
+        return self._run(
+            self._calls.open_session(
+                task=task,
+                principal=principal,
+                agent=agent,
+                boundary=boundary,
+                expires_in=expires_in,
+                expires_at=expires_at,
+                timeout=timeout,
+            )
+        )
+
+    def get_session(self, session: Session | str, *, timeout: float | None = None) -> Session:
+        """Return the session as it is now."""
+        return self._run(self._calls.get_session(session, timeout))
+
+    def close_session(
+        self, session: Session | str, *, reason: str = "", timeout: float | None = None
+    ) -> Session:
+        """End a session for good: everything after it is blocked."""
+        return self._run(self._calls.close_session(session, reason, timeout))
+
+    def put_tenant(
+        self, settings: Mapping[str, Any] | bytes, *, tenant: str = "", timeout: float | None = None
+    ) -> int:
+        """Create the tenant or replace its settings; return their revision. Role: operator."""
+        return self._run(self._calls.put_tenant(settings, tenant, timeout))
+
+    def put_agents(self, agents: Iterable[Agent | Mapping[str, Any]], *, timeout: float | None = None) -> int:
+        """Create or replace agents; return the agents' revision. Role: operator."""
+        return self._run(self._calls.put_agents(agents, timeout))
+
+    def put_tools(self, tools: Iterable[Tool | Mapping[str, Any]], *, timeout: float | None = None) -> int:
+        """Create or replace tools of the registry; return its revision. Role: operator."""
+        return self._run(self._calls.put_tools(tools, timeout))
+
+    def put_signals(
+        self, signals: Iterable[Signal | Mapping[str, Any]], *, timeout: float | None = None
+    ) -> int:
+        """Create or replace signals; return their revision. Role: operator."""
+        return self._run(self._calls.put_signals(signals, timeout))
+
+    def _run(self, call: Call[T]) -> T:
+        return call.read(self._link.send(call.method, call.request, call.timeout))
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same arguments and promises, awaited.
+
+    A cancelled call raises `asyncio.CancelledError`, like anything that is awaited.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        identity: DevIdentity | None = None,
+        credentials: Credentials | None = None,
+        timeout: float = 1.0,
+        jwks: Mapping[str, Any] | None = None,
+        verifier: Verifier | None = None,
+        understands: Iterable[str] = (),
+        clock: SteadyClock = steady,
+    ) -> None:
+        """Raises ValueError for settings that make no sense together."""
+        self._calls = Calls(
+            target=target,
+            identity=identity,
+            credentials=credentials,
+            timeout=timeout,
+            jwks=jwks,
+            verifier=verifier,
+            understands=understands,
+            clock=clock,
+        )
+        self._link = AsyncLink(self._calls.connection)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection. Every later call fails."""
+        await self._link.close()
+
+    async def evaluate(
+        self,
+        action: Action | Mapping[str, Any],
+        *,
+        session: Session | str,
+        chain: requests.Chain = (),
+        review_id: str | None = None,
+        attempt_id: str | None = None,
+        audience: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Decision:
+        """See `Client.evaluate`."""
+        asking = self._calls.evaluate(
+            action,
+            session=session,
+            chain=chain,
+            review_id=review_id,
+            attempt_id=attempt_id,
+            audience=audience,
+            timeout=timeout,
+        )
+        if isinstance(asking, Decision):
+            return asking
+        call = asking.call
+        try:
+            return call.read(await self._link.send(call.method, call.request, call.timeout))
+        except PlacetError as exc:
+            return asking.failed(exc)
+
+    def guard(
+        self,
+        *,
+        session: Source[Session | str],
+        tool: str,
+        chain: Source[requests.Chain] = (),
+        intent: Source[str] = "",
+        resource: Source[str] = "",
+        audience: str = "",
+        tool_call_id: Callable[[], str] | None = None,
+        exclude: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> Guarded:
+        """Return a decorator for coroutine functions. See `Client.guard`."""
+        options = GuardOptions(
+            session=session,
+            tool=tool,
+            chain=chain,
+            intent=intent,
+            resource=resource,
+            audience=audience,
+            tool_call_id=tool_call_id,
+            exclude=exclude,
+            timeout=timeout,
+        )
+        return guard_async(self.evaluate, options)
+
+    async def get_decision(
+        self,
+        decision_id: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Decision:
+        """See `Client.get_decision`."""
+        return await self._run(self._calls.get_decision(decision_id, timeout))
+
+    async def open_session(
+        self,
+        *,
+        task: Task | Mapping[str, Any] | str,
+        principal: str,
+        agent: str,
+        boundary: Boundary | Mapping[str, Any],
+        expires_in: timedelta | float | None = None,
+        expires_at: datetime | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Session:
+        """See `Client.open_session`."""
+        return await self._run(
+            self._calls.open_session(
+                task=task,
+                principal=principal,
+                agent=agent,
+                boundary=boundary,
+                expires_in=expires_in,
+                expires_at=expires_at,
+                timeout=timeout,
+            )
+        )
+
+    async def get_session(
+        self,
+        session: Session | str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Session:
+        """See `Client.get_session`."""
+        return await self._run(self._calls.get_session(session, timeout))
+
+    async def close_session(
+        self,
+        session: Session | str,
+        *,
+        reason: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Session:
+        """See `Client.close_session`."""
+        return await self._run(self._calls.close_session(session, reason, timeout))
+
+    async def put_tenant(
+        self,
+        settings: Mapping[str, Any] | bytes,
+        *,
+        tenant: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> int:
+        """See `Client.put_tenant`."""
+        return await self._run(self._calls.put_tenant(settings, tenant, timeout))
+
+    async def put_agents(
+        self,
+        agents: Iterable[Agent | Mapping[str, Any]],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> int:
+        """See `Client.put_agents`."""
+        return await self._run(self._calls.put_agents(agents, timeout))
+
+    async def put_tools(
+        self,
+        tools: Iterable[Tool | Mapping[str, Any]],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> int:
+        """See `Client.put_tools`."""
+        return await self._run(self._calls.put_tools(tools, timeout))
+
+    async def put_signals(
+        self,
+        signals: Iterable[Signal | Mapping[str, Any]],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> int:
+        """See `Client.put_signals`."""
+        return await self._run(self._calls.put_signals(signals, timeout))
+
+    async def _run(self, call: Call[T]) -> T:
+        return call.read(await self._link.send(call.method, call.request, call.timeout))

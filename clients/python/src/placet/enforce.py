@@ -1,0 +1,256 @@
+"""`guard`: run a tool on ALLOW only.
+
+    @pdp.guard(session=session, tool="payments.create")
+    def pay(invoice: str, amount: Decimal, currency: str = "EUR") -> str: ...
+
+What happens when `pay` is called, in order:
+
+1. The action is made of the bound arguments, defaults included.
+2. The PDP is asked, as a new attempt; gRPC's own retries are the same attempt.
+3. Anything but an allow of this very attempt raises `Blocked` or a subclass: a hook that a
+   framework runs again on resume, under the same tool call id, executes nothing twice.
+4. Right before running: the allow has not expired, and the arguments still are those that
+   were judged.
+5. The function runs.
+
+The id of the call is, first found: the keyword argument `tool_call_id` (passed on only if the
+function has such a parameter); `with tool_call("…")`; what `tool_call_id=` of the guard
+returns; else a new one for each call, so that nothing is ever a repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias, TypeVar
+from uuid import uuid4
+
+from placet import requests
+from placet.errors import ArgumentsChanged, InvalidRequestError
+from placet.jsontext import json_text, object_text
+from placet.model import Action, Decision, Session
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+# A value, or what returns it at each call.
+Source: TypeAlias = T | Callable[[], T]
+
+CALL_ID = "tool_call_id"
+_CALL_ID: ContextVar[str | None] = ContextVar("placet_tool_call_id", default=None)
+
+
+class Guarded(Protocol):
+    """The decorator: keeps the function's signature."""
+
+    def __call__(self, function: F, /) -> F: ...
+
+
+@contextmanager
+def tool_call(tool_call_id: str) -> Iterator[None]:
+    """Guarded functions called inside are the framework's tool call `tool_call_id`."""
+    token = _CALL_ID.set(tool_call_id)
+    try:
+        yield
+    finally:
+        _CALL_ID.reset(token)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuardOptions:
+    """`exclude` names parameters that are no part of the action: connections, contexts.
+
+    The first parameter of a method, `self` or `cls`, is excluded by itself.
+    """
+
+    session: Source[Session | str]
+    tool: str
+    chain: Source[requests.Chain]
+    intent: Source[str]
+    resource: Source[str]
+    audience: str
+    tool_call_id: Callable[[], str] | None
+    exclude: Iterable[str]
+    timeout: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Invocation:
+    """One call of a guarded function."""
+
+    plan: _Plan
+    args: tuple[Any, ...]
+    # Without a tool_call_id that is not the function's own.
+    kwargs: dict[str, Any]
+    tool_call_id: str
+    attempt_id: str
+
+    def arguments(self) -> Mapping[str, Any]:
+        """The bound arguments, by name; those of `**kwargs` under their own names."""
+        bound = self.plan.signature.bind(*self.args, **self.kwargs)
+        bound.apply_defaults()
+        named: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            if name in self.plan.excluded:
+                continue
+            if self.plan.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+                for key, item in value.items():
+                    if key in self.plan.signature.parameters:
+                        raise TypeError(f"{self.plan.name}() has {key!r} both as parameter and in **{name}")
+                    if key not in self.plan.excluded:
+                        named[key] = item
+            else:
+                named[name] = value
+        return named
+
+    def question(self) -> dict[str, Any]:
+        """Keyword arguments of `evaluate`."""
+        options = self.plan.options
+        return {
+            "action": Action(
+                tool=options.tool,
+                arguments=self.arguments(),
+                tool_call_id=self.tool_call_id,
+                intent=_value(options.intent),
+                resource=_value(options.resource),
+            ),
+            "session": _value(options.session),
+            "chain": _value(options.chain),
+            "attempt_id": self.attempt_id,
+            "audience": options.audience,
+            "timeout": options.timeout,
+        }
+
+    def check(self, decision: Decision, judged: bytes) -> None:
+        """Raise unless the function may run now, as it was judged."""
+        decision.require_allowed()
+        if decision.attempt_id != self.attempt_id:
+            raise AssertionError("an allow of another attempt is never allowed")
+        try:
+            unchanged = json_text(self.arguments(), "action.arguments") == judged
+        except InvalidRequestError:
+            unchanged = False
+        if not unchanged:
+            raise ArgumentsChanged("the arguments were changed while the PDP judged them", decision=decision)
+
+
+class _Plan:
+    """What is known of a guarded function before it is called."""
+
+    def __init__(self, function: Callable[..., Any], options: GuardOptions) -> None:
+        self.options = options
+        self.name = getattr(function, "__name__", type(function).__name__)
+        if isinstance(options.exclude, str):
+            raise TypeError("exclude must be a list of names, not one string")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{self.name} is a generator: its body runs later, when the allow may be void")
+        self.signature = inspect.signature(function)
+        self.passes_call_id = CALL_ID in self.signature.parameters
+        first = next(iter(self.signature.parameters), None)
+        excluded = {CALL_ID, *options.exclude}
+        if first in ("self", "cls"):
+            excluded.add(first)
+        self.excluded = frozenset(excluded)
+
+    def invoked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Invocation:
+        """Raises TypeError for arguments that the function does not take."""
+        given = kwargs.get(CALL_ID)
+        if not self.passes_call_id:
+            kwargs = {name: value for name, value in kwargs.items() if name != CALL_ID}
+        bound = self.signature.bind(*args, **kwargs)
+        if self.passes_call_id:
+            given = bound.arguments.get(CALL_ID)
+        call_id = given or _CALL_ID.get()
+        if not call_id and self.options.tool_call_id is not None:
+            call_id = self.options.tool_call_id()
+        return _Invocation(
+            plan=self,
+            args=args,
+            kwargs=kwargs,
+            tool_call_id=call_id or f"call-{uuid4().hex}",
+            attempt_id=uuid4().hex,
+        )
+
+
+def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions) -> Guarded:
+    """The guard of a `Client`. A coroutine function asks on a thread of its own."""
+
+    def decorate(function: F) -> F:
+        plan = _Plan(function, options)
+        if _is_async(function):
+
+            async def ask(**question: Any) -> Decision:
+                return await asyncio.to_thread(evaluate, **question)
+
+            return _guarded_async(function, plan, ask)
+
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            invocation = plan.invoked(args, kwargs)
+            question, judged = _judged(invocation)
+            decision = evaluate(**question)
+            invocation.check(decision, judged)
+            return _ran(function(*invocation.args, **invocation.kwargs), plan)
+
+        return guarded  # type: ignore[return-value]  # the wrapper has the function's signature
+
+    return decorate
+
+
+def guard_async(evaluate: Callable[..., Awaitable[Decision]], options: GuardOptions) -> Guarded:
+    """The guard of an `AsyncClient`, for coroutine functions only."""
+
+    def decorate(function: F) -> F:
+        if not _is_async(function):
+            raise TypeError("an AsyncClient guards coroutine functions; use a Client for this one")
+        return _guarded_async(function, _Plan(function, options), evaluate)
+
+    return decorate
+
+
+def _guarded_async(function: F, plan: _Plan, evaluate: Callable[..., Awaitable[Decision]]) -> F:
+    @functools.wraps(function)
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        invocation = plan.invoked(args, kwargs)
+        question, judged = _judged(invocation)
+        decision = await evaluate(**question)
+        invocation.check(decision, judged)
+        return await function(*invocation.args, **invocation.kwargs)
+
+    return guarded  # type: ignore[return-value]  # the wrapper has the function's signature
+
+
+def _judged(invocation: _Invocation) -> tuple[dict[str, Any], bytes]:
+    """The question, its arguments frozen as text, so that what is sent is what is compared.
+
+    Arguments that have no text are left as they are, for `evaluate` to make a block of.
+    """
+    question = invocation.question()
+    action: Action = question["action"]
+    try:
+        judged = object_text(action.arguments, "action.arguments")
+    except InvalidRequestError:
+        return question, b""
+    return question | {"action": replace(action, arguments=judged)}, judged
+
+
+def _ran(result: Any, plan: _Plan) -> Any:
+    """Refuse a coroutine: the function that returned it has not run yet."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(f"{plan.name} returns a coroutine; guard the coroutine function itself")
+    return result
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
+    )
+
+
+def _value(source: Any) -> Any:
+    return source() if callable(source) else source

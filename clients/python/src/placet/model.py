@@ -1,0 +1,295 @@
+"""The client's values: frozen, and free of gRPC."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from placet.clock import SteadyClock, steady
+from placet.errors import Blocked, Escalated, ExpiredAllow, PdpUnavailable, ReplayedAllow
+
+# What an argument may be. A float is sent as the decimal text that Python prints for it.
+JSON = None | bool | int | float | Decimal | str | Sequence["JSON"] | Mapping[str, "JSON"]
+
+
+class Effect(StrEnum):
+    ALLOW = "allow"
+    BLOCK = "block"
+    ESCALATE = "escalate"
+
+
+class ToolEffect(StrEnum):
+    READ = "read"
+    WRITE = "write"
+    SEND = "send"
+    PAY = "pay"
+    DELETE = "delete"
+    SHARE = "share"
+    CREDENTIAL = "credential"
+
+
+class SessionState(StrEnum):
+    OPEN = "open"
+    COMPLETED = "completed"
+    CLOSED = "closed"
+    EXPIRED = "expired"
+    HALTED = "halted"
+
+
+class ReceiptStatus(StrEnum):
+    # There is none, or it is not for this answer.
+    NONE = "none"
+    # It says what the answer says; whether the PDP signed it was not checked.
+    UNVERIFIED = "unverified"
+    # The signature was checked too.
+    VERIFIED = "verified"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    id: str
+    description: str = ""
+    prompt: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResourceRule:
+    """Exactly one of `id` and `prefix` is set; an empty prefix is every id."""
+
+    type: str
+    id: str | None = None
+    prefix: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AmountLimit:
+    currency: str
+    # Major units.
+    per_action: Decimal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Boundary:
+    """What serving a task may need. Empty permits nothing."""
+
+    tools: tuple[str, ...] = ()
+    effects: tuple[ToolEffect, ...] = ()
+    resources: tuple[ResourceRule, ...] = ()
+    amounts: tuple[AmountLimit, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    session_id: str
+    task: Task
+    principal: str
+    agent: str
+    issuer: str
+    boundary: Boundary
+    state: SessionState
+    version: int
+    opened_at: datetime
+    expires_at: datetime
+    closed_at: datetime | None = None
+    # Decisions so far, by effect.
+    decisions: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Action:
+    """One tool call.
+
+    `arguments` is a mapping of JSON values, or the JSON text of an object as bytes (then a
+    number never passes through a float). A float is sent as `repr` writes it; NaN and
+    infinities are refused. `tool_call_id` is the framework's id of this call: a repeat of it
+    is a repeat of the call. `intent` is for people and never trusted.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any] | bytes
+    tool_call_id: str
+    intent: str = ""
+    resource: str = ""
+    provenance: Mapping[str, Any] | bytes = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hop:
+    agent: str
+    grant: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    code: str
+    effect: Effect
+    message: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Obligation:
+    id: str
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Review:
+    review_id: str
+    reviewers: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyRevision:
+    bundle: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Position:
+    """Where the ledger holds the receipt."""
+
+    writer: str
+    seq: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """The answer to one action, or the block that this client made of a failure.
+
+    `failure` is None for an answer of the PDP. Only `allowed` and `require_allowed()` say
+    whether to act: an allow can have expired, or belong to another attempt.
+    """
+
+    effect: Effect
+    reasons: tuple[Reason, ...]
+    model_text: str
+    decision_id: str = ""
+    obligations: tuple[Obligation, ...] = ()
+    retry_after: timedelta | None = None
+    review: Review | None = None
+    session_id: str = ""
+    tool_call_id: str = ""
+    decided_at: datetime | None = None
+    # By the PDP's clock, for people; `valid_until` is what counts here.
+    expires_at: datetime | None = None
+    policy: PolicyRevision = PolicyRevision()
+    data_revisions: Mapping[str, int] = field(default_factory=dict)
+    session_version: int = 0
+    # A block that asking again, with the same call, may lift.
+    retryable: bool = False
+    attempt_id: str = ""
+    # The stored answer to an earlier, equal request.
+    replayed: bool = False
+    # The receipt's bytes: store and pass them on as they are.
+    receipt: bytes = b""
+    receipt_status: ReceiptStatus = ReceiptStatus.NONE
+    position: Position | None = None
+    # What policy judged (JSON); from get_decision, for operators and auditors only.
+    input_document: bytes = b""
+    failure: PdpUnavailable | None = field(default=None, compare=False)
+    # Instant of `clock` after which an allow is void. -inf: this is not the answer to an
+    # attempt of this process, so nothing may be done on it.
+    valid_until: float = field(default=-math.inf, repr=False, compare=False)
+    clock: SteadyClock = field(default=steady, repr=False, compare=False)
+
+    @property
+    def allowed(self) -> bool:
+        """True while the tool may run on this decision."""
+        return self.effect is Effect.ALLOW and self.failure is None and self.clock() < self.valid_until
+
+    def require_allowed(self) -> None:
+        """Return if the tool may run now.
+
+        Raises `PdpUnavailable`, `Escalated`, `ReplayedAllow`, `ExpiredAllow` or `Blocked`; all
+        of them are `Blocked`.
+        """
+        if self.allowed:
+            return
+        if self.failure is not None:
+            failure = self.failure
+            raise PdpUnavailable(
+                str(failure),
+                decision=self,
+                code=failure.code,
+                reason=failure.reason,
+                violations=failure.violations,
+                retry_after=failure.retry_after,
+                request_id=failure.request_id,
+            ) from failure.__cause__
+        codes = ", ".join(reason.code for reason in self.reasons)
+        if self.effect is Effect.ESCALATE:
+            raise Escalated(
+                f"escalated ({codes}): a person would have to approve this, and nobody can resolve it yet",
+                decision=self,
+                retry_after=self.retry_after,
+            )
+        if self.effect is Effect.ALLOW and self.valid_until == -math.inf:
+            raise ReplayedAllow(
+                f"decision {self.decision_id} allowed another attempt at this call, "
+                "which may have run the tool",
+                decision=self,
+            )
+        if self.effect is Effect.ALLOW:
+            raise ExpiredAllow(f"the allow {self.decision_id} has expired", decision=self)
+        raise Blocked(f"blocked ({codes})", decision=self, retry_after=self.retry_after)
+
+    def __getstate__(self) -> list[Any]:
+        # The instant means nothing on another machine: what was packed allows nothing.
+        packed = replace(self, valid_until=-math.inf, clock=steady)
+        return [getattr(packed, item.name) for item in fields(packed)]
+
+    def __setstate__(self, state: list[Any]) -> None:
+        for item, value in zip(fields(self), state, strict=True):
+            object.__setattr__(self, item.name, value)
+
+
+# --- what operators write ------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agent:
+    """`trust` absent: the prior, which permits no effect that has a trust floor."""
+
+    agent: str
+    owner: str = ""
+    trust: float | None = None
+    trust_explanation: str = ""
+    model: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AmountRole:
+    """How a call's amount is read. `unit`: "major" or "minor"; at most one currency_… is set."""
+
+    argument: str
+    unit: str = ""
+    currency_argument: str | None = None
+    currency_code: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tool:
+    name: str
+    effect: ToolEffect
+    # Template over arguments: "invoice:{invoice}".
+    resource: str = ""
+    # JSON Schema (2020-12) of the arguments; None: no arguments.
+    arguments_schema: Mapping[str, Any] | bytes | None = None
+    amount: AmountRole | None = None
+    secret_arguments: tuple[str, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signal:
+    name: str
+    value: JSON
+    expires_at: datetime | None = None

@@ -1,0 +1,192 @@
+"""Messages to the client's values. Raises `AnswerError` for what is not whole or not known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from placet.canonical import CanonicalError, parse_object
+from placet.errors import AnswerError, UnknownEffectError
+from placet.model import (
+    AmountLimit,
+    Boundary,
+    Decision,
+    Effect,
+    Obligation,
+    PolicyRevision,
+    Position,
+    Reason,
+    ResourceRule,
+    Review,
+    Session,
+    SessionState,
+    Task,
+    ToolEffect,
+)
+from placet.v1 import decision_pb2 as nouns
+from placet.v1 import session_service_pb2 as sessions
+
+M = TypeVar("M", bound=Message)
+
+_EFFECTS: Mapping[int, Effect] = {
+    nouns.EFFECT_ALLOW: Effect.ALLOW,
+    nouns.EFFECT_BLOCK: Effect.BLOCK,
+    nouns.EFFECT_ESCALATE: Effect.ESCALATE,
+}
+_STATES: Mapping[int, SessionState] = {
+    sessions.SESSION_STATE_OPEN: SessionState.OPEN,
+    sessions.SESSION_STATE_COMPLETED: SessionState.COMPLETED,
+    sessions.SESSION_STATE_CLOSED: SessionState.CLOSED,
+    sessions.SESSION_STATE_EXPIRED: SessionState.EXPIRED,
+    sessions.SESSION_STATE_HALTED: SessionState.HALTED,
+}
+_TOOL_EFFECTS: Mapping[int, ToolEffect] = {
+    sessions.TOOL_EFFECT_READ: ToolEffect.READ,
+    sessions.TOOL_EFFECT_WRITE: ToolEffect.WRITE,
+    sessions.TOOL_EFFECT_SEND: ToolEffect.SEND,
+    sessions.TOOL_EFFECT_PAY: ToolEffect.PAY,
+    sessions.TOOL_EFFECT_DELETE: ToolEffect.DELETE,
+    sessions.TOOL_EFFECT_SHARE: ToolEffect.SHARE,
+    sessions.TOOL_EFFECT_CREDENTIAL: ToolEffect.CREDENTIAL,
+}
+
+
+def read(kind: type[M], data: bytes) -> M:
+    """Parse a message."""
+    try:
+        return kind.FromString(data)
+    except DecodeError as exc:
+        raise AnswerError(f"the answer is not a {kind.DESCRIPTOR.name}") from exc
+
+
+def decision(message: nouns.Decision) -> Decision:
+    """Return the decision as the message has it: not compared with anything, allowing nothing."""
+    if not message.decision_id:
+        raise AnswerError("the answer has no decision_id")
+    if not message.reasons:
+        raise AnswerError("the answer has no reasons")
+    review = message.review
+    return Decision(
+        decision_id=message.decision_id,
+        effect=_effect(message.effect),
+        reasons=tuple(
+            Reason(code=reason.code, effect=_effect(reason.effect), message=reason.message, at=reason.at)
+            for reason in message.reasons
+        ),
+        obligations=tuple(
+            Obligation(id=obligation.id, properties=_properties(obligation))
+            for obligation in message.obligations
+        ),
+        retry_after=_span(message.retry_after) if message.HasField("retry_after") else None,
+        review=Review(
+            review_id=review.review_id,
+            reviewers=tuple(review.reviewers),
+            expires_at=_instant(review.expires_at, "review.expires_at")
+            if review.HasField("expires_at")
+            else None,
+        )
+        if message.HasField("review")
+        else None,
+        model_text=message.model_text,
+        session_id=message.session_id,
+        tool_call_id=message.tool_call_id,
+        decided_at=_instant(message.decided_at, "decided_at"),
+        expires_at=_instant(message.expires_at, "expires_at"),
+        policy=PolicyRevision(bundle=message.policy.bundle, revision=message.policy.revision),
+        data_revisions=dict(message.data_revisions),
+        session_version=message.session_version,
+        retryable=message.retryable,
+        attempt_id=message.attempt_id,
+        replayed=message.replayed,
+        receipt=message.receipt.token,
+        position=Position(writer=message.receipt.position.writer, seq=message.receipt.position.seq)
+        if message.receipt.HasField("position")
+        else None,
+    )
+
+
+def session(message: sessions.Session) -> Session:
+    if not message.session_id:
+        raise AnswerError("the answer has no session_id")
+    if message.state not in _STATES:
+        raise AnswerError(f"the session's state {message.state} is unknown")
+    return Session(
+        session_id=message.session_id,
+        task=Task(id=message.task.id, description=message.task.description, prompt=message.task.prompt),
+        principal=message.principal,
+        agent=message.agent,
+        issuer=message.issuer,
+        boundary=_boundary(message.boundary),
+        state=_STATES[message.state],
+        version=message.version,
+        opened_at=_instant(message.opened_at, "opened_at"),
+        expires_at=_instant(message.expires_at, "expires_at"),
+        closed_at=_instant(message.closed_at, "closed_at") if message.HasField("closed_at") else None,
+        decisions=dict(message.decisions),
+    )
+
+
+def _boundary(message: sessions.Boundary) -> Boundary:
+    effects = []
+    for effect in message.effects:
+        if effect not in _TOOL_EFFECTS:
+            raise AnswerError(f"the boundary's effect {effect} is unknown")
+        effects.append(_TOOL_EFFECTS[effect])
+    try:
+        amounts = tuple(
+            AmountLimit(currency=limit.currency, per_action=Decimal(limit.per_action))
+            for limit in message.amounts
+        )
+    except InvalidOperation as exc:
+        raise AnswerError("the boundary has an amount that is no decimal number") from exc
+    return Boundary(
+        tools=tuple(message.tools),
+        effects=tuple(effects),
+        resources=tuple(_resource_rule(rule) for rule in message.resources),
+        amounts=amounts,
+    )
+
+
+def _resource_rule(message: sessions.ResourceRule) -> ResourceRule:
+    match message.WhichOneof("match"):
+        case "id":
+            return ResourceRule(type=message.type, id=message.id)
+        case "prefix":
+            return ResourceRule(type=message.type, prefix=message.prefix)
+        case _:
+            raise AnswerError("the boundary has a rule without id and prefix")
+
+
+def _effect(number: int) -> Effect:
+    if number not in _EFFECTS:
+        raise UnknownEffectError(f"the answer's effect {number} is none that this client knows")
+    return _EFFECTS[number]
+
+
+def _properties(message: nouns.Obligation) -> dict[str, object]:
+    if not message.properties:
+        return {}
+    try:
+        return parse_object(message.properties, field="obligation.properties")
+    except CanonicalError as exc:
+        raise AnswerError(f"the obligation {message.id!r} cannot be read: {exc}") from exc
+
+
+def _span(message: Duration) -> timedelta:
+    try:
+        return message.ToTimedelta()
+    except (ValueError, OverflowError) as exc:
+        raise AnswerError("retry_after is no duration") from exc
+
+
+def _instant(message: Timestamp, field: str) -> datetime:
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as exc:
+        raise AnswerError(f"{field} is no instant") from exc

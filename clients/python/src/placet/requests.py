@@ -1,0 +1,377 @@
+"""Requests: the client's values to messages, with what can be refused before sending.
+
+Whatever takes a value also takes a mapping with the same names; an unknown name is refused,
+since a misspelt boundary would not be the boundary that was meant. Everything here is pure,
+and raises `InvalidRequestError` that names the field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from placet.errors import invalid
+from placet.jsontext import json_text, object_text
+from placet.model import (
+    Action,
+    Agent,
+    AmountLimit,
+    AmountRole,
+    Boundary,
+    Hop,
+    ResourceRule,
+    Session,
+    Signal,
+    Task,
+    Tool,
+    ToolEffect,
+)
+from placet.v1 import admin_service_pb2 as admin
+from placet.v1 import decision_pb2 as nouns
+from placet.v1 import session_service_pb2 as sessions
+
+_UNITS = {
+    "": admin.AMOUNT_UNIT_UNSPECIFIED,
+    "major": admin.AMOUNT_UNIT_MAJOR,
+    "minor": admin.AMOUNT_UNIT_MINOR,
+}
+_EFFECT_NUMBERS = {
+    ToolEffect.READ: sessions.TOOL_EFFECT_READ,
+    ToolEffect.WRITE: sessions.TOOL_EFFECT_WRITE,
+    ToolEffect.SEND: sessions.TOOL_EFFECT_SEND,
+    ToolEffect.PAY: sessions.TOOL_EFFECT_PAY,
+    ToolEffect.DELETE: sessions.TOOL_EFFECT_DELETE,
+    ToolEffect.SHARE: sessions.TOOL_EFFECT_SHARE,
+    ToolEffect.CREDENTIAL: sessions.TOOL_EFFECT_CREDENTIAL,
+}
+Chain = Iterable[Hop | str | Mapping[str, Any]]
+
+
+def action(value: Action | Mapping[str, Any]) -> Action:
+    """Return the action with its arguments and provenance as JSON text."""
+    if isinstance(value, Action):
+        given = value
+    else:
+        known = {"tool", "arguments", "tool_call_id", "intent", "resource", "provenance"}
+        members = _members(value, "action", known, required={"tool", "arguments", "tool_call_id"})
+        given = Action(**members)
+    for name in ("tool", "tool_call_id", "intent", "resource"):
+        text(getattr(given, name), f"action.{name}")
+    return Action(
+        tool=given.tool,
+        arguments=object_text(given.arguments, "action.arguments"),
+        tool_call_id=given.tool_call_id,
+        intent=given.intent,
+        resource=given.resource,
+        provenance=object_text(given.provenance, "action.provenance") if given.provenance else b"",
+    )
+
+
+def session_id(value: Session | str) -> str:
+    return text(value.session_id if isinstance(value, Session) else value, "session_id")
+
+
+def chain(value: Chain) -> nouns.DelegationChain:
+    """Hops, root first. A string is an agent without a grant."""
+    if isinstance(value, str):
+        raise invalid("chain", "must be a list of hops, not one string")
+    hops = []
+    for index, item in enumerate(value):
+        path = f"chain.hops[{index}]"
+        if isinstance(item, str):
+            hop = Hop(agent=item)
+        elif isinstance(item, Hop):
+            hop = item
+        else:
+            hop = Hop(**_members(item, path, {"agent", "grant"}, required={"agent"}))
+        hops.append(nouns.Hop(agent=text(hop.agent, f"{path}.agent"), grant=text(hop.grant, f"{path}.grant")))
+    return nouns.DelegationChain(hops=hops)
+
+
+def open_session(
+    *,
+    task: Task | Mapping[str, Any] | str,
+    principal: str,
+    agent: str,
+    boundary: Boundary | Mapping[str, Any],
+    expires_in: timedelta | float | None,
+    expires_at: datetime | None,
+) -> sessions.OpenSessionRequest:
+    asked = _task(task)
+    message = sessions.OpenSessionRequest(
+        task=sessions.Task(id=asked.id, description=asked.description, prompt=asked.prompt),
+        principal=text(principal, "principal"),
+        agent=text(agent, "agent"),
+        boundary=_boundary_message(_boundary(boundary)),
+    )
+    if expires_in is not None and expires_at is not None:
+        raise invalid("expires_at", "give expires_in or expires_at, not both")
+    if expires_in is not None:
+        expires_at = datetime.now(UTC) + _span(expires_in, "expires_in")
+    if expires_at is not None:
+        message.expires_at.CopyFrom(_instant(expires_at, "expires_at"))
+    return message
+
+
+def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str) -> admin.PutTenantRequest:
+    return admin.PutTenantRequest(tenant=text(tenant, "tenant"), settings=object_text(settings, "settings"))
+
+
+def put_agents(agents: Iterable[Agent | Mapping[str, Any]]) -> admin.PutAgentsRequest:
+    known = {"agent", "owner", "trust", "trust_explanation", "model", "version"}
+    messages = []
+    for path, item in _items(agents, "agents"):
+        agent = item if isinstance(item, Agent) else Agent(**_members(item, path, known, required={"agent"}))
+        message = admin.Agent(
+            agent=text(agent.agent, f"{path}.agent"),
+            owner=text(agent.owner, f"{path}.owner"),
+            trust_explanation=text(agent.trust_explanation, f"{path}.trust_explanation"),
+            model=text(agent.model, f"{path}.model"),
+            version=text(agent.version, f"{path}.version"),
+        )
+        if agent.trust is not None:
+            message.trust = _score(agent.trust, f"{path}.trust")
+        messages.append(message)
+    return admin.PutAgentsRequest(agents=messages)
+
+
+def put_tools(tools: Iterable[Tool | Mapping[str, Any]]) -> admin.PutToolsRequest:
+    return admin.PutToolsRequest(
+        tools=[_tool_message(_tool(item, path), path) for path, item in _items(tools, "tools")]
+    )
+
+
+def put_signals(signals: Iterable[Signal | Mapping[str, Any]]) -> admin.PutSignalsRequest:
+    messages = []
+    for path, item in _items(signals, "signals"):
+        if isinstance(item, Signal):
+            signal = item
+        else:
+            members = _members(item, path, {"name", "value", "expires_at"}, required={"name", "value"})
+            signal = Signal(**members)
+        message = admin.Signal(
+            name=text(signal.name, f"{path}.name"), value=json_text(signal.value, f"{path}.value")
+        )
+        if signal.expires_at is not None:
+            message.expires_at.CopyFrom(_instant(signal.expires_at, f"{path}.expires_at"))
+        messages.append(message)
+    return admin.PutSignalsRequest(signals=messages)
+
+
+# --- parts ---------------------------------------------------------------------
+
+
+def _task(value: Task | Mapping[str, Any] | str) -> Task:
+    if isinstance(value, str):
+        task = Task(id=value)
+    elif isinstance(value, Task):
+        task = value
+    else:
+        task = Task(**_members(value, "task", {"id", "description", "prompt"}, required={"id"}))
+    for name in ("id", "description", "prompt"):
+        text(getattr(task, name), f"task.{name}")
+    return task
+
+
+def _boundary(value: Boundary | Mapping[str, Any]) -> Boundary:
+    if isinstance(value, Boundary):
+        return value
+    members = _members(value, "boundary", {"tools", "effects", "resources", "amounts"})
+    return Boundary(
+        tools=tuple(name for _, name in _items(members.get("tools", ()), "boundary.tools")),
+        effects=tuple(
+            _one_of(ToolEffect, effect, path)
+            for path, effect in _items(members.get("effects", ()), "boundary.effects")
+        ),
+        resources=tuple(
+            _resource_rule(rule, path)
+            for path, rule in _items(members.get("resources", ()), "boundary.resources")
+        ),
+        amounts=tuple(_amount_limits(members.get("amounts", ()))),
+    )
+
+
+def _boundary_message(boundary: Boundary) -> sessions.Boundary:
+    rules = []
+    for path, rule in _items(boundary.resources, "boundary.resources"):
+        if (rule.id is None) == (rule.prefix is None):
+            raise invalid(path, "needs exactly one of id and prefix")
+        rules.append(
+            sessions.ResourceRule(type=text(rule.type, f"{path}.type"), id=text(rule.id, f"{path}.id"))
+            if rule.id is not None
+            else sessions.ResourceRule(
+                type=text(rule.type, f"{path}.type"), prefix=text(rule.prefix, f"{path}.prefix")
+            )
+        )
+    return sessions.Boundary(
+        tools=[text(name, path) for path, name in _items(boundary.tools, "boundary.tools")],
+        effects=[
+            _EFFECT_NUMBERS[_one_of(ToolEffect, effect, path)]
+            for path, effect in _items(boundary.effects, "boundary.effects")
+        ],
+        resources=rules,
+        amounts=[
+            sessions.AmountLimit(
+                currency=text(limit.currency, f"{path}.currency"),
+                per_action=format(_decimal(limit.per_action, f"{path}.per_action"), "f"),
+            )
+            for path, limit in _items(boundary.amounts, "boundary.amounts")
+        ],
+    )
+
+
+def _resource_rule(value: Any, path: str) -> ResourceRule:
+    """A rule as text: "invoice:INV-1" is one resource, "vendor:ACME-*" those that start so."""
+    if isinstance(value, ResourceRule):
+        return value
+    if not isinstance(value, str):
+        return ResourceRule(**_members(value, path, {"type", "id", "prefix"}, required={"type"}))
+    kind, colon, name = value.partition(":")
+    if not kind or not colon or not name:
+        raise invalid(path, f"{value!r} is not type:id or type:prefix*")
+    if name.endswith("*"):
+        return ResourceRule(type=kind, prefix=name[:-1])
+    return ResourceRule(type=kind, id=name)
+
+
+def _amount_limits(value: Any) -> Iterable[AmountLimit]:
+    """{"EUR": "5000.00"}, or a list of limits."""
+    field = "boundary.amounts"
+    if isinstance(value, Mapping):
+        for currency, limit in value.items():
+            yield AmountLimit(currency=currency, per_action=_decimal(limit, f"{field}.{currency}"))
+        return
+    for path, item in _items(value, field):
+        if isinstance(item, AmountLimit):
+            yield item
+        else:
+            names = {"currency", "per_action"}
+            members = _members(item, path, names, required=names)
+            per_action = _decimal(members["per_action"], f"{path}.per_action")
+            yield AmountLimit(currency=members["currency"], per_action=per_action)
+
+
+def _tool(value: Tool | Mapping[str, Any], path: str) -> Tool:
+    if isinstance(value, Tool):
+        return value
+    known = {"name", "effect", "resource", "arguments_schema", "amount", "secret_arguments", "description"}
+    members = _members(value, path, known, required={"name", "effect"})
+    amount = members.get("amount")
+    if amount is not None and not isinstance(amount, AmountRole):
+        names = {"argument", "unit", "currency_argument", "currency_code"}
+        members["amount"] = AmountRole(**_members(amount, f"{path}.amount", names, required={"argument"}))
+    return Tool(**members)
+
+
+def _tool_message(tool: Tool, path: str) -> admin.Tool:
+    message = admin.Tool(
+        name=text(tool.name, f"{path}.name"),
+        effect=_EFFECT_NUMBERS[_one_of(ToolEffect, tool.effect, f"{path}.effect")],
+        resource=text(tool.resource, f"{path}.resource"),
+        secret_arguments=[
+            text(name, place) for place, name in _items(tool.secret_arguments, f"{path}.secret_arguments")
+        ],
+        description=text(tool.description, f"{path}.description"),
+    )
+    if tool.arguments_schema is not None:
+        message.arguments_schema = object_text(tool.arguments_schema, f"{path}.arguments_schema")
+    if tool.amount is not None:
+        message.amount.CopyFrom(_amount_message(tool.amount, f"{path}.amount"))
+    return message
+
+
+def _amount_message(amount: AmountRole, path: str) -> admin.Amount:
+    if amount.unit not in _UNITS:
+        raise invalid(f"{path}.unit", "must be major or minor")
+    message = admin.Amount(argument=text(amount.argument, f"{path}.argument"), unit=_UNITS[amount.unit])
+    if amount.currency_argument is not None and amount.currency_code is not None:
+        raise invalid(path, "has currency_argument and currency_code; give one")
+    if amount.currency_argument is not None:
+        message.currency_argument = text(amount.currency_argument, f"{path}.currency_argument")
+    if amount.currency_code is not None:
+        message.currency_code = text(amount.currency_code, f"{path}.currency_code")
+    return message
+
+
+def _members(value: Any, path: str, known: set[str], *, required: Iterable[str] = ()) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise invalid(path, f"must be a mapping, not {type(value).__name__}")
+    for name in value:
+        if name not in known:
+            raise invalid(path, f"has no member {name!r}; known: {', '.join(sorted(known))}")
+    for name in required:
+        if name not in value:
+            raise invalid(f"{path}.{name}", "is required")
+    return dict(value)
+
+
+def _items(value: Any, path: str) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise invalid(path, f"must be a list, not {type(value).__name__}")
+    return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+
+
+def text(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise invalid(path, f"must be a string, not {type(value).__name__}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise invalid(path, "contains a lone surrogate") from exc
+    return value
+
+
+def _one_of(kind: Callable[[Any], StrEnum], value: Any, path: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError as exc:
+        raise invalid(path, f"{value!r} is not one of {', '.join(ToolEffect)}") from exc
+
+
+def _decimal(value: Any, path: str) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise invalid(path, "must be decimal text or a number")
+    try:
+        number = Decimal(repr(value) if isinstance(value, float) else value)
+    except ArithmeticError as exc:
+        raise invalid(path, f"{value!r} is no decimal number") from exc
+    if not number.is_finite() or abs(number.adjusted()) > 34:
+        raise invalid(path, "is out of range")
+    return number
+
+
+def _score(value: Any, path: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not 0 <= value <= 1:
+        raise invalid(path, "must be a number from 0 to 1")
+    return float(value)
+
+
+def _span(value: timedelta | float, path: str) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise invalid(path, "must be a timedelta or seconds")
+    try:
+        return timedelta(seconds=value)
+    except OverflowError as exc:
+        raise invalid(path, "is too long") from exc
+
+
+def _instant(value: Any, path: str) -> Timestamp:
+    """An aware datetime, or its ISO 8601 text."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as exc:
+            raise invalid(path, f"{value!r} is not ISO 8601") from exc
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise invalid(path, "must be a datetime with a time zone")
+    message = Timestamp()
+    message.FromDatetime(value)
+    return message
