@@ -336,3 +336,27 @@ async def test_closing_the_store_answers_everybody(database_url: str) -> None:
     assert all(isinstance(result, Position | StoreUnavailableError) for result in results)
     done = sum(isinstance(result, Position) for result in results)
     assert sum(map(len, streams(database_url).values())) == done
+
+
+async def test_losers_leave_no_key_rows(database_url: str, store: PostgresStore) -> None:
+    batch = [
+        await free_recording(store, prior_decision_id="never" if n % 2 else None, claims_key=n % 3 > 0)
+        for n in range(12)
+    ]
+    await asyncio.gather(*map(store.ledger.record, batch), return_exceptions=True)
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("SELECT tool_call_id, decision_id FROM placet.decision_keys").fetchall()
+    assert {decision for _, decision in rows} == {
+        one.decision.decision_id for n, one in enumerate(batch) if n % 2 == 0 and n % 3 > 0
+    }
+
+
+async def test_transaction_id_of_another_after_a_failover_proves_nothing(
+    database_url: str, store: PostgresStore
+) -> None:
+    """A new primary that lost our commit may have given its transaction id to another."""
+    async with await AsyncConnection.connect(database_url) as connection:
+        row = await (await connection.execute("SELECT pg_current_xact_id()::text")).fetchone()
+    assert row is not None
+    lost = [Position(writer="lost", seq=1)]
+    assert await store.ledger._outcome(row[0], lost, builders.deadline()) is None
