@@ -3,4 +3,5 @@
 pytest_plugins = [
     "tests.postgres",
     "tests.opa",
+    "tests.stack",
 ]
