@@ -12,9 +12,9 @@ if current "$wanted" || { [ "$wanted" = run ] && current dev; }; then
     exit 0
 fi
 
-# An interpreter that was removed or updated leaves links to nowhere; a moved tree leaves wrong paths.
-if [ -e .venv ] && ! .venv/bin/python -c '' 2>/dev/null; then
-    echo "The Python of .venv is gone; making the environment anew"
+# An interpreter that was removed leaves links to nowhere; a set-up that was interrupted leaves half of it.
+if [ -e .venv ] && ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+    echo "The environment in .venv is damaged; making it anew"
     rm -rf .venv
 fi
 if [ ! -x .venv/bin/python ]; then

@@ -216,6 +216,8 @@ class Stack:
                 name=replica.name,
                 argv=(sys.executable, "-m", "pdp", "serve", "--config", str(config)),
                 log=self.directory / "logs" / f"{replica.name}.log",
+                # Its configuration is the file alone.
+                environment={k: v for k, v in os.environ.items() if not k.startswith("PLACET_")},
                 ready=ready,
                 fatal_codes=frozenset({CONFIGURATION_FAULT}),
             )
