@@ -11,6 +11,7 @@ import data.placet.settings
 escalate contains "trust.below_floor" if {
 	not below_floor_exempt
 	not below_floor_cleared
+	not below_floor_moot
 }
 
 # No floor is set for the effect.
@@ -32,3 +33,8 @@ below_floor_cleared if {
 		trust >= least
 	}
 }
+
+# Blocked already, by the reason that explains it.
+below_floor_moot if "session.unknown" in data.placet.rules.session.block
+
+below_floor_moot if "registry.unknown_tool" in data.placet.rules.registry.block

@@ -46,8 +46,16 @@ test_below_floor_fires_without_a_chain if {
 	"trust.below_floor" in trust.escalate with input as fixtures.removed("/chain") with data.placet.defaults as fixtures.defaults
 }
 
-test_below_floor_fires_without_an_effect if {
-	"trust.below_floor" in trust.escalate with input as fixtures.removed("/action/tool/effect") with data.placet.defaults as fixtures.defaults
+test_below_floor_is_moot_for_an_unknown_tool if {
+	not "trust.below_floor" in trust.escalate with input as fixtures.removed("/action/tool/effect")
+		with data.placet.defaults as fixtures.defaults
+	not trust.below_floor_exempt with input as fixtures.removed("/action/tool/effect")
+		with data.placet.defaults as fixtures.defaults
+}
+
+test_below_floor_is_moot_without_a_session if {
+	not "trust.below_floor" in trust.escalate with input as fixtures.replaced("/session", null)
+		with data.placet.defaults as fixtures.defaults
 }
 
 test_below_floor_takes_the_tenants_own_floor if {

@@ -11,12 +11,14 @@ import data.placet.settings
 block contains "velocity.payments" if {
 	input.action.tool.effect == "pay"
 	not payments_within
+	not payments_moot
 	not payments_escalate
 }
 
 escalate contains "velocity.payments" if {
 	input.action.tool.effect == "pay"
 	not payments_within
+	not payments_moot
 	payments_escalate
 }
 
@@ -27,6 +29,7 @@ escalate contains "velocity.payments" if {
 retry_after_seconds contains {"code": "velocity.payments", "seconds": seconds} if {
 	input.action.tool.effect == "pay"
 	not payments_within
+	not payments_moot
 	not payments_escalate
 	payments_readable
 	now := input.now_unix
@@ -87,3 +90,6 @@ payments_readable if {
 		bucket.count >= 0
 	}
 }
+
+# Blocked already, by the reason that explains it.
+payments_moot if "session.unknown" in data.placet.rules.session.block

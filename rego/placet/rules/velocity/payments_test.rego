@@ -47,7 +47,14 @@ test_payments_counts_a_bucket_of_the_future if {
 
 test_payments_fires_without_history if {
 	"velocity.payments" in velocity.escalate with input as fixtures.removed("/session/history/pay") with data.placet.defaults as fixtures.defaults
-	"velocity.payments" in velocity.escalate with input as fixtures.replaced("/session", null) with data.placet.defaults as fixtures.defaults
+	"velocity.payments" in velocity.escalate with input as fixtures.removed("/session/history") with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_is_moot_without_a_session if {
+	document := fixtures.replaced("/session", null)
+	not "velocity.payments" in velocity.escalate with input as document with data.placet.defaults as fixtures.defaults
+	not "velocity.payments" in velocity.block with input as document with data.placet.defaults as null
+	not velocity.payments_within with input as document with data.placet.defaults as fixtures.defaults
 }
 
 test_payments_fires_for_history_of_the_wrong_type if {

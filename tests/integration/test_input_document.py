@@ -1,0 +1,168 @@
+"""What the pipeline builds, the schema that rules are checked against, and the rules: one document."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from pdp.document import input_document
+from pdp.model import JSON, Action, Agent, Effect, Facts, Hop, Session, SessionState, Tool, ToolEffect
+from pdp.registry import derive
+from tests import builders
+from tests.documents import payment_document
+from tests.opa import RunningOpa
+
+SCHEMA = jsonschema_rs.validator_for(
+    json.loads((Path(__file__).parent.parent.parent / "rego" / "schemas" / "input.json").read_text())
+)
+
+
+def built(
+    *,
+    what: Action | None = None,
+    session: Session | None = None,
+    stranger: bool = False,
+    tool: Tool | None = None,
+    tool_known: bool = True,
+    agent: Agent | None = None,
+    hops: tuple[Hop, ...] = (Hop(agent=builders.AGENT),),
+    settings: Mapping[str, JSON] | None = None,
+) -> bytes:
+    """The document on one call, as the pipeline builds it; a payment in order unless said otherwise."""
+    tool = (tool or builders.tool()) if tool_known else None
+    request = builders.evaluation("s-1", what=what)
+    facts = Facts(
+        now=builders.NOW,
+        epoch=1,
+        settings=settings or {},
+        data_revisions={},
+        session=session or builders.session(),
+        tool=tool,
+        agents={builders.AGENT: agent or builders.agent()},
+        signals={"incident": True},
+        prior=None,
+    )
+    return input_document(
+        request,
+        facts,
+        session=None if stranger else facts.session,
+        hops=() if stranger else hops,
+        derived=derive(request.action, tool),
+    )
+
+
+def pay(**arguments: JSON) -> Action:
+    return builders.action(
+        arguments={"invoice": "INV-1001", "amount": Decimal("1200.00"), "currency": "EUR"} | arguments
+    )
+
+
+def ended(state: SessionState) -> Session:
+    return builders.session(state=state)
+
+
+ALLOW, BLOCK, ESCALATE = Effect.ALLOW, Effect.BLOCK, Effect.ESCALATE
+EXPIRED = builders.session(now=builders.NOW - timedelta(hours=2), lifetime=timedelta(hours=1))
+TWO_HOPS = (Hop(agent=builders.AGENT), Hop(agent="agent:other"))
+READ = builders.tool("invoices.read", effect=ToolEffect.READ, amount=None)
+BUSY = {"velocity": {"payments": {"max": 0, "window_seconds": 60, "on_exceed": "block"}}}
+
+CASES: dict[str, tuple[bytes, Effect, list[str]]] = {
+    "payment": (built(), ALLOW, ["task.within_boundary"]),
+    "read": (
+        built(what=builders.action("invoices.read", arguments={"invoice": "INV-1001"}), tool=READ),
+        ALLOW,
+        ["task.within_boundary"],
+    ),
+    "large": (built(what=pay(amount=Decimal(3000))), ESCALATE, ["payment.large"]),
+    "beyond the boundary": (
+        built(what=pay(amount=7000)),
+        BLOCK,
+        ["boundary.amount", "payment.large"],
+    ),
+    "other currency": (
+        built(what=pay(currency="CHF")),
+        BLOCK,
+        ["boundary.amount", "payment.large"],
+    ),
+    "other invoice": (built(what=pay(invoice="INV-2")), BLOCK, ["boundary.resource"]),
+    "other tool": (
+        built(what=replace(pay(), tool="payments.cancel"), tool=builders.tool("payments.cancel")),
+        BLOCK,
+        ["boundary.tool"],
+    ),
+    "unknown tool": (built(tool_known=False), BLOCK, ["registry.unknown_tool"]),
+    "stranger": (built(stranger=True), BLOCK, ["session.unknown"]),
+    "completed": (built(session=ended(SessionState.COMPLETED)), BLOCK, ["session.completed"]),
+    "closed": (built(session=ended(SessionState.CLOSED)), BLOCK, ["session.closed"]),
+    "halted": (built(session=ended(SessionState.HALTED)), BLOCK, ["session.halted"]),
+    "expired": (built(session=EXPIRED), BLOCK, ["session.expired"]),
+    "low trust": (built(agent=builders.agent(trust=Decimal("0.3"))), ESCALATE, ["trust.below_floor"]),
+    "prior trust": (built(agent=builders.agent(trust=None)), ESCALATE, ["trust.below_floor"]),
+    "second hop": (
+        built(hops=TWO_HOPS),
+        BLOCK,
+        ["chain.delegation_unsupported", "trust.below_floor"],
+    ),
+    "no amount": (
+        built(what=builders.action(arguments={"invoice": "INV-1001", "currency": "EUR"})),
+        BLOCK,
+        ["amount.missing"],
+    ),
+    "payment tool without an amount": (built(tool=builders.tool(amount=None)), BLOCK, ["amount.missing"]),
+    "negative amount": (built(what=pay(amount=-1)), BLOCK, ["amount.out_of_range"]),
+    "too many decimals": (built(what=pay(amount="1.001")), BLOCK, ["amount.precision"]),
+    "odd currency": (built(what=pay(currency="XYZZY")), BLOCK, ["amount.currency_invalid"]),
+    "odd argument": (built(what=pay(invoice=7)), BLOCK, ["registry.arguments_invalid"]),
+    "missing argument": (
+        built(what=builders.action(arguments={"amount": 1, "currency": "EUR"})),
+        BLOCK,
+        ["registry.resource_underivable"],
+    ),
+    "claimed resource": (
+        built(what=replace(pay(), claimed_resource="invoice:INV-2")),
+        BLOCK,
+        ["action.resource_mismatch"],
+    ),
+    "no payments at all": (built(settings=BUSY), BLOCK, ["velocity.payments"]),
+}
+
+
+@pytest.mark.parametrize("document", [case[0] for case in CASES.values()], ids=list(CASES))
+def test_what_the_pipeline_builds_fits_the_schema(document: bytes) -> None:
+    errors = [error.message for error in SCHEMA.iter_errors(json.loads(document))]
+    assert errors == []
+
+
+def test_documents_of_tests_have_the_members_that_the_pipeline_builds() -> None:
+    """So that tests of rules and engine rest on the real thing."""
+    ours, theirs = payment_document(), json.loads(built())
+    assert members(ours) == members(theirs)
+
+
+def members(value: Any) -> Any:
+    """The value's shape: member names, without what varies by case."""
+    varies = {"arguments", "boundary", "pay", "claims", "agents", "signals", "settings"}
+    if isinstance(value, dict):
+        return {key: None if key in varies else members(item) for key, item in value.items()}
+    return [members(value[0])] if isinstance(value, list) and value else None
+
+
+@pytest.mark.parametrize(("document", "effect", "codes"), CASES.values(), ids=list(CASES))
+async def test_shipped_rules_judge_what_the_pipeline_builds(
+    opa: RunningOpa, document: bytes, effect: Effect, codes: list[str]
+) -> None:
+    engine = opa.engine()
+    verdict = await engine.decide(document, deadline=time.monotonic() + 30)
+    assert (verdict.effect, sorted(reason.code for reason in verdict.reasons)) == (effect, codes)
+    assert all(reason.message for reason in verdict.reasons)
+    await engine.aclose()
