@@ -282,7 +282,7 @@ class PostgresLedger:
                 connection = await connect(self._access, "pdp ledger outcome")
             except StoreUnavailableError:
                 await asyncio.sleep(min(backoff, max(0.0, until - time.monotonic())))
-                backoff = min(0.5, 2 * backoff)
+                backoff = min(0.2, 2 * backoff)
                 continue
             try:
                 while time.monotonic() < until:
@@ -297,8 +297,13 @@ class PostgresLedger:
                     if status is None:
                         return None
                     await asyncio.sleep(0.01)
+            except psycopg.errors.InvalidParameterValue:
+                # An id that the server has not given out yet: a crash forgot the transaction, which
+                # therefore never committed.
+                return False
             except (psycopg.Error, TimeoutError):
-                continue
+                await asyncio.sleep(min(backoff, max(0.0, until - time.monotonic())))
+                backoff = min(0.2, 2 * backoff)
             finally:
                 with contextlib.suppress(psycopg.Error):
                     await connection.close()
@@ -323,6 +328,10 @@ def _refused(refusal: psycopg.Error) -> PdpError:
 
 
 async def _status(connection: Connection, xid: str, seqs: list[Position]) -> tuple[str | None, int]:
+    """Return the transaction's status, as the primary knows it, and how many of the positions it holds."""
+    cursor = await connection.execute("SELECT pg_is_in_recovery()")
+    if await cursor.fetchone() != (False,):
+        raise psycopg.OperationalError("a standby knows nothing for certain")
     cursor = await connection.execute("SELECT pg_xact_status(%s::xid8)", [xid])
     row = await cursor.fetchone()
     status = row[0] if row is not None else None

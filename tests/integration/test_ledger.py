@@ -360,3 +360,8 @@ async def test_transaction_id_of_another_after_a_failover_proves_nothing(
     assert row is not None
     lost = [Position(writer="lost", seq=1)]
     assert await store.ledger._outcome(row[0], lost, builders.deadline()) is None
+
+
+async def test_transaction_that_a_crash_forgot_never_committed(store: PostgresStore) -> None:
+    lost = [Position(writer="lost", seq=1)]
+    assert await store.ledger._outcome(str(2**40 + 1000), lost, builders.deadline()) is False
