@@ -38,8 +38,8 @@ class OpaAdministration:
     """Reads an OPA's health, status and policies."""
 
     def __init__(self, address: str, *, token: str, bundle: str = "placet", timeout: float = 2.0) -> None:
-        """`address` is host:port; `timeout` is in seconds, for each question."""
-        host, _, port = address.rpartition(":")
+        """`address` is host:port or http://host:port; `timeout` is in seconds, for each question."""
+        host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
         self._host = host
         self._port = int(port)
         self._token = token

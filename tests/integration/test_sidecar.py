@@ -181,7 +181,7 @@ def sidecar_of(opa: Path, bundle: BuiltBundle, **changes: object) -> OpaSidecar:
 async def test_administration_tells_health_revision_and_policies(
     opa: RunningOpa, signed_bundle: BuiltBundle
 ) -> None:
-    admin = OpaAdministration(opa.sidecar.admin_address, token=opa.sidecar.admin_token)
+    admin = OpaAdministration(f"http://{opa.sidecar.admin_address}", token=opa.sidecar.admin_token)
 
     assert await admin.healthy()
     status = await admin.status()
