@@ -132,7 +132,7 @@ class Question:
         try:
             check_binding(
                 receipt,
-                effect=decision.effect,
+                effect=decision.effect.value,
                 session_id=request.session_id,
                 tool_call_id=request.action.tool_call_id,
                 decision_id=decision.decision_id,

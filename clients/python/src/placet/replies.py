@@ -122,7 +122,7 @@ def session(message: sessions.Session) -> Session:
         principal=message.principal,
         agent=message.agent,
         issuer=message.issuer,
-        boundary=_boundary(message.boundary),
+        boundary=boundary(message.boundary),
         state=_STATES[message.state],
         version=message.version,
         opened_at=_instant(message.opened_at, "opened_at"),
@@ -132,7 +132,7 @@ def session(message: sessions.Session) -> Session:
     )
 
 
-def _boundary(message: sessions.Boundary) -> Boundary:
+def boundary(message: sessions.Boundary) -> Boundary:
     effects = []
     for effect in message.effects:
         if effect not in _TOOL_EFFECTS:

@@ -108,7 +108,7 @@ def open_session(
         task=sessions.Task(id=asked.id, description=asked.description, prompt=asked.prompt),
         principal=text(principal, "principal"),
         agent=text(agent, "agent"),
-        boundary=_boundary_message(_boundary(boundary)),
+        boundary=boundary_message(_boundary(boundary)),
     )
     if expires_in is not None and expires_at is not None:
         raise invalid("expires_at", "give expires_in or expires_at, not both")
@@ -197,7 +197,7 @@ def _boundary(value: Boundary | Mapping[str, Any]) -> Boundary:
     )
 
 
-def _boundary_message(boundary: Boundary) -> sessions.Boundary:
+def boundary_message(boundary: Boundary) -> sessions.Boundary:
     rules = []
     for path, rule in _items(boundary.resources, "boundary.resources"):
         if (rule.id is None) == (rule.prefix is None):

@@ -1,0 +1,393 @@
+"""The fake's gRPC services: the same errors, roles and limits that a caller of the PDP meets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+
+from placet import replies
+from placet.canonical import CanonicalError, parse_object, parse_value
+from placet.errors import AnswerError
+from placet.failures import DETAILS_KEY, DOMAIN
+from placet.jsontext import json_text
+from placet.model import Action, Decision, Effect, Hop, Session, SessionState, Task
+from placet.requests import boundary_message
+from placet.testing.fake import FakePdp
+from placet.testing.script import Caller, Received
+from placet.v1 import admin_service_pb2 as admin
+from placet.v1 import admin_service_pb2_grpc as admin_stubs
+from placet.v1 import decision_pb2 as nouns
+from placet.v1 import decision_service_pb2 as decisions
+from placet.v1 import decision_service_pb2_grpc as decision_stubs
+from placet.v1 import session_service_pb2 as sessions
+from placet.v1 import session_service_pb2_grpc as session_stubs
+
+R = TypeVar("R")
+
+_KNOWN_ROLES = frozenset(
+    {"session_issuer", "agent", "tool", "reviewer", "auditor", "policy_author", "operator"}
+)
+_EFFECTS = {
+    Effect.ALLOW: nouns.EFFECT_ALLOW,
+    Effect.BLOCK: nouns.EFFECT_BLOCK,
+    Effect.ESCALATE: nouns.EFFECT_ESCALATE,
+}
+_STATES = {
+    SessionState.OPEN: sessions.SESSION_STATE_OPEN,
+    SessionState.COMPLETED: sessions.SESSION_STATE_COMPLETED,
+    SessionState.CLOSED: sessions.SESSION_STATE_CLOSED,
+    SessionState.EXPIRED: sessions.SESSION_STATE_EXPIRED,
+    SessionState.HALTED: sessions.SESSION_STATE_HALTED,
+}
+
+
+class _Refused(Exception):
+    """Becomes a gRPC status with ErrorInfo, and BadRequest for a field."""
+
+    def __init__(self, code: grpc.StatusCode, reason: str, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.field = field
+
+
+def register(server: grpc.Server, fake: FakePdp) -> None:
+    """Add the services to a server that is not started yet."""
+    decision_stubs.add_DecisionServiceServicer_to_server(_Decisions(fake), server)
+    session_stubs.add_SessionServiceServicer_to_server(_Sessions(fake), server)
+    admin_stubs.add_AdminServiceServicer_to_server(_Admin(fake), server)
+
+
+class _Decisions(decision_stubs.DecisionServiceServicer):
+    def __init__(self, fake: FakePdp) -> None:
+        self._fake = fake
+
+    def Evaluate(self, request: decisions.EvaluateRequest, context: Any) -> decisions.EvaluateResponse:
+        def answer(caller: Caller) -> decisions.EvaluateResponse:
+            received = _received(request, caller, context.time_remaining())
+            _known_tenant(self._fake, caller)
+            self._fake.wait_for_gate(context.time_remaining())
+            decision = self._fake.evaluate(received, request.action.arguments)
+            response = decisions.EvaluateResponse(decision=_decision_message(decision))
+            if self._fake.alter is not None:
+                self._fake.alter(response)
+            return response
+
+        return _handle(self._fake, context, "Evaluate", {"agent"}, answer)
+
+    def GetDecision(
+        self, request: decisions.GetDecisionRequest, context: Any
+    ) -> decisions.GetDecisionResponse:
+        def answer(caller: Caller) -> decisions.GetDecisionResponse:
+            decision_id = _name(request.decision_id, "decision_id")
+            decision = self._fake.recorded(caller, decision_id)
+            if decision is None:
+                raise _not_found(f"no decision {decision_id} of yours")
+            sees_all = bool(caller.roles & {"operator", "auditor"})
+            return decisions.GetDecisionResponse(
+                decision=_decision_message(decision), input_document=b"{}" if sees_all else b""
+            )
+
+        return _handle(self._fake, context, "GetDecision", {"agent", "operator", "auditor"}, answer)
+
+
+class _Sessions(session_stubs.SessionServiceServicer):
+    def __init__(self, fake: FakePdp) -> None:
+        self._fake = fake
+
+    def OpenSession(self, request: sessions.OpenSessionRequest, context: Any) -> sessions.OpenSessionResponse:
+        def answer(caller: Caller) -> sessions.OpenSessionResponse:
+            if not request.HasField("task"):
+                raise _invalid("task", "is required")
+            task = Task(
+                id=_name(request.task.id, "task.id"),
+                description=request.task.description,
+                prompt=request.task.prompt,
+            )
+            principal = _name(request.principal, "principal")
+            agent = _name(request.agent, "agent")
+            expires_at = None
+            if request.HasField("expires_at"):
+                expires_at = request.expires_at.ToDatetime(tzinfo=UTC)
+                if not self._fake.now() < expires_at <= self._fake.now() + timedelta(days=30):
+                    raise _invalid("expires_at", "must lie ahead, by 30 days at most")
+            _known_tenant(self._fake, caller)
+            try:
+                boundary = replies.boundary(request.boundary)
+            except AnswerError as exc:
+                raise _invalid("boundary", str(exc)) from exc
+            try:
+                session = self._fake.open(
+                    caller,
+                    task=task,
+                    principal=principal,
+                    agent=agent,
+                    boundary=boundary,
+                    expires_at=expires_at,
+                )
+            except LookupError as exc:
+                message = f"the task {task.id} already has a session, opened with something else"
+                raise _Refused(grpc.StatusCode.ALREADY_EXISTS, "TASK_EXISTS", message) from exc
+            return sessions.OpenSessionResponse(session=_session_message(session))
+
+        return _handle(self._fake, context, "OpenSession", {"session_issuer"}, answer)
+
+    def GetSession(self, request: sessions.GetSessionRequest, context: Any) -> sessions.GetSessionResponse:
+        def answer(caller: Caller) -> sessions.GetSessionResponse:
+            return sessions.GetSessionResponse(
+                session=_session_message(self._own(caller, request.session_id))
+            )
+
+        return _handle(self._fake, context, "GetSession", set(), answer)
+
+    def CloseSession(
+        self, request: sessions.CloseSessionRequest, context: Any
+    ) -> sessions.CloseSessionResponse:
+        def answer(caller: Caller) -> sessions.CloseSessionResponse:
+            session = self._own(caller, request.session_id)
+            closed = self._fake.close(caller.tenant, session.session_id)
+            return sessions.CloseSessionResponse(session=_session_message(closed))
+
+        return _handle(self._fake, context, "CloseSession", set(), answer)
+
+    def _own(self, caller: Caller, session_id: str) -> Session:
+        session = self._fake.find(caller.tenant, _name(session_id, "session_id"))
+        if session is None or not (
+            caller.subject == session.principal
+            or (caller.subject == session.issuer and "session_issuer" in caller.roles)
+            or (session.agent in caller.agents and "agent" in caller.roles)
+            or "operator" in caller.roles
+        ):
+            raise _not_found(f"no session {session_id} of yours")
+        return session
+
+
+class _Admin(admin_stubs.AdminServiceServicer):
+    """Checks and counts; what tools and agents are is for the scripts to know."""
+
+    def __init__(self, fake: FakePdp) -> None:
+        self._fake = fake
+
+    def PutTenant(self, request: admin.PutTenantRequest, context: Any) -> admin.PutTenantResponse:
+        def answer(caller: Caller) -> admin.PutTenantResponse:
+            if _name(request.tenant, "tenant") != caller.tenant:
+                message = "a caller writes its own tenant only"
+                raise _Refused(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", message)
+            if request.settings:
+                _object(request.settings, "settings")
+            return admin.PutTenantResponse(settings_revision=self._fake.put("settings", caller.tenant))
+
+        return _handle(self._fake, context, "PutTenant", {"operator"}, answer)
+
+    def PutAgents(self, request: admin.PutAgentsRequest, context: Any) -> admin.PutAgentsResponse:
+        def answer(caller: Caller) -> admin.PutAgentsResponse:
+            if not request.agents:
+                raise _invalid("agents", "has 0 entries; from 1 to 1000")
+            for index, agent in enumerate(request.agents):
+                _name(agent.agent, f"agents[{index}].agent")
+                if agent.HasField("trust") and not 0 <= agent.trust <= 1:
+                    raise _invalid(f"agents[{index}].trust", "must be a number from 0 to 1")
+            _known_tenant(self._fake, caller)
+            return admin.PutAgentsResponse(agents_revision=self._fake.put("agents", caller.tenant))
+
+        return _handle(self._fake, context, "PutAgents", {"operator"}, answer)
+
+    def PutTools(self, request: admin.PutToolsRequest, context: Any) -> admin.PutToolsResponse:
+        def answer(caller: Caller) -> admin.PutToolsResponse:
+            if not request.tools:
+                raise _invalid("tools", "has 0 entries; from 1 to 1000")
+            for index, tool in enumerate(request.tools):
+                _name(tool.name, f"tools[{index}].name")
+                if tool.arguments_schema:
+                    _object(tool.arguments_schema, f"tools[{index}].arguments_schema")
+            _known_tenant(self._fake, caller)
+            return admin.PutToolsResponse(tools_revision=self._fake.put("tools", caller.tenant))
+
+        return _handle(self._fake, context, "PutTools", {"operator"}, answer)
+
+    def PutSignals(self, request: admin.PutSignalsRequest, context: Any) -> admin.PutSignalsResponse:
+        def answer(caller: Caller) -> admin.PutSignalsResponse:
+            if not request.signals:
+                raise _invalid("signals", "has 0 entries; from 1 to 1000")
+            for index, signal in enumerate(request.signals):
+                _name(signal.name, f"signals[{index}].name")
+                try:
+                    parse_value(signal.value, field=f"signals[{index}].value")
+                except CanonicalError as exc:
+                    raise _invalid(exc.field, exc.reason) from exc
+            _known_tenant(self._fake, caller)
+            return admin.PutSignalsResponse(signals_revision=self._fake.put("signals", caller.tenant))
+
+        return _handle(self._fake, context, "PutSignals", {"operator"}, answer)
+
+
+def _handle(fake: FakePdp, context: Any, method: str, roles: set[str], answer: Callable[[Caller], R]) -> R:
+    """Identify the caller, check its role, answer; or abort with a status."""
+    try:
+        code = fake.next_failure(method)
+        if code is not None:
+            raise _Refused(code, "SCRIPTED", "the script says so")
+        caller = _caller(dict(context.invocation_metadata()))
+        if roles and not roles & caller.roles:
+            message = f"{method} needs one of the roles {', '.join(sorted(roles))}"
+            raise _Refused(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", message)
+        return answer(caller)
+    except _Refused as exc:
+        _abort(context, exc)
+
+
+def _abort(context: Any, refused: _Refused) -> NoReturn:
+    status = status_pb2.Status(code=refused.code.value[0], message=refused.message)
+    status.details.add().Pack(
+        error_details_pb2.ErrorInfo(reason=refused.reason, domain=DOMAIN, metadata={"request_id": "fake"})
+    )
+    if refused.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=refused.field, description=refused.message.removeprefix(f"{refused.field}: ")
+        )
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
+    context.abort(refused.code, refused.message)
+    raise AssertionError("abort does not return")
+
+
+def _caller(metadata: Mapping[str, str]) -> Caller:
+    for name in ("placet-tenant", "placet-subject"):
+        if not metadata.get(name):
+            message = f"metadata {name} must name the caller's {name.removeprefix('placet-')}"
+            raise _Refused(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", message)
+    roles = frozenset(filter(None, metadata.get("placet-roles", "").split(",")))
+    if not roles <= _KNOWN_ROLES or {"agent", "reviewer"} <= roles:
+        message = "metadata placet-roles: unknown roles, or agent and reviewer together"
+        raise _Refused(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", message)
+    return Caller(
+        tenant=metadata["placet-tenant"],
+        subject=metadata["placet-subject"],
+        roles=roles,
+        agents=frozenset(filter(None, metadata.get("placet-agents", "").split(","))),
+    )
+
+
+def _received(request: decisions.EvaluateRequest, caller: Caller, time_remaining: float | None) -> Received:
+    if not request.HasField("action"):
+        raise _invalid("action", "is required")
+    action = request.action
+    return Received(
+        caller=caller,
+        action=Action(
+            tool=_name(action.tool, "action.tool"),
+            arguments=_object(action.arguments, "action.arguments"),
+            tool_call_id=_name(action.tool_call_id, "action.tool_call_id"),
+            intent=action.intent,
+            resource=action.resource,
+            provenance=_object(action.provenance, "action.provenance") if action.provenance else {},
+        ),
+        session_id=_name(request.session_id, "session_id"),
+        hops=tuple(
+            Hop(agent=_name(hop.agent, f"chain.hops[{index}].agent"), grant=hop.grant)
+            for index, hop in enumerate(request.chain.hops)
+        ),
+        review_id=request.review_id,
+        attempt_id=request.attempt_id,
+        audience=request.audience,
+        time_remaining=time_remaining,
+    )
+
+
+def _known_tenant(fake: FakePdp, caller: Caller) -> None:
+    if not fake.knows(caller.tenant):
+        message = f"there is no tenant {caller.tenant}"
+        raise _Refused(grpc.StatusCode.FAILED_PRECONDITION, "TENANT_UNKNOWN", message)
+
+
+def _name(value: str, field: str) -> str:
+    if not value:
+        raise _invalid(field, "is required")
+    if len(value) > 256:
+        raise _invalid(field, f"is {len(value)} characters long; at most 256")
+    if not value.isprintable() or value != value.strip():
+        raise _invalid(field, "must be one line of printable characters without spaces around it")
+    return value
+
+
+def _object(text: bytes, field: str) -> Mapping[str, Any]:
+    if not text:
+        raise _invalid(field, "is required: a JSON object, {} for none")
+    try:
+        return parse_object(text, field=field)
+    except CanonicalError as exc:
+        raise _invalid(exc.field, exc.reason) from exc
+
+
+def _invalid(field: str, description: str) -> _Refused:
+    return _Refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", f"{field}: {description}", field)
+
+
+def _not_found(message: str) -> _Refused:
+    return _Refused(grpc.StatusCode.NOT_FOUND, "NOT_FOUND", message)
+
+
+def _decision_message(decision: Decision) -> nouns.Decision:
+    message = nouns.Decision(
+        decision_id=decision.decision_id,
+        effect=_EFFECTS[decision.effect],
+        reasons=[
+            nouns.Reason(code=item.code, effect=_EFFECTS[item.effect], message=item.message, at=item.at)
+            for item in decision.reasons
+        ],
+        obligations=[
+            nouns.Obligation(id=item.id, properties=json_text(item.properties, "properties"))
+            for item in decision.obligations
+        ],
+        model_text=decision.model_text,
+        session_id=decision.session_id,
+        tool_call_id=decision.tool_call_id,
+        decided_at=_timestamp(decision.decided_at),
+        expires_at=_timestamp(decision.expires_at),
+        policy=nouns.PolicyRevision(bundle=decision.policy.bundle, revision=decision.policy.revision),
+        data_revisions=dict(decision.data_revisions),
+        session_version=decision.session_version,
+        retryable=decision.retryable,
+        attempt_id=decision.attempt_id,
+        replayed=decision.replayed,
+        receipt=nouns.Receipt(token=decision.receipt),
+    )
+    if decision.retry_after is not None:
+        message.retry_after.FromTimedelta(decision.retry_after)
+    if decision.position is not None:
+        message.receipt.position.writer = decision.position.writer
+        message.receipt.position.seq = decision.position.seq
+    return message
+
+
+def _session_message(session: Session) -> sessions.Session:
+    return sessions.Session(
+        session_id=session.session_id,
+        task=sessions.Task(
+            id=session.task.id, description=session.task.description, prompt=session.task.prompt
+        ),
+        principal=session.principal,
+        agent=session.agent,
+        issuer=session.issuer,
+        boundary=boundary_message(session.boundary),
+        state=_STATES[session.state],
+        version=session.version,
+        opened_at=_timestamp(session.opened_at),
+        expires_at=_timestamp(session.expires_at),
+        closed_at=_timestamp(session.closed_at),
+        decisions=dict(session.decisions),
+    )
+
+
+def _timestamp(instant: datetime | None) -> Timestamp | None:
+    if instant is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(instant)
+    return message
