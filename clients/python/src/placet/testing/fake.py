@@ -208,8 +208,8 @@ class FakePdp:
             failure.times -= 1
             return failure.code
 
-    def wait_for_gate(self, timeout: float | None) -> None:
-        self._open_gate.wait(timeout)
+    def wait_for_gate(self) -> None:
+        self._open_gate.wait()
 
     def knows(self, tenant: str) -> bool:
         return tenant in self._tenants

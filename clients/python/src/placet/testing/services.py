@@ -72,7 +72,7 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
         def answer(caller: Caller) -> decisions.EvaluateResponse:
             received = _received(request, caller, context.time_remaining())
             _known_tenant(self._fake, caller)
-            self._fake.wait_for_gate(context.time_remaining())
+            self._fake.wait_for_gate()
             decision = self._fake.evaluate(received, request.action.arguments)
             response = decisions.EvaluateResponse(decision=_decision_message(decision))
             if self._fake.alter is not None:
