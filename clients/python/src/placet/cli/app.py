@@ -1,0 +1,253 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from placet import __version__
+from placet.cli import receipts
+from placet.cli.connection import Json, connected
+from placet.cli.exits import HELP, CommandError, exit_of
+from placet.cli.inputs import read_list, read_object
+from placet.cli.output import decision_json, print_json, show_decision, show_session
+from placet.client import Client
+from placet.errors import invalid
+from placet.model import Session
+
+_KEEP = {"pretty_exceptions_enable": False, "no_args_is_help": True, "rich_markup_mode": None}
+_ENVIRONMENT = """\
+\b
+Environment: PLACET_TARGET, PLACET_TENANT, PLACET_SUBJECT, PLACET_ROLES, PLACET_AGENTS, PLACET_TIMEOUT
+and PLACET_JWKS stand for the options of the same names.
+"""
+
+app = typer.Typer(
+    name="placet",
+    help="Ask the policy decision point, and check its receipts.",
+    epilog=HELP + "\n" + _ENVIRONMENT,
+    **_KEEP,  # type: ignore[arg-type]
+)
+session = typer.Typer(help="Open, show and close sessions.", **_KEEP)  # type: ignore[arg-type]
+decision = typer.Typer(help="Look at recorded decisions.", **_KEEP)  # type: ignore[arg-type]
+admin = typer.Typer(help="Write what decisions rest on. Role: operator.", **_KEEP)  # type: ignore[arg-type]
+app.add_typer(session, name="session")
+app.add_typer(decision, name="decision")
+app.add_typer(receipts.app, name="receipt")
+app.add_typer(admin, name="admin")
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="A JSON file; - is standard input.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"placet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog=f"""\
+\b
+FILE holds the action, and may hold what the options say:
+  {{"session": "0199…", "tool": "payments.create", "tool_call_id": "call-1",
+   "arguments": {{"invoice": "INV-1001", "amount": "1200.00", "currency": "EUR"}}}}
+
+\b
+Examples:
+  export PLACET_TENANT=acme PLACET_SUBJECT=svc PLACET_ROLES=agent PLACET_AGENTS=agent:payer
+  placet evaluate action.json --session 0199…
+  placet evaluate - --json < action.json | jq .effect
+
+{HELP}"""
+)
+@connected
+def evaluate(
+    client: Client,
+    file: File,
+    session: Annotated[str, typer.Option(help="Id of the session; else the file's.")] = "",
+    audience: Annotated[str, typer.Option(help="Who will check the receipt.")] = "",
+    receipt_to: Annotated[Path | None, typer.Option(help="Write the receipt to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask whether an action may be taken."""
+    asked = read_object(file)
+    known: dict[str, Any] = {"session": "", "chain": [], "audience": "", "review_id": None}
+    given = {name: asked.pop(name, default) for name, default in known.items()}
+    if session:
+        given["session"] = session
+    if audience:
+        given["audience"] = audience
+    if not given["session"]:
+        raise CommandError("which session? give --session, or a member session in the file")
+    _check_types(given)
+    decided = client.evaluate(asked, **given)
+    if receipt_to is not None and decided.receipt:
+        try:
+            receipt_to.write_bytes(decided.receipt)
+        except OSError as exc:
+            raise CommandError(f"{receipt_to}: {exc.strerror or exc}") from exc
+    if as_json:
+        print_json(decision_json(decided))
+    else:
+        show_decision(decided)
+    raise typer.Exit(exit_of(decided))
+
+
+@session.command(
+    "open",
+    epilog="""\
+\b
+FILE holds the session; the options override it:
+  {"task": {"id": "T-100", "description": "Pay Anna's invoices"}, "principal": "user:anna",
+   "agent": "agent:payer", "expires_in": 3600,
+   "boundary": {"tools": ["payments.create"], "effects": ["read"],
+                "resources": ["invoice:INV-1001", "vendor:*"], "amounts": {"EUR": "5000.00"}}}
+
+\b
+Examples:
+  placet session open task.json --tenant acme --subject erp --roles session_issuer
+  SESSION=$(placet session open task.json --json | jq -r .session_id)
+""",
+)
+@connected
+def open_session(
+    client: Client,
+    file: File,
+    task: Annotated[str, typer.Option(help="Id of the task.")] = "",
+    principal: Annotated[str, typer.Option(help="On whose behalf.")] = "",
+    agent: Annotated[str, typer.Option(help="The agent that acts.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Open the session of a task, or show it if it was opened with the same."""
+    members = read_object(file)
+    for name, value in (("task", task), ("principal", principal), ("agent", agent)):
+        if value:
+            members[name] = value
+    for name in ("task", "principal", "agent", "boundary"):
+        if name not in members:
+            raise invalid(name, "is required")
+    known = {"task", "principal", "agent", "boundary", "expires_in", "expires_at"}
+    for name in members:
+        if name not in known:
+            raise invalid(name, f"is unknown; known: {', '.join(sorted(known))}")
+    if members.get("expires_in") is not None:
+        members["expires_in"] = _seconds(members["expires_in"])
+    _print_session(client.open_session(**members), as_json=as_json)
+
+
+@session.command("show", epilog="\b\nExample:\n  placet session show 0199… --json\n")
+@connected
+def show(
+    client: Client,
+    session_id: Annotated[str, typer.Argument(metavar="SESSION_ID")],
+    as_json: Json = False,
+) -> None:
+    """Show a session as it is now."""
+    _print_session(client.get_session(session_id), as_json=as_json)
+
+
+@session.command("close", epilog="\b\nExample:\n  placet session close 0199… --reason 'task done'\n")
+@connected
+def close(
+    client: Client,
+    session_id: Annotated[str, typer.Argument(metavar="SESSION_ID")],
+    reason: Annotated[str, typer.Option(help="For the record.")] = "",
+    as_json: Json = False,
+) -> None:
+    """End a session for good: everything after it is blocked."""
+    _print_session(client.close_session(session_id, reason=reason), as_json=as_json)
+
+
+@decision.command("show", epilog="\b\nExample:\n  placet decision show 0199… --json > decision.json\n")
+@connected
+def show_recorded(
+    client: Client,
+    decision_id: Annotated[str, typer.Argument(metavar="DECISION_ID")],
+    as_json: Json = False,
+) -> None:
+    """Show a recorded decision. Exits with 0 whatever its effect."""
+    found = client.get_decision(decision_id)
+    if as_json:
+        print_json(decision_json(found))
+    else:
+        show_decision(found)
+
+
+@admin.command("put-tenant", epilog="\b\nExample:\n  echo '{}' | placet admin put-tenant -\n")
+@connected
+def put_tenant(client: Client, file: File, as_json: Json = False) -> None:
+    """Create the caller's tenant, or replace its settings by the object in FILE."""
+    _print_revision("settings", client.put_tenant(read_object(file)), as_json=as_json)
+
+
+@admin.command(
+    "put-agents",
+    epilog='\b\nFILE holds a list:\n  [{"agent": "agent:payer", "owner": "payables", "trust": 0.8}]\n',
+)
+@connected
+def put_agents(client: Client, file: File, as_json: Json = False) -> None:
+    """Create or replace agents."""
+    _print_revision("agents", client.put_agents(read_list(file, "agents")), as_json=as_json)
+
+
+@admin.command(
+    "put-tools",
+    epilog="""\
+\b
+FILE holds a list:
+  [{"name": "payments.create", "effect": "pay", "resource": "invoice:{invoice}",
+    "arguments_schema": {"type": "object", "required": ["invoice", "amount"]},
+    "amount": {"argument": "amount", "unit": "major", "currency_code": "EUR"}}]
+""",
+)
+@connected
+def put_tools(client: Client, file: File, as_json: Json = False) -> None:
+    """Create or replace tools of the registry."""
+    _print_revision("tools", client.put_tools(read_list(file, "tools")), as_json=as_json)
+
+
+@admin.command("put-signals", epilog='\b\nFILE holds a list:\n  [{"name": "incident", "value": true}]\n')
+@connected
+def put_signals(client: Client, file: File, as_json: Json = False) -> None:
+    """Create or replace signals."""
+    _print_revision("signals", client.put_signals(read_list(file, "signals")), as_json=as_json)
+
+
+def _print_session(found: Session, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        show_session(found)
+
+
+def _print_revision(kind: str, revision: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({f"{kind}_revision": revision})
+    else:
+        typer.echo(f"{kind}: revision {revision}")
+
+
+def _check_types(given: dict[str, Any]) -> None:
+    for name, kind in (("session", str), ("audience", str), ("chain", list)):
+        if not isinstance(given[name], kind):
+            raise invalid(name, f"must be a {'list' if kind is list else 'string'}")
+    if given["review_id"] is not None and not isinstance(given["review_id"], str):
+        raise invalid("review_id", "must be a string")
+
+
+def _seconds(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as exc:
+        raise invalid("expires_in", "must be a number of seconds") from exc

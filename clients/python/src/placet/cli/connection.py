@@ -1,0 +1,125 @@
+"""Options that every command which calls the PDP has, and how its failures end it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from placet.cli.exits import CommandError, exit_of_error
+from placet.cli.inputs import read_jwks
+from placet.cli.output import error_json, print_json, printable
+from placet.client import Client
+from placet.errors import PlacetError
+from placet.identity import DevIdentity
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_GROUP = "Connection"
+
+
+def _option(name: str, text: str, kind: Any, default: Any) -> inspect.Parameter:
+    option = typer.Option(f"--{name}", envvar=f"PLACET_{name.upper()}", help=text, rich_help_panel=_GROUP)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+OPTIONS = (
+    _option("target", "Where the PDP listens.", str, "localhost:7433"),
+    _option("tenant", "The caller's tenant.", str, ""),
+    _option("subject", "The caller's name.", str, ""),
+    _option("roles", "The caller's roles, comma separated.", str, ""),
+    _option("agents", "Agents that the caller may speak for, comma separated.", str, ""),
+    _option("timeout", "Deadline of a call, in seconds.", float, 5.0),
+    _option("jwks", "JWK Set (file or http address) to check receipts with.", str, ""),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    target: str
+    tenant: str
+    subject: str
+    roles: str
+    agents: str
+    timeout: float
+    jwks: str
+
+    def client(self) -> Client:
+        """Return a client. Raises `CommandError` for options that make no sense."""
+        for name in ("tenant", "subject"):
+            if not getattr(self, name):
+                raise CommandError(f"who calls? give --{name} or set PLACET_{name.upper()}")
+        try:
+            return Client(
+                self.target,
+                identity=DevIdentity(
+                    tenant=self.tenant,
+                    subject=self.subject,
+                    roles=_names(self.roles),
+                    agents=_names(self.agents),
+                ),
+                timeout=self.timeout,
+                jwks=read_jwks(self.jwks) if self.jwks else None,
+            )
+        except ValueError as exc:
+            raise CommandError(str(exc)) from exc
+
+
+def connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the connection's options; it gets a client as its first argument."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        connection = Connection(**{option.name: values.pop(option.name) for option in OPTIONS})
+        with connection.client() as client:
+            command(client, **values)
+
+    return _with_signature(reporting(run), [*own, *OPTIONS])
+
+
+def offline(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that calls nobody."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())
+    return _with_signature(reporting(command), own)
+
+
+def reporting(command: Callable[..., None]) -> Callable[..., None]:
+    """Print failures as a line, or as JSON, and end with their exit code."""
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        try:
+            command(**values)
+        except CommandError as exc:
+            _report(str(exc), exc.details, as_json=bool(values.get("as_json")))
+            raise typer.Exit(exc.exit_code) from exc
+        except PlacetError as exc:
+            _report(str(exc), error_json(exc), as_json=bool(values.get("as_json")))
+            raise typer.Exit(exit_of_error(exc)) from exc
+
+    return run
+
+
+def _report(message: str, details: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"error": {"message": message} | details})
+    else:
+        typer.echo(f"placet: {printable(message)}", err=True)
+
+
+def _with_signature(run: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    run.__annotations__ = {}
+    return run
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in (part.strip() for part in text.split(",")) if name]

@@ -1,0 +1,161 @@
+"""What a command prints: for people, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from placet.jsontext import json_text
+from placet.model import AmountLimit, Decision, Session
+from placet.receipt import ParsedReceipt
+
+_STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on standard output."""
+    typer.echo(json_text(_plain(value), "output").decode("utf-8"))
+
+
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """A decision as JSON has it: the same names as in Python."""
+    hidden = {"failure", "valid_until", "clock", "retry_after", "receipt", "input_document"}
+    result = {item.name: getattr(decision, item.name) for item in fields(decision) if item.name not in hidden}
+    result["allowed"] = decision.allowed
+    result["receipt"] = decision.receipt.decode("ascii", "replace")
+    result["retry_after_seconds"] = _seconds(decision.retry_after)
+    if decision.input_document:
+        result["input_document"] = decision.input_document.decode("utf-8", "replace")
+    if decision.failure is not None:
+        result["failure"] = {"message": str(decision.failure)} | error_json(decision.failure)
+    plain: dict[str, Any] = _plain(result)
+    return plain
+
+
+def error_json(error: Any) -> dict[str, Any]:
+    """What is known of a `PlacetError`."""
+    return {
+        "code": None if error.code is None else error.code.name,
+        "reason": error.reason,
+        "violations": [{"field": item.field, "description": item.description} for item in error.violations],
+        "retry_after_seconds": _seconds(error.retry_after),
+        "request_id": error.request_id,
+    }
+
+
+def show_decision(decision: Decision) -> None:
+    """A decision for people."""
+    out = Console(highlight=False, soft_wrap=True)
+    head = Text(decision.effect.upper(), style=_STYLES[decision.effect])
+    if decision.replayed:
+        head.append("  (answered before; this is the stored answer)", style="dim")
+    out.print(head)
+    for reason in decision.reasons:
+        out.print(_line(reason.code, reason.message, reason.at))
+    if decision.failure is not None:
+        out.print(Text(f"  {printable(str(decision.failure))}", style="red"))
+    for obligation in decision.obligations:
+        out.print(_line("obligation", obligation.id, ""))
+    shown: dict[str, Any] = {
+        "decision": decision.decision_id,
+        "call": decision.tool_call_id,
+        "session": decision.session_id,
+        "expires": decision.expires_at,
+        "retry after": decision.retry_after,
+        "policy": f"{decision.policy.bundle} {decision.policy.revision}".strip(),
+        "receipt": decision.receipt_status if decision.receipt else "",
+    }
+    _table(out, shown)
+
+
+def show_session(session: Session) -> None:
+    """A session for people."""
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(Text(f"{session.state.upper()}", style="bold"))
+    boundary = session.boundary
+    shown: dict[str, Any] = {
+        "session": session.session_id,
+        "task": session.task.id,
+        "principal": session.principal,
+        "agent": session.agent,
+        "issuer": session.issuer,
+        "expires": session.expires_at,
+        "closed": session.closed_at,
+        "tools": ", ".join(boundary.tools),
+        "effects": ", ".join(boundary.effects),
+        "resources": ", ".join(
+            f"{rule.type}:{rule.id}" if rule.id is not None else f"{rule.type}:{rule.prefix}*"
+            for rule in boundary.resources
+        ),
+        "amounts": ", ".join(f"{limit.per_action} {limit.currency}" for limit in boundary.amounts),
+        "decisions": ", ".join(f"{count} {effect}" for effect, count in sorted(session.decisions.items())),
+    }
+    _table(out, shown)
+
+
+def show_receipt(receipt: ParsedReceipt) -> None:
+    """A receipt for people: every claim, nested ones by their path."""
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(Text("header", style="bold"))
+    _table(out, dict(receipt.header))
+    out.print(Text("claims", style="bold"))
+    _table(out, _flat(receipt.claims))
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere, without control characters that a terminal would obey."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {k: v for key, item in value.items() for k, v in _flat(item, f"{path}.{key}").items()}
+    if isinstance(value, list) and value:
+        return {k: v for i, item in enumerate(value) for k, v in _flat(item, f"{path}[{i}]").items()}
+    return {path.removeprefix("."): "" if value in ({}, []) else value}
+
+
+def _table(out: Console, rows: Mapping[str, Any]) -> None:
+    rows = {name: value for name, value in rows.items() if value not in ("", None)}
+    width = max((len(name) for name in rows), default=0)
+    for name, value in rows.items():
+        line = Text(f"  {printable(name):<{width}}  ", style="dim")
+        line.append(printable(str(_plain(value))), style="not dim")
+        out.print(line)
+
+
+def _line(code: str, message: str, at: str) -> Text:
+    line = Text(f"  {printable(code)}")
+    line.append(f"  {printable(message)}" + (f" ({printable(at)})" if at else ""), style="dim")
+    return line
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return None if span is None else span.total_seconds()
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON has them."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g} s"
+    if isinstance(value, AmountLimit):
+        # As text: readers of JSON make a binary float of a number.
+        return {"currency": value.currency, "per_action": format(value.per_action, "f")}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

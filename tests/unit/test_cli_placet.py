@@ -1,0 +1,358 @@
+"""The `placet` command, run as it is installed, against the fake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import grpc
+import pytest
+
+from placet.testing import FakePdp
+
+PATIENCE = 120
+ACTION = {"tool": "invoices.get", "arguments": {"invoice": "INV-1", "n": 1.25}, "tool_call_id": "c-1"}
+
+
+@pytest.fixture
+def signed_pdp() -> Iterator[FakePdp]:
+    with FakePdp(signed=True) as fake:
+        fake.allow("invoices.get")
+        fake.block("vendors.update")
+        fake.escalate("payments.create")
+        yield fake
+
+
+def run(
+    fake: FakePdp | None, *words: str, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    own = {
+        "PLACET_TENANT": "test",
+        "PLACET_SUBJECT": "test",
+        "PLACET_ROLES": "agent,session_issuer,operator",
+        "PLACET_AGENTS": "agent:test",
+        "PLACET_TIMEOUT": "60",
+        "NO_COLOR": "1",
+        "COLUMNS": "100",
+        "PATH": "/usr/bin:/bin",
+    }
+    if fake is not None:
+        own["PLACET_TARGET"] = fake.target
+    done = subprocess.run(
+        [sys.executable, "-c", "from placet.cli import main; main()", *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=own | environment,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def evaluate(fake: FakePdp, *options: str, **members: Any) -> subprocess.CompletedProcess[str]:
+    asked = {"session": fake.session().session_id} | ACTION | members
+    return run(fake, "evaluate", "-", *options, stdin=json.dumps(asked))
+
+
+def test_evaluate_says_what_was_decided(signed_pdp: FakePdp) -> None:
+    allowed = evaluate(signed_pdp)
+    assert allowed.returncode == 0, allowed.stderr
+    assert allowed.stdout.startswith("ALLOW")
+    assert "task.within_boundary" in allowed.stdout
+    assert "unverified" in allowed.stdout
+    blocked = evaluate(signed_pdp, tool="vendors.update")
+    assert (blocked.returncode, blocked.stdout[:5]) == (1, "BLOCK")
+    escalated = evaluate(signed_pdp, tool="payments.create")
+    assert (escalated.returncode, escalated.stdout[:8]) == (3, "ESCALATE")
+
+
+def test_numbers_of_a_file_are_sent_as_they_are_written(signed_pdp: FakePdp, tmp_path: Path) -> None:
+    file = tmp_path / "action.json"
+    file.write_text(
+        '{"tool": "invoices.get", "tool_call_id": "c", "arguments": {"a": 0.1000, "b": 12345678901234567.89}}'
+    )
+    session = signed_pdp.session().session_id
+    assert run(signed_pdp, "evaluate", str(file), "--session", session).returncode == 0
+    arguments = signed_pdp.received[-1].action.arguments
+    assert {name: str(value) for name, value in arguments.items()} == {  # type: ignore[union-attr]
+        "a": "0.1000",
+        "b": "12345678901234567.89",
+    }
+
+
+def test_json_has_the_whole_decision(signed_pdp: FakePdp, tmp_path: Path) -> None:
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text(json.dumps(signed_pdp.jwks()))
+    done = evaluate(signed_pdp, "--json", "--jwks", str(jwks))
+    decision = json.loads(done.stdout)
+    assert decision["effect"] == "allow"
+    assert decision["allowed"] is True
+    assert decision["receipt_status"] == "verified"
+    assert decision["reasons"][0]["code"] == "task.within_boundary"
+    assert decision["expires_at"].endswith("Z")
+    assert decision["receipt"].count(".") == 2
+    assert done.returncode == 0
+
+
+def test_same_call_again_is_not_to_be_acted_on(signed_pdp: FakePdp) -> None:
+    session = signed_pdp.session().session_id
+    first = evaluate(signed_pdp, session=session)
+    second = evaluate(signed_pdp, "--json", session=session)
+    assert first.returncode == 0
+    assert second.returncode == 5
+    assert json.loads(second.stdout)["replayed"] is True
+    assert json.loads(second.stdout)["allowed"] is False
+
+
+def test_no_answer_exits_with_4(signed_pdp: FakePdp) -> None:
+    session = signed_pdp.session().session_id
+    signed_pdp.stop()
+    done = evaluate(signed_pdp, "--json", session=session)
+    assert done.returncode == 4
+    decision = json.loads(done.stdout)
+    assert decision["effect"] == "block"
+    assert decision["reasons"][0]["code"] == "client.unreachable"
+    assert decision["failure"]["code"] == "UNAVAILABLE"
+    assert run(signed_pdp, "session", "show", session).returncode == 4
+
+
+def test_refused_request_exits_with_2_and_names_the_field(signed_pdp: FakePdp) -> None:
+    done = evaluate(signed_pdp, tool="")
+    assert done.returncode == 2
+    assert "action.tool" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"tool": "a",\n  "arguments": }', "action.json:2:16: Expecting value"),
+        ('{"a": 1, "a": 2}', "action.json: an object has a duplicate key"),
+        ("[]", "action.json: must hold a JSON object"),
+        ("", "action.json:1:1: Expecting value"),
+        ('{"tool": NaN}', "action.json: NaN is not a JSON number"),
+    ],
+)
+def test_bad_json_is_named_by_file_line_and_column(
+    signed_pdp: FakePdp, tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "action.json"
+    file.write_text(text)
+    done = run(signed_pdp, "evaluate", str(file), "--session", "s")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_bytes_that_are_no_text_are_named_by_line_and_column(signed_pdp: FakePdp, tmp_path: Path) -> None:
+    file = tmp_path / "action.json"
+    file.write_bytes(b'{"a":\n "\xff"}')
+    done = run(signed_pdp, "evaluate", str(file), "--session", "s")
+    assert (done.returncode, "action.json:2:3: is not UTF-8" in done.stderr) == (2, True)
+
+
+def test_missing_file_and_missing_identity_are_usage_errors(signed_pdp: FakePdp) -> None:
+    done = run(signed_pdp, "evaluate", "/nowhere/action.json", "--session", "s")
+    assert (done.returncode, "No such file" in done.stderr) == (2, True)
+    done = run(signed_pdp, "session", "show", "s", PLACET_TENANT="")
+    assert (done.returncode, "PLACET_TENANT" in done.stderr) == (2, True)
+    done = run(signed_pdp, "evaluate")
+    assert done.returncode == 2
+
+
+def test_session_is_opened_shown_and_closed(signed_pdp: FakePdp) -> None:
+    boundary = {"tools": ["invoices.get"], "resources": ["invoice:*"], "amounts": {"EUR": "10.50"}}
+    asked = {"task": {"id": "T-1"}, "principal": "user:anna", "agent": "agent:test", "boundary": boundary}
+    done = run(signed_pdp, "session", "open", "-", "--json", stdin=json.dumps(asked))
+    assert done.returncode == 0, done.stderr
+    session = json.loads(done.stdout)
+    assert session["boundary"]["amounts"] == [{"currency": "EUR", "per_action": "10.50"}]
+    shown = run(signed_pdp, "session", "show", session["session_id"])
+    assert (shown.returncode, shown.stdout.splitlines()[0]) == (0, "OPEN")
+    assert "10.50 EUR" in shown.stdout
+    closed = run(signed_pdp, "session", "close", session["session_id"], "--reason", "done", "--json")
+    assert json.loads(closed.stdout)["state"] == "closed"
+    again = run(signed_pdp, "session", "open", "-", "--agent", "agent:other", stdin=json.dumps(asked))
+    assert (again.returncode, "already has a session" in again.stderr) == (2, True)
+    misspelt = run(signed_pdp, "session", "open", "-", stdin=json.dumps(asked | {"boundry": {}}))
+    assert (misspelt.returncode, "boundry" in misspelt.stderr) == (2, True)
+
+
+def test_errors_are_json_when_json_is_asked_for(signed_pdp: FakePdp) -> None:
+    done = run(signed_pdp, "session", "show", "nope", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["reason"] == "NOT_FOUND"
+
+
+def test_decision_is_shown(signed_pdp: FakePdp) -> None:
+    decision = json.loads(evaluate(signed_pdp, "--json", tool="vendors.update").stdout)
+    shown = run(signed_pdp, "decision", "show", decision["decision_id"], "--json")
+    assert shown.returncode == 0
+    assert json.loads(shown.stdout)["receipt"] == decision["receipt"]
+    assert run(signed_pdp, "decision", "show", "nope").returncode == 2
+
+
+def test_admin_writes_and_prints_the_revision(signed_pdp: FakePdp) -> None:
+    def put(what: str, value: object) -> subprocess.CompletedProcess[str]:
+        return run(signed_pdp, "admin", what, "-", "--json", stdin=json.dumps(value))
+
+    assert json.loads(put("put-tenant", {"trust_floor": {"pay": 0.5}}).stdout) == {"settings_revision": 1}
+    assert json.loads(put("put-agents", [{"agent": "a", "trust": 0.8}]).stdout) == {"agents_revision": 1}
+    tools = {"tools": [{"name": "t", "effect": "pay", "amount": {"argument": "a", "unit": "major"}}]}
+    assert json.loads(put("put-tools", tools).stdout) == {"tools_revision": 1}
+    assert json.loads(put("put-signals", [{"name": "incident", "value": True}]).stdout) == {
+        "signals_revision": 1
+    }
+    refused = put("put-tools", [{"name": "t", "effect": "steal"}])
+    assert refused.returncode == 2
+    assert json.loads(refused.stdout)["error"]["violations"][0]["field"] == "tools[0].effect"
+
+
+# --- receipts ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(signed_pdp: FakePdp, tmp_path: Path) -> Path:
+    """A directory with receipt.txt, decision.json, action.json and jwks.json of one allow."""
+    done = evaluate(signed_pdp, "--json", "--receipt-to", str(tmp_path / "receipt.txt"))
+    (tmp_path / "decision.json").write_text(done.stdout)
+    (tmp_path / "action.json").write_text(json.dumps(ACTION))
+    (tmp_path / "jwks.json").write_text(json.dumps(signed_pdp.jwks()))
+    return tmp_path
+
+
+def verify(kept: Path, *options: str, receipt: str = "receipt.txt") -> subprocess.CompletedProcess[str]:
+    jwks = ["--jwks", str(kept / "jwks.json")]
+    return run(None, "receipt", "verify", str(kept / receipt), *jwks, *options)
+
+
+def test_receipt_is_verified_offline(signed_pdp: FakePdp, kept: Path) -> None:
+    signed_pdp.stop()
+    both = ("--decision", str(kept / "decision.json"), "--action", str(kept / "action.json"))
+    done = verify(kept, *both, "--issuer", "placet-fake")
+    assert (done.returncode, done.stdout.split(":")[0]) == (0, "verified"), done.stderr
+    assert verify(kept, receipt="decision.json").returncode == 0
+    without_keys = run(None, "receipt", "verify", str(kept / "receipt.txt"))
+    assert (without_keys.returncode, without_keys.stdout.split(":")[0]) == (6, "unverified")
+
+
+def test_changed_part_is_named(kept: Path) -> None:
+    token = (kept / "receipt.txt").read_text()
+    jws, *disclosures = token.split("~")
+    header, payload, signature = jws.split(".")
+
+    def flip(text: str) -> str:
+        middle = len(text) // 2
+        return text[:middle] + ("A" if text[middle] != "A" else "B") + text[middle + 1 :]
+
+    rest = "~".join(disclosures)
+    for part, changed in {
+        "header": f"{flip(header)}.{payload}.{signature}~{rest}",
+        "signature": f"{header}.{payload}.{flip(signature)}~{rest}",
+        "disclosure 1": f"{jws}~{flip(disclosures[0])}~" + "~".join(disclosures[1:]),
+    }.items():
+        (kept / "changed.txt").write_text(changed)
+        done = verify(kept, "--json", receipt="changed.txt")
+        assert (done.returncode, json.loads(done.stdout)["error"]["part"]) == (1, part)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("effect", "block"),
+        ("decision_id", "another"),
+        ("session_id", "another"),
+        ("tool_call_id", "another"),
+        ("expires_at", "2030-01-01T00:00:00Z"),
+        ("reasons", [{"code": "other"}]),
+        ("obligations", [{"id": "other"}]),
+        ("policy", {"bundle": "other", "revision": "1"}),
+        ("session_version", 99),
+    ],
+)
+def test_field_in_which_a_decision_differs_is_named(kept: Path, field: str, value: object) -> None:
+    decision = json.loads((kept / "decision.json").read_text())
+    (kept / "decision.json").write_text(json.dumps(decision | {field: value}))
+    done = verify(kept, "--decision", str(kept / "decision.json"), "--json")
+    assert (done.returncode, json.loads(done.stdout)["error"]["part"]) == (1, field)
+
+
+def test_other_action_other_issuer_and_other_keys_are_not_valid(kept: Path) -> None:
+    (kept / "action.json").write_text(json.dumps(ACTION | {"arguments": {"invoice": "INV-2"}}))
+    done = verify(kept, "--action", str(kept / "action.json"))
+    assert (done.returncode, "act.ad" in done.stderr) == (1, True)
+    assert verify(kept, "--issuer", "somebody").returncode == 1
+    with FakePdp(signed=True) as other:
+        (kept / "jwks.json").write_text(json.dumps(other.jwks()))
+    done = verify(kept)
+    assert (done.returncode, "header" in done.stderr) == (1, True)
+
+
+def test_keys_are_fetched_from_an_address(signed_pdp: FakePdp, kept: Path) -> None:
+    body = json.dumps(signed_pdp.jwks()).encode()
+
+    class Keys(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Keys)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/jwks.json"
+        assert run(None, "receipt", "verify", str(kept / "receipt.txt"), "--jwks", url).returncode == 0
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    done = run(None, "receipt", "verify", str(kept / "receipt.txt"), "--jwks", url)
+    assert (done.returncode, "cannot be fetched" in done.stderr) == (2, True)
+
+
+def test_receipt_is_shown(kept: Path) -> None:
+    shown = run(None, "receipt", "show", str(kept / "receipt.txt"))
+    assert shown.returncode == 0
+    assert "act.tool" in shown.stdout
+    assert "invoices.get" in shown.stdout
+    as_json = json.loads(run(None, "receipt", "show", str(kept / "receipt.txt"), "--json").stdout)
+    assert as_json["claims"]["effect"] == "allow"
+    (kept / "receipt.txt").write_text("nonsense")
+    assert run(None, "receipt", "show", str(kept / "receipt.txt")).returncode == 1
+
+
+def test_failures_of_the_server_say_so(signed_pdp: FakePdp) -> None:
+    signed_pdp.fail(grpc.StatusCode.INTERNAL)
+    done = evaluate(signed_pdp)
+    assert (done.returncode, "INTERNAL" in done.stdout) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["evaluate"],
+        ["session", "open"],
+        ["session", "show"],
+        ["session", "close"],
+        ["decision", "show"],
+        ["receipt", "verify"],
+        ["receipt", "show"],
+        ["admin", "put-tools"],
+    ],
+)
+def test_help_has_examples(words: list[str]) -> None:
+    done = run(None, *words, "--help")
+    assert done.returncode == 0
+    assert "xample" in done.stdout or "FILE holds" in done.stdout or "Exit codes" in done.stdout
