@@ -27,6 +27,7 @@ from tests.processes import PATIENCE, eventually, is_alive
 
 ROOT = Path(__file__).parent.parent
 START_PATIENCE = 180.0
+COMMAND = (sys.executable, "-m", "pdp", "dev")
 _NUMBERS = count(1)
 
 
@@ -102,7 +103,7 @@ def start_stack(data_dir: Path, *options: str, environment: Mapping[str, str] | 
     own.pop("DATABASE_URL", None)
     with output.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pdp", "dev", "--data-dir", str(data_dir), *options],
+            [*COMMAND, "--data-dir", str(data_dir), *options],
             cwd=ROOT,
             env=own,
             stdin=subprocess.DEVNULL,

@@ -79,6 +79,11 @@ def dev(
     raise typer.Exit(asyncio.run(run(options, with_story=with_story, once=once)))
 
 
+def add_to(app: typer.Typer) -> None:
+    """Make `dev` a command of `app`."""
+    app.command(epilog=EPILOG)(dev)
+
+
 def one_of(option: str, given: str, *known: str) -> str:
     if given not in known:
         raise typer.BadParameter(f"{given!r} is none of {', '.join(known)}", param_hint=option)
@@ -112,12 +117,18 @@ async def run(options: StackOptions, *, with_story: bool, once: bool) -> int:
         if not stopping.is_set():
             raise
         work.uncancel()
-    stopping.set()
+    finally:
+        # From here on a signal changes nothing: stopping is bounded.
+        stopping.set()
+        await stop_all(stack, terminal)
+    return code
+
+
+async def stop_all(stack: Stack, terminal: Terminal) -> None:
     terminal.note("Stopping")
     began = time.monotonic()
     await stack.stop()
     terminal.note(f"Stopped in {time.monotonic() - began:.1f} s; the data stays in {shown(stack.directory)}")
-    return code
 
 
 async def serve(stack: Stack, terminal: Terminal, *, with_story: bool, once: bool) -> int:

@@ -54,11 +54,11 @@ TOOLS = (
         description="Pay an invoice",
     ),
     Tool(
-        name="vendors.update",
-        effect=ToolEffect.WRITE,
-        resource="vendor:{vendor}",
-        arguments_schema=schema(vendor={"type": "string"}, iban={"type": "string"}),
-        description="Change a vendor's bank details",
+        name="invoices.delete",
+        effect=ToolEffect.DELETE,
+        resource="invoice:{invoice}",
+        arguments_schema=schema(invoice=INVOICE),
+        description="Delete an invoice",
     ),
 )
 

@@ -49,6 +49,8 @@ class StackOptions:
     http_port: int = HTTP_PORT
     any_ports: bool = False
     manual_clock: bool = False
+    # What runs a replica; `--config FILE` is added.
+    serve: tuple[str, ...] = (sys.executable, "-m", "pdp", "serve")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,7 +216,7 @@ class Stack:
         await self.supervisor.start(
             Child(
                 name=replica.name,
-                argv=(sys.executable, "-m", "pdp", "serve", "--config", str(config)),
+                argv=(*self.options.serve, "--config", str(config)),
                 log=self.directory / "logs" / f"{replica.name}.log",
                 # Its configuration is the file alone.
                 environment={k: v for k, v in os.environ.items() if not k.startswith("PLACET_")},

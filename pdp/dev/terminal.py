@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TextIO
 
 BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
@@ -20,6 +21,13 @@ class Terminal:
         if not self._colour or not codes:
             return text
         return f"\033[{';'.join(codes)}m{text}\033[0m"
+
+    def cut(self, text: str, before: int) -> str:
+        """`text` shortened to what fits behind `before` columns; in a file nothing is cut."""
+        if not self._stream.isatty():
+            return text
+        room = max(shutil.get_terminal_size().columns - before, 20)
+        return text if len(text) <= room else f"{text[: room - 1]}…"
 
     def line(self, text: str = "") -> None:
         print(text, file=self._stream, flush=True)

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from tests.processes import PATIENCE, eventually, is_alive, running_with
 from tests.stack import (
+    COMMAND,
     ROOT,
     START_PATIENCE,
     RealPdp,
@@ -40,7 +40,7 @@ def stack() -> Iterator[RunningStack]:
 def refused(data_dir: Path, *options: str) -> str:
     """Run `pdp dev` where it must refuse, and return what it said."""
     done = subprocess.run(
-        [sys.executable, "-m", "pdp", "dev", "--data-dir", str(data_dir), *options],
+        [*COMMAND, "--data-dir", str(data_dir), *options],
         cwd=ROOT,
         env={**os.environ, "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
