@@ -1,0 +1,556 @@
+"""What a caller can rely on, on the fake that the wheel ships and on a real PDP.
+
+Everything here goes through the public client. What policy says is arranged by each target:
+scripts for the fake; tools, agents and a boundary for the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from placet import (
+    AlreadyExistsError,
+    AsyncClient,
+    Blocked,
+    Boundary,
+    Client,
+    DevIdentity,
+    Effect,
+    Escalated,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    PlacetError,
+    PreconditionError,
+    ReplayedAllow,
+    Session,
+    SessionState,
+    UnauthenticatedError,
+    tool_call,
+)
+from placet.receipt import parse
+from placet.testing import FakePdp, Verdict
+from placet.testing.script import Received
+from tests.stack import RealPdp
+
+AGENT, STRANGER, PRINCIPAL = "agent:payer", "agent:stranger", "user:anna"
+# Generous: the disk stalls for seconds now and then.
+TIMEOUT = 60.0
+READ, PAY, UNKNOWN = "invoices.get", "payments.create", "vendors.steal"
+BOUNDARY = {"tools": [READ, PAY], "resources": ["invoice:*"], "amounts": {"EUR": "5000.00"}}
+STRING = {"type": "string"}
+TOOLS = [
+    {
+        "name": READ,
+        "effect": "read",
+        "resource": "invoice:{invoice}",
+        "arguments_schema": {"type": "object", "properties": {"invoice": STRING}, "required": ["invoice"]},
+    },
+    {
+        "name": PAY,
+        "effect": "pay",
+        "resource": "invoice:{invoice}",
+        "arguments_schema": {
+            "type": "object",
+            "properties": {"invoice": STRING, "amount": {"type": ["number", "string"]}, "currency": STRING},
+            "required": ["invoice", "amount", "currency"],
+        },
+        "amount": {"argument": "amount", "unit": "major", "currency_argument": "currency"},
+    },
+]
+
+
+@dataclass(kw_only=True)
+class Target:
+    """A PDP with a tenant of this test's own, that allows reads and escalates large payments."""
+
+    address: str
+    tenant: str
+    jwks: dict[str, Any]
+    clients: list[Client] = field(default_factory=list)
+
+    def identity(self, subject: str, *roles: str, agents: tuple[str, ...] = ()) -> DevIdentity:
+        return DevIdentity(tenant=self.tenant, subject=subject, roles=roles, agents=agents)
+
+    def client(self, identity: DevIdentity, **options: Any) -> Client:
+        """A client that checks signatures."""
+        settings: dict[str, Any] = {"timeout": TIMEOUT, "jwks": self.jwks} | options
+        self.clients.append(Client(self.address, identity=identity, **settings))
+        return self.clients[-1]
+
+    def agent(self, **options: Any) -> Client:
+        return self.client(self.identity("svc-payer", "agent", agents=(AGENT,)), **options)
+
+    def issuer(self, subject: str = "svc-issuer") -> Client:
+        return self.client(self.identity(subject, "session_issuer"))
+
+    def operator(self) -> Client:
+        return self.client(self.identity("ops", "operator"))
+
+    def session(self, *, agent: str = AGENT, **options: Any) -> Session:
+        return self.issuer().open_session(
+            task=f"T-{uuid4().hex}", principal=PRINCIPAL, agent=agent, boundary=BOUNDARY, **options
+        )
+
+
+def _judge(received: Received) -> Verdict:
+    """The fake's script: what the real rules say of these actions."""
+    arguments: Any = received.action.arguments
+    resource = f"invoice:{arguments['invoice']}"
+    if received.action.tool == PAY and Decimal(str(arguments["amount"])) > 2000:
+        return Verdict(effect=Effect.ESCALATE, code="payment.large", resource=resource)
+    return Verdict(effect=Effect.ALLOW, code="task.within_boundary", resource=resource)
+
+
+@pytest.fixture(params=["fake", "real"])
+def pdp(request: pytest.FixtureRequest) -> Iterator[Target]:
+    if request.param == "fake":
+        with FakePdp(signed=True) as fake:
+            fake.script(READ, _judge)
+            fake.script(PAY, _judge)
+            fake.block(code="registry.unknown_tool")
+            yield from _arranged(Target(address=fake.target, tenant=f"t-{uuid4().hex}", jwks=fake.jwks()))
+        return
+    real: RealPdp = request.getfixturevalue("real_pdp")
+    yield from _arranged(Target(address=real.target, tenant=real.fresh_tenant(), jwks=real.jwks()))
+
+
+def _arranged(target: Target) -> Iterator[Target]:
+    operator = target.operator()
+    assert operator.put_tenant({}) >= 1
+    assert operator.put_agents([{"agent": AGENT, "trust": 0.9}, {"agent": STRANGER, "trust": 0.9}]) >= 1
+    assert operator.put_tools(TOOLS) >= 1
+    yield target
+    for client in target.clients:
+        client.close()
+
+
+def read(call: str = "c-1", invoice: str = "INV-1", **members: Any) -> dict[str, Any]:
+    return {"tool": READ, "arguments": {"invoice": invoice}, "tool_call_id": call} | members
+
+
+def pay(amount: object, call: str = "c-1") -> dict[str, Any]:
+    arguments = {"invoice": "INV-1", "amount": amount, "currency": "EUR"}
+    return {"tool": PAY, "arguments": arguments, "tool_call_id": call}
+
+
+# --- decisions ----------------------------------------------------------------------
+
+
+def test_allow_is_whole_signed_and_good_for_a_while(pdp: Target) -> None:
+    session = pdp.session()
+    decision = pdp.agent().evaluate(read(), session=session, audience="erp")
+    assert decision.failure is None
+    assert decision.allowed
+    decision.require_allowed()
+    assert decision.effect is Effect.ALLOW
+    assert [reason.code for reason in decision.reasons] == ["task.within_boundary"]
+    assert decision.receipt_status == "verified"
+    assert (decision.session_id, decision.tool_call_id) == (session.session_id, "c-1")
+    assert decision.decided_at is not None
+    assert decision.expires_at is not None
+    assert timedelta(0) < decision.expires_at - decision.decided_at <= timedelta(hours=1)
+    assert decision.policy.bundle
+    assert decision.policy.revision
+    assert set(decision.data_revisions) == {"settings", "tools", "agents", "signals"}
+    assert decision.session_version == session.version + 1
+    assert decision.position is not None
+    assert decision.position.seq >= 1
+    assert decision.attempt_id
+    assert not decision.replayed
+    assert decision.model_text.startswith("POLICY_ALLOWED")
+    claims = parse(decision.receipt).claims
+    assert claims["aud"] == "erp"
+    assert claims["act"]["resource"] == "invoice:INV-1"
+    assert claims["tenant"] == pdp.tenant
+
+
+def test_without_keys_the_receipt_is_compared_and_unverified(pdp: Target) -> None:
+    decision = pdp.agent(jwks=None).evaluate(read(), session=pdp.session())
+    assert decision.allowed
+    assert decision.receipt_status == "unverified"
+
+
+def test_signature_of_other_keys_blocks(pdp: Target) -> None:
+    with FakePdp(signed=True) as other:
+        decision = pdp.agent(jwks=other.jwks()).evaluate(read(), session=pdp.session())
+    assert not decision.allowed
+    assert decision.reasons[0].code == "client.receipt_mismatch"
+
+
+def test_escalation_raises_and_says_that_nobody_can_resolve_it_yet(pdp: Target) -> None:
+    decision = pdp.agent().evaluate(pay(3000), session=pdp.session())
+    assert decision.effect is Effect.ESCALATE
+    assert [reason.code for reason in decision.reasons] == ["payment.large"]
+    assert "nobody can resolve it yet" in decision.model_text
+    with pytest.raises(Escalated):
+        decision.require_allowed()
+
+
+def test_tool_that_nobody_registered_is_blocked(pdp: Target) -> None:
+    decision = pdp.agent().evaluate(read(tool=UNKNOWN), session=pdp.session())
+    assert decision.effect is Effect.BLOCK
+    assert decision.failure is None
+    assert "registry.unknown_tool" in [reason.code for reason in decision.reasons]
+    assert decision.model_text.startswith("POLICY_BLOCKED")
+    with pytest.raises(Blocked):
+        decision.require_allowed()
+
+
+@pytest.mark.parametrize("amount", [1200, 1200.5, Decimal("1200.50"), "1200.50", Decimal("1200.00"), 0.1])
+def test_amount_in_any_spelling_comes_back_in_a_receipt_for_it(pdp: Target, amount: object) -> None:
+    decision = pdp.agent().evaluate(pay(amount), session=pdp.session())
+    assert decision.failure is None
+    assert decision.allowed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"invoice": "INV-1", "note": "\xc3\xa9\xf0\x9f\x98\x80 \\u0000 \\"\\\\"}',
+        b' {"invoice"\n:\t"INV-1"} ',
+        b'{"invoice": "INV-1", "n": [1e2, 1.50, -0.0, 12345678901234567890, null, true, {"z": [], "a": {}}]}',
+    ],
+)
+def test_arguments_as_text_come_back_in_a_receipt_for_them(pdp: Target, text: bytes) -> None:
+    decision = pdp.agent().evaluate(read(arguments=text), session=pdp.session())
+    assert decision.failure is None
+    assert decision.receipt_status == "verified"
+
+
+def test_stranger_is_answered_about_no_session(pdp: Target) -> None:
+    session = pdp.session()
+    stranger = pdp.client(pdp.identity("svc-stranger", "agent", agents=(STRANGER,)))
+    for named in (session.session_id, str(uuid4())):
+        decision = stranger.evaluate(read(call=f"c-{named}"), session=named)
+        assert decision.effect is Effect.BLOCK
+        assert [reason.code for reason in decision.reasons] == ["session.unknown"]
+        assert decision.session_version == 0
+    assert pdp.issuer().get_session(session).version == session.version
+
+
+# --- repeats --------------------------------------------------------------------------
+
+
+def test_repeat_gets_the_same_receipt_and_is_not_allowed_to_another_attempt(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    first = agent.evaluate(read(), session=session)
+    second = agent.evaluate(read(), session=session)
+    assert second.replayed
+    assert (second.decision_id, second.receipt) == (first.decision_id, first.receipt)
+    assert second.attempt_id == first.attempt_id
+    assert not second.allowed
+    with pytest.raises(ReplayedAllow):
+        second.require_allowed()
+    assert agent.evaluate(read(), session=session, attempt_id=first.attempt_id).allowed
+
+
+def test_repeat_in_another_spelling_is_the_same_call(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    first = agent.evaluate(pay(1200), session=session)
+    second = agent.evaluate(pay(Decimal("1200.00")), session=session)
+    assert second.failure is None
+    assert (second.replayed, second.decision_id) == (True, first.decision_id)
+
+
+def test_repeat_of_a_block_and_of_an_escalation_is_the_stored_one(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    for action in (read(tool=UNKNOWN), pay(3000, call="c-2")):
+        first = agent.evaluate(action, session=session)
+        second = agent.evaluate(action, session=session)
+        assert (second.replayed, second.receipt) == (True, first.receipt)
+
+
+def test_id_of_another_action_is_blocked_and_the_first_keeps_it(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    first = agent.evaluate(read(), session=session)
+    reused = agent.evaluate(read(invoice="INV-2"), session=session)
+    assert reused.effect is Effect.BLOCK
+    assert "action.key_reused" in [reason.code for reason in reused.reasons]
+    assert agent.evaluate(read(), session=session).decision_id == first.decision_id
+
+
+def test_allow_does_not_outlive_its_session(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    assert agent.evaluate(read(), session=session).allowed
+    pdp.issuer().close_session(session, reason="done")
+    stale = agent.evaluate(read(), session=session)
+    assert stale.effect is Effect.BLOCK
+    assert not stale.replayed
+    assert "action.replay_stale" in [reason.code for reason in stale.reasons]
+    later = agent.evaluate(read(call="c-2"), session=session)
+    assert [reason.code for reason in later.reasons] == ["session.closed"]
+
+
+def test_guard_executes_once(pdp: Target) -> None:
+    ran: list[str] = []
+    guarded = pdp.agent().guard(session=pdp.session(), tool=READ)(lambda invoice: ran.append(invoice))
+    with tool_call("call-1"):
+        guarded("INV-1")
+        with pytest.raises(ReplayedAllow):
+            guarded("INV-1")
+        with pytest.raises(Blocked, match=r"action\.key_reused"):
+            guarded("INV-2")
+    assert ran == ["INV-1"]
+
+
+def test_recorded_decision_is_the_same_bytes(pdp: Target) -> None:
+    agent = pdp.agent()
+    decision = agent.evaluate(read(), session=pdp.session())
+    own = agent.get_decision(decision.decision_id)
+    assert own.receipt == decision.receipt
+    assert own.receipt_status == "verified"
+    assert (own.effect, own.position, own.input_document) == (decision.effect, decision.position, b"")
+    assert not own.allowed
+    assert pdp.operator().get_decision(decision.decision_id).input_document
+    other = pdp.client(pdp.identity("svc-other", "agent", agents=(AGENT,)))
+    for client, decision_id in ((other, decision.decision_id), (agent, str(uuid4()))):
+        with pytest.raises(NotFoundError):
+            client.get_decision(decision_id)
+
+
+# --- sessions -------------------------------------------------------------------------
+
+
+def test_session_is_opened_with_what_was_asked(pdp: Target) -> None:
+    boundary = {
+        "tools": [PAY],
+        "effects": ["read", "send"],
+        "resources": ["invoice:INV-1", "vendor:ACME-*", "order:*"],
+        "amounts": {"EUR": Decimal("5000.00"), "JPY": 10000},
+    }
+    expires_at = (datetime.now(UTC) + timedelta(minutes=10)).replace(microsecond=0)
+    session = pdp.issuer().open_session(
+        task={"id": "T-1", "description": "Pay", "prompt": "pay it"},
+        principal=PRINCIPAL,
+        agent=AGENT,
+        boundary=boundary,
+        expires_at=expires_at,
+    )
+    assert (session.task.id, session.task.description, session.task.prompt) == ("T-1", "Pay", "pay it")
+    assert (session.principal, session.agent, session.issuer) == (PRINCIPAL, AGENT, "svc-issuer")
+    assert session.state is SessionState.OPEN
+    assert session.expires_at == expires_at
+    assert session.boundary.tools == (PAY,)
+    assert set(session.boundary.effects) == {"read", "send"}
+    assert {(rule.type, rule.id, rule.prefix) for rule in session.boundary.resources} == {
+        ("invoice", "INV-1", None),
+        ("vendor", None, "ACME-"),
+        ("order", None, ""),
+    }
+    assert {limit.currency: limit.per_action for limit in session.boundary.amounts} == {
+        "EUR": Decimal(5000),
+        "JPY": Decimal(10000),
+    }
+    assert pdp.issuer().get_session(session) == session
+
+
+def test_task_has_one_session(pdp: Target) -> None:
+    issuer = pdp.issuer()
+    asked: dict[str, Any] = {"task": "T-1", "principal": PRINCIPAL, "agent": AGENT, "boundary": BOUNDARY}
+    session = issuer.open_session(**asked)
+    assert issuer.open_session(**asked).session_id == session.session_id
+    for other in ({"principal": "user:bob"}, {"agent": STRANGER}, {"boundary": Boundary()}):
+        with pytest.raises(AlreadyExistsError) as raised:
+            issuer.open_session(**(asked | other))
+        assert raised.value.reason == "TASK_EXISTS"
+    with pytest.raises(AlreadyExistsError):
+        pdp.issuer("svc-other").open_session(**asked)
+
+
+def test_session_counts_its_decisions(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    agent.evaluate(read(), session=session)
+    agent.evaluate(read(call="c-2", tool=UNKNOWN), session=session)
+    agent.evaluate(pay(3000, call="c-3"), session=session)
+    agent.evaluate(read(), session=session)
+    seen = agent.get_session(session)
+    assert dict(seen.decisions) == {"allow": 1, "block": 1, "escalate": 1}
+    assert seen.version == session.version + 3
+
+
+def test_session_is_closed_once(pdp: Target) -> None:
+    session, issuer = pdp.session(), pdp.issuer()
+    closed = issuer.close_session(session, reason="done")
+    assert closed.state is SessionState.CLOSED
+    assert closed.closed_at is not None
+    assert issuer.close_session(session) == closed
+
+
+def test_session_is_seen_by_its_own_only(pdp: Target) -> None:
+    session = pdp.session()
+    own = [
+        pdp.issuer(),
+        pdp.agent(),
+        pdp.operator(),
+        pdp.client(pdp.identity(PRINCIPAL)),
+    ]
+    for client in own:
+        assert client.get_session(session).session_id == session.session_id
+    strangers = [
+        pdp.issuer("svc-other"),
+        pdp.client(pdp.identity("svc-stranger", "agent", agents=(STRANGER,))),
+        pdp.client(replace_tenant(pdp.identity("ops", "operator"), "another-tenant")),
+    ]
+    for client in strangers:
+        with pytest.raises(NotFoundError):
+            client.get_session(session)
+        with pytest.raises(NotFoundError):
+            client.close_session(session)
+    assert pdp.issuer().get_session(session).state is SessionState.OPEN
+
+
+def replace_tenant(identity: DevIdentity, tenant: str) -> DevIdentity:
+    return DevIdentity(tenant=tenant, subject=identity.subject, roles=identity.roles, agents=identity.agents)
+
+
+# --- errors ---------------------------------------------------------------------------
+
+
+def test_tenant_that_nobody_created_is_named(pdp: Target) -> None:
+    nowhere = pdp.client(replace_tenant(pdp.identity("svc", "agent", agents=(AGENT,)), "nowhere"))
+    decision = nowhere.evaluate(read(), session="s")
+    assert decision.reasons[0].code == "client.refused"
+    assert decision.failure is not None
+    assert decision.failure.reason == "TENANT_UNKNOWN"
+    issuer = pdp.client(replace_tenant(pdp.identity("svc", "session_issuer"), "nowhere"))
+    with pytest.raises(PreconditionError):
+        issuer.open_session(task="t", principal="p", agent="a", boundary={})
+
+
+def test_role_that_is_missing_is_refused(pdp: Target) -> None:
+    session = pdp.session()
+    decision = pdp.issuer().evaluate(read(), session=session)
+    assert decision.failure is not None
+    assert decision.failure.reason == "PERMISSION_DENIED"
+    for call in (
+        lambda: pdp.agent().put_tenant({}),
+        lambda: pdp.agent().put_tools(TOOLS),
+        lambda: pdp.agent().open_session(task="t", principal="p", agent="a", boundary={}),
+        lambda: pdp.operator().put_tenant({}, tenant="another-tenant"),
+    ):
+        with pytest.raises(PermissionDeniedError) as raised:
+            call()
+        assert raised.value.reason == "PERMISSION_DENIED"
+
+
+def test_identity_that_is_none_is_refused(pdp: Target) -> None:
+    both = pdp.client(pdp.identity("svc", "agent", "reviewer", agents=(AGENT,)))
+    with pytest.raises(UnauthenticatedError):
+        both.get_session("s")
+    unknown = pdp.client(pdp.identity("svc", "emperor"))
+    with pytest.raises(UnauthenticatedError):
+        unknown.get_session("s")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"tool": ""}, "action.tool"),
+        ({"tool_call_id": ""}, "action.tool_call_id"),
+        ({"tool_call_id": " x"}, "action.tool_call_id"),
+        ({"tool_call_id": "x" * 257}, "action.tool_call_id"),
+        ({"arguments": b'{"a": 1, "a": 2}'}, "action.arguments"),
+    ],
+)
+def test_field_of_an_action_that_is_refused_is_named(
+    pdp: Target, changes: dict[str, Any], field: str
+) -> None:
+    decision = pdp.agent().evaluate(read() | changes, session="s")
+    assert decision.reasons[0].code == "client.refused"
+    assert decision.failure is not None
+    assert (decision.failure.reason, decision.failure.field) == ("INVALID_FIELD", field)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"task": ""}, "task.id"),
+        ({"principal": ""}, "principal"),
+        ({"agent": "a\nb"}, "agent"),
+        ({"expires_in": -1}, "expires_at"),
+        ({"expires_in": timedelta(days=40)}, "expires_at"),
+    ],
+)
+def test_field_of_a_session_that_is_refused_is_named(
+    pdp: Target, changes: dict[str, Any], field: str
+) -> None:
+    asked: dict[str, Any] = {"task": "T-1", "principal": PRINCIPAL, "agent": AGENT, "boundary": BOUNDARY}
+    with pytest.raises(InvalidRequestError) as raised:
+        pdp.issuer().open_session(**(asked | changes))
+    assert raised.value.field == field
+
+
+def test_operators_mistakes_are_named(pdp: Target) -> None:
+    operator = pdp.operator()
+    for call, path in (
+        (lambda: operator.put_agents([]), "agents"),
+        (lambda: operator.put_agents([{"agent": ""}]), "agents[0].agent"),
+        (lambda: operator.put_agents([{"agent": "a", "trust": 2}]), "agents[0].trust"),
+        (lambda: operator.put_tools([{"name": "", "effect": "read"}]), "tools[0].name"),
+        (lambda: operator.put_tools([{"name": "t", "effect": "steal"}]), "tools[0].effect"),
+        (lambda: operator.put_signals([]), "signals"),
+    ):
+        with pytest.raises(InvalidRequestError) as raised:
+            call()
+        assert raised.value.field == path
+
+
+def test_operator_sees_revisions_grow(pdp: Target) -> None:
+    operator = pdp.operator()
+    assert operator.put_signals([{"name": "incident", "value": True}]) < operator.put_signals(
+        [{"name": "incident", "value": False, "expires_at": datetime.now(UTC) + timedelta(hours=1)}]
+    )
+    assert operator.put_tenant({}) < operator.put_tenant({})
+
+
+def test_every_error_is_one_family(pdp: Target) -> None:
+    with pytest.raises(PlacetError) as raised:
+        pdp.agent().get_session("nope")
+    assert raised.value.request_id
+    assert raised.value.reason == "NOT_FOUND"
+
+
+# --- asyncio --------------------------------------------------------------------------
+
+
+async def test_async_client_is_the_same(pdp: Target) -> None:
+    identity = pdp.identity("svc-payer", "agent", "session_issuer", "operator", agents=(AGENT,))
+    async with AsyncClient(pdp.address, identity=identity, timeout=TIMEOUT, jwks=pdp.jwks) as client:
+        session = await client.open_session(task="T-9", principal=PRINCIPAL, agent=AGENT, boundary=BOUNDARY)
+        decision = await client.evaluate(read(), session=session)
+        assert decision.allowed
+        assert decision.receipt_status == "verified"
+        assert (await client.get_decision(decision.decision_id)).receipt == decision.receipt
+        assert not (await client.evaluate(read(), session=session)).allowed
+        many = await asyncio.gather(
+            *(client.evaluate(read(call=f"d-{number}"), session=session) for number in range(8))
+        )
+        assert all(each.allowed for each in many)
+        assert len({each.session_version for each in many}) == 8
+
+        ran: list[str] = []
+
+        @client.guard(session=session, tool=READ)
+        async def tool(invoice: str) -> None:
+            ran.append(invoice)
+
+        with tool_call("call-1"):
+            await tool("INV-1")
+            with pytest.raises(ReplayedAllow):
+                await tool("INV-1")
+        assert ran == ["INV-1"]
+        assert await client.put_agents([{"agent": AGENT, "trust": 0.9}]) >= 1
+        assert await client.put_tools(TOOLS) >= 1
+        assert await client.put_tenant({}) >= 1
+        assert await client.put_signals([{"name": "s", "value": 1}]) >= 1
+        assert (await client.close_session(session)).state is SessionState.CLOSED
+        assert (await client.get_session(session)).state is SessionState.CLOSED
