@@ -283,6 +283,22 @@ def test_one_async_client_serves_one_loop_after_another(fake_pdp: FakePdp) -> No
     asyncio.run(end())
 
 
+def test_one_async_client_serves_two_loops_at_once(fake_pdp: FakePdp) -> None:
+    fake_pdp.allow()
+    session = fake_pdp.session()
+    pdp = fake_pdp.async_client()
+
+    async def ask(thread: int) -> bool:
+        actions = [ACTION | {"tool_call_id": f"c-{thread}-{number}"} for number in range(16)]
+        decisions = [await pdp.evaluate(action, session=session) for action in actions]
+        await pdp.close() if thread == 9 else None
+        return all(decision.allowed for decision in decisions)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(lambda thread: asyncio.run(ask(thread)), range(2)))
+    assert asyncio.run(ask(9))
+
+
 async def test_concurrent_questions_are_answered_each_for_itself(fake_pdp: FakePdp) -> None:
     fake_pdp.allow("read")
     fake_pdp.block("pay")

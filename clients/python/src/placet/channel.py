@@ -25,7 +25,7 @@ FORK_SUPPORT = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "0").lower() in _TRUE
 import grpc  # noqa: E402 - after the setting above
 import grpc.aio  # noqa: E402
 
-from placet.errors import UnavailableError  # noqa: E402
+from placet.errors import UnavailableError, invalid  # noqa: E402
 from placet.failures import placet_error  # noqa: E402
 
 # Calls that may be sent again when the server was not there: Evaluate carries its own
@@ -123,12 +123,13 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(slots=True)
 class _Opened:
-    """A process's channel. The lock is the process's own: a forked one may be held for ever."""
+    """A process's channels, by event loop; None is the one of no loop.
+
+    The lock is the process's own: one that was held during a fork would be held for ever.
+    """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    channel: Any = None
-    loop: asyncio.AbstractEventLoop | None = None
-    closed: bool = False
+    channels: dict[asyncio.AbstractEventLoop | None, Any] = field(default_factory=dict)
 
 
 class _Link:
@@ -139,8 +140,8 @@ class _Link:
         self._opened: dict[int, _Opened] = {}
         self._closed = False
 
-    def _own(self) -> _Opened:
-        """This process's state. Raises `UnavailableError` if gRPC cannot be used here."""
+    def _channel(self, module: Any, loop: asyncio.AbstractEventLoop | None) -> Any:
+        """Return this process's channel. Raises `UnavailableError` if gRPC cannot be used here."""
         if _Forks.stranded:
             raise UnavailableError(
                 "this process was forked after a client was used, and gRPC was loaded without fork "
@@ -149,7 +150,20 @@ class _Link:
         if self._closed:
             raise UnavailableError("the client is closed")
         _Forks.used = True
-        return self._opened.setdefault(_Forks.generation, _Opened())
+        opened = self._opened.setdefault(_Forks.generation, _Opened())
+        with opened.lock:
+            if loop not in opened.channels:
+                # A channel works on the loop that it was made on; those of closed loops are done.
+                for gone in [each for each in opened.channels if each is not None and each.is_closed()]:
+                    del opened.channels[gone]
+                opened.channels[loop] = self._connection.open(module)
+            return opened.channels[loop]
+
+    def _take(self) -> dict[asyncio.AbstractEventLoop | None, Any]:
+        """Mark as closed; return the channels that this process has to close."""
+        self._closed = True
+        opened = self._opened.pop(_Forks.generation, None)
+        return {} if opened is None or _Forks.stranded else opened.channels
 
 
 class SyncLink(_Link):
@@ -157,11 +171,8 @@ class SyncLink(_Link):
 
     def send(self, method: str, request: bytes, timeout: float) -> bytes:
         """Return the answer's bytes. Raises a `PlacetError`."""
-        opened = self._own()
-        with opened.lock:
-            if opened.channel is None:
-                opened.channel = self._connection.open(grpc)
-            channel = opened.channel
+        _check_size(request)
+        channel = self._channel(grpc, None)
         try:
             answer: bytes = channel.unary_unary(method)(
                 request, timeout=timeout, metadata=self._connection.metadata()
@@ -173,10 +184,8 @@ class SyncLink(_Link):
         return answer
 
     def close(self) -> None:
-        self._closed = True
-        opened = self._opened.pop(_Forks.generation, None)
-        if opened is not None and opened.channel is not None and not _Forks.stranded:
-            opened.channel.close()
+        for channel in self._take().values():
+            channel.close()
 
 
 class AsyncLink(_Link):
@@ -184,13 +193,8 @@ class AsyncLink(_Link):
 
     async def send(self, method: str, request: bytes, timeout: float) -> bytes:  # noqa: ASYNC109
         """Return the answer's bytes. Raises a `PlacetError`."""
-        opened = self._own()
-        loop = asyncio.get_running_loop()
-        with opened.lock:
-            if opened.channel is None or opened.loop is not loop:
-                # A channel works on the loop that it was made on, and that one is gone.
-                opened.channel, opened.loop = self._connection.open(grpc.aio), loop
-            channel = opened.channel
+        _check_size(request)
+        channel = self._channel(grpc.aio, asyncio.get_running_loop())
         try:
             call: Awaitable[bytes] = channel.unary_unary(method)(
                 request, timeout=timeout, metadata=self._connection.metadata()
@@ -202,9 +206,12 @@ class AsyncLink(_Link):
             raise UnavailableError("the client is closed") from exc
 
     async def close(self) -> None:
-        self._closed = True
-        opened = self._opened.pop(_Forks.generation, None)
-        if opened is None or opened.channel is None or _Forks.stranded:
-            return
-        if opened.loop is asyncio.get_running_loop():
-            await opened.channel.close()
+        """Close this loop's channel; those of other loops end with their last call."""
+        channel = self._take().get(asyncio.get_running_loop())
+        if channel is not None:
+            await channel.close()
+
+
+def _check_size(request: bytes) -> None:
+    if len(request) > MAX_REQUEST_BYTES:
+        raise invalid("request", f"is {len(request)} bytes long; at most {MAX_REQUEST_BYTES} are sent")
