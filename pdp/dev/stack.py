@@ -114,8 +114,9 @@ class Stack:
 
     async def stop(self) -> None:
         await self.supervisor.stop()
-        self.description.unlink(missing_ok=True)
+        # Without the lock the directory, and what describes it, is another's.
         if self._lock is not None:
+            self.description.unlink(missing_ok=True)
             self._lock.close()
 
     # --- the parts -----------------------------------------------------------
