@@ -1,4 +1,4 @@
-"""The database's clock, where it was made movable."""
+"""The database's clock."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ class PostgresClock:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    async def now(self) -> datetime:
+        return await self._pool.run(_read)
+
     async def advance(self, seconds: float) -> datetime:
         if not math.isfinite(seconds) or not 0 <= seconds <= 10 * 366 * 86400:
             raise InvalidFieldError("seconds", "is not between 0 and ten years")
@@ -31,10 +34,14 @@ class PostgresClock:
                 raise PermissionDeniedError(
                     "this database has no manual clock (`pdp dev --clock=manual`)"
                 ) from exc
-            cursor = await connection.execute("SELECT placet.now()")
-            row = await cursor.fetchone()
-            assert row is not None  # a SELECT without FROM has one row
-            moment: datetime = row[0]
-            return moment
+            return await _read(connection)
 
         return await self._pool.run(work)
+
+
+async def _read(connection: Connection) -> datetime:
+    cursor = await connection.execute("SELECT placet.now()")
+    row = await cursor.fetchone()
+    assert row is not None  # a SELECT without FROM has one row
+    moment: datetime = row[0]
+    return moment

@@ -1,0 +1,228 @@
+"""Composition root: one PDP replica out of its parts, from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
+
+from pdp.config import Config, ConfigError, split_address
+from pdp.decision_point import DecisionPoint
+from pdp.errors import PdpError
+from pdp.fingerprint import Fingerprints
+from pdp.metrics import MeasuredEngine, MeasuredInformationPoint, MeasuredLedger, Metrics
+from pdp.opa import OpaAdministration, OpaPolicyEngine
+from pdp.postgres.store import PostgresStore
+from pdp.server.admin_service import AdminService, DevService
+from pdp.server.decision_service import DecisionService
+from pdp.server.edge import Edge
+from pdp.server.http import http_application, http_server
+from pdp.server.session_service import SessionService
+from pdp.signing import RotatingSigner
+from placet.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    decision_service_pb2,
+    decision_service_pb2_grpc,
+    dev_service_pb2_grpc,
+    session_service_pb2,
+    session_service_pb2_grpc,
+)
+
+_LOG = structlog.get_logger("pdp")
+# Arguments may be 64 KiB; a request has a few such fields. What is larger is refused unread.
+_MAX_REQUEST_BYTES = 1024 * 1024
+_SERVICES = tuple(
+    descriptor.full_name
+    for module in (admin_service_pb2, decision_service_pb2, session_service_pb2)
+    for descriptor in module.DESCRIPTOR.services_by_name.values()
+)
+
+
+async def serve(config: Config) -> None:
+    """Run one replica until SIGTERM or SIGINT, then drain it.
+
+    Raises `PdpError` or `ConfigError` when it cannot start, and says why.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with contextlib.AsyncExitStack() as stack:
+        metrics = Metrics()
+        store = await stack.enter_async_context(
+            PostgresStore.open(config.database_url, replica=config.replica, role=config.database_role)
+        )
+        signer = RotatingSigner(store.keys, replica=config.replica)
+        await signer.rotate()
+        engine = OpaPolicyEngine(config.opa_socket, token=_token(config.opa_token_file))
+        stack.push_async_callback(engine.aclose)
+        decision_point = DecisionPoint(
+            information=MeasuredInformationPoint(store.information_point, metrics),
+            engine=MeasuredEngine(engine, metrics),
+            signer=signer,
+            ledger=MeasuredLedger(store.ledger, metrics),
+            fingerprints=Fingerprints(config.fingerprint_key_file.read_bytes()),
+            issuer=config.issuer,
+        )
+
+        server = grpc.aio.server(
+            interceptors=[Edge(metrics)],
+            options=[
+                # Two servers on one port would share its calls without a word.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
+            ],
+        )
+        decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(
+            DecisionService(decision_point, store.ledger), server
+        )
+        session_service_pb2_grpc.add_SessionServiceServicer_to_server(
+            SessionService(store.sessions, store.clock), server
+        )
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(store.registry), server)
+        if config.clock == "manual":
+            dev_service_pb2_grpc.add_DevServiceServicer_to_server(DevService(store.clock), server)
+        healthy = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+        if config.reflection:
+            reflection.enable_server_reflection((*_SERVICES, reflection.SERVICE_NAME), server)
+
+        http_socket = _listen(config.http_address)
+        stack.callback(http_socket.close)
+        grpc_port = _add_port(server, config.grpc_address)
+        readiness = _Readiness(config, store, signer, stopping)
+        http = http_server(
+            http_application(metrics=metrics, keys=store.keys, checks=readiness.checks),
+            host=split_address(config.http_address)[0],
+            port=http_socket.getsockname()[1],
+        )
+        await stack.enter_async_context(_running(http.serve(sockets=[http_socket])))
+        stack.callback(setattr, http, "should_exit", True)
+        await stack.enter_async_context(_running(_rotate(signer, config.key_rotation_hours), cancel=True))
+        await server.start()
+        await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+        # What start-up made lives as long as the process; the collector need not look at it.
+        gc.collect()
+        gc.freeze()
+        _LOG.info(
+            "serving",
+            grpc=f"{split_address(config.grpc_address)[0]}:{grpc_port}",
+            http=f"{split_address(config.http_address)[0]}:{http_socket.getsockname()[1]}",
+            replica=config.replica,
+            insecure_dev=config.insecure_dev,
+        )
+
+        await stopping.wait()
+        _LOG.info("draining", seconds=config.drain_seconds)
+        await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        await server.stop(config.drain_seconds)
+    _LOG.info("stopped")
+
+
+def configure_logs(log_format: str) -> None:
+    """Send structured logs to stderr: JSON lines, or text for people."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer()
+            if log_format == "json"
+            else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+class _Readiness:
+    """What must hold before traffic may come; each check says what is missing."""
+
+    def __init__(
+        self, config: Config, store: PostgresStore, signer: RotatingSigner, stopping: asyncio.Event
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._stopping = stopping
+        self._opa = OpaAdministration(config.opa_admin_url, token=_token(config.opa_admin_token_file))
+        self.checks = {
+            "bundle": self._bundle,
+            "database": self._database,
+            "signer": self._can_sign,
+            "lifecycle": self._lifecycle,
+        }
+
+    async def _bundle(self) -> str | None:
+        status = await self._opa.status()
+        return None if status.revision else f"no bundle is active: {status.error or 'none was loaded'}"
+
+    async def _database(self) -> str | None:
+        await self._store.ping_writable()
+        return None
+
+    async def _can_sign(self) -> str | None:
+        self._signer.active()
+        return None
+
+    async def _lifecycle(self) -> str | None:
+        return "draining" if self._stopping.is_set() else None
+
+
+async def _rotate(signer: RotatingSigner, hours: float) -> None:
+    while True:
+        await asyncio.sleep(hours * 3600)
+        try:
+            key_id = await signer.rotate()
+        except PdpError as exc:
+            _LOG.warning("key_rotation_failed", error=str(exc))
+        else:
+            _LOG.info("key_rotated", kid=key_id)
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    work: Coroutine[None, None, None], *, cancel: bool = False
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Run `work` beside the block; at its end wait for it, or cancel it."""
+    task: asyncio.Task[None] = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        if cancel:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _listen(address: str) -> socket.socket:
+    host, port = split_address(address)
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as exc:
+        raise ConfigError(f"http_address: cannot listen on {address}: {exc.strerror}") from exc
+
+
+def _add_port(server: grpc.aio.Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as exc:
+        raise ConfigError(f"grpc_address: cannot listen on {address}: is the port in use?") from exc
+
+
+def _token(file: Path) -> str:
+    return file.read_text(encoding="ascii").strip()

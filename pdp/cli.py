@@ -1,0 +1,144 @@
+"""The `pdp` command."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from pdp import bundle as bundles
+from pdp.app import configure_logs
+from pdp.app import serve as serve_replica
+from pdp.config import ConfigError, load_config
+from pdp.dev import command as dev_command
+from pdp.errors import PdpError
+from pdp.postgres.migrate import migrate as migrate_database
+
+# Exit codes: 1 it failed, 2 it was told something that cannot be.
+FAILED, MISCONFIGURED = 1, 2
+
+app = typer.Typer(
+    name="pdp",
+    help="Placet's policy decision point: should this agent take this action, now?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+bundle_app = typer.Typer(help="Build policy bundles.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bundle_app, name="bundle")
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  pdp serve --config pdp.yaml\n\n"
+    "  PLACET_DATABASE_URL=postgresql://… pdp serve --config pdp.yaml --grpc-address 127.0.0.1:7500\n\n"
+    "Every setting can stand in the file, in the environment as PLACET_NAME, or, for those below, in a "
+    "flag; flags outrank the environment, which outranks the file. Exit codes: 1 it failed, 2 the "
+    "configuration is at fault; all faults are listed."
+)
+def serve(
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    grpc_address: Annotated[str | None, typer.Option(help="Where gRPC listens, host:port.")] = None,
+    http_address: Annotated[
+        str | None, typer.Option(help="Where /healthz, /readyz, /metrics and the public keys are served.")
+    ] = None,
+    database_url: Annotated[str | None, typer.Option(help="PostgreSQL connection string.")] = None,
+    replica: Annotated[str | None, typer.Option(help="Name of this replica.")] = None,
+    insecure_dev: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure-dev", help="Callers name themselves in metadata. Loopback only; never in production."
+        ),
+    ] = None,
+    reflection: Annotated[bool | None, typer.Option("--reflection", help="Serve gRPC reflection.")] = None,
+    log_format: Annotated[str | None, typer.Option(metavar="json|console", help="Form of logs.")] = None,
+) -> None:
+    """Run one replica of the server until SIGTERM, which drains it."""
+    flags: dict[str, Any] = {
+        "grpc_address": grpc_address,
+        "http_address": http_address,
+        "database_url": database_url,
+        "replica": replica,
+        "insecure_dev": insecure_dev,
+        "reflection": reflection,
+        "log_format": log_format,
+    }
+    try:
+        settings = load_config(config, {name: value for name, value in flags.items() if value is not None})
+        configure_logs(settings.log_format)
+        uvloop.run(serve_replica(settings))
+    except ConfigError as exc:
+        _fail(f"the configuration cannot be used:\n{exc}", MISCONFIGURED)
+    except PdpError as exc:
+        _fail(str(exc), FAILED)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  pdp migrate --database-url postgresql://owner@db/placet\n\n"
+    "  DATABASE_URL=postgresql://owner@db/placet pdp migrate"
+)
+def migrate(
+    database_url: Annotated[
+        str, typer.Option(envvar="DATABASE_URL", help="Connection string of the role that owns the schema.")
+    ],
+    server_role: Annotated[
+        str, typer.Option(help="Role that the server takes on; created where it is missing.")
+    ] = "placet_server",
+    clock: Annotated[
+        str, typer.Option(metavar="system|manual", help="manual: let the server move the database's clock.")
+    ] = "system",
+) -> None:
+    """Bring a database's schema up to this release. Running it again changes nothing."""
+    if clock not in ("system", "manual"):
+        raise typer.BadParameter("must be system or manual", param_hint="--clock")
+    try:
+        applied = asyncio.run(
+            migrate_database(database_url, server_role=server_role, manual_clock=clock == "manual")
+        )
+    except PdpError as exc:
+        _fail(str(exc), FAILED)
+    typer.echo("\n".join(f"applied {name}" for name in applied) if applied else "nothing to apply")
+
+
+@bundle_app.command(
+    "build",
+    epilog="Example:\n\n  pdp bundle build --opa .tools/bin/opa --key bundle-key.pem --output placet.tar.gz",
+)
+def build_bundle(
+    opa: Annotated[Path, typer.Option(help="The opa program.")],
+    key: Annotated[Path, typer.Option(help="ES256 private key (PEM); made where it is missing.")],
+    output: Annotated[Path, typer.Option(help="Where the bundle goes.")],
+    sources: Annotated[Path | None, typer.Option(help="Folder of Rego.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Names the policy in every receipt; a hash of it by default.")
+    ] = None,
+) -> None:
+    """Build and sign a policy bundle for the sidecar."""
+    try:
+        built = bundles.build(
+            opa=opa,
+            key=bundles.ensure_signing_key(key),
+            output=output,
+            sources=sources,
+            revision=revision,
+        )
+    except bundles.BundleError as exc:
+        _fail(str(exc), FAILED)
+    typer.echo(f"{built.path} revision {built.revision}")
+
+
+dev_command.add_to(app)
+
+
+def _fail(message: str, code: int) -> Any:
+    typer.echo(f"pdp: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    app()

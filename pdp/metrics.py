@@ -1,0 +1,140 @@
+"""What Prometheus sees. Never labelled by agent, session or argument."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from pdp.errors import PolicyUnavailableError
+from pdp.model import Facts, FactsRequest, Position, RecordedDecision, Recording, Verdict
+from pdp.ports import InformationPoint, Ledger, PolicyEngine
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """One registry a process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._evaluations = Counter(
+            "placet_evaluate_requests",
+            "Evaluate calls by effect and leading reason code; effect `error` had no decision.",
+            ("effect", "code"),
+            registry=self.registry,
+        )
+        self._evaluate_seconds = Histogram(
+            "placet_evaluate_duration_seconds",
+            "Time from receiving an Evaluate call to its answer.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._stage_seconds = Histogram(
+            "placet_stage_duration_seconds",
+            "Time spent in a stage of the pipeline.",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._fail_closed = Counter(
+            "placet_fail_closed",
+            "Actions that were not allowed because something failed.",
+            ("cause",),
+            registry=self.registry,
+        )
+        self._bundle = Gauge(
+            "placet_bundle_info", "Policy bundle in force.", ("revision",), registry=self.registry
+        )
+        self._rpcs = Histogram(
+            "placet_rpc_duration_seconds",
+            "Time of calls other than Evaluate.",
+            ("method", "code"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._revision = ""
+
+    def evaluated(self, effect: str, code: str, seconds: float) -> None:
+        self._evaluations.labels(effect, code).inc()
+        self._evaluate_seconds.observe(seconds)
+
+    def refused(self, reason: str, seconds: float) -> None:
+        """An Evaluate call that got no decision; `reason` is an ErrorReason in lower case."""
+        self._evaluations.labels("error", reason).inc()
+        self._evaluate_seconds.observe(seconds)
+        self._fail_closed.labels(reason).inc()
+
+    def failed_closed(self, cause: str) -> None:
+        self._fail_closed.labels(cause).inc()
+
+    def rpc(self, method: str, code: str, seconds: float) -> None:
+        self._rpcs.labels(method.rpartition("/")[2], code).observe(seconds)
+
+    def bundle(self, revision: str) -> None:
+        """Note the revision that judged last; there is one series, of the one in force."""
+        if revision != self._revision:
+            self._bundle.clear()
+            self._bundle.labels(revision).set(1)
+            self._revision = revision
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._stage_seconds.labels(name).observe(time.perf_counter() - started)
+
+    def render(self) -> bytes:
+        """The exposition, in `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+
+class MeasuredInformationPoint:
+    """An InformationPoint whose time is measured."""
+
+    def __init__(self, inner: InformationPoint, metrics: Metrics) -> None:
+        self._inner = inner
+        self._metrics = metrics
+
+    async def gather(self, request: FactsRequest) -> Facts:
+        with self._metrics.stage("enrich"):
+            return await self._inner.gather(request)
+
+
+class MeasuredEngine:
+    """A PolicyEngine whose time and failures are measured."""
+
+    def __init__(self, inner: PolicyEngine, metrics: Metrics) -> None:
+        self._inner = inner
+        self._metrics = metrics
+
+    async def decide(self, document: bytes, *, deadline: float) -> Verdict:
+        try:
+            with self._metrics.stage("decide"):
+                verdict = await self._inner.decide(document, deadline=deadline)
+        except PolicyUnavailableError as exc:
+            self._metrics.failed_closed(f"policy_{exc.cause}")
+            raise
+        self._metrics.bundle(verdict.policy.revision)
+        return verdict
+
+
+class MeasuredLedger:
+    """A Ledger whose time is measured."""
+
+    def __init__(self, inner: Ledger, metrics: Metrics) -> None:
+        self._inner = inner
+        self._metrics = metrics
+
+    async def record(self, recording: Recording) -> Position:
+        with self._metrics.stage("record"):
+            return await self._inner.record(recording)
+
+    async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
+        return await self._inner.decision(tenant, decision_id)

@@ -1,0 +1,1 @@
+"""The service's edge: gRPC and HTTP."""

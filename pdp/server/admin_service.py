@@ -1,0 +1,56 @@
+"""placet.v1.AdminService, and DevService for a clock that can be moved."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pdp.errors import PermissionDeniedError
+from pdp.ports import Clock, Registry
+from pdp.server import convert
+from pdp.server.identity import current_caller
+from pdp.settings import parse_settings
+from placet.v1 import admin_service_pb2 as messages
+from placet.v1 import admin_service_pb2_grpc as stubs
+from placet.v1 import dev_service_pb2 as dev_messages
+from placet.v1 import dev_service_pb2_grpc as dev_stubs
+
+
+class AdminService(stubs.AdminServiceServicer):
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def PutTenant(self, request: messages.PutTenantRequest, context: Any) -> messages.PutTenantResponse:
+        tenant = convert.tenant(request)
+        if tenant != current_caller().tenant:
+            raise PermissionDeniedError("a caller writes its own tenant only")
+        settings = request.settings or b"{}"
+        parse_settings(settings)
+        revision = await self._registry.put_tenant(tenant, settings)
+        return messages.PutTenantResponse(settings_revision=revision)
+
+    async def PutAgents(self, request: messages.PutAgentsRequest, context: Any) -> messages.PutAgentsResponse:
+        revision = await self._registry.put_agents(current_caller().tenant, convert.agents(request))
+        return messages.PutAgentsResponse(agents_revision=revision)
+
+    async def PutTools(self, request: messages.PutToolsRequest, context: Any) -> messages.PutToolsResponse:
+        revision = await self._registry.put_tools(current_caller().tenant, convert.tools(request))
+        return messages.PutToolsResponse(tools_revision=revision)
+
+    async def PutSignals(
+        self, request: messages.PutSignalsRequest, context: Any
+    ) -> messages.PutSignalsResponse:
+        revision = await self._registry.put_signals(current_caller().tenant, convert.signals(request))
+        return messages.PutSignalsResponse(signals_revision=revision)
+
+
+class DevService(dev_stubs.DevServiceServicer):
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def AdvanceClock(
+        self, request: dev_messages.AdvanceClockRequest, context: Any
+    ) -> dev_messages.AdvanceClockResponse:
+        by = convert.duration(request.by, "by", most=timedelta(days=366))
+        now = await self._clock.advance(by.total_seconds())
+        return dev_messages.AdvanceClockResponse(now=convert.timestamp(now))

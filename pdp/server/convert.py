@@ -1,0 +1,462 @@
+"""Messages to domain values and back: total, and the only place where limits on input stand.
+
+A message that is refused raises `InvalidFieldError` with the field's path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pdp.document import arguments_json
+from pdp.errors import InvalidFieldError
+from pdp.model import (
+    Action,
+    Agent,
+    AmountLimit,
+    AmountRole,
+    AmountUnit,
+    Boundary,
+    Caller,
+    Decision,
+    Effect,
+    EvaluationRequest,
+    Hop,
+    Receipt,
+    ResourceRule,
+    Session,
+    SessionState,
+    Signal,
+    Task,
+    Tool,
+    ToolEffect,
+)
+from pdp.money import AmountError, decimal_text, major_to_minor, minor_digits, minor_to_major
+from pdp.registry import check_tool
+from placet.canonical import CanonicalError, parse_object, parse_value
+from placet.v1 import admin_service_pb2 as admin
+from placet.v1 import decision_pb2 as nouns
+from placet.v1 import decision_service_pb2 as decisions
+from placet.v1 import session_service_pb2 as sessions
+
+MAX_NAME = 256
+MAX_INTENT = 8 * 1024
+MAX_PROMPT = 32 * 1024
+MAX_GRANT = 16 * 1024
+MAX_HOPS = 16
+MAX_ITEMS = 1_000
+MAX_RULES = 1_000
+MAX_SCHEMA = 64 * 1024
+MAX_SIGNAL = 4 * 1024
+
+_EFFECTS = {
+    Effect.ALLOW: nouns.EFFECT_ALLOW,
+    Effect.BLOCK: nouns.EFFECT_BLOCK,
+    Effect.ESCALATE: nouns.EFFECT_ESCALATE,
+}
+_STATES = {
+    SessionState.OPEN: sessions.SESSION_STATE_OPEN,
+    SessionState.COMPLETED: sessions.SESSION_STATE_COMPLETED,
+    SessionState.CLOSED: sessions.SESSION_STATE_CLOSED,
+    SessionState.EXPIRED: sessions.SESSION_STATE_EXPIRED,
+    SessionState.HALTED: sessions.SESSION_STATE_HALTED,
+}
+_TOOL_EFFECTS = {
+    sessions.TOOL_EFFECT_READ: ToolEffect.READ,
+    sessions.TOOL_EFFECT_WRITE: ToolEffect.WRITE,
+    sessions.TOOL_EFFECT_SEND: ToolEffect.SEND,
+    sessions.TOOL_EFFECT_PAY: ToolEffect.PAY,
+    sessions.TOOL_EFFECT_DELETE: ToolEffect.DELETE,
+    sessions.TOOL_EFFECT_SHARE: ToolEffect.SHARE,
+    sessions.TOOL_EFFECT_CREDENTIAL: ToolEffect.CREDENTIAL,
+}
+_TOOL_EFFECT_NUMBERS = {effect: number for number, effect in _TOOL_EFFECTS.items()}
+_UNITS: dict[int, AmountUnit | None] = {
+    admin.AMOUNT_UNIT_UNSPECIFIED: None,
+    admin.AMOUNT_UNIT_MAJOR: AmountUnit.MAJOR,
+    admin.AMOUNT_UNIT_MINOR: AmountUnit.MINOR,
+}
+
+
+# --- requests ----------------------------------------------------------------
+
+
+def evaluation_request(
+    message: decisions.EvaluateRequest, *, caller: Caller, deadline: float
+) -> EvaluationRequest:
+    """`deadline` is an instant of `time.monotonic()`."""
+    if not message.HasField("action"):
+        raise InvalidFieldError("action", "is required")
+    if len(message.chain.hops) > MAX_HOPS:
+        raise InvalidFieldError("chain.hops", f"has {len(message.chain.hops)} hops; at most {MAX_HOPS}")
+    return EvaluationRequest(
+        caller=caller,
+        action=_action(message.action),
+        session_id=_name(message.session_id, "session_id"),
+        deadline=deadline,
+        hops=tuple(
+            Hop(
+                agent=_name(hop.agent, f"chain.hops[{index}].agent"),
+                grant=_text(hop.grant, f"chain.hops[{index}].grant", MAX_GRANT),
+            )
+            for index, hop in enumerate(message.chain.hops)
+        ),
+        review_id=_optional_name(message.review_id, "review_id") or None,
+        attempt_id=_optional_name(message.attempt_id, "attempt_id"),
+        audience=_optional_name(message.audience, "audience"),
+    )
+
+
+def decision_id(message: decisions.GetDecisionRequest) -> str:
+    return _name(message.decision_id, "decision_id")
+
+
+def session_to_open(
+    message: sessions.OpenSessionRequest, *, issuer: str, session_id: str, now: datetime
+) -> Session:
+    """`now` is the database's time."""
+    if not message.HasField("task"):
+        raise InvalidFieldError("task", "is required")
+    expires_at = now + timedelta(hours=1)
+    if message.HasField("expires_at"):
+        expires_at = _instant(message.expires_at, "expires_at")
+    if not now < expires_at <= now + timedelta(days=30):
+        raise InvalidFieldError("expires_at", "must lie ahead, by 30 days at most")
+    return Session(
+        session_id=session_id,
+        task=Task(
+            id=_name(message.task.id, "task.id"),
+            description=_text(message.task.description, "task.description", MAX_INTENT),
+            prompt=_text(message.task.prompt, "task.prompt", MAX_PROMPT),
+        ),
+        principal=_name(message.principal, "principal"),
+        agent=_name(message.agent, "agent"),
+        issuer=issuer,
+        boundary=_boundary(message.boundary),
+        state=SessionState.OPEN,
+        version=1,
+        opened_at=now,
+        expires_at=expires_at,
+    )
+
+
+def session_id(message: sessions.GetSessionRequest | sessions.CloseSessionRequest) -> str:
+    return _name(message.session_id, "session_id")
+
+
+def close_reason(message: sessions.CloseSessionRequest) -> str:
+    return _text(message.reason, "reason", MAX_INTENT)
+
+
+def tenant(message: admin.PutTenantRequest) -> str:
+    return _name(message.tenant, "tenant")
+
+
+def agents(message: admin.PutAgentsRequest) -> list[Agent]:
+    _count(message.agents, "agents", least=1)
+    result = []
+    for index, agent in enumerate(message.agents):
+        path = f"agents[{index}]"
+        trust = None
+        if agent.HasField("trust"):
+            if math.isnan(agent.trust) or not 0 <= agent.trust <= 1:
+                raise InvalidFieldError(f"{path}.trust", "must be a number from 0 to 1")
+            trust = Decimal(str(round(agent.trust, 4)))
+        result.append(
+            Agent(
+                agent=_name(agent.agent, f"{path}.agent"),
+                owner=_optional_name(agent.owner, f"{path}.owner"),
+                trust=trust,
+                trust_explanation=_text(agent.trust_explanation, f"{path}.trust_explanation", MAX_INTENT),
+                model=_optional_name(agent.model, f"{path}.model"),
+                version=_optional_name(agent.version, f"{path}.version"),
+            )
+        )
+    _unique([agent.agent for agent in result], "agents", "agent")
+    return result
+
+
+def tools(message: admin.PutToolsRequest) -> list[Tool]:
+    _count(message.tools, "tools", least=1)
+    result = []
+    for index, tool in enumerate(message.tools):
+        path = f"tools[{index}]"
+        converted = Tool(
+            name=_name(tool.name, f"{path}.name"),
+            effect=_tool_effect(tool.effect, f"{path}.effect"),
+            resource=_text(tool.resource, f"{path}.resource", 1024),
+            arguments_schema=_schema(tool.arguments_schema, f"{path}.arguments_schema"),
+            amount=_amount_role(tool.amount, f"{path}.amount") if tool.HasField("amount") else None,
+            secret_arguments=tuple(
+                _name(name, f"{path}.secret_arguments[{place}]")
+                for place, name in enumerate(tool.secret_arguments)
+            ),
+            description=_text(tool.description, f"{path}.description", MAX_INTENT),
+        )
+        check_tool(converted, path)
+        result.append(converted)
+    _unique([tool.name for tool in result], "tools", "name")
+    return result
+
+
+def signals(message: admin.PutSignalsRequest) -> list[Signal]:
+    _count(message.signals, "signals", least=1)
+    result = []
+    for index, signal in enumerate(message.signals):
+        path = f"signals[{index}]"
+        try:
+            value = parse_value(signal.value, field=f"{path}.value", max_bytes=MAX_SIGNAL)
+        except CanonicalError as exc:
+            raise InvalidFieldError(exc.field, exc.reason) from exc
+        result.append(
+            Signal(
+                name=_name(signal.name, f"{path}.name"),
+                value=value,
+                expires_at=_instant(signal.expires_at, f"{path}.expires_at")
+                if signal.HasField("expires_at")
+                else None,
+            )
+        )
+    _unique([signal.name for signal in result], "signals", "name")
+    return result
+
+
+def duration(message: Duration, field: str, *, most: timedelta) -> timedelta:
+    value = timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+    if not timedelta(0) < value <= most:
+        raise InvalidFieldError(field, f"must be more than zero and at most {most}")
+    return value
+
+
+# --- answers -----------------------------------------------------------------
+
+
+def decision_message(decision: Decision, receipt: Receipt) -> nouns.Decision:
+    message = nouns.Decision(
+        decision_id=decision.decision_id,
+        effect=_EFFECTS[decision.effect],
+        reasons=[
+            nouns.Reason(
+                code=reason.code, effect=_EFFECTS[reason.effect], message=reason.message, at=reason.at
+            )
+            for reason in decision.reasons
+        ],
+        obligations=[
+            nouns.Obligation(id=obligation.id, properties=arguments_json(obligation.properties))
+            for obligation in decision.obligations
+        ],
+        model_text=decision.model_text,
+        session_id=decision.session_id,
+        tool_call_id=decision.tool_call_id,
+        decided_at=timestamp(decision.decided_at),
+        expires_at=timestamp(decision.expires_at),
+        policy=nouns.PolicyRevision(bundle=decision.policy.bundle, revision=decision.policy.revision),
+        data_revisions=dict(decision.data_revisions),
+        session_version=decision.session_version,
+        retryable=decision.retryable,
+        attempt_id=decision.attempt_id,
+        replayed=decision.replayed,
+        receipt=nouns.Receipt(token=receipt.token),
+    )
+    if decision.retry_after is not None:
+        message.retry_after.FromTimedelta(decision.retry_after)
+    if receipt.position is not None:
+        message.receipt.position.writer = receipt.position.writer
+        message.receipt.position.seq = receipt.position.seq
+    return message
+
+
+def session_message(session: Session, now: datetime) -> sessions.Session:
+    """`now` is the database's time, by which the state is judged."""
+    message = sessions.Session(
+        session_id=session.session_id,
+        task=sessions.Task(
+            id=session.task.id, description=session.task.description, prompt=session.task.prompt
+        ),
+        principal=session.principal,
+        agent=session.agent,
+        issuer=session.issuer,
+        boundary=boundary_message(session.boundary),
+        state=_STATES[session.state_at(now)],
+        version=session.version,
+        opened_at=timestamp(session.opened_at),
+        expires_at=timestamp(session.expires_at),
+        decisions={
+            "allow": session.aggregates.allow,
+            "block": session.aggregates.block,
+            "escalate": session.aggregates.escalate,
+        },
+    )
+    if session.closed_at is not None:
+        message.closed_at.FromDatetime(session.closed_at)
+    return message
+
+
+def boundary_message(boundary: Boundary) -> sessions.Boundary:
+    return sessions.Boundary(
+        tools=boundary.tools,
+        effects=[_TOOL_EFFECT_NUMBERS[effect] for effect in boundary.effects],
+        resources=[
+            sessions.ResourceRule(type=rule.type, id=rule.id)
+            if rule.id is not None
+            else sessions.ResourceRule(type=rule.type, prefix=rule.prefix or "")
+            for rule in boundary.resources
+        ],
+        amounts=[
+            sessions.AmountLimit(currency=limit.currency, per_action=format(limit.per_action, "f"))
+            for limit in boundary.amounts
+        ],
+    )
+
+
+def timestamp(instant: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(instant)
+    return message
+
+
+# --- parts -------------------------------------------------------------------
+
+
+def _action(message: nouns.Action) -> Action:
+    return Action(
+        tool=_name(message.tool, "action.tool"),
+        arguments=_object(message.arguments, "action.arguments", required=True),
+        tool_call_id=_name(message.tool_call_id, "action.tool_call_id"),
+        intent=_text(message.intent, "action.intent", MAX_INTENT),
+        claimed_resource=_text(message.resource, "action.resource", 1024),
+        provenance=_object(message.provenance, "action.provenance", required=False),
+    )
+
+
+def _boundary(message: sessions.Boundary) -> Boundary:
+    for field in ("tools", "effects", "resources", "amounts"):
+        if len(getattr(message, field)) > MAX_RULES:
+            raise InvalidFieldError(f"boundary.{field}", f"has more than {MAX_RULES} entries")
+    amounts = []
+    for index, limit in enumerate(message.amounts):
+        path = f"boundary.amounts[{index}]"
+        digits = minor_digits(limit.currency)
+        if digits is None:
+            raise InvalidFieldError(f"{path}.currency", "is no ISO 4217 currency")
+        try:
+            minor = major_to_minor(decimal_text(limit.per_action), digits)
+        except (ValueError, AmountError) as exc:
+            raise InvalidFieldError(
+                f"{path}.per_action", f"must be decimal text of {digits} decimals at most, not negative"
+            ) from exc
+        amounts.append(
+            AmountLimit(currency=limit.currency, per_action=Decimal(minor_to_major(minor, digits)))
+        )
+    _unique([limit.currency for limit in amounts], "boundary.amounts", "currency")
+    return Boundary(
+        tools=tuple(_name(name, f"boundary.tools[{i}]") for i, name in enumerate(message.tools)),
+        effects=tuple(
+            _tool_effect(effect, f"boundary.effects[{i}]") for i, effect in enumerate(message.effects)
+        ),
+        resources=tuple(
+            _resource_rule(rule, f"boundary.resources[{i}]") for i, rule in enumerate(message.resources)
+        ),
+        amounts=tuple(amounts),
+    )
+
+
+def _resource_rule(message: sessions.ResourceRule, path: str) -> ResourceRule:
+    kind = _name(message.type, f"{path}.type")
+    match message.WhichOneof("match"):
+        case "id":
+            return ResourceRule(type=kind, id=_name(message.id, f"{path}.id", most=512))
+        case "prefix":
+            return ResourceRule(type=kind, prefix=_text(message.prefix, f"{path}.prefix", 512))
+        case _:
+            raise InvalidFieldError(path, "needs id or prefix")
+
+
+def _tool_effect(number: int, path: str) -> ToolEffect:
+    if number not in _TOOL_EFFECTS:
+        raise InvalidFieldError(path, "must be one of the known effects")
+    return _TOOL_EFFECTS[number]  # type: ignore[index]  # an enum's number is an int here
+
+
+def _amount_role(message: admin.Amount, path: str) -> AmountRole:
+    if message.unit not in _UNITS:
+        raise InvalidFieldError(f"{path}.unit", "must be major or minor")
+    return AmountRole(
+        argument=_name(message.argument, f"{path}.argument"),
+        unit=_UNITS[message.unit],
+        currency_argument=message.currency_argument if message.HasField("currency_argument") else None,
+        currency_code=message.currency_code if message.HasField("currency_code") else None,
+    )
+
+
+def _schema(text: bytes, path: str) -> str:
+    if not text:
+        return ""
+    try:
+        parse_object(text, field=path, max_bytes=MAX_SCHEMA)
+        # jsonschema reads the text again; what orjson cannot read is no schema for it.
+        orjson.loads(text)
+    except CanonicalError as exc:
+        raise InvalidFieldError(exc.field, exc.reason) from exc
+    except orjson.JSONDecodeError as exc:
+        raise InvalidFieldError(path, f"is not JSON: {exc}") from exc
+    return text.decode("utf-8")
+
+
+def _object(text: bytes, path: str, *, required: bool) -> Mapping[str, Any]:
+    if not text:
+        if required:
+            raise InvalidFieldError(path, "is required: a JSON object, {} for none")
+        return {}
+    try:
+        return parse_object(text, field=path)
+    except CanonicalError as exc:
+        raise InvalidFieldError(exc.field, exc.reason) from exc
+
+
+def _name(value: str, path: str, *, most: int = MAX_NAME) -> str:
+    if not value:
+        raise InvalidFieldError(path, "is required")
+    return _optional_name(value, path, most=most)
+
+
+def _optional_name(value: str, path: str, *, most: int = MAX_NAME) -> str:
+    """An identifier: one line of printable characters, without spaces around it."""
+    if len(value) > most:
+        raise InvalidFieldError(path, f"is {len(value)} characters long; at most {most}")
+    if not value.isprintable() or value != value.strip():
+        raise InvalidFieldError(path, "must be one line of printable characters without spaces around it")
+    return value
+
+
+def _text(value: str, path: str, most: int) -> str:
+    if len(value) > most:
+        raise InvalidFieldError(path, f"is {len(value)} characters long; at most {most}")
+    if "\0" in value:
+        raise InvalidFieldError(path, "contains a NUL character")
+    return value
+
+
+def _instant(message: Timestamp, path: str) -> datetime:
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as exc:
+        raise InvalidFieldError(path, "is no instant that can be stored") from exc
+
+
+def _count(items: Any, path: str, *, least: int) -> None:
+    if not least <= len(items) <= MAX_ITEMS:
+        raise InvalidFieldError(path, f"has {len(items)} entries; from {least} to {MAX_ITEMS}")
+
+
+def _unique(names: list[str], path: str, field: str) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise InvalidFieldError(f"{path}[{index}].{field}", "is listed twice")

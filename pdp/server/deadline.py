@@ -1,0 +1,15 @@
+"""The caller's deadline as an instant of `time.monotonic()`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+# For a caller who sets none, and the longest that anybody may ask for; seconds.
+DEFAULT = 5.0
+LONGEST = 120.0
+
+
+def deadline_of(context: Any) -> float:
+    remaining = context.time_remaining()
+    return time.monotonic() + (DEFAULT if remaining is None else min(remaining, LONGEST))

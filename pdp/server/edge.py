@@ -1,0 +1,109 @@
+"""The edge of every RPC: who calls, may it, what went wrong, how long it took."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import structlog
+
+from pdp.errors import DeadlineExceededError, PdpError
+from pdp.metrics import Metrics
+from pdp.server.identity import OPEN_SERVICES, enter, identify, require_role
+from pdp.server.status import DETAILS_KEY, Status, status_of
+from placet.v1 import decision_pb2, decision_service_pb2
+
+_LOG = structlog.get_logger("pdp.server")
+EVALUATE = "/placet.v1.DecisionService/Evaluate"
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """The one place where an exception becomes a gRPC status."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        method: str = handler_call_details.method
+        if handler is None or method.split("/")[1] in OPEN_SERVICES:
+            return handler
+        if handler.unary_unary is None:
+            raise NotImplementedError(f"{method} is not a unary call")
+        behaviour = handler.unary_unary
+
+        async def handle(request: Any, context: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                caller = identify(context.invocation_metadata())
+                require_role(caller, method)
+                enter(caller)
+                # The handler's last line of defence: whatever hangs, the caller's deadline ends it.
+                async with asyncio.timeout(context.time_remaining()):
+                    response = await behaviour(request, context)
+            except TimeoutError as exc:
+                failure = DeadlineExceededError("the deadline passed before there was an answer")
+                failure.__cause__ = exc
+                status = self._failed(method, failure, started)
+            except Exception as exc:  # noqa: BLE001 - the server's edge; it answers, and does not go on
+                status = self._failed(method, exc, started)
+            else:
+                self._answered(method, response, started)
+                return response
+            return await context.abort(
+                status.code, status.message, trailing_metadata=((DETAILS_KEY, status.details),)
+            )
+
+        return grpc.unary_unary_rpc_method_handler(
+            handle,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _answered(self, method: str, response: Any, started: float) -> None:
+        elapsed = time.perf_counter() - started
+        if method != EVALUATE:
+            self._metrics.rpc(method, "OK", elapsed)
+            return
+        assert isinstance(response, decision_service_pb2.EvaluateResponse)
+        decision = response.decision
+        effect = decision_pb2.Effect.Name(decision.effect).removeprefix("EFFECT_").lower()
+        code = decision.reasons[0].code
+        self._metrics.evaluated(effect, code, elapsed)
+        _LOG.info(
+            "decision",
+            decision_id=decision.decision_id,
+            effect=effect,
+            reasons=[reason.code for reason in decision.reasons],
+            replayed=decision.replayed,
+            milliseconds=round(elapsed * 1000, 2),
+        )
+
+    def _failed(self, method: str, error: Exception, started: float) -> Status:
+        elapsed = time.perf_counter() - started
+        request_id = str(uuid4())
+        status = status_of(error, request_id=request_id)
+        if method == EVALUATE:
+            self._metrics.refused(status.reason.removeprefix("ERROR_REASON_").lower(), elapsed)
+        else:
+            self._metrics.rpc(method, status.code.name, elapsed)
+        expected = isinstance(error, PdpError)
+        # The cause of a fault is for the log alone; its text may name a field, never a value.
+        _LOG.log(
+            20 if expected else 40,
+            "rpc_failed",
+            method=method,
+            code=status.code.name,
+            reason=status.reason,
+            request_id=request_id,
+            error=type(error).__name__,
+            cause=type(error.__cause__).__name__ if error.__cause__ is not None else None,
+            exc_info=None if expected else error,
+        )
+        return status

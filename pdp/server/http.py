@@ -1,0 +1,75 @@
+"""Operations over HTTP: /healthz, /readyz, /metrics and the public keys."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from pdp.errors import PdpError
+from pdp.metrics import CONTENT_TYPE, Metrics
+from pdp.ports import KeyDirectory
+
+# Returns None when ready, else what is missing; raises PdpError for what it cannot find out.
+Check = Callable[[], Awaitable[str | None]]
+
+
+def http_application(*, metrics: Metrics, keys: KeyDirectory, checks: Mapping[str, Check]) -> Starlette:
+    """`checks` are asked, all of them, by every call of /readyz."""
+
+    async def healthz(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(request: Request) -> Response:
+        states = {name: await _state(check) for name, check in checks.items()}
+        ready = all(state == "ok" for state in states.values())
+        return JSONResponse({"ready": ready, "checks": states}, status_code=200 if ready else 503)
+
+    async def metrics_page(request: Request) -> Response:
+        return Response(metrics.render(), media_type=None, headers={"content-type": CONTENT_TYPE})
+
+    async def jwks(request: Request) -> Response:
+        try:
+            published = [dict(key) for key in await keys.jwks()]
+        except PdpError:
+            return JSONResponse({"error": "the key directory does not answer"}, status_code=503)
+        return JSONResponse(
+            {"keys": published},
+            media_type="application/jwk-set+json",
+            headers={"cache-control": "public, max-age=60"},
+        )
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics_page),
+            Route("/.well-known/jwks.json", jwks),
+        ]
+    )
+
+
+async def _state(check: Check) -> str:
+    try:
+        return await check() or "ok"
+    except PdpError as exc:
+        return f"{type(exc).__name__}: {exc}"
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn inside somebody else's event loop: signals stay with the process's own handler."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def http_server(application: Starlette, *, host: str, port: int) -> HttpServer:
+    return HttpServer(
+        uvicorn.Config(application, host=host, port=port, log_config=None, access_log=False, lifespan="off")
+    )

@@ -1,0 +1,89 @@
+"""The one table from failure to gRPC status (google.rpc.ErrorInfo, BadRequest, RetryInfo)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from pdp.errors import (
+    DeadlineExceededError,
+    InvalidFieldError,
+    NotFoundError,
+    OverloadedError,
+    PdpError,
+    PermissionDeniedError,
+    SessionContendedError,
+    SignerUnavailableError,
+    StoreUnavailableError,
+    TaskExistsError,
+    TenantUnknownError,
+    UnauthenticatedError,
+)
+from placet.v1 import error_reason_pb2 as reasons
+
+DOMAIN = "placet.v1"
+DETAILS_KEY = "grpc-status-details-bin"
+
+_TABLE: dict[type[PdpError], tuple[grpc.StatusCode, reasons.ErrorReason.ValueType]] = {
+    InvalidFieldError: (grpc.StatusCode.INVALID_ARGUMENT, reasons.ERROR_REASON_INVALID_FIELD),
+    UnauthenticatedError: (grpc.StatusCode.UNAUTHENTICATED, reasons.ERROR_REASON_UNAUTHENTICATED),
+    PermissionDeniedError: (grpc.StatusCode.PERMISSION_DENIED, reasons.ERROR_REASON_PERMISSION_DENIED),
+    NotFoundError: (grpc.StatusCode.NOT_FOUND, reasons.ERROR_REASON_NOT_FOUND),
+    TaskExistsError: (grpc.StatusCode.ALREADY_EXISTS, reasons.ERROR_REASON_TASK_EXISTS),
+    TenantUnknownError: (grpc.StatusCode.FAILED_PRECONDITION, reasons.ERROR_REASON_TENANT_UNKNOWN),
+    SessionContendedError: (grpc.StatusCode.ABORTED, reasons.ERROR_REASON_SESSION_CONTENDED),
+    StoreUnavailableError: (grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_LEDGER_UNAVAILABLE),
+    SignerUnavailableError: (grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_SIGNER_UNAVAILABLE),
+    OverloadedError: (grpc.StatusCode.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVERLOADED),
+    DeadlineExceededError: (grpc.StatusCode.DEADLINE_EXCEEDED, reasons.ERROR_REASON_DEADLINE_EXCEEDED),
+}
+_INTERNAL = (grpc.StatusCode.INTERNAL, reasons.ERROR_REASON_INTERNAL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    code: grpc.StatusCode
+    message: str
+    # Serialised google.rpc.Status, for the trailing metadata.
+    details: bytes
+    # Name of the ErrorReason, for logs and metrics.
+    reason: str
+
+
+def status_of(error: Exception, *, request_id: str) -> Status:
+    """Return the status of a failure. A foreign exception becomes INTERNAL, without its text."""
+    code, reason = _TABLE.get(type(error), _INTERNAL) if isinstance(error, PdpError) else _INTERNAL
+    message = str(error)
+    if code is grpc.StatusCode.INTERNAL:
+        message = f"a fault of the server's own; see its log for request {request_id}"
+    name = reasons.ErrorReason.Name(reason)
+    packed = [
+        _pack(
+            error_details_pb2.ErrorInfo(
+                reason=name.removeprefix("ERROR_REASON_"),
+                domain=DOMAIN,
+                metadata={"request_id": request_id},
+            )
+        )
+    ]
+    if isinstance(error, InvalidFieldError):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.reason)
+        packed.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
+    if isinstance(error, SessionContendedError | OverloadedError):
+        delay = duration_pb2.Duration()
+        delay.FromTimedelta(timedelta(seconds=error.retry_after))
+        packed.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
+    status = status_pb2.Status(code=code.value[0], message=message, details=packed)
+    return Status(code=code, message=message, details=status.SerializeToString(), reason=name)
+
+
+def _pack(
+    message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
