@@ -67,7 +67,7 @@ class FakeStore:
     """
 
     def __init__(self, *, writer: str = "fake", now: datetime = START) -> None:
-        self.now = now
+        self.moment = now
         self.fault: PdpError | None = None
         self.hold: asyncio.Event | None = None
         self.writer = writer
@@ -131,7 +131,7 @@ class FakeStore:
                 position=position,
             )
         return Facts(
-            now=self.now,
+            now=self.moment,
             epoch=tenant.epoch,
             settings=dict(tenant.settings),
             data_revisions=dict(tenant.revisions),
@@ -141,7 +141,7 @@ class FakeStore:
             signals={
                 signal.name: signal.value
                 for signal in tenant.signals.values()
-                if signal.expires_at is None or signal.expires_at > self.now
+                if signal.expires_at is None or signal.expires_at > self.moment
             },
             prior=prior,
         )
@@ -169,7 +169,7 @@ class FakeStore:
             session = self._sessions.get((key.tenant, move.session_id))
             if session is None or session.version != move.version:
                 raise SessionMovedError("the session moved")
-            if move.must_be_live and session.state_at(self.now) not in _LIVE:
+            if move.must_be_live and session.state_at(self.moment) not in _LIVE:
                 raise SessionMovedError("the session is over")
         if (key.tenant, decision.decision_id) in self._decisions:
             raise StoreUnavailableError("the decision is recorded already")
@@ -211,7 +211,7 @@ class FakeStore:
                 if any(getattr(existing, name) != getattr(session, name) for name in same):
                     raise TaskExistsError(f"the task {session.task.id} already has a session")
                 return existing
-        if session.expires_at <= self.now:
+        if session.expires_at <= self.moment:
             raise InvalidFieldError("expires_at", "is in the past")
         if (tenant, session.session_id) in self._sessions:
             raise InvalidFieldError("session.session_id", "is another session's")
@@ -221,14 +221,14 @@ class FakeStore:
     async def get(self, tenant: str, session_id: str) -> tuple[Session, datetime] | None:
         self._up()
         session = self._sessions.get((tenant, session_id))
-        return None if session is None else (session, self.now)
+        return None if session is None else (session, self.moment)
 
     async def close(self, tenant: str, session_id: str, reason: str) -> Session | None:
         self._up()
         session = self._sessions.get((tenant, session_id))
         if session is not None and session.state in _LIVE:
             session = replace(
-                session, state=SessionState.CLOSED, version=session.version + 1, closed_at=self.now
+                session, state=SessionState.CLOSED, version=session.version + 1, closed_at=self.moment
             )
             self._sessions[tenant, session_id] = session
         return session
@@ -283,12 +283,16 @@ class FakeStore:
 
     # --- Clock ---
 
+    async def now(self) -> datetime:
+        self._up()
+        return self.moment
+
     async def advance(self, seconds: float) -> datetime:
         self._up()
         if not math.isfinite(seconds) or seconds < 0:
             raise InvalidFieldError("seconds", "is not between 0 and ten years")
-        self.now += timedelta(seconds=seconds)
-        return self.now
+        self.moment += timedelta(seconds=seconds)
+        return self.moment
 
     def _up(self) -> None:
         if self.fault is not None:

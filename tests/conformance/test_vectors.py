@@ -1,0 +1,33 @@
+"""The committed vectors: what any implementation of the format must compute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from placet.canonical import action_digest, canonical_action, parse_object
+from tests.conformance.make_vectors import vectors
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "actions.json").read_text())
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
+def test_action_has_the_vectors_form_and_digest(vector: dict[str, str]) -> None:
+    arguments = parse_object(vector["arguments"].encode(), field="arguments")
+    assert (
+        canonical_action(tool=vector["tool"], resource=vector["resource"], arguments=arguments).decode()
+        == vector["canonical"]
+    )
+    digest = action_digest(
+        tool=vector["tool"],
+        resource=vector["resource"],
+        arguments=arguments,
+        salt=bytes.fromhex(vector["salt"]),
+    )
+    assert digest.hex() == vector["ad"]
+
+
+def test_vectors_were_made_independently() -> None:
+    assert vectors() == VECTORS

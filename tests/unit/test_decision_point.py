@@ -1,0 +1,301 @@
+"""The pipeline on fakes: order, failing closed, repeats, contention."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from pdp.decision_point import DecisionPoint
+from pdp.errors import (
+    DeadlineExceededError,
+    SessionContendedError,
+    SessionMovedError,
+    SignerUnavailableError,
+    StoreUnavailableError,
+)
+from pdp.fingerprint import Fingerprints
+from pdp.model import Effect, Hop, Position, Recording, Session, SessionState
+from pdp.ports import Ledger
+from pdp.receipts import read_decision
+from pdp.signing import RotatingSigner
+from placet.receipt import b64url_encode, parse
+from placet.verify import Verifier
+from tests import builders
+from tests.fakes.engine import FakePolicyEngine, verdict
+from tests.fakes.store import FakeStore
+
+
+class Bench:
+    """A decision point on fakes, with one open session."""
+
+    def __init__(self) -> None:
+        self.store = FakeStore()
+        self.engine = FakePolicyEngine()
+        self.signer = RotatingSigner(self.store, replica="test")
+        self.session: Session = builders.session()
+
+    def point(self, ledger: Ledger | None = None) -> DecisionPoint:
+        return DecisionPoint(
+            information=self.store,
+            engine=self.engine,
+            signer=self.signer,
+            ledger=ledger or self.store,
+            fingerprints=Fingerprints(b"k" * 32),
+            issuer="test",
+        )
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    bench = Bench()
+    await bench.signer.rotate()
+    await bench.store.put_tenant(builders.TENANT, b"{}")
+    await bench.store.put_tools(builders.TENANT, [builders.tool()])
+    await bench.store.put_agents(builders.TENANT, [builders.agent()])
+    now = await bench.store.now()
+    bench.session = await bench.store.open(builders.TENANT, builders.session(now=now))
+    return bench
+
+
+async def test_allow_is_signed_and_recorded_before_it_is_returned(bench: Bench) -> None:
+    decision, receipt = await bench.point().evaluate(builders.evaluation(bench.session.session_id))
+    assert decision.effect is Effect.ALLOW
+    recorded = await bench.store.decision(builders.TENANT, decision.decision_id)
+    assert recorded is not None
+    assert recorded.token == receipt.token
+    assert recorded.position == receipt.position
+    Verifier({"keys": list(await bench.store.jwks())}).verify(receipt.token)
+    assert read_decision(receipt.token) == decision
+
+
+async def test_ledger_that_fails_returns_nothing(bench: Bench) -> None:
+    class Failing(FakeStore):
+        async def record(self, recording: Recording) -> Position:
+            raise StoreUnavailableError("down")
+
+    with pytest.raises(StoreUnavailableError):
+        await bench.point(Failing()).evaluate(builders.evaluation(bench.session.session_id))
+
+
+async def test_signer_without_a_key_returns_and_records_nothing(bench: Bench) -> None:
+    bench.signer = RotatingSigner(bench.store, replica="test")
+    with pytest.raises(SignerUnavailableError):
+        await bench.point().evaluate(builders.evaluation(bench.session.session_id))
+    found = await bench.store.get(builders.TENANT, bench.session.session_id)
+    assert found is not None
+    assert found[0].version == bench.session.version
+
+
+async def test_engine_that_fails_blocks_and_is_recorded(bench: Bench) -> None:
+    bench.engine.fail("status")
+    decision, receipt = await bench.point().evaluate(builders.evaluation(bench.session.session_id))
+    assert (decision.effect, decision.reasons[0].code) == (Effect.BLOCK, "pdp.policy_unavailable")
+    assert decision.retryable
+    assert decision.policy.revision == ""
+    assert await bench.store.decision(builders.TENANT, decision.decision_id) is not None
+    assert parse(receipt.token).claims["engine"] == ""
+
+
+async def test_engine_that_hangs_blocks_and_is_recorded_within_the_deadline(bench: Bench) -> None:
+    bench.engine.pause()
+    decision, _ = await bench.point().evaluate(builders.evaluation(bench.session.session_id, seconds=2))
+    assert decision.reasons[0].code == "pdp.policy_unavailable"
+
+
+async def test_repeat_gets_the_stored_bytes(bench: Bench) -> None:
+    point = bench.point()
+    request = builders.evaluation(bench.session.session_id)
+    first, receipt = await point.evaluate(request)
+    again, same = await point.evaluate(replace(request, attempt_id="another"))
+    assert same == receipt
+    assert again == first.as_replayed()
+    assert len(bench.engine.documents) == 1
+
+
+async def test_amount_in_another_spelling_is_a_repeat(bench: Bench) -> None:
+    point = bench.point()
+    answers = []
+    for amount in (1200, Decimal("1200.0"), Decimal("1.2E+3")):
+        arguments = {"invoice": "INV-1001", "amount": amount, "currency": "EUR"}
+        what = builders.action(arguments=arguments, tool_call_id="c1")
+        answers.append(await point.evaluate(builders.evaluation(bench.session.session_id, what=what)))
+    assert len({receipt.token for _, receipt in answers}) == 1
+
+
+async def test_reused_id_blocks_and_does_not_displace_the_first_answer(bench: Bench) -> None:
+    point = bench.point()
+    first = builders.evaluation(bench.session.session_id, what=builders.action(tool_call_id="c1"))
+    other = replace(first, action=replace(first.action, arguments={"invoice": "INV-2"}))
+    allowed, _ = await point.evaluate(first)
+    reused, _ = await point.evaluate(other)
+    assert reused.effect is Effect.BLOCK
+    assert reused.reasons[0].code == "action.key_reused"
+    assert reused.reasons[0].at == f"decision:{allowed.decision_id}"
+    again, _ = await point.evaluate(first)
+    assert again == allowed.as_replayed()
+
+
+@pytest.mark.parametrize("change", ["claim", "chain", "audience"])
+async def test_what_a_repeat_must_have_in_common(bench: Bench, change: str) -> None:
+    point = bench.point()
+    first = builders.evaluation(bench.session.session_id, what=builders.action(tool_call_id="c1"))
+    await point.evaluate(first)
+    changed = {
+        "claim": replace(first, action=replace(first.action, claimed_resource="invoice:OTHER")),
+        "chain": replace(first, hops=(Hop(agent="agent:else"), Hop(agent=builders.AGENT))),
+        "audience": replace(first, audience="erp"),
+    }[change]
+    decision, _ = await point.evaluate(changed)
+    assert decision.effect is Effect.BLOCK
+    assert decision.reasons[0].code == "action.key_reused"
+
+
+async def test_expired_allow_cannot_be_had_again(bench: Bench) -> None:
+    point = bench.point()
+    request = builders.evaluation(bench.session.session_id)
+    first, _ = await point.evaluate(request)
+    await bench.store.advance(61)
+    stale, _ = await point.evaluate(request)
+    assert (stale.effect, stale.reasons[0].code) == (Effect.BLOCK, "action.replay_stale")
+    assert stale.reasons[0].at == f"decision:{first.decision_id}"
+    assert not stale.retryable
+    assert (await point.evaluate(request))[0] == stale.as_replayed()
+
+
+async def test_allow_of_a_closed_session_cannot_be_had_again(bench: Bench) -> None:
+    point = bench.point()
+    request = builders.evaluation(bench.session.session_id)
+    await point.evaluate(request)
+    await bench.store.close(builders.TENANT, bench.session.session_id, "done")
+    bench.engine.judge_by(verdict(Effect.BLOCK, "session.closed"))
+    decision, _ = await point.evaluate(request)
+    assert [reason.code for reason in decision.reasons] == ["action.replay_stale", "session.closed"]
+
+
+async def test_retryable_block_is_judged_anew_and_a_lasting_one_is_not(bench: Bench) -> None:
+    point = bench.point()
+    lasting = builders.evaluation(bench.session.session_id)
+    bench.engine.judge_by(verdict(Effect.BLOCK, "boundary.tool"))
+    await point.evaluate(lasting)
+    retryable = builders.evaluation(bench.session.session_id)
+    bench.engine.fail("connection")
+    await point.evaluate(retryable)
+    bench.engine.judge_by(verdict(Effect.ALLOW, "task.within_boundary"))
+    assert (await point.evaluate(lasting))[0].effect is Effect.BLOCK
+    assert (await point.evaluate(retryable))[0].effect is Effect.ALLOW
+
+
+async def test_stranger_moves_nothing_and_learns_nothing(bench: Bench) -> None:
+    point = bench.point()
+    stranger = builders.caller(subject="svc-else", agents=frozenset({"agent:else"}))
+    decision, receipt = await point.evaluate(builders.evaluation(bench.session.session_id, by=stranger))
+    unknown, _ = await point.evaluate(builders.evaluation("no-such-session", by=stranger))
+    assert decision.session_version == unknown.session_version == 0
+    known_document, unknown_document = bench.engine.documents[-2:]
+    assert known_document["session"] is unknown_document["session"] is None
+    claims = parse(receipt.token).claims
+    assert (claims["sub"], claims["task"], claims["chain"]) == ("svc-else", "", [])
+    assert "principal" not in claims
+    found = await bench.store.get(builders.TENANT, bench.session.session_id)
+    assert found is not None
+    assert found[0] == bench.session
+
+
+async def test_unverified_hops_stand_in_the_receipt_as_hashes(bench: Bench) -> None:
+    hops = (Hop(agent="agent:boss", grant="g"), Hop(agent=builders.AGENT))
+    _, receipt = await bench.point().evaluate(builders.evaluation(bench.session.session_id, hops=hops))
+    chain = parse(receipt.token).claims["chain"]
+    assert set(chain[0]) == {"unverified"}
+    assert "agent:boss" not in str(chain)
+
+
+async def test_actions_of_a_session_take_turns_and_all_are_decided(bench: Bench) -> None:
+    point = bench.point()
+    answers = await asyncio.gather(
+        *(point.evaluate(builders.evaluation(bench.session.session_id)) for _ in range(32))
+    )
+    versions = sorted(decision.session_version for decision, _ in answers)
+    assert versions == list(range(2, 34))
+    assert len(bench.engine.documents) == 32
+
+
+async def test_receipts_of_a_session_form_a_chain(bench: Bench) -> None:
+    point = bench.point()
+    _, first = await point.evaluate(builders.evaluation(bench.session.session_id))
+    _, second = await point.evaluate(builders.evaluation(bench.session.session_id))
+    assert parse(first.token).claims["prev"] == []
+    assert parse(second.token).claims["prev"] == [b64url_encode(parse(first.token).hash)]
+
+
+async def test_history_that_moved_is_judged_again(bench: Bench) -> None:
+    """Another replica records between facts and recording; the loser sees its decision."""
+
+    class Racing(FakeStore):
+        lost = 0
+
+        async def record(self, recording: Recording) -> Position:
+            if self.lost < 3:
+                self.lost += 1
+                raise SessionMovedError("another replica was first")
+            return await bench.store.record(recording)
+
+    ledger = Racing()
+    decision, _ = await bench.point(ledger).evaluate(builders.evaluation(bench.session.session_id))
+    assert decision.effect is Effect.ALLOW
+    assert len(bench.engine.documents) == 4
+
+
+async def test_history_that_always_moves_is_an_error_with_a_hint(bench: Bench) -> None:
+    class Losing(FakeStore):
+        async def record(self, recording: Recording) -> Position:
+            raise SessionMovedError("another replica was first")
+
+    with pytest.raises(SessionContendedError) as caught:
+        await bench.point(Losing()).evaluate(builders.evaluation(bench.session.session_id))
+    assert caught.value.retry_after > 0
+    with pytest.raises(DeadlineExceededError):
+        await bench.point(Losing()).evaluate(builders.evaluation(bench.session.session_id, seconds=0.3))
+
+
+async def test_turn_that_does_not_come_is_a_deadline_and_leaves_nothing_behind(bench: Bench) -> None:
+    point = bench.point()
+    bench.engine.pause()
+    first = asyncio.create_task(point.evaluate(builders.evaluation(bench.session.session_id)))
+    await bench.engine.asked()
+    with pytest.raises(DeadlineExceededError):
+        await point.evaluate(builders.evaluation(bench.session.session_id, seconds=0.2))
+    bench.engine.resume()
+    assert (await first)[0].effect is Effect.ALLOW
+    assert (await point.evaluate(builders.evaluation(bench.session.session_id)))[0].effect is Effect.ALLOW
+
+
+async def test_answer_does_not_outlive_its_session(bench: Bench) -> None:
+    now = await bench.store.now()
+    short = replace(builders.session(now=now), expires_at=now.replace(microsecond=0).replace(second=59))
+    opened = await bench.store.open(builders.TENANT, short)
+    decision, _ = await bench.point().evaluate(builders.evaluation(opened.session_id))
+    assert decision.expires_at <= opened.expires_at
+
+
+async def test_session_state_reaches_policy_by_the_databases_clock(bench: Bench) -> None:
+    await bench.store.advance(3601)
+    bench.engine.judge_by(verdict(Effect.BLOCK, "session.expired"))
+    await bench.point().evaluate(builders.evaluation(bench.session.session_id))
+    assert bench.engine.documents[-1]["session"]["state"] == SessionState.EXPIRED
+
+
+async def test_secrets_reach_neither_policy_nor_receipt_nor_ledger(bench: Bench) -> None:
+    await bench.store.put_tools(
+        builders.TENANT, [builders.tool(secret_arguments=("pin",), arguments_schema="")]
+    )
+    what = builders.action(arguments={"invoice": "INV-1001", "pin": "hunter2"})
+    decision, receipt = await bench.point().evaluate(builders.evaluation(bench.session.session_id, what=what))
+    recorded = await bench.store.decision(builders.TENANT, decision.decision_id)
+    assert recorded is not None
+    assert recorded.input_document is not None
+    assert b"hunter2" not in recorded.input_document
+    assert "hunter2" not in str(parse(receipt.token).claims)
+    assert bench.engine.documents[-1]["action"]["arguments"]["pin"] == "[secret]"
