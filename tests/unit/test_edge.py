@@ -1,0 +1,127 @@
+"""The edge: identity, roles, the table of statuses."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+import pdp.errors
+from pdp.errors import (
+    InvalidFieldError,
+    OverloadedError,
+    PdpError,
+    PermissionDeniedError,
+    PolicyUnavailableError,
+    SessionMovedError,
+    UnauthenticatedError,
+)
+from pdp.model import Role
+from pdp.server.identity import ROLES, identify, require_role
+from pdp.server.status import status_of
+from placet.v1 import (
+    admin_service_pb2,
+    decision_service_pb2,
+    dev_service_pb2,
+    error_reason_pb2,
+    session_service_pb2,
+)
+from tests import builders
+
+METADATA = [("placet-tenant", "acme"), ("placet-subject", "svc"), ("placet-roles", "agent, operator")]
+# Raised and caught inside the pipeline: no client ever sees them.
+INTERNAL = {SessionMovedError, PolicyUnavailableError, PdpError}
+
+
+def methods() -> Iterable[str]:
+    for module in (admin_service_pb2, decision_service_pb2, dev_service_pb2, session_service_pb2):
+        for service in module.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                yield f"/{service.full_name}/{method.name}"
+
+
+def test_every_rpc_states_its_roles() -> None:
+    assert set(ROLES) == set(methods())
+
+
+@pytest.mark.parametrize("method", sorted(ROLES))
+@pytest.mark.parametrize("role", list(Role))
+def test_role_may_call_what_the_table_says(method: str, role: Role) -> None:
+    caller = builders.caller(roles=frozenset({role}))
+    if not ROLES[method] or role in ROLES[method]:
+        require_role(caller, method)
+    else:
+        with pytest.raises(PermissionDeniedError):
+            require_role(caller, method)
+
+
+def test_unlisted_method_is_open_to_nobody() -> None:
+    with pytest.raises(PermissionDeniedError):
+        require_role(builders.caller(roles=frozenset(Role)), "/placet.v1.Other/Call")
+
+
+def test_caller_is_what_the_metadata_says() -> None:
+    caller = identify([*METADATA, ("placet-agents", "agent:a, agent:b,"), ("other", "x")])
+    assert (caller.tenant, caller.subject) == ("acme", "svc")
+    assert caller.roles == {Role.AGENT, Role.OPERATOR}
+    assert caller.agents == {"agent:a", "agent:b"}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        METADATA[:1],
+        METADATA[1:],
+        [*METADATA, ("placet-tenant", "other")],
+        [("placet-tenant", ""), ("placet-subject", "svc")],
+        [("placet-tenant", "x" * 257), ("placet-subject", "svc")],
+        [("placet-tenant", "a\nb"), ("placet-subject", "svc")],
+        [*METADATA[:2], ("placet-roles", "emperor")],
+        [*METADATA[:2], ("placet-roles", "agent,reviewer")],
+    ],
+)
+def test_identity_that_cannot_be_believed_is_refused(metadata: list[tuple[str, str]] | None) -> None:
+    with pytest.raises(UnauthenticatedError):
+        identify(metadata)
+
+
+def test_every_failure_has_a_status_of_its_own() -> None:
+    errors = [kind for _, kind in inspect.getmembers(pdp.errors, inspect.isclass)]
+    made = {
+        InvalidFieldError: lambda: InvalidFieldError("field", "reason"),
+        OverloadedError: lambda: OverloadedError(1.5),
+        pdp.errors.SessionContendedError: lambda: pdp.errors.SessionContendedError(1.0),
+    }
+    seen = set()
+    for kind in set(errors) - INTERNAL:
+        status = status_of(made.get(kind, lambda kind=kind: kind("text"))(), request_id="r")
+        assert status.code is not grpc.StatusCode.INTERNAL, kind
+        assert status.reason in set(error_reason_pb2.ErrorReason.keys())
+        seen.add(status.reason)
+    assert len(seen) == len(set(errors) - INTERNAL)
+
+
+def test_details_name_field_reason_and_hint() -> None:
+    status = status_pb2.Status.FromString(
+        status_of(InvalidFieldError("a.b", "is wrong"), request_id="r").details
+    )
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain, info.metadata["request_id"]) == ("INVALID_FIELD", "placet.v1", "r")
+    assert status.details[1].Unpack(bad)
+    assert bad.field_violations[0].field == "a.b"
+    hint = error_details_pb2.RetryInfo()
+    status = status_pb2.Status.FromString(status_of(OverloadedError(1.5), request_id="r").details)
+    assert status.details[1].Unpack(hint)
+    assert hint.retry_delay.ToTimedelta().total_seconds() == 1.5
+
+
+def test_foreign_exception_shows_nothing_of_itself() -> None:
+    status = status_of(ValueError("password=hunter2"), request_id="r")
+    assert status.code is grpc.StatusCode.INTERNAL
+    assert "hunter2" not in status.message
+    assert b"hunter2" not in status.details

@@ -1,0 +1,51 @@
+"""A tenant's settings: checked by name, amounts exact."""
+
+from __future__ import annotations
+
+import pytest
+
+from pdp.errors import InvalidFieldError
+from pdp.settings import allow_ttl, parse_settings, policy_settings
+
+
+def test_amounts_become_minor_units() -> None:
+    settings = parse_settings(b'{"large_amount": {"EUR": "2000.50", "JPY": 300000}}')
+    assert policy_settings(settings) == {"large_amount": {"EUR": {"minor": 200050}, "JPY": {"minor": 300000}}}
+
+
+def test_absent_settings_stay_absent() -> None:
+    assert policy_settings(parse_settings(b"{}")) == {}
+    assert allow_ttl({}) == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (b'{"nonsense": 1}', "settings.nonsense"),
+        (b"[]", "settings"),
+        (b'{"trust_floor": 1}', "settings.trust_floor"),
+        (b'{"trust_floor": {"fly": 1}}', "settings.trust_floor.fly"),
+        (b'{"trust_floor": {"pay": 1.1}}', "settings.trust_floor.pay"),
+        (b'{"trust_floor": {"pay": true}}', "settings.trust_floor.pay"),
+        (b'{"large_amount": {"EURO": 1}}', "settings.large_amount.EURO"),
+        (b'{"large_amount": {"EUR": -1}}', "settings.large_amount.EUR"),
+        (b'{"large_amount": {"EUR": "1.005"}}', "settings.large_amount.EUR"),
+        (b'{"large_amount": {"EUR": null}}', "settings.large_amount.EUR"),
+        (b'{"velocity": {"other": {}}}', "settings.velocity.other"),
+        (b'{"velocity": {"payments": {"max": 1}}}', "settings.velocity.payments"),
+        (
+            b'{"velocity": {"payments": {"max": 1, "window_seconds": 0, "on_exceed": "block"}}}',
+            "settings.velocity.payments.window_seconds",
+        ),
+        (
+            b'{"velocity": {"payments": {"max": 1, "window_seconds": 60, "on_exceed": "allow"}}}',
+            "settings.velocity.payments.on_exceed",
+        ),
+        (b'{"allow_ttl_seconds": 0}', "settings.allow_ttl_seconds"),
+        (b'{"allow_ttl_seconds": 60.5}', "settings.allow_ttl_seconds"),
+    ],
+)
+def test_fault_is_named_by_its_path(text: bytes, field: str) -> None:
+    with pytest.raises(InvalidFieldError) as caught:
+        parse_settings(text)
+    assert caught.value.field == field
