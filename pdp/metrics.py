@@ -64,7 +64,8 @@ class Metrics:
         self._evaluate_seconds.observe(seconds)
 
     def refused(self, reason: str, seconds: float) -> None:
-        """An Evaluate call that got no decision; `reason` is an ErrorReason in lower case."""
+        """An Evaluate call that got no decision; `reason` is an ErrorReason in lower case, or
+        `caller_gone` for one whose caller did not wait (its deadline passed, or it hung up)."""
         self._evaluations.labels("error", reason).inc()
         self._evaluate_seconds.observe(seconds)
         self._fail_closed.labels(reason).inc()

@@ -51,6 +51,10 @@ class Edge(grpc.aio.ServerInterceptor):
                 failure = DeadlineExceededError("the deadline passed before there was an answer")
                 failure.__cause__ = exc
                 status = self._failed(method, failure, started)
+            except asyncio.CancelledError:
+                # By its own deadline, most often: gRPC ends the call, sometimes before we do above.
+                self._abandoned(method, started)
+                raise
             except Exception as exc:  # noqa: BLE001 - the server's edge; it answers, and does not go on
                 status = self._failed(method, exc, started)
             else:
@@ -84,6 +88,14 @@ class Edge(grpc.aio.ServerInterceptor):
             replayed=decision.replayed,
             milliseconds=round(elapsed * 1000, 2),
         )
+
+    def _abandoned(self, method: str, started: float) -> None:
+        elapsed = time.perf_counter() - started
+        if method == EVALUATE:
+            self._metrics.refused("caller_gone", elapsed)
+        else:
+            self._metrics.rpc(method, "CANCELLED", elapsed)
+        _LOG.info("rpc_abandoned", method=method, milliseconds=round(elapsed * 1000, 2))
 
     def _failed(self, method: str, error: Exception, started: float) -> Status:
         elapsed = time.perf_counter() - started
