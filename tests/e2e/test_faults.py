@@ -1,0 +1,407 @@
+"""What happens when policy or the database fails, on real processes and under load.
+
+In every fault: nothing is allowed without policy, nothing is answered that the ledger does not
+hold, and the same PDP process serves again when the fault is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+import yaml
+
+from pdp.dev.ports import free_ports
+from pdp.dev.stack import Replica, Stack, answers_ok
+from pdp.dev.supervise import Child, Supervisor
+from placet import Decision, Effect, PlacetError
+from tests.e2e.scene import (
+    Scene,
+    codes,
+    failed_closed,
+    jwks,
+    missing,
+    new_call,
+    pay,
+    read,
+    until,
+)
+from tests.garbage import (
+    ALLOWED,
+    GarbageServer,
+    Query,
+    Script,
+    allow_all,
+    answer,
+    garbage_server,
+    http,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+# Seconds that a call waits where nothing answers. Within it a block must be recorded.
+DEADLINE = 20.0
+NO_ANSWER = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+Fault = Callable[[Stack], AbstractAsyncContextManager[None]]
+
+
+# --- faults ------------------------------------------------------------------
+
+
+def killed(name: str) -> Fault:
+    """SIGKILL, and not started again before the fault is over."""
+
+    def fault(stack: Stack) -> AbstractAsyncContextManager[None]:
+        return stack.supervisor.killed(name)
+
+    return fault
+
+
+def hung(name: str) -> Fault:
+    """Every process of it stopped in its tracks; connections stay open."""
+
+    @asynccontextmanager
+    async def fault(stack: Stack) -> AsyncIterator[None]:
+        pid = stack.supervisor.pid(name)
+        assert pid is not None
+        stopped = [pid]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            # A stopped parent has no new children.
+            for child in children(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGSTOP)
+                    stopped.append(child)
+            yield
+        finally:
+            for each in reversed(stopped):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGCONT)
+
+    return fault
+
+
+@asynccontextmanager
+async def read_only(stack: Stack) -> AsyncIterator[None]:
+    """The database refuses to write, in open connections too."""
+    url = yaml.safe_load((stack.directory / "pdp-1.yaml").read_text())["database_url"]
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            await connection.execute("SELECT pg_reload_conf()")
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(number)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for number in (task / "children").read_text().split()
+    ]
+
+
+# --- load --------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class Load:
+    """Sessions whose agents act without pause, and every answer that they got."""
+
+    scene: Scene
+    answers: list[tuple[float, Decision]] = field(default_factory=list)
+    seen: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def act(self) -> None:
+        session = await self.scene.session()
+        while True:
+            for action in (read(), pay(1)):
+                began = time.monotonic()
+                decision = await self.scene.ask(action, session, timeout=DEADLINE)
+                async with self.seen:
+                    self.answers.append((began, decision))
+                    self.seen.notify_all()
+                if decision.failure is not None:
+                    # Where nothing answers there is nothing to learn from asking in a tight loop.
+                    await asyncio.sleep(0.2)
+
+    async def until(self, wanted: Callable[[Decision], bool], *, count: int = 3) -> None:
+        """Wait for further answers of this kind to calls that begin from now on."""
+        since = time.monotonic()
+
+        def enough() -> bool:
+            return sum(began > since and wanted(decision) for began, decision in self.answers) >= count
+
+        async with self.seen:
+            await asyncio.wait_for(self.seen.wait_for(enough), 3 * DEADLINE)
+
+    def between(self, since: float, until: float) -> list[Decision]:
+        """Answers to calls that began in this time."""
+        return [decision for began, decision in self.answers if since < began < until]
+
+    async def all_recorded(self) -> None:
+        """Every decision that was answered is in the ledger, byte for byte."""
+        answered = [decision for _, decision in self.answers if decision.failure is None]
+        assert answered
+        for decision in answered:
+            recorded = await self.scene.recorded(decision.decision_id)
+            assert recorded.receipt == decision.receipt
+            assert recorded.position == decision.position
+        revision = json.loads(self.scene.stack.description.read_text())["opa"]["revision"]
+        for decision in answered:
+            if decision.effect is Effect.ALLOW:
+                assert decision.policy.revision == revision, "allowed without policy"
+            assert decision.receipt_status == "verified"
+
+
+@asynccontextmanager
+async def load(scene: Scene, *, sessions: int = 3) -> AsyncIterator[Load]:
+    running = Load(scene=scene)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(running.act()) for _ in range(sessions)]
+        await running.until(lambda decision: decision.effect is Effect.ALLOW)
+        yield running
+        for task in tasks:
+            task.cancel()
+    await running.all_recorded()
+
+
+def is_allowed(decision: Decision) -> bool:
+    return decision.effect is Effect.ALLOW
+
+
+def pid_of(stack: Stack) -> int:
+    pid = stack.supervisor.pid("pdp-1")
+    assert pid is not None
+    return pid
+
+
+async def is_missing(replica: Replica, name: str) -> str:
+    """What /readyz says of `name`, while that is all that is missing."""
+    said = await missing(replica)
+    return said.get(name, "") if set(said) == {name} else ""
+
+
+# --- policy ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        pytest.param(killed("opa"), "policy_connection", id="killed"),
+        pytest.param(hung("opa"), "policy_timeout", id="hung"),
+    ],
+)
+async def test_without_policy_a_block_is_recorded(scene: Scene, fault: Fault, cause: str) -> None:
+    replica, pid = scene.replica(), pid_of(scene.stack)
+    before = (await failed_closed(replica)).get(cause, 0)
+    session, action = await scene.session(), read()
+    async with load(scene) as others:
+        async with fault(scene.stack):
+            since = time.monotonic()
+            decision = await scene.ask(action, session, timeout=DEADLINE)
+            assert time.monotonic() - since < DEADLINE
+            assert decision.failure is None
+            assert (decision.effect, codes(decision)) == (Effect.BLOCK, ["pdp.policy_unavailable"])
+            assert decision.retryable
+            assert decision.receipt_status == "verified"
+            assert (decision.policy.bundle, decision.policy.revision) == ("", "")
+            assert (await scene.recorded(decision.decision_id)).receipt == decision.receipt
+            await others.until(lambda other: codes(other) == ["pdp.policy_unavailable"])
+            assert await until(lambda: is_missing(replica, "bundle"), "/readyz says that policy is missing")
+            assert (await failed_closed(replica))[cause] > before
+            assert not any(map(is_allowed, others.between(since, time.monotonic())))
+        assert await until(lambda: _is_ready(replica), "/readyz is 200 again")
+        again = await scene.ask(action, session)
+        assert again.allowed, codes(again)
+        assert again.decision_id != decision.decision_id
+        await others.until(is_allowed)
+    assert pid_of(scene.stack) == pid
+
+
+async def _is_ready(replica: Replica) -> bool:
+    return not await missing(replica)
+
+
+# --- garbage -----------------------------------------------------------------
+
+
+def wrapped(result: Any, **top: Any) -> Script:
+    """`result` for whatever was asked."""
+
+    async def script(query: Query) -> bytes | None:
+        return answer(dict.fromkeys(query.documents, result) if query.batch else result, **top)
+
+    return script
+
+
+def raw(said: bytes | None) -> Script:
+    async def script(query: Query) -> bytes | None:
+        return said
+
+    return script
+
+
+def slow(script: Script) -> Script:
+    async def late(query: Query) -> bytes | None:
+        await asyncio.sleep(0.3)
+        return await script(query)
+
+    return late
+
+
+async def well(query: Query) -> bytes | None:
+    return allow_all(query)
+
+
+# Each is at fault in one thing alone; without it, it would allow, as `well` does.
+GARBAGE: dict[str, Script] = {
+    "closes": raw(None),
+    "not HTTP": raw(b"\x00\xff\xfe\r\n\r\n\r\n"),
+    "cut short": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{"),
+    "not JSON": raw(http(b"<html>allow</html>")),
+    "not UTF-8": raw(http(b'{"result": "\xff"}')),
+    "an error that allows": raw(http(answer(ALLOWED).split(b"\r\n\r\n", 1)[1], "500 Internal Server Error")),
+    "a redirect": raw(http(b"{}", "302 Found")),
+    "no result": raw(http(b"{}")),
+    "null": wrapped(None),
+    "true": wrapped(True),
+    "allow as text": wrapped("allow"),
+    "unknown effect": wrapped(ALLOWED | {"effect": "permit"}),
+    "effect in capitals": wrapped(ALLOWED | {"effect": "ALLOW"}),
+    "no effect": wrapped({"reasons": ALLOWED["reasons"], "obligations": []}),
+    "no reasons": wrapped(ALLOWED | {"reasons": []}),
+    "reasons of another shape": wrapped(ALLOWED | {"reasons": [{"code": 1}]}),
+    "no revision": wrapped(ALLOWED, provenance={}),
+    "an empty revision": wrapped(ALLOWED, provenance={"bundles": {"placet": {"revision": ""}}}),
+    "another bundle's revision": wrapped(ALLOWED, provenance={"bundles": {"else": {"revision": "r"}}}),
+    "answers for others": raw(answer({"0" * 8: ALLOWED})),
+}
+
+
+@asynccontextmanager
+async def garbage_replica(stack: Stack, server: GarbageServer) -> AsyncIterator[Replica]:
+    """A replica of this stack whose policy engine is `server`."""
+    grpc_port, http_port = free_ports(2)
+    replica = Replica(
+        name="pdp-garbage", grpc_address=f"127.0.0.1:{grpc_port}", http_address=f"127.0.0.1:{http_port}"
+    )
+    config = yaml.safe_load((stack.directory / "pdp-1.yaml").read_text()) | {
+        "grpc_address": replica.grpc_address,
+        "http_address": replica.http_address,
+        "opa_socket": str(server.socket_path),
+        "replica": replica.name,
+    }
+    file = stack.directory / "pdp-garbage.yaml"
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump(config))
+
+    async def ready() -> bool:
+        return await answers_ok(replica.http_address, "/readyz")
+
+    child = Child(
+        name=replica.name,
+        argv=(sys.executable, "-m", "pdp", "serve", "--config", str(file)),
+        log=stack.directory / "logs" / "pdp-garbage.log",
+        ready=ready,
+    )
+    supervisor = Supervisor()
+    await supervisor.start(child)
+    try:
+        yield replica
+        assert supervisor.is_ready(replica.name), "it died meanwhile"
+    finally:
+        await supervisor.stop()
+
+
+async def test_garbage_is_no_policy(scene: Scene) -> None:
+    async with garbage_server(well) as server, garbage_replica(scene.stack, server) as replica:
+        # The key of this replica is a new one.
+        scene.jwks = await jwks(replica)
+        agent = await scene.agent(address=replica.grpc_address)
+        session = await scene.session()
+        for what, script in GARBAGE.items():
+            action = read()
+            server.script = script
+            short = 3.0 if what == "cut short" else DEADLINE
+            began = time.monotonic()
+            decision = await agent.evaluate(action, session=session, timeout=short)
+            assert decision.failure is None, (what, decision.failure)
+            assert codes(decision) == ["pdp.policy_unavailable"], (what, codes(decision))
+            assert decision.effect is Effect.BLOCK, what
+            assert time.monotonic() - began < short
+            assert (await scene.recorded(decision.decision_id)).receipt == decision.receipt, what
+            server.script = well
+            again = await agent.evaluate(action, session=session)
+            assert again.allowed, (what, codes(again), again.failure)
+        # Many at once go in batches, when the engine is slower than they come.
+        server.script = slow(GARBAGE["answers for others"])
+        many = [await scene.session() for _ in range(12)]
+        decisions = await asyncio.gather(*(agent.evaluate(read(), session=each) for each in many))
+        assert {tuple(codes(each)) for each in decisions} == {("pdp.policy_unavailable",)}
+        assert any(query.batch for query in server.queries)
+        causes = await failed_closed(replica)
+        assert sum(causes.values()) == len(GARBAGE) + len(many)
+
+
+# --- the database ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(killed("postgres"), id="killed"),
+        pytest.param(hung("postgres"), id="hung"),
+        pytest.param(read_only, id="read-only"),
+    ],
+)
+async def test_without_the_database_nothing_is_answered(scene: Scene, fault: Fault) -> None:
+    replica, pid = scene.replica(), pid_of(scene.stack)
+    before = sum((await failed_closed(replica)).values())
+    session, action = await scene.session(), read()
+    await scene.auditor()
+    async with load(scene) as others:
+        async with fault(scene.stack):
+            said = await until(lambda: is_missing(replica, "database"), "/readyz says what is missing")
+            assert said
+            since = time.monotonic()
+            decision = await scene.ask(action, session, timeout=5)
+            assert decision.effect is Effect.BLOCK
+            assert not decision.allowed
+            assert decision.failure is not None, codes(decision)
+            assert decision.failure.code in NO_ANSWER, decision.failure
+            assert codes(decision)[0] in ("client.unreachable", "client.deadline")
+            assert decision.receipt == b""
+            with pytest.raises(PlacetError) as raised:
+                await (await scene.issuer()).open_session(
+                    task=new_call(), principal="user:anna", agent="agent:payer", boundary={}, timeout=3
+                )
+            assert raised.value.code in NO_ANSWER
+            assert sum((await failed_closed(replica)).values()) > before
+            fault_ended = time.monotonic()
+        assert await until(lambda: _is_ready(replica), "/readyz is 200 again")
+        # A call that hung may be decided when the database comes to; it was not answered then.
+        for each in others.between(since, fault_ended):
+            if each.failure is None:
+                assert (await scene.recorded(each.decision_id)).receipt == each.receipt
+        again = await scene.ask(action, session)
+        assert again.effect is Effect.ALLOW, (codes(again), again.failure)
+        assert (await scene.recorded(again.decision_id)).receipt == again.receipt
+        await others.until(is_allowed)
+    assert pid_of(scene.stack) == pid
