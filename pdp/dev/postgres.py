@@ -253,8 +253,10 @@ def check_owner(data: Path, account: Account | None) -> None:
 def installed() -> Iterator[Binaries]:
     """Every PostgreSQL on this machine, the preferred one first."""
     folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
-    # A link on PATH (as /usr/local/bin has) leads to the directory that holds the whole set.
-    initdbs = [(folder / "initdb").resolve().parent for folder in folders if (folder / "initdb").exists()]
+    # A link on PATH (as /usr/local/bin has) leads to the directory that holds the whole set. PATH may
+    # name folders that this user cannot read; os.access says no to those, where `exists` would raise.
+    found = [folder / "initdb" for folder in folders if os.access(folder / "initdb", os.X_OK)]
+    initdbs = [initdb.resolve().parent for initdb in found]
     debian = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"),
         key=lambda path: int(path.parent.name) if path.parent.name.isdigit() else 0,
