@@ -18,7 +18,7 @@ import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
 from pdp.dev.stack import Replica, Stack
-from placet import AsyncClient, Decision, DevIdentity, Session
+from placet import AsyncClient, Decision, DevIdentity, NotFoundError, Session, UnavailableError
 from placet.v1 import dev_service_pb2, dev_service_pb2_grpc
 from tests.processes import PATIENCE
 
@@ -99,6 +99,21 @@ class Scene:
 
     async def ask(self, action: Mapping[str, Any], session: Session | str, **options: Any) -> Decision:
         return await (await self.agent()).evaluate(action, session=session, **options)
+
+    async def found(self, replica: int = 1) -> None:
+        """Wait until calls reach a replica that was away: gRPC looks again after a while only."""
+        client = await self.agent(replica=replica)
+
+        async def reached() -> bool:
+            try:
+                await client.get_session("unknown")
+            except NotFoundError:
+                return True
+            except UnavailableError:
+                return False
+            return False
+
+        await until(reached, f"replica {replica} is found again")
 
     async def recorded(self, decision_id: str) -> Decision:
         """The decision as the ledger has it."""
