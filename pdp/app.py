@@ -46,7 +46,7 @@ _LOG = structlog.get_logger("pdp")
 _MAX_REQUEST_BYTES = 1024 * 1024
 _SERVICES = tuple(
     descriptor.full_name
-    for module in (admin_service_pb2, decision_service_pb2, session_service_pb2)
+    for module in (admin_service_pb2, decision_service_pb2, session_service_pb2, health_pb2)
     for descriptor in module.DESCRIPTOR.services_by_name.values()
 )
 
