@@ -41,7 +41,6 @@ from tests.e2e.scene import (
 )
 from tests.garbage import (
     ALLOWED,
-    GarbageServer,
     Query,
     Script,
     allow_all,
@@ -49,6 +48,7 @@ from tests.garbage import (
     garbage_server,
     http,
 )
+from tests.proxy import proxied
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -98,8 +98,7 @@ def hung(name: str) -> Fault:
 @asynccontextmanager
 async def read_only(stack: Stack) -> AsyncIterator[None]:
     """The database refuses to write, in open connections too."""
-    url = yaml.safe_load((stack.directory / "pdp-1.yaml").read_text())["database_url"]
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(database_url(stack), autocommit=True) as connection:
         await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         await connection.execute("SELECT pg_reload_conf()")
         try:
@@ -107,6 +106,11 @@ async def read_only(stack: Stack) -> AsyncIterator[None]:
         finally:
             await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
             await connection.execute("SELECT pg_reload_conf()")
+
+
+def database_url(stack: Stack) -> str:
+    url: str = yaml.safe_load((stack.directory / "pdp-1.yaml").read_text())["database_url"]
+    return url
 
 
 def children(pid: int) -> list[int]:
@@ -125,15 +129,16 @@ class Load:
     """Sessions whose agents act without pause, and every answer that they got."""
 
     scene: Scene
+    replica: int = 1
     answers: list[tuple[float, Decision]] = field(default_factory=list)
     seen: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def act(self) -> None:
-        session = await self.scene.session()
+        session, agent = await self.scene.session(), await self.scene.agent(replica=self.replica)
         while True:
             for action in (read(), pay(1)):
                 began = time.monotonic()
-                decision = await self.scene.ask(action, session, timeout=DEADLINE)
+                decision = await agent.evaluate(action, session=session, timeout=DEADLINE)
                 async with self.seen:
                     self.answers.append((began, decision))
                     self.seen.notify_all()
@@ -171,8 +176,8 @@ class Load:
 
 
 @asynccontextmanager
-async def load(scene: Scene, *, sessions: int = 3) -> AsyncIterator[Load]:
-    running = Load(scene=scene)
+async def load(scene: Scene, *, sessions: int = 3, replica: int = 1) -> AsyncIterator[Load]:
+    running = Load(scene=scene, replica=replica)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(running.act()) for _ in range(sessions)]
         await running.until(lambda decision: decision.effect is Effect.ALLOW)
@@ -239,6 +244,21 @@ async def _is_ready(replica: Replica) -> bool:
     return not await missing(replica)
 
 
+async def test_engine_that_hangs_leaves_time_to_record(scene: Scene) -> None:
+    """Of a short deadline, too: waiting for the engine does not use it up."""
+    session = await scene.session()
+    async with hung("opa")(scene.stack):
+        # The disk may stall for longer than that; not every time.
+        for _ in range(10):
+            decision = await scene.ask(read(), session, timeout=2)
+            assert decision.effect is Effect.BLOCK
+            if decision.failure is None:
+                break
+        assert codes(decision) == ["pdp.policy_unavailable"], decision.failure
+        assert (await scene.recorded(decision.decision_id)).receipt == decision.receipt
+    assert await until(lambda: _is_ready(scene.replica()), "/readyz is 200 again")
+
+
 # --- garbage -----------------------------------------------------------------
 
 
@@ -296,42 +316,45 @@ GARBAGE: dict[str, Script] = {
 
 
 @asynccontextmanager
-async def garbage_replica(stack: Stack, server: GarbageServer) -> AsyncIterator[Replica]:
-    """A replica of this stack whose policy engine is `server`."""
+async def replica_with(stack: Stack, name: str, **settings: str) -> AsyncIterator[Replica]:
+    """One more replica of this stack, configured otherwise. The same process serves to the end."""
     grpc_port, http_port = free_ports(2)
-    replica = Replica(
-        name="pdp-garbage", grpc_address=f"127.0.0.1:{grpc_port}", http_address=f"127.0.0.1:{http_port}"
-    )
+    replica = Replica(name=name, grpc_address=f"127.0.0.1:{grpc_port}", http_address=f"127.0.0.1:{http_port}")
     config = yaml.safe_load((stack.directory / "pdp-1.yaml").read_text()) | {
         "grpc_address": replica.grpc_address,
         "http_address": replica.http_address,
-        "opa_socket": str(server.socket_path),
-        "replica": replica.name,
+        "replica": name,
+        **settings,
     }
-    file = stack.directory / "pdp-garbage.yaml"
+    file = stack.directory / f"{name}.yaml"
     file.touch(mode=0o600)
     file.write_text(yaml.safe_dump(config))
 
     async def ready() -> bool:
         return await answers_ok(replica.http_address, "/readyz")
 
-    child = Child(
-        name=replica.name,
-        argv=(sys.executable, "-m", "pdp", "serve", "--config", str(file)),
-        log=stack.directory / "logs" / "pdp-garbage.log",
-        ready=ready,
-    )
     supervisor = Supervisor()
-    await supervisor.start(child)
+    await supervisor.start(
+        Child(
+            name=name,
+            argv=(sys.executable, "-m", "pdp", "serve", "--config", str(file)),
+            log=stack.directory / "logs" / f"{name}.log",
+            ready=ready,
+        )
+    )
+    pid = supervisor.pid(name)
     try:
         yield replica
-        assert supervisor.is_ready(replica.name), "it died meanwhile"
+        assert supervisor.pid(name) == pid, "it died meanwhile"
     finally:
         await supervisor.stop()
 
 
 async def test_garbage_is_no_policy(scene: Scene) -> None:
-    async with garbage_server(well) as server, garbage_replica(scene.stack, server) as replica:
+    async with (
+        garbage_server(well) as server,
+        replica_with(scene.stack, "pdp-garbage", opa_socket=str(server.socket_path)) as replica,
+    ):
         # The key of this replica is a new one.
         scene.jwks = await jwks(replica)
         agent = await scene.agent(address=replica.grpc_address)
@@ -405,3 +428,42 @@ async def test_without_the_database_nothing_is_answered(scene: Scene, fault: Fau
         assert (await scene.recorded(again.decision_id)).receipt == again.receipt
         await others.until(is_allowed)
     assert pid_of(scene.stack) == pid
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["after", "before"])
+async def test_connection_lost_around_commit_makes_no_second_truth(scene: Scene, committed: bool) -> None:
+    async with (
+        proxied(database_url(scene.stack)) as proxy,
+        replica_with(scene.stack, f"pdp-cut-{committed}", database_url=proxy.conninfo) as replica,
+    ):
+        scene.jwks = await jwks(replica)
+        agent = await scene.agent(address=replica.grpc_address)
+        session, action = await scene.session(), pay()
+        assert (await agent.evaluate(read(), session=session)).allowed
+        proxy.cut_after_commit, proxy.cut_before_commit = committed, not committed
+        first = await agent.evaluate(action, session=session, timeout=DEADLINE)
+        await asyncio.wait_for(proxy.was_cut.wait(), DEADLINE)
+        second = await agent.evaluate(action, session=session, timeout=DEADLINE)
+        assert second.failure is None, second.failure
+        assert second.effect is Effect.ALLOW
+        if first.failure is None:
+            assert second.receipt == first.receipt
+        else:
+            assert first.failure.code in NO_ANSWER
+        assert (await scene.recorded(second.decision_id)).receipt == second.receipt
+        found = await (await scene.issuer()).get_session(session)
+        assert found.decisions["allow"] == 2, "the payment counts once"
+        assert await until(lambda: _is_ready(replica), "/readyz is 200 again")
+
+
+async def test_killed_pdp_takes_back_nothing(scene: Scene) -> None:
+    before = scene.stack.supervisor.pid("pdp-2")
+    async with load(scene, replica=2, sessions=6) as others:
+        await others.until(lambda other: other.failure is None, count=60)
+        async with scene.stack.supervisor.killed("pdp-2"):
+            decision = await scene.ask(read(), await scene.session())
+            assert decision.allowed, "the other replica goes on"
+        assert scene.stack.supervisor.pid("pdp-2") != before
+        # Its new key is not among those that these clients were given.
+        await others.until(lambda other: codes(other)[0] == "client.receipt_mismatch")
+    await scene.found(replica=2)
