@@ -39,7 +39,7 @@ from pdp.model import (
     Verdict,
 )
 from pdp.ports import InformationPoint, Ledger, PolicyEngine, Signer
-from pdp.reasons import POLICY_UNAVAILABLE, is_retryable, model_text
+from pdp.reasons import POLICY_UNAVAILABLE, REVIEW_UNKNOWN, is_retryable, model_text
 from pdp.receipts import Basis, read_decision, sign_receipt
 from pdp.registry import derive
 from pdp.settings import allow_ttl
@@ -188,7 +188,9 @@ def _decision(
     verdict: Verdict | None,
     repeat: Repeat,
 ) -> Decision:
-    effect, reasons = _effect(verdict, repeat.reasons)
+    # No review exists yet, so whatever id is named is made up.
+    unknown = () if request.review_id is None else (REVIEW_UNKNOWN,)
+    effect, reasons = _effect(verdict, (*repeat.reasons, *unknown))
     decided_at = facts.now.replace(microsecond=0)
     expires_at = decided_at + timedelta(seconds=allow_ttl(facts.settings))
     if session is not None:

@@ -14,6 +14,12 @@ POLICY_UNAVAILABLE = Reason(
     effect=Effect.BLOCK,
     message="The policy engine gave no answer that can be used.",
 )
+REVIEW_UNKNOWN = Reason(
+    code="review.unknown",
+    effect=Effect.BLOCK,
+    message="The request names a review that does not exist.",
+    at="review_id",
+)
 # Blocks that asking again, with the same call, may lift.
 _RETRYABLE = frozenset({"pdp.policy_unavailable", "velocity.payments"})
 

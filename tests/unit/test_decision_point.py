@@ -153,6 +153,12 @@ async def test_what_a_repeat_must_have_in_common(bench: Bench, change: str) -> N
     assert decision.reasons[0].code == "action.key_reused"
 
 
+async def test_made_up_review_does_not_open_a_second_answer(bench: Bench) -> None:
+    request = builders.evaluation(bench.session.session_id)
+    decision, _ = await bench.point().evaluate(replace(request, review_id="made-up"))
+    assert (decision.effect, decision.reasons[0].code) == (Effect.BLOCK, "review.unknown")
+
+
 async def test_expired_allow_cannot_be_had_again(bench: Bench) -> None:
     point = bench.point()
     request = builders.evaluation(bench.session.session_id)
