@@ -1,0 +1,201 @@
+"""The documents say what the code says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import typer
+
+import placet.cli.app
+import placet.errors
+from pdp.cli import app as pdp_app
+from pdp.config import Config
+from pdp.errors import InvalidFieldError
+from pdp.metrics import Metrics
+from pdp.server.identity import ROLES
+from pdp.server.status import _INTERNAL, _TABLE
+from pdp.settings import parse_settings
+from placet.answers import failed
+from placet.errors import Blocked, PlacetError
+from placet.v1.error_reason_pb2 import ErrorReason
+from tests.markdown import ROOT, anchors, blocks, code, documents, prose, section, table, text_of
+
+COMMANDS = {"pdp": pdp_app, "placet": placet.cli.app.app}
+FOLDERS = ("pdp", "rego", "proto", "clients", "docs", "tests", "tools")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", documents(), ids=named)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(document.read_text(encoding="utf-8"))):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        assert file.exists(), f"{target}: there is no such file"
+        if anchor:
+            assert anchor in anchors(file.read_text(encoding="utf-8")), f"{target}: there is no such heading"
+
+
+def test_every_document_is_linked() -> None:
+    linked = {
+        (document.parent / target.partition("#")[0]).resolve()
+        for document in documents()
+        for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", document.read_text(encoding="utf-8"))
+    }
+    assert not {d for d in documents() if d.resolve() not in linked}
+
+
+@pytest.mark.parametrize("document", documents(), ids=named)
+def test_named_files_exist(document: Path) -> None:
+    for span in code(prose(document.read_text(encoding="utf-8"))):
+        if re.fullmatch(rf"({'|'.join(FOLDERS)})/[a-z0-9_./-]*", span):
+            assert (ROOT / span).exists(), span
+
+
+@pytest.mark.parametrize("document", documents(), ids=named)
+def test_commands_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    for line in chain(lines, code(prose(text))):
+        for command in re.findall(r"(?:^|\$\()((?:PLACET_\w+=\w+ )?(?:pdp|placet|make|pip) [^|)>#]*)", line):
+            check_command(shlex.split(command))
+
+
+def check_command(words: list[str]) -> None:
+    while "=" in words[0]:
+        words = words[1:]
+    program, *rest = words
+    if program == "make":
+        makefile = text_of("Makefile")
+        for target in rest:
+            assert "=" in target or re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
+    elif program == "pip":
+        assert rest[0] == "install"
+        for source in rest[1:]:
+            check_source(source)
+    elif program in COMMANDS:
+        check_options(typer.main.get_command(COMMANDS[program]), rest)
+
+
+def check_source(source: str) -> None:
+    """A folder that pip can install, with extras that it has."""
+    path, extras = re.fullmatch(r"([^\[]+)(?:\[([\w,-]+)\])?", source).groups()  # type: ignore[union-attr]
+    project = tomllib.loads(text_of(Path(path) / "pyproject.toml"))["project"]
+    for extra in (extras or "").split(","):
+        assert not extra or extra in project["optional-dependencies"], source
+
+
+def check_options(command: Any, words: list[str]) -> None:
+    """The words name subcommands and options that exist."""
+    while getattr(command, "commands", None) and words and not words[0].startswith("-"):
+        assert words[0] in command.commands, f"{command.name} has no command {words[0]}"
+        command, words = command.commands[words[0]], words[1:]
+    options = set(chain.from_iterable(parameter.opts for parameter in command.params)) | {"--help"}
+    for word in words:
+        if word.startswith("--"):
+            assert word.partition("=")[0] in options, f"{command.name} has no option {word}"
+
+
+def test_settings_are_those_of_the_server() -> None:
+    rows = table(section(text_of("docs/operations.md"), "Configuration"))
+    said = {code(name)[0]: (default, meaning) for name, default, meaning in rows}
+    built = {}
+    for name, field in Config.model_fields.items():
+        default = field.default
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        built[name] = ("required" if field.is_required() else f"`{shown}`", field.description)
+    assert said == built
+
+
+def test_metrics_are_those_that_are_exposed() -> None:
+    metrics = Metrics()
+    metrics.evaluated("allow", "task.within_boundary", 0.1)
+    metrics.failed_closed("policy_timeout")
+    metrics.rpc("/placet.v1.SessionService/GetSession", "OK", 0.1)
+    metrics.bundle("1")
+    with metrics.stage("decide"):
+        pass
+    exposed = {}
+    for family in metrics.registry.collect():
+        labels = set().union(*(sample.labels for sample in family.samples)) - {"le"}
+        suffix = "_total" if family.type == "counter" else ""
+        exposed[family.name + suffix] = (family.type, labels)
+    rows = table(section(text_of("docs/operations.md"), "Metrics"))
+    said = {code(name)[0]: (kind, set(code(labels))) for name, kind, labels, _ in rows}
+    assert said == exposed
+
+
+def test_roles_are_those_of_the_server() -> None:
+    rows = table(section(text_of("docs/api.md"), "Who may call what"))
+    said = {f"/placet.v1.{code(rpc)[0]}": set(code(roles)) for rpc, roles in rows}
+    assert said == {method: {str(role) for role in roles} for method, roles in ROLES.items()}
+    assert {rpc for rpc, roles in rows if roles == "any caller"} == {rpc for rpc, r in rows if not code(r)}
+
+
+def test_error_reasons_are_those_of_the_api() -> None:
+    rows = table(section(text_of("docs/api.md"), "Failures"))
+    statuses: dict[str, grpc.StatusCode | None] = dict.fromkeys(
+        name for name in ErrorReason.DESCRIPTOR.values_by_name if not name.endswith("_UNSPECIFIED")
+    )
+    statuses |= {ErrorReason.Name(reason): status for status, reason in (*_TABLE.values(), _INTERNAL)}
+    assert [(code(name)[0], code(status)[0] if code(status) else status) for name, status, _ in rows] == [
+        (name.removeprefix("ERROR_REASON_"), "not sent yet" if status is None else status.name)
+        for name, status in statuses.items()
+    ]
+
+
+def client_errors() -> list[type[PlacetError]]:
+    kinds = [kind for kind in vars(placet.errors).values() if isinstance(kind, type)]
+    return [kind for kind in kinds if issubclass(kind, PlacetError)]
+
+
+def test_failures_that_become_blocks_are_those_of_the_client() -> None:
+    rows = table(section(text_of("docs/agent-developers.md"), "Failures are blocks"))
+    said = {code(name)[0]: again for name, _, again in rows}
+    blocks_made = [failed(kind("x"), None) for kind in client_errors() if not issubclass(kind, Blocked)]
+    made = {block.reasons[0].code: "yes" if block.retryable else "no" for block in blocks_made}
+    assert said == made
+
+
+def test_what_the_guard_raises_is_listed() -> None:
+    text = section(text_of("docs/agent-developers.md"), "Failures are blocks").partition("What the guard")[2]
+    said = {code(name)[0] for name, _ in table(text)}
+    assert said == {kind.__name__ for kind in client_errors() if issubclass(kind, Blocked)}
+
+
+def test_floors_are_those_that_are_checked() -> None:
+    contracts = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    drawn = blocks(section(text_of("docs/architecture.md"), "Floors"), "")[0].splitlines()
+    assert drawn[:-1] == contracts[0]["layers"]
+
+
+def test_decision_records_are_listed() -> None:
+    records = sorted(path.name for path in (ROOT / "docs/decisions").glob("0*.md"))
+    index = text_of("docs/decisions/README.md")
+    assert re.findall(r"\]\((0[^)]+)\)", index) == records
+    for number, name in enumerate(records, start=1):
+        text = text_of(f"docs/decisions/{name}")
+        assert name.startswith(f"{number:04}")
+        assert re.match(rf"# {number:04} .+", text)
+        assert "**Rejected.**" in text
+
+
+def test_settings_of_a_tenant_are_those_that_are_read() -> None:
+    rows = table(section(text_of("docs/operations.md"), "Settings of a tenant"))
+    examples = {code(name)[0]: code(example)[0] for name, example, _ in rows}
+    members = ", ".join(f"{json.dumps(name)}: {example}" for name, example in examples.items())
+    assert set(parse_settings(f"{{{members}}}".encode())) == set(examples)
+    with pytest.raises(InvalidFieldError, match=re.escape(", ".join(sorted(examples)))):
+        parse_settings(b'{"unknown": 1}')
