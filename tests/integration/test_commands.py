@@ -21,15 +21,18 @@ FOREGROUND = str(ROOT / "tools" / "foreground.py")
 SERVER = (
     "import os, signal, sys\n"
     "def stop(number, frame):\n"
-    "    print('stopped by', number, flush=True); sys.exit(0)\n"
+    "    os.write(1, b'stopped by %d\\n' % number); sys.exit(0)\n"
     "signal.signal(signal.SIGINT, stop); signal.signal(signal.SIGTERM, stop)\n"
-    "print('serving', os.getpid(), flush=True)\n"
+    "os.write(1, b'serving %d\\n' % os.getpid())\n"
     "while True: signal.pause()\n"
 )
 
 
 @pytest.fixture
-def makefile(tmp_path: Path) -> Path:
+def makefile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # Under `make test` this make would be a part of that one, and say so in between.
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "server.py").write_text(SERVER)
     path = tmp_path / "Makefile"
     path.write_text(f'run:\n\t@exec "{sys.executable}" "{FOREGROUND}" "{sys.executable}" server.py\n')

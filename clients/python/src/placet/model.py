@@ -240,14 +240,15 @@ class Decision:
             raise ExpiredAllow(f"the allow {self.decision_id} has expired", decision=self)
         raise Blocked(f"blocked ({codes})", decision=self, retry_after=self.retry_after)
 
-    def __getstate__(self) -> list[Any]:
-        # The instant means nothing on another machine: what was packed allows nothing.
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The instant means nothing on another machine: what was packed allows nothing. Not by
+        # __getstate__, which dataclasses with slots overwrite in early releases of Python 3.11.
         packed = replace(self, valid_until=-math.inf, clock=steady)
-        return [getattr(packed, item.name) for item in fields(packed)]
+        return _unpacked, ({item.name: getattr(packed, item.name) for item in fields(packed)},)
 
-    def __setstate__(self, state: list[Any]) -> None:
-        for item, value in zip(fields(self), state, strict=True):
-            object.__setattr__(self, item.name, value)
+
+def _unpacked(members: dict[str, Any]) -> Decision:
+    return Decision(**members)
 
 
 # --- what operators write ------------------------------------------------------
