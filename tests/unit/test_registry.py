@@ -135,9 +135,13 @@ def test_minor_units_survive_the_way_through_major_ones(minor: int, digits: int)
     assert major_to_minor(Decimal(minor_to_major(minor, digits)), digits) == minor
 
 
-@given(
-    st.dictionaries(st.sampled_from(["invoice", "amount", "currency"]), st.text() | st.integers() | st.none())
-)
+# Numbers that the parser lets pass.
+WHOLE = st.integers(min_value=-(10**33), max_value=10**33)
+FRACTIONS = st.decimals(min_value=-(10**12), max_value=10**12, places=6)
+VALUES = st.text() | WHOLE | FRACTIONS | st.none() | st.booleans()
+
+
+@given(st.dictionaries(st.sampled_from(["invoice", "amount", "currency"]), VALUES))
 def test_derivation_never_raises(arguments: dict[str, Any]) -> None:
     derive(builders.action(arguments=arguments), builders.tool())
 
