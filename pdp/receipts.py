@@ -175,9 +175,7 @@ def _claims(decision: Decision, basis: Basis) -> tuple[dict[str, Any], list[str]
         "obligations": [{"id": o.id, "properties": _plain(o.properties)} for o in decision.obligations],
         "durability": DURABILITY,
         "retryable": decision.retryable,
-        "prev": []
-        if session is None or session.last_receipt is None
-        else [b64url_encode(session.last_receipt)],
+        "prev": _previous(session),
     }
     if decision.retry_after is not None:
         claims["retry_after"] = int(decision.retry_after.total_seconds())
