@@ -84,3 +84,13 @@ async def test_window_of_payments_holds_across_replicas(both: Both) -> None:
     decisions = await both.ask_at_once([pay(1) for _ in range(20)], await both.session())
     found = Counter(code for decision in decisions for code in codes(decision))
     assert found == {"task.within_boundary": 5, "velocity.payments": 15}
+
+
+async def test_client_that_knows_the_keys_address_verifies_every_replica(both: Both) -> None:
+    session = await both.session()
+    identity = DevIdentity(tenant=both.tenant, subject="svc", roles=["agent"], agents=[AGENT])
+    address = f"{both.replicas[0].http_url}/.well-known/jwks.json"
+    for replica in both.replicas:
+        async with AsyncClient(replica.target, identity=identity, timeout=PATIENCE, jwks=address) as pep:
+            decision = await pep.evaluate(read(), session=session)
+        assert (decision.allowed, decision.receipt_status) == (True, "verified")

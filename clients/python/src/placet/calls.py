@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from placet import replies, requests
@@ -59,7 +60,7 @@ class Calls:
         identity: DevIdentity | None,
         credentials: Credentials | None,
         timeout: float,
-        jwks: Mapping[str, Any] | None,
+        jwks: Mapping[str, Any] | str | None,
         verifier: Verifier | None,
         understands: Iterable[str],
         clock: SteadyClock,
@@ -248,13 +249,16 @@ def _of(credentials: Credentials | None) -> Callable[[], tuple[tuple[str, str], 
     return credentials.metadata
 
 
-def _verifier(jwks: Mapping[str, Any] | None, verifier: Verifier | None) -> Verifier | None:
+def _verifier(jwks: Mapping[str, Any] | str | None, verifier: Verifier | None) -> Verifier | None:
     if jwks is None:
         return verifier
     if verifier is not None:
         raise ValueError("give jwks or verifier, not both")
     try:
+        from placet.verify import RefreshingVerifier, fetch_jwks
         from placet.verify import Verifier as JwksVerifier
     except ImportError as exc:
         raise ValueError("checking signatures needs the extra: pip install 'placet[verify]'") from exc
+    if isinstance(jwks, str):
+        return RefreshingVerifier(partial(fetch_jwks, jwks))
     return JwksVerifier(jwks)

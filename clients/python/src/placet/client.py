@@ -34,8 +34,9 @@ class Client:
     `target` is a gRPC target: "localhost:7433", "dns:///placet.internal:7433".
     `identity` names the caller to a server in `--insecure-dev`; `credentials` prove it to any
     other. `timeout` is the deadline of a call in seconds, where the call sets none; the server
-    is told. `jwks` (a JWK Set; needs the extra `placet[verify]`) or `verifier` has receipts'
-    signatures checked, offline; without, `Decision.receipt_status` is "unverified".
+    is told. `jwks` (needs the extra `placet[verify]`) has receipts' signatures checked: a JWK Set,
+    or the address of one, which is asked again when a receipt names a new key; `verifier` is one
+    of your own. Without, `Decision.receipt_status` is "unverified".
     `understands` lists the obligations that the caller fulfils: any other blocks.
     """
 
@@ -46,7 +47,7 @@ class Client:
         identity: DevIdentity | None = None,
         credentials: Credentials | None = None,
         timeout: float = 1.0,
-        jwks: Mapping[str, Any] | None = None,
+        jwks: Mapping[str, Any] | str | None = None,
         verifier: Verifier | None = None,
         understands: Iterable[str] = (),
         clock: SteadyClock = steady,
@@ -216,7 +217,7 @@ class AsyncClient:
         identity: DevIdentity | None = None,
         credentials: Credentials | None = None,
         timeout: float = 1.0,
-        jwks: Mapping[str, Any] | None = None,
+        jwks: Mapping[str, Any] | str | None = None,
         verifier: Verifier | None = None,
         understands: Iterable[str] = (),
         clock: SteadyClock = steady,

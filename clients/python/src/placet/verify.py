@@ -14,7 +14,12 @@ What is checked, in order:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+import math
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -52,6 +57,10 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
     return b64url_encode(hashlib.sha256(f"{{{members}}}".encode()).digest())
 
 
+class UnknownKeyError(ReceiptError):
+    """The receipt was signed with a key that the JWKS does not have."""
+
+
 class Verifier:
     """Checks receipts against the keys of one JWK Set (RFC 7517), and nothing else."""
 
@@ -84,7 +93,7 @@ class Verifier:
     def _check_signature(self, receipt: SplitReceipt) -> None:
         kid, alg = receipt.header["kid"], receipt.header["alg"]
         if kid not in self._keys:
-            raise ReceiptError("header", f"no key of the JWKS has kid {kid!r}")  # 2
+            raise UnknownKeyError("header", f"no key of the JWKS has kid {kid!r}")  # 2
         key, pinned = self._keys[kid]
         if alg not in pinned:
             raise ReceiptError("header", f"alg {alg} does not belong to the type of key {kid}")  # 3
@@ -100,6 +109,64 @@ class Verifier:
             key.verify(encode_dss_signature(r, s), receipt.signing_input, _ES256)
         except InvalidSignature as exc:
             raise ReceiptError("signature", changed) from exc
+
+
+class RefreshingVerifier:
+    """A `Verifier` whose keys are fetched, and again when a receipt names a key not seen before.
+
+    Replicas make new keys when they start and every few hours. The address is the
+    deployer's, never a receipt's; it is asked at most once every `pause` seconds.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[], Mapping[str, Any]],
+        *,
+        pause: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`fetch` returns a JWK Set, or raises OSError or ValueError."""
+        self._fetch = fetch
+        self._pause = pause
+        self._clock = clock
+        self._verifier = Verifier({"keys": []})
+        self._fetched = -math.inf
+        self._turn = threading.Lock()
+
+    def verify(self, token: bytes) -> ParsedReceipt:
+        """See `Verifier.verify`. Keys that cannot be fetched prove nothing: `ReceiptError`."""
+        seen = self._verifier
+        try:
+            return seen.verify(token)
+        except UnknownKeyError:
+            self._refresh(seen)
+        return self._verifier.verify(token)
+
+    def _refresh(self, seen: Verifier) -> None:
+        with self._turn:
+            if self._verifier is not seen or self._clock() - self._fetched < self._pause:
+                return
+            self._fetched = self._clock()
+            try:
+                self._verifier = Verifier(self._fetch())
+            except (OSError, ValueError) as exc:
+                raise ReceiptError(
+                    "header", f"its key is not known, and keys cannot be fetched: {exc}"
+                ) from exc
+
+
+def fetch_jwks(url: str, *, timeout: float = 2.0) -> Mapping[str, Any]:
+    """Return the JWK Set at an http or https address. Raises OSError or ValueError.
+
+    `timeout` is in seconds; at most 1 MiB is read.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{url!r} is no http or https address")
+    with urllib.request.urlopen(url, timeout=timeout) as answer:
+        jwks = json.loads(answer.read(1024 * 1024))
+    if not isinstance(jwks, dict):
+        raise ValueError("a JWK Set is a JSON object")
+    return jwks
 
 
 def _public_key(jwk: Mapping[str, Any]) -> PublicKey:
