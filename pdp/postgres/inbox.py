@@ -91,11 +91,14 @@ class Inbox(Generic[Value, Result]):
         taken: list[Ticket[Value, Result]] = []
         while self._tickets and len(taken) < most:
             ticket = self._tickets.popleft()
-            if ticket.done or ticket.begun:
+            if ticket.begun:
                 continue
             ticket.begun = True
             self._waiting -= 1
-            taken.append(ticket)
+            # One that is done already is counted off here: its caller may not have run yet, and
+            # whoever serves would find somebody waiting, and nobody to take, without end.
+            if not ticket.done:
+                taken.append(ticket)
         return taken
 
     def fail_waiting(self, error: Callable[[], PdpError]) -> None:

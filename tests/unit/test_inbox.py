@@ -53,6 +53,17 @@ async def test_cancelled_caller_is_not_taken() -> None:
     assert len(box) == 0
 
 
+async def test_caller_that_gave_up_but_has_not_run_yet_does_not_count_as_waiting() -> None:
+    """Whoever serves would loop on it without end, and nobody would run again."""
+    box = inbox()
+    tasks = await asked(box, 1)
+    tasks[0].cancel()
+    assert box.take(64) == []
+    assert len(box) == 0
+    await asyncio.gather(tasks[0], return_exceptions=True)
+    assert len(box) == 0
+
+
 async def test_deadline_before_and_after_the_work_began() -> None:
     box = inbox()
     waiting = await asked(box, 1, seconds=0.01)
