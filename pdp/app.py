@@ -26,10 +26,18 @@ from pdp.metrics import MeasuredEngine, MeasuredInformationPoint, MeasuredLedger
 from pdp.opa import OpaAdministration, OpaPolicyEngine
 from pdp.postgres.store import PostgresStore
 from pdp.server.admin_service import AdminService, DevService
+from pdp.server.authentication import (
+    Authenticator,
+    CredentialAuthenticator,
+    InsecureAuthenticator,
+    server_credentials,
+)
 from pdp.server.decision_service import DecisionService
 from pdp.server.edge import Edge
 from pdp.server.http import http_application, http_server
+from pdp.server.jwks import key_source
 from pdp.server.session_service import SessionService
+from pdp.server.tokens import TokenVerifier
 from pdp.signing import RotatingSigner
 from placet.v1 import (
     admin_service_pb2,
@@ -79,7 +87,7 @@ async def serve(config: Config) -> None:
         )
 
         server = grpc.aio.server(
-            interceptors=[Edge(metrics)],
+            interceptors=[Edge(metrics, _authenticator(config, stack))],
             options=[
                 # Two servers on one port would share its calls without a word.
                 ("grpc.so_reuseport", 0),
@@ -102,7 +110,7 @@ async def serve(config: Config) -> None:
 
         http_socket = _listen(config.http_address)
         stack.callback(http_socket.close)
-        grpc_port = _add_port(server, config.grpc_address)
+        grpc_port = _add_port(server, config)
         readiness = _Readiness(config, store, signer, stopping)
         http = http_server(
             http_application(metrics=metrics, keys=store.keys, checks=readiness.checks),
@@ -217,11 +225,24 @@ def _listen(address: str) -> socket.socket:
         raise ConfigError(f"http_address: cannot listen on {address}: {exc.strerror}") from exc
 
 
-def _add_port(server: grpc.aio.Server, address: str) -> int:
+def _authenticator(config: Config, stack: contextlib.AsyncExitStack) -> Authenticator:
+    if config.insecure_dev:
+        return InsecureAuthenticator()
+    issuers = {issuer.issuer: (issuer, key_source(issuer)) for issuer in config.jwt}
+    for _, keys in issuers.values():
+        stack.push_async_callback(keys.aclose)
+    return CredentialAuthenticator(config.callers, TokenVerifier(issuers))
+
+
+def _add_port(server: grpc.aio.Server, config: Config) -> int:
+    address = config.grpc_address
     try:
-        return server.add_insecure_port(address)
-    except RuntimeError as exc:
-        raise ConfigError(f"grpc_address: cannot listen on {address}: is the port in use?") from exc
+        if config.tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, server_credentials(config.tls))
+    except (RuntimeError, OSError) as exc:
+        fault = "is the port in use?" if config.tls is None else "is the port in use, or tls unusable?"
+        raise ConfigError(f"grpc_address: cannot listen on {address}: {fault}") from exc
 
 
 def _token(file: Path) -> str:

@@ -6,7 +6,6 @@ Flags outrank the environment, which outranks the file. All faults are reported 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,9 +15,11 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
+from pdp.callers import CallerMapping, JwtConfig, TlsConfig, faults_of, is_loopback
 from pdp.fingerprint import MIN_KEY_BYTES
 
 
@@ -56,6 +57,13 @@ class Config(BaseSettings):
     insecure_dev: bool = Field(
         False, description="callers name themselves in metadata; on loopback only, never in production"
     )
+    tls: TlsConfig | None = Field(
+        None, description="the server's certificate, and the authorities of its clients' certificates"
+    )
+    jwt: tuple[JwtConfig, ...] = Field((), description="issuers whose bearer tokens are believed")
+    callers: tuple[CallerMapping, ...] = Field(
+        (), description="what each credential stands for: tenant, subject, roles, agents"
+    )
     reflection: bool = Field(False, description="serve gRPC reflection")
     clock: Literal["system", "manual"] = Field(
         "system", description="manual: the database's clock can be moved"
@@ -86,15 +94,25 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _is_authenticated(self) -> Self:
-        if not self.insecure_dev:
-            raise ValueError(
-                "no authentication is configured: so far there is only insecure_dev (--insecure-dev), "
-                "where callers name themselves, on loopback"
+        authenticated = bool(self.tls and self.tls.client_ca_file) or bool(self.jwt)
+        faults = faults_of(self.tls, self.jwt, self.callers)
+        if self.insecure_dev and (self.tls is not None or self.jwt or self.callers):
+            faults.append("insecure_dev cannot be combined with tls, jwt and callers")
+        elif not self.insecure_dev and not authenticated:
+            faults.append(
+                "no authentication is configured: give tls.client_ca_file or jwt, and callers; or, on "
+                "loopback, insecure_dev (--insecure-dev), where callers name themselves"
             )
         for name in ("grpc_address", "http_address"):
             host, _ = split_address(getattr(self, name))
-            if not _is_loopback(host):
-                raise ValueError(f"insecure_dev accepts loopback addresses only, and {name} is {host}")
+            if is_loopback(host):
+                continue
+            if self.insecure_dev:
+                faults.append(f"insecure_dev accepts loopback addresses only, and {name} is {host}")
+            elif self.tls is None:
+                faults.append(f"{name} is {host}: other than loopback addresses need tls")
+        if faults:
+            raise ValueError("\n".join(faults))
         return self
 
     @classmethod
@@ -121,13 +139,16 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> Config:
         return FileConfig(**flags)
     except ValidationError as exc:
         raise ConfigError("\n".join(map(_fault, exc.errors()))) from exc
+    except SettingsError as exc:
+        raise ConfigError(f"environment: {exc}") from exc
     except yaml.YAMLError as exc:
         raise ConfigError(f"{file}: is not YAML: {exc}") from exc
 
 
 def _fault(error: Mapping[str, Any]) -> str:
     where = ".".join(map(str, error["loc"])) or "configuration"
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+    lines = error["msg"].removeprefix("Value error, ").splitlines()
+    return "\n".join(f"{where}: {line}" for line in lines)
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -136,12 +157,3 @@ def split_address(address: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > 65_535:
         raise ValueError(f"{address!r} is not host:port")
     return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -13,7 +13,8 @@ import structlog
 
 from pdp.errors import DeadlineExceededError, PdpError
 from pdp.metrics import Metrics
-from pdp.server.identity import OPEN_SERVICES, enter, identify, require_role
+from pdp.server.authentication import Authenticator
+from pdp.server.identity import OPEN_SERVICES, enter, require_role
 from pdp.server.status import DETAILS_KEY, Status, status_of
 from placet.v1 import decision_pb2, decision_service_pb2
 
@@ -24,8 +25,9 @@ EVALUATE = "/placet.v1.DecisionService/Evaluate"
 class Edge(grpc.aio.ServerInterceptor):
     """The one place where an exception becomes a gRPC status."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, authenticator: Authenticator) -> None:
         self._metrics = metrics
+        self._authenticator = authenticator
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
@@ -41,11 +43,11 @@ class Edge(grpc.aio.ServerInterceptor):
         async def handle(request: Any, context: Any) -> Any:
             started = time.perf_counter()
             try:
-                caller = identify(context.invocation_metadata())
-                require_role(caller, method)
-                enter(caller)
-                # The handler's last line of defence: whatever hangs, the caller's deadline ends it.
+                # The last line of defence: whatever hangs, the caller's deadline ends it.
                 async with asyncio.timeout(context.time_remaining()):
+                    caller = await self._authenticator.authenticate(context)
+                    require_role(caller, method)
+                    enter(caller)
                     response = await behaviour(request, context)
             except TimeoutError as exc:
                 failure = DeadlineExceededError("the deadline passed before there was an answer")

@@ -1,7 +1,7 @@
 """Who calls, and what a role may call.
 
-Identity comes from the transport, never from a message. So far there is one way,
-`--insecure-dev`: callers name themselves in metadata, which is accepted on loopback only.
+Identity comes from the transport, never from a message: see `authentication`. With
+`--insecure-dev` callers name themselves in metadata, which is accepted on loopback only.
 """
 
 from __future__ import annotations

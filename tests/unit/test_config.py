@@ -90,3 +90,103 @@ def test_help_has_examples(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
     assert "Example" in result.output
+
+
+@pytest.fixture
+def callers(tmp_path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a server that believes certificates and tokens."""
+    del settings["insecure_dev"]
+    issuer = {"issuer": "https://id", "audience": "placet", "jwks_url": "https://id/jwks"}
+    file = str(tmp_path / "key")
+    return settings | {
+        "grpc_address": "0.0.0.0:7433",
+        "tls": {
+            "certificate_file": file,
+            "key_file": file,
+            "client_ca_file": file,
+            "require_client_certificate": True,
+        },
+        "jwt": [issuer | {"algorithms": ["ES256"]}],
+        "callers": [
+            {"match": {"spiffe_id": "spiffe://x/a"}, "tenant": "acme", "roles": ["agent"], "agents": ["a"]},
+            {"match": {"issuer": "https://id", "subject": "s"}, "tenant": "acme", "roles": ["operator"]},
+        ],
+    }
+
+
+def test_real_callers_may_come_from_elsewhere_over_tls(tmp_path: Path, callers: dict[str, Any]) -> None:
+    config = load_config(written(tmp_path, callers), {})
+    assert [mapping.tenant for mapping in config.callers] == ["acme", "acme"]
+    del callers["tls"], callers["callers"][0]
+    with pytest.raises(ConfigError, match="need tls"):
+        load_config(written(tmp_path, callers), {})
+    load_config(written(tmp_path, callers), {"grpc_address": "127.0.0.1:0"})
+
+
+def test_insecure_dev_stands_alone(tmp_path: Path, callers: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="cannot be combined"):
+        load_config(written(tmp_path, callers), {"insecure_dev": True, "grpc_address": "127.0.0.1:0"})
+
+
+def test_every_fault_of_the_callers_is_reported(tmp_path: Path, callers: dict[str, Any]) -> None:
+    del callers["tls"]
+    match = {"dns_name": "x"}
+    callers["callers"] += [
+        {"match": match, "subject": "s", "tenant": "acme", "roles": ["agent"]},
+        {"match": match, "subject": "s", "roles": ["reviewer"]},
+        {"match": {"issuer": "https://other", "subject": "s"}, "tenant": "acme", "roles": ["reviewer"]},
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, callers), {})
+    lines = str(caught.value).splitlines()
+    for text in (
+        "callers.0: matches a certificate",
+        "callers.3: matches the same credential as callers.2",
+        "callers.3: tenant is missing",
+        "callers.4: matches the issuer https://other",
+        "callers.4: its subject would hold both",
+        "grpc_address is 0.0.0.0",
+    ):
+        assert sum(text in line for line in lines) == 1, text
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("callers.0.roles", ["agent", "reviewer"]),
+        ("callers.0.roles", ["emperor"]),
+        ("callers.0.match", {}),
+        ("callers.0.match", {"spiffe_id": "spiffe://x/a", "dns_name": "x"}),
+        ("callers.0.match", {"spiffe_id": "x"}),
+        ("callers.0.match", {"dns_name": "x", "subject": "s"}),
+        ("callers.1.match", {"issuer": "https://id"}),
+        ("callers.0.color", "red"),
+        ("jwt.0.algorithms", []),
+        ("jwt.0.algorithms", ["none"]),
+        ("jwt.0.algorithms", ["HS256"]),
+        ("jwt.0.jwks_url", "http://id/jwks"),
+        ("jwt.0.jwks_url", "file:///etc/passwd"),
+        ("jwt.0.jwks_file", "/nowhere"),
+        ("jwt.0.leeway_seconds", 301),
+        ("tls.key_file", "/nowhere"),
+        ("tls.require_client_certificate", False),
+    ],
+)
+def test_caller_that_makes_no_sense_is_refused(
+    tmp_path: Path, callers: dict[str, Any], path: str, value: Any
+) -> None:
+    *parents, last = path.split(".")
+    place: Any = callers
+    for name in parents:
+        place = place[int(name) if name.isdecimal() else name]
+    place[last] = value
+    with pytest.raises(ConfigError, match=rf"^{path.split('.')[0]}\b"):
+        load_config(written(tmp_path, callers), {})
+
+
+def test_unreadable_environment_is_a_fault(
+    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLACET_CALLERS", "not JSON")
+    with pytest.raises(ConfigError, match="callers"):
+        load_config(written(tmp_path, settings), {})

@@ -1,0 +1,185 @@
+"""Who may call, as configuration says it: TLS, issuers of tokens, and what each credential stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pdp.model import Role
+
+# Asymmetric only: with a shared secret, whoever can check a token could make one.
+Algorithm = Literal[
+    "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "Ed25519"
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TlsConfig(_Strict):
+    """Files are PEM."""
+
+    certificate_file: Path
+    key_file: Path
+    # Authorities whose client certificates are believed. gRPC asks for one only where it is required.
+    client_ca_file: Path | None = None
+    require_client_certificate: bool = False
+
+    @field_validator("certificate_file", "key_file", "client_ca_file")
+    @classmethod
+    def _is_readable(cls, value: Path | None) -> Path | None:
+        return _file(value)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if (self.client_ca_file is not None) != self.require_client_certificate:
+            raise ValueError("client_ca_file and require_client_certificate: true go together")
+        return self
+
+
+class JwtConfig(_Strict):
+    """One issuer whose bearer tokens are believed."""
+
+    issuer: str = Field(min_length=1)
+    audience: str = Field(min_length=1)
+    jwks_file: Path | None = None
+    jwks_url: str | None = None
+    algorithms: tuple[Algorithm, ...] = Field(min_length=1)
+    leeway_seconds: int = Field(30, ge=0, le=300)
+    # How old keys may become while the issuer cannot be asked for new ones.
+    jwks_max_age_seconds: int = Field(3600, ge=60, le=86_400)
+    # The claim that names the tenant; then mappings may leave it out, and must agree if they do not.
+    tenant_claim: str | None = Field(None, min_length=1)
+    # Claims that become input to policy, beside the scopes.
+    claims: tuple[str, ...] = ()
+
+    @field_validator("jwks_file")
+    @classmethod
+    def _is_readable(cls, value: Path | None) -> Path | None:
+        return _file(value)
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _is_safe(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        url = urlsplit(value)
+        if url.hostname and (url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname))):
+            return value
+        raise ValueError("must be an https address, or http on loopback")
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        if (self.jwks_file is None) == (self.jwks_url is None):
+            raise ValueError("give exactly one of jwks_file and jwks_url")
+        return self
+
+
+class ClaimMatch(_Strict):
+    """The claim is this text, or a list that holds it."""
+
+    name: str = Field(min_length=1)
+    value: str = Field(min_length=1)
+
+
+class Match(_Strict):
+    """One credential. Names are compared as they are written."""
+
+    spiffe_id: str | None = Field(None, pattern=r"^spiffe://[^/]+/.+$")
+    dns_name: str | None = Field(None, min_length=1)
+    issuer: str | None = Field(None, min_length=1)
+    subject: str | None = Field(None, min_length=1)
+    claim: ClaimMatch | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if [self.spiffe_id, self.dns_name, self.issuer].count(None) != 2:
+            raise ValueError("give exactly one of spiffe_id, dns_name and issuer")
+        given = [self.subject, self.claim].count(None)
+        if given != (2 if self.issuer is None else 1):
+            raise ValueError(
+                "an issuer comes with exactly one of subject and claim; a certificate with neither"
+            )
+        return self
+
+    @property
+    def by_certificate(self) -> bool:
+        return self.issuer is None
+
+    @property
+    def name(self) -> str | None:
+        """The credential's own name, as far as configuration knows it."""
+        return self.spiffe_id or self.dns_name or self.subject
+
+
+class CallerMapping(_Strict):
+    """What a credential stands for."""
+
+    match: Match
+    tenant: str | None = Field(None, min_length=1, max_length=256)
+    # Absent: the credential's own name.
+    subject: str | None = Field(None, min_length=1, max_length=256)
+    roles: frozenset[Role] = frozenset()
+    agents: frozenset[str] = frozenset()
+
+    @model_validator(mode="after")
+    def _is_separate(self) -> Self:
+        if {Role.AGENT, Role.REVIEWER} <= self.roles:
+            raise ValueError("one identity cannot hold both agent and reviewer")
+        return self
+
+
+def faults_of(
+    tls: TlsConfig | None, issuers: Sequence[JwtConfig], mappings: Sequence[CallerMapping]
+) -> list[str]:
+    """Return what is wrong between the parts, each fault a line."""
+    faults = []
+    by_issuer = {issuer.issuer: issuer for issuer in issuers}
+    if len(by_issuer) != len(issuers):
+        faults.append("jwt: an issuer is given twice")
+    seen: dict[Match, int] = {}
+    identities: dict[tuple[str | None, str | None], set[Role]] = {}
+    for number, mapping in enumerate(mappings):
+        match, where = mapping.match, f"callers.{number}"
+        if match in seen:
+            faults.append(f"{where}: matches the same credential as callers.{seen[match]}")
+        seen.setdefault(match, number)
+        issuer = by_issuer.get(match.issuer or "")
+        if match.by_certificate and (tls is None or tls.client_ca_file is None):
+            faults.append(f"{where}: matches a certificate, and tls.client_ca_file is not set")
+        if not match.by_certificate and issuer is None:
+            faults.append(f"{where}: matches the issuer {match.issuer}, which jwt does not list")
+        if mapping.tenant is None and (issuer is None or issuer.tenant_claim is None):
+            faults.append(f"{where}: tenant is missing, and no tenant_claim names it")
+        if mapping.subject or match.name:
+            roles = identities.setdefault((mapping.tenant, mapping.subject or match.name), set())
+            if (
+                not {Role.AGENT, Role.REVIEWER} <= roles
+                and {Role.AGENT, Role.REVIEWER} <= roles | mapping.roles
+            ):
+                faults.append(f"{where}: its subject would hold both agent and reviewer")
+            roles |= mapping.roles
+    if (issuers or tls is not None) and not mappings:
+        faults.append("callers: is empty, so nobody could call")
+    return faults
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _file(value: Path | None) -> Path | None:
+    if value is not None and not value.is_file():
+        raise ValueError(f"there is no file {value}")
+    return value

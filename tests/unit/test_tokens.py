@@ -1,0 +1,233 @@
+"""Bearer tokens, really signed, and the keys that they are checked with."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from pdp.callers import CallerMapping, JwtConfig
+from pdp.errors import UnauthenticatedError
+from pdp.model import Caller, Role
+from pdp.server.authentication import CredentialAuthenticator
+from pdp.server.jwks import KeySource, key_source
+from pdp.server.tokens import TokenVerifier
+
+ISSUER, NOW = "https://id.example.org", 1_795_514_400
+KEYS = {name: ECKey.generate_key("P-256", {"kid": name}) for name in ("k1", "k2")}
+CLAIMS = {"iss": ISSUER, "aud": "placet", "sub": "svc-ap", "exp": NOW + 60, "scope": "pay read"}
+
+
+class Issuer:
+    """An issuer's keys, in memory, and a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.published = ["k1"]
+        self.down = False
+        self.reads = 0
+        self.seconds = 0.0
+
+    async def read(self) -> bytes:
+        self.reads += 1
+        if self.down:
+            raise ConnectionRefusedError("down")
+        return json.dumps({"keys": [KEYS[name].as_dict(private=False) for name in self.published]}).encode()
+
+
+class Context:
+    def __init__(self, *tokens: str) -> None:
+        self._metadata = [("authorization", f"Bearer {token}") for token in tokens]
+
+    def invocation_metadata(self) -> list[tuple[str, str]]:
+        return self._metadata
+
+    def auth_context(self) -> dict[str, Any]:
+        return {}
+
+
+def authenticator(
+    issuer: Issuer, match: dict[str, Any] | None = None, **settings: Any
+) -> CredentialAuthenticator:
+    config = JwtConfig.model_validate(
+        {"issuer": ISSUER, "audience": "placet", "jwks_url": f"{ISSUER}/jwks", "algorithms": ["ES256"]}
+        | settings
+    )
+    mapping = {
+        "match": match or {"issuer": ISSUER, "subject": "svc-ap"},
+        "roles": ["agent"],
+        "agents": ["agent:a"],
+    }
+    if "tenant_claim" not in settings:
+        mapping["tenant"] = "acme"
+    keys = KeySource(ISSUER, issuer.read, max_age=config.jwks_max_age_seconds, clock=lambda: issuer.seconds)
+    tokens = TokenVerifier({ISSUER: (config, keys)}, clock=lambda: NOW)
+    return CredentialAuthenticator([CallerMapping.model_validate(mapping)], tokens, clock=lambda: NOW)
+
+
+def token(key: str = "k1", header: dict[str, Any] | None = None, **claims: Any) -> str:
+    said = {name: value for name, value in (CLAIMS | claims).items() if value is not None}
+    return jwt.encode(header or {"alg": "ES256", "kid": key}, said, KEYS[key])
+
+
+def raw(header: dict[str, Any], secret: bytes = b"") -> str:
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, CLAIMS)]
+    signature = hmac.digest(secret, b".".join(parts), hashlib.sha256) if secret else b""
+    return b".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+
+
+async def test_token_stands_for_its_caller() -> None:
+    caller = await authenticator(Issuer(), claims=["level"]).authenticate(Context(token(level=3, other=1)))
+    assert caller == Caller(
+        tenant="acme",
+        subject="svc-ap",
+        roles=frozenset({Role.AGENT}),
+        agents=frozenset({"agent:a"}),
+        claims={"issuer": ISSUER, "scopes": ["pay", "read"], "level": 3},
+    )
+
+
+async def test_claims_can_match_and_name_the_tenant() -> None:
+    match = {"issuer": ISSUER, "claim": {"name": "groups", "value": "ops"}}
+    known = authenticator(Issuer(), match, tenant_claim="org")
+    assert (await known.authenticate(Context(token(groups=["a", "ops"], org="globex")))).tenant == "globex"
+    for claims in (
+        {"groups": ["o"], "org": "x"},
+        {"groups": "opsx", "org": "x"},
+        {"groups": "ops"},
+        {"org": "x"},
+    ):
+        with pytest.raises(UnauthenticatedError):
+            await known.authenticate(Context(token(**claims)))
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (raw({"alg": "none", "kid": "k1"}), "algorithm"),
+        (raw({"alg": "HS256", "kid": "k1"}, KEYS["k1"].as_pem(private=False)), "algorithm"),
+        (raw({"alg": "ES256", "kid": "k1"}, KEYS["k1"].as_pem(private=False)), "signature"),
+        (token(aud="other"), "audience"),
+        (token(aud=["other"]), "audience"),
+        (token(aud=None), "audience"),
+        (token(iss="https://evil.example"), "issuer"),
+        (token(iss=None), "issuer"),
+        (token(exp=NOW - 30), "expired"),
+        (token(exp=None), "exp"),
+        (token(exp=True), "exp"),
+        (token(nbf=NOW + 31), "not valid yet"),
+        (token(iat=NOW + 31), "not valid yet"),
+        (token(sub=None), "nobody"),
+        (token(sub="svc-other"), "no configured caller"),
+        (token(header={"alg": "ES256"}), "kid"),
+        (token("k2"), "not one of its issuer"),
+        (token("k2", header={"alg": "ES256", "kid": "k1"}), "signature"),
+        (token(header={"alg": "ES256", "kid": "k1", "typ": "placet-receipt+jwt"}), "header"),
+        (token()[:-8] + "AAAAAAAA", "signature"),
+        ("x", "not a signed JWT"),
+        ("a.b.c", "not a signed JWT"),
+        ("W" * 9000 + ".e30.", "not a signed JWT"),
+        ("e30." * 6000, "not a signed JWT"),
+    ],
+)
+async def test_token_that_cannot_be_believed(bad: str, why: str) -> None:
+    with pytest.raises(UnauthenticatedError, match=why) as caught:
+        await authenticator(Issuer()).authenticate(Context(bad))
+    assert bad not in str(caught.value) or len(bad) < 8
+
+
+async def test_clock_skew_is_forgiven_within_the_leeway() -> None:
+    known = authenticator(Issuer())
+    for claims in ({"exp": NOW - 29}, {"nbf": NOW + 30}, {"iat": NOW + 29.5}):
+        await known.authenticate(Context(token(**claims)))
+
+
+async def test_no_token_and_two_tokens_are_refused() -> None:
+    for context in (Context(), Context(token(), token())):
+        with pytest.raises(UnauthenticatedError):
+            await authenticator(Issuer()).authenticate(context)
+
+
+async def test_rotated_key_is_fetched_once_and_rarely() -> None:
+    issuer = Issuer()
+    known = authenticator(issuer)
+    await known.authenticate(Context(token()))
+    issuer.published = ["k2"]
+    with pytest.raises(UnauthenticatedError):
+        await known.authenticate(Context(token("k2")))
+    assert issuer.reads == 1  # too soon after the last
+    issuer.seconds = 11
+    await asyncio.gather(*(known.authenticate(Context(token("k2"))) for _ in range(5)))
+    assert issuer.reads == 2
+    with pytest.raises(UnauthenticatedError):  # withdrawn
+        await known.authenticate(Context(token("k1")))
+    assert issuer.reads == 2
+
+
+async def test_known_keys_outlast_the_issuer_for_a_while() -> None:
+    issuer = Issuer()
+    known = authenticator(issuer)
+    await known.authenticate(Context(token()))
+    issuer.down = True
+    for seconds in (301, 3599):
+        issuer.seconds = seconds
+        await known.authenticate(Context(token()))
+    issuer.seconds = 3620
+    with pytest.raises(UnauthenticatedError, match="cannot be read"):
+        await known.authenticate(Context(token()))
+    issuer.down, issuer.seconds = False, 3640
+    await known.authenticate(Context(token()))
+
+
+async def test_no_keys_no_callers() -> None:
+    issuer = Issuer()
+    issuer.down = True
+    with pytest.raises(UnauthenticatedError, match="cannot be read"):
+        await authenticator(issuer).authenticate(Context(token()))
+
+
+async def test_keys_come_over_http_and_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    body = await Issuer().read()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            moved = self.path == "/moved"
+            self.send_response(302 if moved else 200)
+            self.send_header("Location", "/jwks")
+            self.end_headers()
+            self.wfile.write(b"" if moved else body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            for path, found in (("jwks", True), ("moved", False)):
+                source = key_source(
+                    JwtConfig(
+                        issuer=ISSUER,
+                        audience="placet",
+                        jwks_url=f"http://127.0.0.1:{server.server_port}/{path}",
+                        algorithms=("ES256",),
+                    )
+                )
+                if found:
+                    assert await source.find("k1") is not None
+                else:
+                    with pytest.raises(UnauthenticatedError):
+                        await source.find("k1")
+                await source.aclose()
+        finally:
+            server.shutdown()
+            thread.join()
