@@ -32,6 +32,8 @@ import psycopg
 from pdp.dev.supervise import Account, Child, ChildError
 
 SUPERUSER = "placet_owner"
+# What the PDP logs in as: without the server's role it may do nothing.
+LOGIN = "placet_login"
 DATABASE = "placet"
 # sun_path of Linux holds 108 bytes with the final NUL, of macOS 104 (unix(7)).
 LONGEST_SOCKET_PATH = 103
@@ -128,6 +130,15 @@ class LocalPostgres:
             found = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
             if await found.fetchone() is None:
                 await connection.execute(f"CREATE DATABASE {DATABASE}")
+
+    async def create_login(self, server_role: str) -> str:
+        """Return the address for the PDP: a login that is a member of its role and no more."""
+        async with await psycopg.AsyncConnection.connect(self.url(), autocommit=True) as connection:
+            found = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (LOGIN,))
+            if await found.fetchone() is None:
+                await connection.execute(f"CREATE ROLE {LOGIN} LOGIN NOINHERIT")
+            await connection.execute(f"GRANT {server_role} TO {LOGIN}")
+        return self.url(user=LOGIN)
 
 
 def prepare(directory: Path, *, log: Path, say: Callable[[str], None] = lambda text: None) -> LocalPostgres:

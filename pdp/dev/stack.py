@@ -31,6 +31,7 @@ from pdp.dev.supervise import Change, Child, ChildError, Supervisor
 ROOT = Path(__file__).resolve().parents[2]
 GRPC_PORT, HTTP_PORT = 7433, 7434
 OPA_SOCKET = "opa.sock"
+SERVER_ROLE = "placet_server"
 # `pdp serve` ends with this code when its configuration is at fault.
 CONFIGURATION_FAULT = 2
 
@@ -97,8 +98,7 @@ class Stack:
         try:
             self._lock = take_lock(self.directory)
             self.replicas = choose_ports(self.options)
-            database_url = await self._start_postgres()
-            await self._migrate(database_url)
+            database_url = await self._start_database()
             opa_settings = await self._start_opa()
             for replica in self.replicas:
                 await self._start_replica(replica, {"database_url": database_url, **opa_settings})
@@ -121,22 +121,24 @@ class Stack:
 
     # --- the parts -----------------------------------------------------------
 
-    async def _start_postgres(self) -> str:
-        """Return the address of a database that exists."""
+    async def _start_database(self) -> str:
+        """Return the address of a database that is up to date, for the replicas."""
         if given := os.environ.get("DATABASE_URL"):
             self.say("Using the database that DATABASE_URL names")
+            await self._migrate(given)
             return given
         log = self.directory / "logs" / "postgres.log"
         local = await asyncio.to_thread(postgres.prepare, self.directory / "postgres", log=log, say=self.say)
         await self.supervisor.start(local.child())
         await local.create_database()
         self._described["postgres"] = {"sockets": str(local.sockets), "data": str(local.data)}
-        return local.url()
+        await self._migrate(local.url())
+        return await local.create_login(SERVER_ROLE)
 
-    async def _migrate(self, database_url: str) -> None:
+    async def _migrate(self, owner_url: str) -> None:
         from pdp.postgres.migrate import migrate
 
-        await migrate(database_url, manual_clock=self.options.manual_clock)
+        await migrate(owner_url, server_role=SERVER_ROLE, manual_clock=self.options.manual_clock)
 
     async def _start_opa(self) -> dict[str, Any]:
         """Return what the replicas must know of it."""

@@ -9,7 +9,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+import yaml
 
 from tests.processes import PATIENCE, eventually, is_alive, running_with
 from tests.stack import (
@@ -129,3 +131,16 @@ def test_replicas_share_one_database(real_stack: RunningStack) -> None:
     first, second = RealPdp(stack=real_stack), RealPdp(stack=real_stack, replica=2)
     assert first.target != second.target
     assert first.jwks() == second.jwks()
+
+
+def test_server_logs_in_as_somebody_who_owns_nothing(real_stack: RunningStack) -> None:
+    config = yaml.safe_load((real_stack.data_dir / "pdp-1.yaml").read_text())
+    with psycopg.connect(config["database_url"]) as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT count(*) FROM placet.ledger")
+        connection.rollback()
+        for statement in ("DELETE FROM placet.ledger", "UPDATE placet.ledger SET kind = 'x'"):
+            connection.execute("SET ROLE placet_server")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+            connection.rollback()

@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 from pdp.dev.ports import free_ports
+from pdp.dev.postgres import LOGIN, SUPERUSER
 from pdp.dev.stack import Replica, Stack, answers_ok
 from pdp.dev.supervise import Child, Supervisor
 from placet import Decision, Effect, PlacetError
@@ -98,7 +99,7 @@ def hung(name: str) -> Fault:
 @asynccontextmanager
 async def read_only(stack: Stack) -> AsyncIterator[None]:
     """The database refuses to write, in open connections too."""
-    async with await psycopg.AsyncConnection.connect(database_url(stack), autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(owner_url(stack), autocommit=True) as connection:
         await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         await connection.execute("SELECT pg_reload_conf()")
         try:
@@ -106,6 +107,11 @@ async def read_only(stack: Stack) -> AsyncIterator[None]:
         finally:
             await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
             await connection.execute("SELECT pg_reload_conf()")
+
+
+def owner_url(stack: Stack) -> str:
+    """The database as its owner reaches it."""
+    return database_url(stack).replace(LOGIN, SUPERUSER)
 
 
 def database_url(stack: Stack) -> str:
