@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from placet.client import AsyncClient as AsyncClient
     from placet.client import Client as Client
+    from placet.credentials import TlsCredentials as TlsCredentials
     from placet.enforce import tool_call as tool_call
     from placet.errors import AlreadyExistsError as AlreadyExistsError
     from placet.errors import AnswerError as AnswerError
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "placet.client": ("AsyncClient", "Client"),
+    "placet.credentials": ("TlsCredentials",),
     "placet.enforce": ("tool_call",),
     "placet.errors": (
         "AlreadyExistsError",

@@ -14,6 +14,7 @@ from placet.cli.exits import CommandError, exit_of_error
 from placet.cli.inputs import read_jwks
 from placet.cli.output import error_json, print_json, printable
 from placet.client import Client
+from placet.credentials import TlsCredentials, token_from
 from placet.errors import PlacetError
 from placet.identity import DevIdentity
 
@@ -23,7 +24,9 @@ _GROUP = "Connection"
 
 
 def _option(name: str, text: str, kind: Any, default: Any) -> inspect.Parameter:
-    option = typer.Option(f"--{name}", envvar=f"PLACET_{name.upper()}", help=text, rich_help_panel=_GROUP)
+    option = typer.Option(
+        f"--{name.replace('_', '-')}", envvar=f"PLACET_{name.upper()}", help=text, rich_help_panel=_GROUP
+    )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
@@ -35,6 +38,10 @@ OPTIONS = (
     _option("subject", "The caller's name.", str, ""),
     _option("roles", "The caller's roles, comma separated.", str, ""),
     _option("agents", "Agents that the caller may speak for, comma separated.", str, ""),
+    _option("ca", "Authorities that the PDP is believed by: a PEM file. Calls go over TLS.", str, ""),
+    _option("cert", "The caller's certificate: a PEM file.", str, ""),
+    _option("key", "The key of --cert: a PEM file.", str, ""),
+    _option("token_file", "A file with the caller's bearer token. Calls go over TLS.", str, ""),
     _option("timeout", "Deadline of a call, in seconds.", float, 5.0),
     _option("jwks", "JWK Set (file or http address) to check receipts with.", str, ""),
 )
@@ -47,28 +54,55 @@ class Connection:
     subject: str
     roles: str
     agents: str
+    ca: str
+    cert: str
+    key: str
+    token_file: str
     timeout: float
     jwks: str
 
     def client(self) -> Client:
         """Return a client. Raises `CommandError` for options that make no sense."""
-        for name in ("tenant", "subject"):
-            if not getattr(self, name):
-                raise CommandError(f"who calls? give --{name} or set PLACET_{name.upper()}")
         try:
+            credentials = self._credentials()
             return Client(
                 self.target,
-                identity=DevIdentity(
-                    tenant=self.tenant,
-                    subject=self.subject,
-                    roles=_names(self.roles),
-                    agents=_names(self.agents),
-                ),
+                identity=None if credentials else self._identity(),
+                credentials=credentials,
                 timeout=self.timeout,
                 jwks=read_jwks(self.jwks) if self.jwks else None,
             )
         except ValueError as exc:
             raise CommandError(str(exc)) from exc
+
+    def _credentials(self) -> TlsCredentials | None:
+        if not (self.ca or self.cert or self.key or self.token_file):
+            return None
+        if self.tenant or self.subject or self.roles or self.agents:
+            raise CommandError(
+                "--tenant, --subject, --roles and --agents (or PLACET_TENANT, …) are for servers in "
+                "--insecure-dev; a certificate or a token says who calls"
+            )
+        return TlsCredentials(
+            ca_file=self.ca or None,
+            certificate_file=self.cert or None,
+            key_file=self.key or None,
+            token=token_from(self.token_file) if self.token_file else None,
+        )
+
+    def _identity(self) -> DevIdentity:
+        for name in ("tenant", "subject"):
+            if not getattr(self, name):
+                raise CommandError(
+                    f"who calls? give --{name} or set PLACET_{name.upper()}; "
+                    "or give --cert and --key, or --token-file"
+                )
+        return DevIdentity(
+            tenant=self.tenant,
+            subject=self.subject,
+            roles=_names(self.roles),
+            agents=_names(self.agents),
+        )
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:
