@@ -210,6 +210,23 @@ async def test_stranger_moves_nothing_and_learns_nothing(bench: Bench) -> None:
     assert found[0] == bench.session
 
 
+async def test_stranger_waits_for_nobody_and_keeps_nobody_waiting(bench: Bench) -> None:
+    point, session_id = bench.point(), bench.session.session_id
+    stranger = builders.caller(subject="svc-else", agents=frozenset({"agent:else"}))
+    bench.engine.pause()
+    asked = [
+        asyncio.create_task(point.evaluate(builders.evaluation(session_id, by=stranger))),
+        asyncio.create_task(point.evaluate(builders.evaluation(session_id))),
+    ]
+    async with asyncio.timeout(30):
+        # While neither has an answer, both have got as far as the engine.
+        while len(bench.engine.documents) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    bench.engine.resume()
+    await asyncio.gather(*asked)
+    assert {document["session"] is None for document in bench.engine.documents} == {True, False}
+
+
 async def test_unverified_hops_stand_in_the_receipt_as_hashes(bench: Bench) -> None:
     hops = (Hop(agent="agent:boss", grant="g"), Hop(agent=builders.AGENT))
     _, receipt = await bench.point().evaluate(builders.evaluation(bench.session.session_id, hops=hops))

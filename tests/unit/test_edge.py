@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
 
 import grpc
 import pytest
@@ -22,29 +21,19 @@ from pdp.errors import (
 from pdp.model import Role
 from pdp.server.identity import ROLES, identify, require_role
 from pdp.server.status import status_of
-from placet.v1 import (
-    admin_service_pb2,
-    decision_service_pb2,
-    dev_service_pb2,
-    error_reason_pb2,
-    session_service_pb2,
-)
+from placet.v1 import error_reason_pb2
 from tests import builders
+from tests.rpcs import ROWS, methods
 
 METADATA = [("placet-tenant", "acme"), ("placet-subject", "svc"), ("placet-roles", "agent, operator")]
 # Raised and caught inside the pipeline: no client ever sees them.
 INTERNAL = {SessionMovedError, PolicyUnavailableError, PdpError}
 
 
-def methods() -> Iterable[str]:
-    for module in (admin_service_pb2, decision_service_pb2, dev_service_pb2, session_service_pb2):
-        for service in module.DESCRIPTOR.services_by_name.values():
-            for method in service.methods:
-                yield f"/{service.full_name}/{method.name}"
-
-
-def test_every_rpc_states_its_roles() -> None:
-    assert set(ROLES) == set(methods())
+def test_every_rpc_states_its_roles_and_is_walked() -> None:
+    names = {name for name, _ in methods()}
+    assert set(ROLES) == names
+    assert set(ROWS) == names
 
 
 @pytest.mark.parametrize("method", sorted(ROLES))

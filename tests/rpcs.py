@@ -1,0 +1,164 @@
+"""Every RPC of the API, and what callers get who ask about things that are not theirs.
+
+A new RPC needs a row here: `tests/unit/test_edge.py` compares with the proto, and
+`tests/e2e/test_roles.py` walks every RPC by every role in its own and in another tenant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+import placet.v1
+from pdp.model import Role
+from placet.v1 import (
+    admin_service_pb2,
+    decision_pb2,
+    decision_service_pb2,
+    dev_service_pb2,
+    session_service_pb2,
+)
+
+OK, NOT_FOUND, DENIED = (
+    grpc.StatusCode.OK,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.PERMISSION_DENIED,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Things:
+    """What a tenant has, as a caller would name it."""
+
+    tenant: str
+    agent: str
+    tool: str
+    task_id: str
+    session_id: str
+    decision_id: str
+    # New for each call.
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    request: Callable[[Things], Message]
+    # Who is answered about the tenant's things without owning any; absent: whom the role table names.
+    # Who passes the roles and is not listed is told NOT_FOUND.
+    answered: frozenset[Role] | None = None
+    # What those who pass the roles get when the things are another tenant's.
+    elsewhere: grpc.StatusCode = OK
+
+
+def methods() -> Iterator[tuple[str, MethodDescriptor]]:
+    """Full name and descriptor of every RPC of the package."""
+    for module in pkgutil.iter_modules(placet.v1.__path__):
+        if not module.name.endswith("_pb2"):
+            continue
+        file = importlib.import_module(f"placet.v1.{module.name}").DESCRIPTOR
+        for service in file.services_by_name.values():
+            for method in service.methods:
+                yield f"/{service.full_name}/{method.name}", method
+
+
+def _evaluate(things: Things) -> decision_service_pb2.EvaluateRequest:
+    return decision_service_pb2.EvaluateRequest(
+        session_id=things.session_id,
+        action=decision_pb2.Action(
+            tool=things.tool, arguments=b'{"invoice": "INV-1"}', tool_call_id=things.tool_call_id
+        ),
+    )
+
+
+def _open_session(things: Things) -> session_service_pb2.OpenSessionRequest:
+    return session_service_pb2.OpenSessionRequest(
+        task=session_service_pb2.Task(id=things.task_id),
+        principal="user:ben",
+        agent=things.agent,
+        boundary=session_service_pb2.Boundary(tools=[things.tool]),
+    )
+
+
+def _advance_clock(_: Things) -> dev_service_pb2.AdvanceClockRequest:
+    by = Duration()
+    by.FromTimedelta(timedelta(milliseconds=1))
+    return dev_service_pb2.AdvanceClockRequest(by=by)
+
+
+SEES_SESSIONS = frozenset({Role.AGENT, Role.OPERATOR})
+ROWS: Mapping[str, Row] = {
+    # A stranger's action is answered, and recorded as the stranger's.
+    "/placet.v1.DecisionService/Evaluate": Row(request=_evaluate),
+    "/placet.v1.DecisionService/GetDecision": Row(
+        request=lambda things: decision_service_pb2.GetDecisionRequest(decision_id=things.decision_id),
+        answered=frozenset({Role.AUDITOR, Role.OPERATOR}),
+        elsewhere=NOT_FOUND,
+    ),
+    # A task's id is the tenant's own.
+    "/placet.v1.SessionService/OpenSession": Row(request=_open_session),
+    "/placet.v1.SessionService/GetSession": Row(
+        request=lambda things: session_service_pb2.GetSessionRequest(session_id=things.session_id),
+        answered=SEES_SESSIONS,
+        elsewhere=NOT_FOUND,
+    ),
+    "/placet.v1.SessionService/CloseSession": Row(
+        request=lambda things: session_service_pb2.CloseSessionRequest(session_id=things.session_id),
+        answered=SEES_SESSIONS,
+        elsewhere=NOT_FOUND,
+    ),
+    "/placet.v1.AdminService/PutTenant": Row(
+        request=lambda things: admin_service_pb2.PutTenantRequest(tenant=things.tenant, settings=b"{}"),
+        elsewhere=DENIED,
+    ),
+    # These name no tenant: they write the caller's.
+    "/placet.v1.AdminService/PutAgents": Row(
+        request=lambda things: admin_service_pb2.PutAgentsRequest(
+            agents=[admin_service_pb2.Agent(agent=things.agent, owner="walker", trust=0.6)]
+        ),
+    ),
+    "/placet.v1.AdminService/PutTools": Row(
+        request=lambda things: admin_service_pb2.PutToolsRequest(
+            tools=[
+                admin_service_pb2.Tool(
+                    name=things.tool,
+                    effect=session_service_pb2.TOOL_EFFECT_READ,
+                    resource="invoice:{invoice}",
+                    arguments_schema=b'{"type": "object", "properties": {"invoice": {"type": "string"}}}',
+                )
+            ]
+        ),
+    ),
+    "/placet.v1.AdminService/PutSignals": Row(
+        request=lambda things: admin_service_pb2.PutSignalsRequest(
+            signals=[admin_service_pb2.Signal(name="incident", value=b"false")]
+        ),
+    ),
+    # There is one clock, of the installation.
+    "/placet.v1.DevService/AdvanceClock": Row(request=_advance_clock),
+}
+
+
+def call(channel: grpc.Channel, name: str, method: MethodDescriptor, request: Message, seconds: float) -> Any:
+    """The first answer of a call of any kind. Raises `grpc.RpcError`."""
+    sends, answers_with = (
+        "stream" if streams else "unary" for streams in (method.client_streaming, method.server_streaming)
+    )
+    module: Any = importlib.import_module(
+        method.output_type.file.name.removesuffix(".proto").replace("/", ".") + "_pb2"
+    )
+    invoke = getattr(channel, f"{sends}_{answers_with}")(
+        name,
+        request_serializer=type(request).SerializeToString,
+        response_deserializer=getattr(module, method.output_type.name).FromString,
+    )
+    answer = invoke(iter([request]) if method.client_streaming else request, timeout=seconds)
+    return next(iter(answer)) if method.server_streaming else answer
