@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
+from pdp.boundary import boundary_document
 from pdp.model import (
     JSON,
-    Boundary,
     Derived,
     EvaluationRequest,
     Facts,
@@ -24,7 +24,6 @@ from pdp.model import (
     Tool,
     ToolEffect,
 )
-from pdp.money import major_to_minor, minor_digits
 from pdp.settings import policy_settings
 
 
@@ -53,6 +52,7 @@ def input_document(
             "claims": caller.claims,
         },
         "session": None if session is None else _session(session, facts.now, facts.tool),
+        "boundaries": [] if session is None else _boundaries(session),
         "chain": [{"agent": hop.agent, "grant": hop.grant} for hop in hops],
         "agents": _agents(facts, hops),
         "action": _action(action.tool, action.tool_call_id, facts.tool, derived),
@@ -65,26 +65,6 @@ def input_document(
         "signals": facts.signals,
     }
     return orjson.dumps(document, default=_number)
-
-
-def boundary_document(boundary: Boundary) -> dict[str, Any]:
-    """Return a boundary as rules see it; also what a receipt's `scope_digest` is of."""
-    return {
-        "tools": sorted(boundary.tools),
-        "effects": sorted(boundary.effects),
-        "resources": [
-            {"type": rule.type, "id": rule.id}
-            if rule.id is not None
-            else {"type": rule.type, "prefix": rule.prefix}
-            for rule in boundary.resources
-        ],
-        "amounts": {
-            limit.currency: {
-                "per_action_minor": major_to_minor(limit.per_action, minor_digits(limit.currency) or 0)
-            }
-            for limit in boundary.amounts
-        },
-    }
 
 
 def rfc3339(instant: datetime) -> str:
@@ -116,9 +96,16 @@ def _session(session: Session, now: datetime, tool: Tool | None) -> dict[str, An
         "opened_at": rfc3339(session.opened_at),
         "expires_at": rfc3339(session.expires_at),
         "task": {"id": session.task.id},
-        "boundary": boundary_document(session.boundary),
         "history": history,
     }
+
+
+def _boundaries(session: Session) -> list[dict[str, Any]]:
+    """Every boundary that an action must lie within, the session's own first."""
+    boundaries = [{"of": "session"} | boundary_document(session.boundary)]
+    if session.template is not None:
+        boundaries.append({"of": "template"} | boundary_document(session.template))
+    return boundaries
 
 
 def _agents(facts: Facts, hops: tuple[Hop, ...]) -> dict[str, Any]:

@@ -37,6 +37,10 @@ class TaskExistsError(PdpError):
     """The task already has a session, opened with something else."""
 
 
+class SessionOverError(PdpError):
+    """The session has ended, so this can no longer be done to it."""
+
+
 class SessionMovedError(PdpError):
     """What the decision was taken on no longer holds; judge again."""
 

@@ -6,9 +6,11 @@
 | of another action | judged, and blocked: `action.key_reused`; the key stays with the first |
 | block, not retryable | the stored decision |
 | block, retryable | judged anew |
-| allow or escalate, unexpired, session open and the caller's | the stored decision |
+| allow or escalate, unexpired, session the caller's and as it was | the stored decision |
 | escalate, otherwise | judged anew |
 | allow, otherwise | judged, and blocked: `action.replay_stale` |
+
+A session is as it was while it is open, or completed and the decision was taken after that.
 """
 
 from __future__ import annotations
@@ -45,8 +47,21 @@ def judge_repeat(
         return Repeat(reasons=(key_reused(prior.decision_id),), claims_key=False)
     if prior.effect is Effect.BLOCK:
         return Repeat() if prior.retryable else Repeat(stored=prior)
-    if session is not None and session.state_at(now) is SessionState.OPEN and now < prior.expires_at:
+    if session is not None and _stands(session, prior, now):
         return Repeat(stored=prior)
     if prior.effect is Effect.ESCALATE:
         return Repeat()
     return Repeat(reasons=(replay_stale(prior.decision_id),))
+
+
+def _stands(session: Session, prior: PriorDecision, now: datetime) -> bool:
+    """Whether what led to the earlier answer still does, as far as session and time go."""
+    if now >= prior.expires_at:
+        return False
+    state = session.state_at(now)
+    # What was permitted before completion may not be after it.
+    return state is SessionState.OPEN or (
+        state is SessionState.COMPLETED
+        and session.completed_at is not None
+        and prior.recorded_at >= session.completed_at
+    )

@@ -117,11 +117,12 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResourceRule:
-    """Exactly one of `id` and `prefix` is set."""
+    """Exactly one of `id`, `prefix` and `ids` is set."""
 
     type: str
     id: str | None = None
     prefix: str | None = None
+    ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +140,8 @@ class Boundary:
     effects: tuple[ToolEffect, ...] = ()
     resources: tuple[ResourceRule, ...] = ()
     amounts: tuple[AmountLimit, ...] = ()
+    # Tools that are still permitted once the task is completed.
+    after_completion: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +177,9 @@ class Session:
     opened_at: datetime
     expires_at: datetime
     closed_at: datetime | None = None
+    completed_at: datetime | None = None
+    # The tenant's template as it stood at opening; None: it had none.
+    template: Boundary | None = None
     aggregates: Aggregates = Aggregates()
     # SHA-256 of the signed part of the session's latest receipt.
     last_receipt: bytes | None = None
@@ -276,6 +282,7 @@ class PriorDecision:
     decision_id: str
     effect: Effect
     action_fingerprint: bytes
+    recorded_at: datetime
     expires_at: datetime
     retryable: bool
     # Full receipt, disclosures included.

@@ -105,7 +105,8 @@ class SessionStore(Protocol):
     """Opens and ends sessions."""
 
     async def open(self, tenant: str, session: Session) -> Session:
-        """Store `session` and return it, or the equal session that its task already has.
+        """Store `session`, with the tenant's template, and return it; or the equal session that its
+        task already has.
 
         MUST raise `TaskExistsError` when the task's session has another issuer, principal,
         agent or boundary; `TenantUnknownError`.
@@ -114,6 +115,14 @@ class SessionStore(Protocol):
 
     async def get(self, tenant: str, session_id: str) -> tuple[Session, datetime] | None:
         """Return the session and the database's time."""
+        ...
+
+    async def complete(self, tenant: str, session_id: str, reason: str) -> Session | None:
+        """Complete an open session's task; return the session as it then is.
+
+        Completing again, or a session that is over, changes nothing. MUST move the version
+        when it completes it.
+        """
         ...
 
     async def close(self, tenant: str, session_id: str, reason: str) -> Session | None:

@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from pdp.document import arguments_json, boundary_document
+from pdp.boundary import boundary_document
+from pdp.document import arguments_json
 from pdp.model import (
     Agent,
     Decision,

@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from pdp.boundary import parse_boundary
 from pdp.errors import InvalidFieldError
 from pdp.limits import MAX_WINDOW
-from pdp.model import JSON, ToolEffect
+from pdp.model import JSON, Boundary, ToolEffect
 from pdp.money import AmountError, major_to_minor, minor_digits, read_number
 from placet.canonical import CanonicalError, parse_object
 
 DEFAULT_ALLOW_TTL = 60
 _MAX_ALLOW_TTL = 3_600
-_NAMES = frozenset({"trust_floor", "large_amount", "velocity", "allow_ttl_seconds"})
+_NAMES = frozenset({"trust_floor", "large_amount", "velocity", "allow_ttl_seconds", "boundary_template"})
 
 
 def parse_settings(text: bytes) -> dict[str, JSON]:
@@ -46,7 +47,15 @@ def policy_settings(settings: Mapping[str, JSON]) -> dict[str, Any]:
     if "velocity" in settings:
         result["velocity"] = _velocity(settings["velocity"])
     allow_ttl(settings)
+    boundary_template(settings)
     return result
+
+
+def boundary_template(settings: Mapping[str, JSON]) -> Boundary | None:
+    """The boundary that every new session's actions must lie within, beside its own; None: no limit."""
+    if "boundary_template" not in settings:
+        return None
+    return parse_boundary(settings["boundary_template"], "settings.boundary_template")
 
 
 def allow_ttl(settings: Mapping[str, JSON]) -> int:

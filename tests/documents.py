@@ -25,17 +25,21 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
             "opened_at": "2026-11-24T09:00:00Z",
             "expires_at": "2026-11-24T11:00:00Z",
             "task": {"id": "T-100"},
-            "boundary": {
-                "tools": ["payments.create", "invoices.approve"],
-                "effects": ["read"],
-                "resources": [{"type": "invoice", "id": "INV-1001"}, {"type": "vendor", "prefix": ""}],
-                "amounts": {"EUR": {"per_action_minor": 500_000}},
-            },
             "history": {
                 "decisions": {"allow": 3, "block": 0, "escalate": 1},
                 "pay": [{"start": NOW - 60, "width": 2, "count": 1}],
             },
         },
+        "boundaries": [
+            {
+                "of": "session",
+                "tools": ["payments.create", "invoices.approve"],
+                "effects": ["read"],
+                "resources": [{"type": "invoice", "id": "INV-1001"}, {"type": "vendor", "prefix": ""}],
+                "amounts": {"EUR": {"per_action_minor": 500_000}},
+                "after_completion": [],
+            }
+        ],
         "chain": [{"agent": "agent:payer", "grant": ""}],
         "agents": {"agent:payer": {"owner": "ap", "trust": 0.82}},
         "action": {

@@ -110,6 +110,11 @@ ROWS: Mapping[str, Row] = {
         answered=SEES_SESSIONS,
         elsewhere=NOT_FOUND,
     ),
+    "/placet.v1.SessionService/CompleteTask": Row(
+        request=lambda things: session_service_pb2.CompleteTaskRequest(session_id=things.session_id),
+        answered=frozenset(),
+        elsewhere=NOT_FOUND,
+    ),
     "/placet.v1.SessionService/CloseSession": Row(
         request=lambda things: session_service_pb2.CloseSessionRequest(session_id=things.session_id),
         answered=SEES_SESSIONS,

@@ -33,9 +33,10 @@ _GATHER = """
         l.writer, l.seq, k.decision_id,
         s.session_id, s.task_id, s.task_description, s.task_prompt, s.principal, s.agent, s.issuer,
         s.boundary, s.state, s.version, s.opened_at, s.expires_at, s.closed_at, s.allowed, s.blocked,
-        s.escalated, s.pay, s.last_receipt,
+        s.escalated, s.pay, s.last_receipt, s.completed_at, s.template,
         o.name, o.effect, o.resource, o.arguments_schema, o.amount_argument, o.amount_unit,
-        o.amount_currency_argument, o.amount_currency_code, o.secret_arguments, o.description, o.revision
+        o.amount_currency_argument, o.amount_currency_code, o.secret_arguments, o.description, o.revision,
+        l.recorded_at
     FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
                 %b::text[], %b::bool[])
         WITH ORDINALITY
@@ -266,6 +267,7 @@ def _facts(row: tuple[Any, ...], settings: dict[str, JSON], signals: dict[str, J
             decision_id=row[15],
             effect=Effect(row[16]),
             action_fingerprint=row[17],
+            recorded_at=row[-1],
             expires_at=row[18],
             retryable=row[19],
             # Erased disclosures leave the signed part alone.

@@ -9,15 +9,14 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from pdp.boundary import boundary_json, read_boundary
 from pdp.model import (
     JSON,
     Aggregates,
-    AmountLimit,
     AmountRole,
     AmountUnit,
     Boundary,
     Bucket,
-    ResourceRule,
     Session,
     SessionState,
     Task,
@@ -26,7 +25,7 @@ from pdp.model import (
 )
 
 # Columns that `session_from_row` and `tool_from_row` read.
-SESSION_WIDTH = 18
+SESSION_WIDTH = 20
 TOOL_WIDTH = 11
 
 
@@ -56,41 +55,13 @@ def json_value(text: str | bytes) -> Any:
 
 def boundary_text(boundary: Boundary) -> str:
     """Return the boundary as JSON text, decimals as strings."""
-    return json.dumps(
-        {
-            "tools": list(boundary.tools),
-            "effects": [effect.value for effect in boundary.effects],
-            "resources": [
-                {"type": rule.type, "id": rule.id}
-                if rule.id is not None
-                else {"type": rule.type, "prefix": rule.prefix}
-                for rule in boundary.resources
-            ],
-            "amounts": [
-                {"currency": limit.currency, "per_action": str(limit.per_action)}
-                for limit in boundary.amounts
-            ],
-        },
-        separators=(",", ":"),
-    )
+    return json.dumps(boundary_json(boundary), separators=(",", ":"))
 
 
 @lru_cache(maxsize=1024)
 def boundary_from(text: str) -> Boundary:
     """Inverse of `boundary_text`. The cache is of the parsing alone: equal text, equal boundary."""
-    stored = json.loads(text)
-    return Boundary(
-        tools=tuple(stored["tools"]),
-        effects=tuple(ToolEffect(effect) for effect in stored["effects"]),
-        resources=tuple(
-            ResourceRule(type=rule["type"], id=rule.get("id"), prefix=rule.get("prefix"))
-            for rule in stored["resources"]
-        ),
-        amounts=tuple(
-            AmountLimit(currency=limit["currency"], per_action=Decimal(limit["per_action"]))
-            for limit in stored["amounts"]
-        ),
-    )
+    return read_boundary(json.loads(text))
 
 
 def pay_text(buckets: Sequence[Bucket]) -> str:
@@ -105,7 +76,8 @@ def pay_from(text: str) -> tuple[Bucket, ...]:
 
 def session_from_row(row: Sequence[Any]) -> Session:
     """Read session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary, state,
-    version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay, last_receipt."""
+    version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay, last_receipt, completed_at,
+    template."""
     return Session(
         session_id=row[0],
         task=Task(id=row[1], description=row[2], prompt=row[3]),
@@ -120,6 +92,8 @@ def session_from_row(row: Sequence[Any]) -> Session:
         closed_at=row[12],
         aggregates=Aggregates(allow=row[13], block=row[14], escalate=row[15], pay=pay_from(row[16])),
         last_receipt=row[17],
+        completed_at=row[18],
+        template=None if row[19] is None else boundary_from(row[19]),
     )
 
 

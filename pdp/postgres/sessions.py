@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
+from typing import LiteralString
 
 import psycopg
 
@@ -10,12 +12,13 @@ from pdp.errors import InvalidFieldError, TaskExistsError, TenantUnknownError
 from pdp.model import Session
 from pdp.postgres.connection import Connection, storable
 from pdp.postgres.pool import Pool
-from pdp.postgres.rows import SESSION_WIDTH, boundary_text, session_from_row
+from pdp.postgres.rows import SESSION_WIDTH, boundary_text, json_value, session_from_row
+from pdp.settings import boundary_template
 
 _SELECT = """
     SELECT session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary, state,
            version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay, last_receipt,
-           placet.now()
+           completed_at, template, placet.now()
     FROM placet.sessions
 """
 
@@ -40,10 +43,14 @@ class PostgresSessionStore:
             storable(field, text)
 
         async def work(connection: Connection) -> Session:
-            cursor = await connection.execute("SELECT 1 FROM placet.tenants WHERE tenant = %s", [tenant])
-            if await cursor.fetchone() is None:
+            cursor = await connection.execute(
+                "SELECT settings FROM placet.tenants WHERE tenant = %s", [tenant]
+            )
+            row = await cursor.fetchone()
+            if row is None:
                 raise TenantUnknownError(f"there is no tenant {tenant}")
-            stored = await _insert(connection, tenant, session)
+            template = boundary_template(json_value(row[0]))
+            stored = await _insert(connection, tenant, replace(session, template=template))
             if stored is not None:
                 return stored
             return await _existing(connection, tenant, session)
@@ -63,20 +70,38 @@ class PostgresSessionStore:
 
         return await self._pool.run(work)
 
+    async def complete(self, tenant: str, session_id: str, reason: str) -> Session | None:
+        return await self._end(
+            """
+            UPDATE placet.sessions
+            SET state = 'completed', version = version + 1, completed_at = placet.now(), complete_reason = %s
+            WHERE tenant = %s AND session_id = %s AND state = 'open' AND expires_at > placet.now()
+            """,
+            tenant,
+            session_id,
+            reason,
+        )
+
     async def close(self, tenant: str, session_id: str, reason: str) -> Session | None:
+        return await self._end(
+            """
+            UPDATE placet.sessions
+            SET state = 'closed', version = version + 1, closed_at = placet.now(), close_reason = %s
+            WHERE tenant = %s AND session_id = %s AND state IN ('open', 'completed')
+            """,
+            tenant,
+            session_id,
+            reason,
+        )
+
+    async def _end(self, update: LiteralString, tenant: str, session_id: str, reason: str) -> Session | None:
+        """Run a guarded update, which may find nothing to change; return the session as it then is."""
         storable("reason", reason)
         if "\0" in session_id:
             return None
 
         async def work(connection: Connection) -> Session | None:
-            await connection.execute(
-                """
-                UPDATE placet.sessions
-                SET state = 'closed', version = version + 1, closed_at = placet.now(), close_reason = %s
-                WHERE tenant = %s AND session_id = %s AND state IN ('open', 'completed')
-                """,
-                [reason, tenant, session_id],
-            )
+            await connection.execute(update, [reason, tenant, session_id])
             cursor = await connection.execute(
                 _SELECT + "WHERE tenant = %s AND session_id = %s", [tenant, session_id]
             )
@@ -96,14 +121,15 @@ async def _insert(connection: Connection, tenant: str, session: Session) -> Sess
             """
             INSERT INTO placet.sessions (
                 tenant, session_id, task_id, task_description, task_prompt, principal, agent, issuer,
-                boundary, state, version, opened_at, expires_at)
+                boundary, template, state, version, opened_at, expires_at)
             SELECT %(tenant)s, %(session_id)s, %(task_id)s, %(description)s, %(prompt)s, %(principal)s,
-                   %(agent)s, %(issuer)s, %(boundary)s, %(state)s, %(version)s, %(opened_at)s, %(expires_at)s
+                   %(agent)s, %(issuer)s, %(boundary)s, %(template)s, %(state)s, %(version)s,
+                   %(opened_at)s, %(expires_at)s
             WHERE %(expires_at)s > placet.now()
             ON CONFLICT (tenant, task_id) DO NOTHING
             RETURNING session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary,
                       state, version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay,
-                      last_receipt
+                      last_receipt, completed_at, template
             """,
             {
                 "tenant": tenant,
@@ -115,6 +141,7 @@ async def _insert(connection: Connection, tenant: str, session: Session) -> Sess
                 "agent": session.agent,
                 "issuer": session.issuer,
                 "boundary": boundary_text(session.boundary),
+                "template": None if session.template is None else boundary_text(session.template),
                 "state": session.state.value,
                 "version": session.version,
                 "opened_at": session.opened_at,

@@ -15,12 +15,12 @@ import orjson
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pdp.boundary import MAX_RULES, parse_boundary
 from pdp.document import arguments_json
 from pdp.errors import InvalidFieldError
 from pdp.model import (
     Action,
     Agent,
-    AmountLimit,
     AmountRole,
     AmountUnit,
     Boundary,
@@ -38,7 +38,7 @@ from pdp.model import (
     Tool,
     ToolEffect,
 )
-from pdp.money import AmountError, decimal_text, major_to_minor, minor_digits, minor_to_major
+from pdp.names import name, optional_name, text, unique
 from pdp.registry import check_tool
 from placet.canonical import CanonicalError, parse_object, parse_value
 from placet.v1 import admin_service_pb2 as admin
@@ -46,13 +46,11 @@ from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import session_service_pb2 as sessions
 
-MAX_NAME = 256
 MAX_INTENT = 8 * 1024
 MAX_PROMPT = 32 * 1024
 MAX_GRANT = 16 * 1024
 MAX_HOPS = 16
 MAX_ITEMS = 1_000
-MAX_RULES = 1_000
 MAX_SCHEMA = 64 * 1024
 MAX_SIGNAL = 4 * 1024
 
@@ -99,23 +97,23 @@ def evaluation_request(
     return EvaluationRequest(
         caller=caller,
         action=_action(message.action),
-        session_id=_name(message.session_id, "session_id"),
+        session_id=name(message.session_id, "session_id"),
         deadline=deadline,
         hops=tuple(
             Hop(
-                agent=_name(hop.agent, f"chain.hops[{index}].agent"),
-                grant=_text(hop.grant, f"chain.hops[{index}].grant", MAX_GRANT),
+                agent=name(hop.agent, f"chain.hops[{index}].agent"),
+                grant=text(hop.grant, f"chain.hops[{index}].grant", MAX_GRANT),
             )
             for index, hop in enumerate(message.chain.hops)
         ),
-        review_id=_optional_name(message.review_id, "review_id") or None,
-        attempt_id=_optional_name(message.attempt_id, "attempt_id"),
-        audience=_optional_name(message.audience, "audience"),
+        review_id=optional_name(message.review_id, "review_id") or None,
+        attempt_id=optional_name(message.attempt_id, "attempt_id"),
+        audience=optional_name(message.audience, "audience"),
     )
 
 
 def decision_id(message: decisions.GetDecisionRequest) -> str:
-    return _name(message.decision_id, "decision_id")
+    return name(message.decision_id, "decision_id")
 
 
 def session_to_open(
@@ -132,12 +130,12 @@ def session_to_open(
     return Session(
         session_id=session_id,
         task=Task(
-            id=_name(message.task.id, "task.id"),
-            description=_text(message.task.description, "task.description", MAX_INTENT),
-            prompt=_text(message.task.prompt, "task.prompt", MAX_PROMPT),
+            id=name(message.task.id, "task.id"),
+            description=text(message.task.description, "task.description", MAX_INTENT),
+            prompt=text(message.task.prompt, "task.prompt", MAX_PROMPT),
         ),
-        principal=_name(message.principal, "principal"),
-        agent=_name(message.agent, "agent"),
+        principal=name(message.principal, "principal"),
+        agent=name(message.agent, "agent"),
         issuer=issuer,
         boundary=_boundary(message.boundary),
         state=SessionState.OPEN,
@@ -147,16 +145,18 @@ def session_to_open(
     )
 
 
-def session_id(message: sessions.GetSessionRequest | sessions.CloseSessionRequest) -> str:
-    return _name(message.session_id, "session_id")
+def session_id(
+    message: sessions.GetSessionRequest | sessions.CompleteTaskRequest | sessions.CloseSessionRequest,
+) -> str:
+    return name(message.session_id, "session_id")
 
 
-def close_reason(message: sessions.CloseSessionRequest) -> str:
-    return _text(message.reason, "reason", MAX_INTENT)
+def end_reason(message: sessions.CompleteTaskRequest | sessions.CloseSessionRequest) -> str:
+    return text(message.reason, "reason", MAX_INTENT)
 
 
 def tenant(message: admin.PutTenantRequest) -> str:
-    return _name(message.tenant, "tenant")
+    return name(message.tenant, "tenant")
 
 
 def agents(message: admin.PutAgentsRequest) -> list[Agent]:
@@ -171,15 +171,15 @@ def agents(message: admin.PutAgentsRequest) -> list[Agent]:
             trust = Decimal(str(round(agent.trust, 4)))
         result.append(
             Agent(
-                agent=_name(agent.agent, f"{path}.agent"),
-                owner=_optional_name(agent.owner, f"{path}.owner"),
+                agent=name(agent.agent, f"{path}.agent"),
+                owner=optional_name(agent.owner, f"{path}.owner"),
                 trust=trust,
-                trust_explanation=_text(agent.trust_explanation, f"{path}.trust_explanation", MAX_INTENT),
-                model=_optional_name(agent.model, f"{path}.model"),
-                version=_optional_name(agent.version, f"{path}.version"),
+                trust_explanation=text(agent.trust_explanation, f"{path}.trust_explanation", MAX_INTENT),
+                model=optional_name(agent.model, f"{path}.model"),
+                version=optional_name(agent.version, f"{path}.version"),
             )
         )
-    _unique([agent.agent for agent in result], "agents", "agent")
+    unique([agent.agent for agent in result], "agents", "agent")
     return result
 
 
@@ -189,20 +189,20 @@ def tools(message: admin.PutToolsRequest) -> list[Tool]:
     for index, tool in enumerate(message.tools):
         path = f"tools[{index}]"
         converted = Tool(
-            name=_name(tool.name, f"{path}.name"),
+            name=name(tool.name, f"{path}.name"),
             effect=_tool_effect(tool.effect, f"{path}.effect"),
-            resource=_text(tool.resource, f"{path}.resource", 1024),
+            resource=text(tool.resource, f"{path}.resource", 1024),
             arguments_schema=_schema(tool.arguments_schema, f"{path}.arguments_schema"),
             amount=_amount_role(tool.amount, f"{path}.amount") if tool.HasField("amount") else None,
             secret_arguments=tuple(
-                _name(name, f"{path}.secret_arguments[{place}]")
-                for place, name in enumerate(tool.secret_arguments)
+                name(argument, f"{path}.secret_arguments[{place}]")
+                for place, argument in enumerate(tool.secret_arguments)
             ),
-            description=_text(tool.description, f"{path}.description", MAX_INTENT),
+            description=text(tool.description, f"{path}.description", MAX_INTENT),
         )
         check_tool(converted, path)
         result.append(converted)
-    _unique([tool.name for tool in result], "tools", "name")
+    unique([tool.name for tool in result], "tools", "name")
     return result
 
 
@@ -217,14 +217,14 @@ def signals(message: admin.PutSignalsRequest) -> list[Signal]:
             raise InvalidFieldError(exc.field, exc.reason) from exc
         result.append(
             Signal(
-                name=_name(signal.name, f"{path}.name"),
+                name=name(signal.name, f"{path}.name"),
                 value=value,
                 expires_at=_instant(signal.expires_at, f"{path}.expires_at")
                 if signal.HasField("expires_at")
                 else None,
             )
         )
-    _unique([signal.name for signal in result], "signals", "name")
+    unique([signal.name for signal in result], "signals", "name")
     return result
 
 
@@ -284,6 +284,7 @@ def session_message(session: Session, now: datetime) -> sessions.Session:
         agent=session.agent,
         issuer=session.issuer,
         boundary=boundary_message(session.boundary),
+        template=None if session.template is None else boundary_message(session.template),
         state=_STATES[session.state_at(now)],
         version=session.version,
         opened_at=timestamp(session.opened_at),
@@ -294,6 +295,8 @@ def session_message(session: Session, now: datetime) -> sessions.Session:
             "escalate": session.aggregates.escalate,
         },
     )
+    if session.completed_at is not None:
+        message.completed_at.FromDatetime(session.completed_at)
     if session.closed_at is not None:
         message.closed_at.FromDatetime(session.closed_at)
     return message
@@ -303,17 +306,21 @@ def boundary_message(boundary: Boundary) -> sessions.Boundary:
     return sessions.Boundary(
         tools=boundary.tools,
         effects=[_TOOL_EFFECT_NUMBERS[effect] for effect in boundary.effects],
-        resources=[
-            sessions.ResourceRule(type=rule.type, id=rule.id)
-            if rule.id is not None
-            else sessions.ResourceRule(type=rule.type, prefix=rule.prefix or "")
-            for rule in boundary.resources
-        ],
+        resources=[_resource_message(rule) for rule in boundary.resources],
         amounts=[
             sessions.AmountLimit(currency=limit.currency, per_action=format(limit.per_action, "f"))
             for limit in boundary.amounts
         ],
+        after_completion=boundary.after_completion,
     )
+
+
+def _resource_message(rule: ResourceRule) -> sessions.ResourceRule:
+    if rule.id is not None:
+        return sessions.ResourceRule(type=rule.type, id=rule.id)
+    if rule.ids is not None:
+        return sessions.ResourceRule(type=rule.type, ids=sessions.IdSet(ids=rule.ids))
+    return sessions.ResourceRule(type=rule.type, prefix=rule.prefix or "")
 
 
 def timestamp(instant: datetime) -> Timestamp:
@@ -327,56 +334,47 @@ def timestamp(instant: datetime) -> Timestamp:
 
 def _action(message: nouns.Action) -> Action:
     return Action(
-        tool=_name(message.tool, "action.tool"),
+        tool=name(message.tool, "action.tool"),
         arguments=_object(message.arguments, "action.arguments", required=True),
-        tool_call_id=_name(message.tool_call_id, "action.tool_call_id"),
-        intent=_text(message.intent, "action.intent", MAX_INTENT),
-        claimed_resource=_text(message.resource, "action.resource", 1024),
+        tool_call_id=name(message.tool_call_id, "action.tool_call_id"),
+        intent=text(message.intent, "action.intent", MAX_INTENT),
+        claimed_resource=text(message.resource, "action.resource", 1024),
         provenance=_object(message.provenance, "action.provenance", required=False),
     )
 
 
 def _boundary(message: sessions.Boundary) -> Boundary:
-    for field in ("tools", "effects", "resources", "amounts"):
+    for field in ("tools", "effects", "resources", "amounts", "after_completion"):
         if len(getattr(message, field)) > MAX_RULES:
             raise InvalidFieldError(f"boundary.{field}", f"has more than {MAX_RULES} entries")
-    amounts = []
-    for index, limit in enumerate(message.amounts):
-        path = f"boundary.amounts[{index}]"
-        digits = minor_digits(limit.currency)
-        if digits is None:
-            raise InvalidFieldError(f"{path}.currency", "is no ISO 4217 currency")
-        try:
-            minor = major_to_minor(decimal_text(limit.per_action), digits)
-        except (ValueError, AmountError) as exc:
-            raise InvalidFieldError(
-                f"{path}.per_action", f"must be decimal text of {digits} decimals at most, not negative"
-            ) from exc
-        amounts.append(
-            AmountLimit(currency=limit.currency, per_action=Decimal(minor_to_major(minor, digits)))
-        )
-    _unique([limit.currency for limit in amounts], "boundary.amounts", "currency")
-    return Boundary(
-        tools=tuple(_name(name, f"boundary.tools[{i}]") for i, name in enumerate(message.tools)),
-        effects=tuple(
-            _tool_effect(effect, f"boundary.effects[{i}]") for i, effect in enumerate(message.effects)
-        ),
-        resources=tuple(
-            _resource_rule(rule, f"boundary.resources[{i}]") for i, rule in enumerate(message.resources)
-        ),
-        amounts=tuple(amounts),
+    return parse_boundary(
+        {
+            "tools": list(message.tools),
+            "effects": [
+                _tool_effect(effect, f"boundary.effects[{i}]") for i, effect in enumerate(message.effects)
+            ],
+            "resources": [
+                _resource_rule(rule, f"boundary.resources[{i}]") for i, rule in enumerate(message.resources)
+            ],
+            "amounts": [
+                {"currency": limit.currency, "per_action": limit.per_action} for limit in message.amounts
+            ],
+            "after_completion": list(message.after_completion),
+        },
+        "boundary",
     )
 
 
-def _resource_rule(message: sessions.ResourceRule, path: str) -> ResourceRule:
-    kind = _name(message.type, f"{path}.type")
+def _resource_rule(message: sessions.ResourceRule, path: str) -> dict[str, Any]:
     match message.WhichOneof("match"):
         case "id":
-            return ResourceRule(type=kind, id=_name(message.id, f"{path}.id", most=512))
+            return {"type": message.type, "id": message.id}
         case "prefix":
-            return ResourceRule(type=kind, prefix=_text(message.prefix, f"{path}.prefix", 512))
+            return {"type": message.type, "prefix": message.prefix}
+        case "ids":
+            return {"type": message.type, "ids": list(message.ids.ids)}
         case _:
-            raise InvalidFieldError(path, "needs id or prefix")
+            raise InvalidFieldError(path, "needs id, prefix or ids")
 
 
 def _tool_effect(number: int, path: str) -> ToolEffect:
@@ -389,7 +387,7 @@ def _amount_role(message: admin.Amount, path: str) -> AmountRole:
     if message.unit not in _UNITS:
         raise InvalidFieldError(f"{path}.unit", "must be major or minor")
     return AmountRole(
-        argument=_name(message.argument, f"{path}.argument"),
+        argument=name(message.argument, f"{path}.argument"),
         unit=_UNITS[message.unit],
         currency_argument=message.currency_argument if message.HasField("currency_argument") else None,
         currency_code=message.currency_code if message.HasField("currency_code") else None,
@@ -421,29 +419,6 @@ def _object(text: bytes, path: str, *, required: bool) -> Mapping[str, Any]:
         raise InvalidFieldError(exc.field, exc.reason) from exc
 
 
-def _name(value: str, path: str, *, most: int = MAX_NAME) -> str:
-    if not value:
-        raise InvalidFieldError(path, "is required")
-    return _optional_name(value, path, most=most)
-
-
-def _optional_name(value: str, path: str, *, most: int = MAX_NAME) -> str:
-    """An identifier: one line of printable characters, without spaces around it."""
-    if len(value) > most:
-        raise InvalidFieldError(path, f"is {len(value)} characters long; at most {most}")
-    if not value.isprintable() or value != value.strip():
-        raise InvalidFieldError(path, "must be one line of printable characters without spaces around it")
-    return value
-
-
-def _text(value: str, path: str, most: int) -> str:
-    if len(value) > most:
-        raise InvalidFieldError(path, f"is {len(value)} characters long; at most {most}")
-    if "\0" in value:
-        raise InvalidFieldError(path, "contains a NUL character")
-    return value
-
-
 def _instant(message: Timestamp, path: str) -> datetime:
     try:
         return message.ToDatetime(tzinfo=UTC)
@@ -454,9 +429,3 @@ def _instant(message: Timestamp, path: str) -> datetime:
 def _count(items: Any, path: str, *, least: int) -> None:
     if not least <= len(items) <= MAX_ITEMS:
         raise InvalidFieldError(path, f"has {len(items)} entries; from {least} to {MAX_ITEMS}")
-
-
-def _unique(names: list[str], path: str, field: str) -> None:
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise InvalidFieldError(f"{path}[{index}].{field}", "is listed twice")

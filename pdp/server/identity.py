@@ -19,6 +19,7 @@ ROLES: Mapping[str, frozenset[Role]] = {
     "/placet.v1.DecisionService/GetDecision": frozenset({Role.AGENT, Role.OPERATOR, Role.AUDITOR}),
     "/placet.v1.SessionService/OpenSession": frozenset({Role.SESSION_ISSUER}),
     "/placet.v1.SessionService/GetSession": frozenset(),
+    "/placet.v1.SessionService/CompleteTask": frozenset(),
     "/placet.v1.SessionService/CloseSession": frozenset(),
     "/placet.v1.AdminService/PutTenant": frozenset({Role.OPERATOR}),
     "/placet.v1.AdminService/PutAgents": frozenset({Role.OPERATOR}),

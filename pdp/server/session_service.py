@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pdp.errors import NotFoundError
-from pdp.model import Caller, Role, Session
+from pdp.errors import NotFoundError, SessionOverError
+from pdp.model import Caller, Role, Session, SessionState
 from pdp.ports import Clock, SessionStore
 from pdp.server import convert
 from pdp.server.identity import current_caller
@@ -37,10 +37,27 @@ class SessionService(stubs.SessionServiceServicer):
         session, now = await self._own(convert.session_id(request))
         return messages.GetSessionResponse(session=convert.session_message(session, now))
 
+    async def CompleteTask(
+        self, request: messages.CompleteTaskRequest, context: Any
+    ) -> messages.CompleteTaskResponse:
+        session_id, reason = convert.session_id(request), convert.end_reason(request)
+        session, _ = await self._own(session_id)
+        caller = current_caller()
+        if not _asked_for(caller, session):
+            raise NotFoundError(f"no session {session_id} whose task you may complete")
+        completed = await self._sessions.complete(caller.tenant, session_id, reason)
+        if completed is None:
+            raise NotFoundError(f"no session {session_id} of yours")
+        now = await self._clock.now()
+        state = completed.state_at(now)
+        if state is not SessionState.COMPLETED:
+            raise SessionOverError(f"the session is {state}, so its task cannot be completed")
+        return messages.CompleteTaskResponse(session=convert.session_message(completed, now))
+
     async def CloseSession(
         self, request: messages.CloseSessionRequest, context: Any
     ) -> messages.CloseSessionResponse:
-        session_id, reason = convert.session_id(request), convert.close_reason(request)
+        session_id, reason = convert.session_id(request), convert.end_reason(request)
         await self._own(session_id)
         session = await self._sessions.close(current_caller().tenant, session_id, reason)
         if session is None:
@@ -57,11 +74,17 @@ class SessionService(stubs.SessionServiceServicer):
         return found
 
 
+def _asked_for(caller: Caller, session: Session) -> bool:
+    """Its principal, who needs no role; its issuer."""
+    return caller.subject == session.principal or (
+        caller.subject == session.issuer and Role.SESSION_ISSUER in caller.roles
+    )
+
+
 def _may_see(caller: Caller, session: Session) -> bool:
     """Its principal, who needs no role; its issuer; its agent; operators."""
     return (
-        caller.subject == session.principal
-        or (caller.subject == session.issuer and Role.SESSION_ISSUER in caller.roles)
+        _asked_for(caller, session)
         or (session.agent in caller.agents and Role.AGENT in caller.roles)
         or Role.OPERATOR in caller.roles
     )

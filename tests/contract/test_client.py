@@ -386,6 +386,25 @@ def test_session_is_closed_once(pdp: Target) -> None:
     assert issuer.close_session(session) == closed
 
 
+def test_task_is_completed_once_by_its_principal_or_issuer(pdp: Target) -> None:
+    session = pdp.session()
+    for other in (pdp.agent(), pdp.operator()):
+        with pytest.raises(NotFoundError):
+            other.complete_task(session)
+    completed = pdp.client(pdp.identity(PRINCIPAL)).complete_task(session, reason="paid")
+    assert completed.state is SessionState.COMPLETED
+    assert completed.completed_at is not None
+    assert pdp.issuer().complete_task(session) == completed
+
+
+def test_closed_session_cannot_be_completed(pdp: Target) -> None:
+    session, issuer = pdp.session(), pdp.issuer()
+    issuer.close_session(session)
+    with pytest.raises(PreconditionError) as raised:
+        issuer.complete_task(session)
+    assert raised.value.reason == "SESSION_OVER"
+
+
 def test_session_is_seen_by_its_own_only(pdp: Target) -> None:
     session = pdp.session()
     own = [

@@ -122,3 +122,45 @@ async def test_closed_session_is_still_its_tasks(store: Store) -> None:
     await store.sessions.open(TENANT, session)
     closed = await store.sessions.close(TENANT, session.session_id, "done")
     assert await store.sessions.open(TENANT, replace(session, session_id="another")) == closed
+
+
+async def test_completing_moves_the_version_once(store: Store) -> None:
+    session = await fresh(store)
+    await store.sessions.open(TENANT, session)
+    completed = await store.sessions.complete(TENANT, session.session_id, "paid")
+    assert completed is not None
+    assert (completed.state, completed.version) == (SessionState.COMPLETED, session.version + 1)
+    assert completed.completed_at is not None
+    assert await store.sessions.complete(TENANT, session.session_id, "again") == completed
+
+
+async def test_completed_session_can_be_closed_and_not_the_other_way_round(store: Store) -> None:
+    session = await fresh(store)
+    await store.sessions.open(TENANT, session)
+    await store.sessions.complete(TENANT, session.session_id, "paid")
+    closed = await store.sessions.close(TENANT, session.session_id, "done")
+    assert closed is not None
+    assert closed.state is SessionState.CLOSED
+    assert await store.sessions.complete(TENANT, session.session_id, "again") == closed
+
+
+async def test_expired_session_cannot_be_completed(store: Store) -> None:
+    session = await fresh(store, lifetime=timedelta(seconds=5))
+    await store.sessions.open(TENANT, session)
+    now = await store.clock.advance(6)
+    untouched = await store.sessions.complete(TENANT, session.session_id, "late")
+    assert untouched is not None
+    assert untouched.version == session.version
+    assert untouched.state_at(now) is SessionState.EXPIRED
+
+
+async def test_session_keeps_the_template_that_it_was_opened_under(store: Store) -> None:
+    session = await fresh(store)
+    await store.registry.put_tenant(TENANT, b'{"boundary_template": {"tools": ["invoices.get"]}}')
+    opened = await store.sessions.open(TENANT, session)
+    assert opened.template == Boundary(tools=("invoices.get",))
+    await store.registry.put_tenant(TENANT, b'{"boundary_template": {}}')
+    assert await store.sessions.open(TENANT, replace(session, session_id="another")) == opened
+    found = await store.sessions.get(TENANT, session.session_id)
+    assert found is not None
+    assert found[0].template == opened.template

@@ -37,6 +37,7 @@ from pdp.model import (
     Signal,
     Tool,
 )
+from pdp.settings import boundary_template
 
 START = datetime(2026, 11, 24, 10, tzinfo=UTC)
 _LIVE = (SessionState.OPEN, SessionState.COMPLETED)
@@ -73,6 +74,7 @@ class FakeStore:
         self.writer = writer
         # In the order of their positions.
         self.recorded: list[Recording] = []
+        self._recorded_at: dict[str, datetime] = {}
         self._tenants: dict[str, _Tenant] = {}
         self._sessions: dict[tuple[str, str], Session] = {}
         self._keys: dict[DecisionKey, str] = {}
@@ -125,6 +127,7 @@ class FakeStore:
                 decision_id=recording.decision.decision_id,
                 effect=recording.decision.effect,
                 action_fingerprint=recording.action_fingerprint,
+                recorded_at=self._recorded_at[recording.decision.decision_id],
                 expires_at=recording.decision.expires_at,
                 retryable=recording.decision.retryable,
                 token=recording.receipt.token,
@@ -175,6 +178,7 @@ class FakeStore:
             raise StoreUnavailableError("the decision is recorded already")
         position = Position(writer=self.writer, seq=len(self.recorded) + 1)
         self.recorded.append(recording)
+        self._recorded_at[decision.decision_id] = self.moment
         self._decisions[key.tenant, decision.decision_id] = (recording, position)
         if recording.claims_key:
             self._keys[key] = decision.decision_id
@@ -215,6 +219,7 @@ class FakeStore:
             raise InvalidFieldError("expires_at", "is in the past")
         if (tenant, session.session_id) in self._sessions:
             raise InvalidFieldError("session.session_id", "is another session's")
+        session = replace(session, template=boundary_template(self._tenant(tenant).settings))
         self._sessions[tenant, session.session_id] = session
         return session
 
@@ -222,6 +227,19 @@ class FakeStore:
         self._up()
         session = self._sessions.get((tenant, session_id))
         return None if session is None else (session, self.moment)
+
+    async def complete(self, tenant: str, session_id: str, reason: str) -> Session | None:
+        self._up()
+        session = self._sessions.get((tenant, session_id))
+        if session is not None and session.state_at(self.moment) is SessionState.OPEN:
+            session = replace(
+                session,
+                state=SessionState.COMPLETED,
+                version=session.version + 1,
+                completed_at=self.moment,
+            )
+            self._sessions[tenant, session_id] = session
+        return session
 
     async def close(self, tenant: str, session_id: str, reason: str) -> Session | None:
         self._up()

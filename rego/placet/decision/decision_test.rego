@@ -85,8 +85,8 @@ test_decision_does_not_say_when_waiting_is_not_enough if {
 
 test_decision_blocks_when_anything_is_missing if {
 	every path in [
-		"/caller", "/caller/agents", "/session", "/session/state", "/session/agent", "/session/boundary",
-		"/session/boundary/tools", "/session/boundary/resources", "/session/boundary/amounts", "/chain",
+		"/caller", "/caller/agents", "/session", "/session/state", "/session/agent", "/boundaries/0",
+		"/boundaries/0/tools", "/boundaries/0/resources", "/boundaries/0/amounts", "/chain",
 		"/action", "/action/tool", "/action/tool/name", "/action/tool/known", "/action/tool/effect",
 		"/action/resource", "/action/amount", "/action/amount/minor", "/action/amount/currency",
 		"/action/problems",
@@ -99,8 +99,8 @@ test_decision_blocks_when_anything_is_missing if {
 test_decision_restricts_when_anything_is_of_the_wrong_type if {
 	every path in [
 		"/caller", "/caller/agents", "/session", "/session/state", "/session/agent",
-		"/session/boundary", "/session/boundary/tools", "/session/boundary/resources",
-		"/session/boundary/amounts", "/session/history", "/session/history/pay", "/chain", "/agents",
+		"/boundaries/0", "/boundaries/0/tools", "/boundaries/0/resources",
+		"/boundaries/0/amounts", "/session/history", "/session/history/pay", "/chain", "/agents",
 		"/agents/agent:payer", "/agents/agent:payer/trust", "/action", "/action/tool",
 		"/action/tool/name", "/action/tool/known", "/action/tool/effect", "/action/resource",
 		"/action/amount", "/action/amount/minor", "/action/amount/currency", "/action/problems",

@@ -168,6 +168,17 @@ class Calls:
             read=lambda data: _session(sessions.GetSessionResponse, data),
         )
 
+    def complete_task(self, session: Session | str, reason: str, timeout: float | None) -> Call[Session]:
+        request = sessions.CompleteTaskRequest(
+            session_id=requests.session_id(session), reason=requests.text(reason, "reason")
+        )
+        return Call(
+            method="/placet.v1.SessionService/CompleteTask",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: _session(sessions.CompleteTaskResponse, data),
+        )
+
     def close_session(self, session: Session | str, reason: str, timeout: float | None) -> Call[Session]:
         request = sessions.CloseSessionRequest(
             session_id=requests.session_id(session), reason=requests.text(reason, "reason")
@@ -227,7 +238,12 @@ class Calls:
 
 
 def _session(
-    kind: type[sessions.OpenSessionResponse | sessions.GetSessionResponse | sessions.CloseSessionResponse],
+    kind: type[
+        sessions.OpenSessionResponse
+        | sessions.GetSessionResponse
+        | sessions.CompleteTaskResponse
+        | sessions.CloseSessionResponse
+    ],
     data: bytes,
 ) -> Session:
     response = replies.read(kind, data)

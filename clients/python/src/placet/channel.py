@@ -35,6 +35,7 @@ RETRIED = (
     ("placet.v1.DecisionService", "GetDecision"),
     ("placet.v1.SessionService", "OpenSession"),
     ("placet.v1.SessionService", "GetSession"),
+    ("placet.v1.SessionService", "CompleteTask"),
     ("placet.v1.SessionService", "CloseSession"),
 )
 MAX_ANSWER_BYTES = 2 * 1024 * 1024

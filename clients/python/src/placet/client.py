@@ -174,6 +174,15 @@ class Client:
         """Return the session as it is now."""
         return self._run(self._calls.get_session(session, timeout))
 
+    def complete_task(
+        self, session: Session | str, *, reason: str = "", timeout: float | None = None
+    ) -> Session:
+        """Say that the task is done: only what its boundary permits after completion is permitted now.
+
+        By its principal or its issuer.
+        """
+        return self._run(self._calls.complete_task(session, reason, timeout))
+
     def close_session(
         self, session: Session | str, *, reason: str = "", timeout: float | None = None
     ) -> Session:
@@ -344,6 +353,16 @@ class AsyncClient:
     ) -> Session:
         """See `Client.get_session`."""
         return await self._run(self._calls.get_session(session, timeout))
+
+    async def complete_task(
+        self,
+        session: Session | str,
+        *,
+        reason: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Session:
+        """See `Client.complete_task`."""
+        return await self._run(self._calls.complete_task(session, reason, timeout))
 
     async def close_session(
         self,

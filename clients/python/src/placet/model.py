@@ -59,11 +59,12 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResourceRule:
-    """Exactly one of `id` and `prefix` is set; an empty prefix is every id."""
+    """Exactly one of `id`, `prefix` and `ids` is set; an empty prefix is every id."""
 
     type: str
     id: str | None = None
     prefix: str | None = None
+    ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +82,8 @@ class Boundary:
     effects: tuple[ToolEffect, ...] = ()
     resources: tuple[ResourceRule, ...] = ()
     amounts: tuple[AmountLimit, ...] = ()
+    # Tools that are still permitted once the task is completed.
+    after_completion: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +98,10 @@ class Session:
     version: int
     opened_at: datetime
     expires_at: datetime
+    completed_at: datetime | None = None
     closed_at: datetime | None = None
+    # The tenant's template: actions must lie within it too.
+    template: Boundary | None = None
     # Decisions so far, by effect.
     decisions: Mapping[str, int] = field(default_factory=dict)
 

@@ -127,7 +127,11 @@ def session(message: sessions.Session) -> Session:
         version=message.version,
         opened_at=_instant(message.opened_at, "opened_at"),
         expires_at=_instant(message.expires_at, "expires_at"),
+        completed_at=_instant(message.completed_at, "completed_at")
+        if message.HasField("completed_at")
+        else None,
         closed_at=_instant(message.closed_at, "closed_at") if message.HasField("closed_at") else None,
+        template=boundary(message.template) if message.HasField("template") else None,
         decisions=dict(message.decisions),
     )
 
@@ -150,6 +154,7 @@ def boundary(message: sessions.Boundary) -> Boundary:
         effects=tuple(effects),
         resources=tuple(_resource_rule(rule) for rule in message.resources),
         amounts=amounts,
+        after_completion=tuple(message.after_completion),
     )
 
 
@@ -159,8 +164,10 @@ def _resource_rule(message: sessions.ResourceRule) -> ResourceRule:
             return ResourceRule(type=message.type, id=message.id)
         case "prefix":
             return ResourceRule(type=message.type, prefix=message.prefix)
+        case "ids" if message.ids.ids:
+            return ResourceRule(type=message.type, ids=tuple(message.ids.ids))
         case _:
-            raise AnswerError("the boundary has a rule without id and prefix")
+            raise AnswerError("the boundary has a rule that permits nothing known")
 
 
 def _effect(number: int) -> Effect:

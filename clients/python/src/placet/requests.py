@@ -182,7 +182,8 @@ def _task(value: Task | Mapping[str, Any] | str) -> Task:
 def _boundary(value: Boundary | Mapping[str, Any]) -> Boundary:
     if isinstance(value, Boundary):
         return value
-    members = _members(value, "boundary", {"tools", "effects", "resources", "amounts"})
+    known = {"tools", "effects", "resources", "amounts", "after_completion"}
+    members = _members(value, "boundary", known)
     return Boundary(
         tools=tuple(name for _, name in _items(members.get("tools", ()), "boundary.tools")),
         effects=tuple(
@@ -194,28 +195,22 @@ def _boundary(value: Boundary | Mapping[str, Any]) -> Boundary:
             for path, rule in _items(members.get("resources", ()), "boundary.resources")
         ),
         amounts=tuple(_amount_limits(members.get("amounts", ()))),
+        after_completion=tuple(
+            name for _, name in _items(members.get("after_completion", ()), "boundary.after_completion")
+        ),
     )
 
 
 def boundary_message(boundary: Boundary) -> sessions.Boundary:
-    rules = []
-    for path, rule in _items(boundary.resources, "boundary.resources"):
-        if (rule.id is None) == (rule.prefix is None):
-            raise invalid(path, "needs exactly one of id and prefix")
-        rules.append(
-            sessions.ResourceRule(type=text(rule.type, f"{path}.type"), id=text(rule.id, f"{path}.id"))
-            if rule.id is not None
-            else sessions.ResourceRule(
-                type=text(rule.type, f"{path}.type"), prefix=text(rule.prefix, f"{path}.prefix")
-            )
-        )
     return sessions.Boundary(
         tools=[text(name, path) for path, name in _items(boundary.tools, "boundary.tools")],
         effects=[
             _EFFECT_NUMBERS[_one_of(ToolEffect, effect, path)]
             for path, effect in _items(boundary.effects, "boundary.effects")
         ],
-        resources=rules,
+        resources=[
+            _resource_message(rule, path) for path, rule in _items(boundary.resources, "boundary.resources")
+        ],
         amounts=[
             sessions.AmountLimit(
                 currency=text(limit.currency, f"{path}.currency"),
@@ -223,7 +218,22 @@ def boundary_message(boundary: Boundary) -> sessions.Boundary:
             )
             for path, limit in _items(boundary.amounts, "boundary.amounts")
         ],
+        after_completion=[
+            text(name, path) for path, name in _items(boundary.after_completion, "boundary.after_completion")
+        ],
     )
+
+
+def _resource_message(rule: ResourceRule, path: str) -> sessions.ResourceRule:
+    if [rule.id, rule.prefix, rule.ids].count(None) != 2:
+        raise invalid(path, "needs exactly one of id, prefix and ids")
+    kind = text(rule.type, f"{path}.type")
+    if rule.id is not None:
+        return sessions.ResourceRule(type=kind, id=text(rule.id, f"{path}.id"))
+    if rule.prefix is not None:
+        return sessions.ResourceRule(type=kind, prefix=text(rule.prefix, f"{path}.prefix"))
+    ids = [text(item, place) for place, item in _items(rule.ids, f"{path}.ids")]
+    return sessions.ResourceRule(type=kind, ids=sessions.IdSet(ids=ids))
 
 
 def _resource_rule(value: Any, path: str) -> ResourceRule:
@@ -231,7 +241,7 @@ def _resource_rule(value: Any, path: str) -> ResourceRule:
     if isinstance(value, ResourceRule):
         return value
     if not isinstance(value, str):
-        return ResourceRule(**_members(value, path, {"type", "id", "prefix"}, required={"type"}))
+        return ResourceRule(**_members(value, path, {"type", "id", "prefix", "ids"}, required={"type"}))
     kind, colon, name = value.partition(":")
     if not kind or not colon or not name:
         raise invalid(path, f"{value!r} is not type:id or type:prefix*")

@@ -17,14 +17,18 @@ amount_judged if "amount" in object.keys(input.action)
 
 amount_judged if input.action.tool.effect == "pay"
 
-# A currency without a limit is permitted nothing.
 amount_proven if {
-	amount := input.action.amount
-	is_number(amount.minor)
-	amount.minor >= 0
-	limit := input.session.boundary.amounts[amount.currency].per_action_minor
+	input.boundaries[0].of == "session"
+	is_number(input.action.amount.minor)
+	input.action.amount.minor >= 0
+	every boundary in input.boundaries { amount_within(boundary) }
+}
+
+# A currency without a limit is permitted nothing.
+amount_within(boundary) if {
+	limit := boundary.amounts[input.action.amount.currency].per_action_minor
 	is_number(limit)
-	amount.minor <= limit
+	input.action.amount.minor <= limit
 }
 
 # Blocked already, by the reason that explains it.

@@ -24,12 +24,12 @@ test_amount_fires_for_a_currency_without_a_limit if {
 }
 
 test_amount_fires_without_limits if {
-	"boundary.amount" in boundary.block with input as fixtures.removed("/session/boundary/amounts")
+	"boundary.amount" in boundary.block with input as fixtures.removed("/boundaries/0/amounts")
 }
 
 test_amount_fires_for_a_limit_of_the_wrong_type if {
 	every odd in [null, "500000", true, {}, [500000]] {
-		"boundary.amount" in boundary.block with input as fixtures.replaced("/session/boundary/amounts/EUR/per_action_minor", odd)
+		"boundary.amount" in boundary.block with input as fixtures.replaced("/boundaries/0/amounts/EUR/per_action_minor", odd)
 	}
 }
 
@@ -40,11 +40,27 @@ test_amount_proves_no_amount_of_the_wrong_type if {
 }
 
 test_amount_is_moot_without_a_session if {
-	not "boundary.amount" in boundary.block with input as fixtures.replaced("/session", null)
+	not "boundary.amount" in boundary.block with input as fixtures.without_session
 }
 
 test_amount_is_moot_when_the_amount_blocks if {
 	not "boundary.amount" in boundary.block with input as fixtures.removed("/action/amount")
 	boundary.amount_judged with input as fixtures.removed("/action/amount")
 	not boundary.amount_proven with input as fixtures.removed("/action/amount")
+}
+
+test_amount_fires_unless_every_boundary_permits_it if {
+	narrower := {"of": "template", "amounts": {"EUR": {"per_action_minor": 100}}}
+	"boundary.amount" in boundary.block with input as fixtures.replaced("/boundaries/-", narrower)
+}
+
+test_amount_quiet_when_every_boundary_permits_it if {
+	wider := {"of": "template", "amounts": {"EUR": {"per_action_minor": 900000}}}
+	not "boundary.amount" in boundary.block with input as fixtures.replaced("/boundaries/-", wider)
+}
+
+test_amount_fires_without_the_sessions_own_boundary if {
+	every odd in [[], null, {}, [{"of": "template", "amounts": {"EUR": {"per_action_minor": 900000}}}]] {
+		"boundary.amount" in boundary.block with input as fixtures.replaced("/boundaries", odd)
+	}
 }

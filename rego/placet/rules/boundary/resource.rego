@@ -12,7 +12,12 @@ block contains "boundary.resource" if {
 }
 
 resource_proven if {
-	some permitted in input.session.boundary.resources
+	input.boundaries[0].of == "session"
+	every boundary in input.boundaries { resource_within(boundary) }
+}
+
+resource_within(boundary) if {
+	some permitted in boundary.resources
 	permitted.type == input.action.resource.type
 	is_string(permitted.type)
 	resource_matches(permitted, input.action.resource.id)
@@ -22,6 +27,13 @@ resource_matches(permitted, id) if {
 	is_string(id)
 	object.keys(permitted) == {"type", "id"}
 	permitted.id == id
+}
+
+resource_matches(permitted, id) if {
+	is_string(id)
+	object.keys(permitted) == {"type", "ids"}
+	is_array(permitted.ids)
+	id in permitted.ids
 }
 
 resource_matches(permitted, id) if {

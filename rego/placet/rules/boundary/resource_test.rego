@@ -27,7 +27,7 @@ test_resource_fires_for_an_id_of_the_wrong_type if {
 	every odd in [null, 1, ["INV-1001"], {}] {
 		document := json.patch(fixtures.document, [
 			{"op": "replace", "path": "/action/resource/id", "value": odd},
-			{"op": "replace", "path": "/session/boundary/resources", "value": [{"type": "invoice", "id": odd}]},
+			{"op": "replace", "path": "/boundaries/0/resources", "value": [{"type": "invoice", "id": odd}]},
 		])
 		not boundary.resource_proven with input as document
 	}
@@ -36,7 +36,7 @@ test_resource_fires_for_an_id_of_the_wrong_type if {
 test_resource_fires_for_a_type_of_the_wrong_type if {
 	document := json.patch(fixtures.document, [
 		{"op": "replace", "path": "/action/resource/type", "value": null},
-		{"op": "replace", "path": "/session/boundary/resources", "value": [{"type": null, "id": "INV-1001"}]},
+		{"op": "replace", "path": "/boundaries/0/resources", "value": [{"type": null, "id": "INV-1001"}]},
 	])
 	not boundary.resource_proven with input as document
 }
@@ -50,24 +50,57 @@ test_resource_fires_for_a_rule_that_says_nothing_or_too_much if {
 		"invoice:INV-1001",
 		null,
 	] {
-		"boundary.resource" in boundary.block with input as fixtures.replaced("/session/boundary/resources", [odd])
+		"boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries/0/resources", [odd])
 	}
 }
 
 test_resource_fires_without_resources if {
-	"boundary.resource" in boundary.block with input as fixtures.removed("/session/boundary/resources")
+	"boundary.resource" in boundary.block with input as fixtures.removed("/boundaries/0/resources")
 }
 
 test_resource_fires_for_an_empty_boundary if {
-	"boundary.resource" in boundary.block with input as fixtures.replaced("/session/boundary", {})
+	"boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries/0", {})
 }
 
 test_resource_is_moot_without_a_session if {
-	not "boundary.resource" in boundary.block with input as fixtures.replaced("/session", null)
-	not boundary.resource_proven with input as fixtures.replaced("/session", null)
+	not "boundary.resource" in boundary.block with input as fixtures.without_session
+	not boundary.resource_proven with input as fixtures.without_session
 }
 
 test_resource_is_moot_without_a_resource if {
 	not "boundary.resource" in boundary.block with input as fixtures.removed("/action/resource")
 	not boundary.resource_proven with input as fixtures.removed("/action/resource")
+}
+
+test_resource_quiet_for_an_id_of_a_set if {
+	listed := [{"type": "invoice", "ids": ["INV-1", "INV-1001"]}]
+	not "boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries/0/resources", listed)
+}
+
+test_resource_fires_for_an_id_outside_the_set if {
+	listed := [{"type": "invoice", "ids": ["INV-1", "INV-10"]}]
+	"boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries/0/resources", listed)
+}
+
+test_resource_fires_for_a_set_of_the_wrong_type if {
+	every odd in [null, "INV-1001", {"INV-1001": "INV-1001"}, 1, []] {
+		listed := [{"type": "invoice", "ids": odd}]
+		"boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries/0/resources", listed)
+	}
+}
+
+test_resource_fires_unless_every_boundary_includes_it if {
+	narrower := {"of": "template", "resources": [{"type": "invoice", "id": "INV-2"}]}
+	"boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries/-", narrower)
+}
+
+test_resource_quiet_when_every_boundary_includes_it if {
+	wider := {"of": "template", "resources": [{"type": "invoice", "prefix": ""}]}
+	not "boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries/-", wider)
+}
+
+test_resource_fires_without_the_sessions_own_boundary if {
+	every odd in [[], null, {}, [{"of": "template", "resources": [{"type": "invoice", "prefix": ""}]}]] {
+		"boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries", odd)
+	}
 }

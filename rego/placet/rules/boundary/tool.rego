@@ -12,17 +12,35 @@ block contains "boundary.tool" if {
 }
 
 tool_proven if {
-	is_string(input.action.tool.name)
-	input.action.tool.name in input.session.boundary.tools
+	tool_boundaries_readable
+	input.session.state == "open"
+	every boundary in input.boundaries { tool_named(boundary) }
 }
 
+# What may still be done once the task is completed.
 tool_proven if {
+	tool_boundaries_readable
+	input.session.state == "completed"
+	every boundary in input.boundaries {
+		input.action.tool.name in boundary.after_completion
+	}
+}
+
+tool_named(boundary) if input.action.tool.name in boundary.tools
+
+tool_named(boundary) if {
 	input.action.tool.known == true
 	is_string(input.action.tool.effect)
-	input.action.tool.effect in input.session.boundary.effects
+	input.action.tool.effect in boundary.effects
+}
+
+# The session's own boundary leads; without it nothing is proven.
+tool_boundaries_readable if {
+	is_string(input.action.tool.name)
+	input.boundaries[0].of == "session"
 }
 
 # Blocked already, by the reason that explains it.
-tool_moot if "session.unknown" in data.placet.rules.session.block
+tool_moot if count(data.placet.rules.session.block) > 0
 
 tool_moot if "registry.unknown_tool" in data.placet.rules.registry.block

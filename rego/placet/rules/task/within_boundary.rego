@@ -7,7 +7,7 @@ import data.placet.rules.boundary
 # title: Within the task's boundary
 # description: The task's boundary includes this action.
 allow contains "task.within_boundary" if {
-	input.session.state == "open"
+	input.session.state in {"open", "completed"}
 	input.action.tool.known == true
 	input.action.problems == []
 	boundary.tool_proven

@@ -32,7 +32,7 @@ test_within_boundary_quiet_with_a_problem if {
 }
 
 test_within_boundary_quiet_for_fields_of_the_wrong_type if {
-	every path in ["/session", "/session/boundary", "/action", "/action/tool", "/action/resource", "/action/amount", "/action/problems"] {
+	every path in ["/session", "/boundaries/0", "/action", "/action/tool", "/action/resource", "/action/amount", "/action/problems"] {
 		every odd in [null, "", 1, true, {}] {
 			not "task.within_boundary" in task.allow with input as fixtures.replaced(path, odd)
 		}
@@ -40,7 +40,7 @@ test_within_boundary_quiet_for_fields_of_the_wrong_type if {
 }
 
 test_within_boundary_quiet_without_fields if {
-	every path in ["/session", "/session/state", "/session/boundary", "/action", "/action/tool", "/action/tool/known", "/action/resource", "/action/problems"] {
+	every path in ["/session", "/session/state", "/boundaries/0", "/action", "/action/tool", "/action/tool/known", "/action/resource", "/action/problems"] {
 		not "task.within_boundary" in task.allow with input as fixtures.removed(path)
 	}
 }

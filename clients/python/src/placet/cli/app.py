@@ -31,7 +31,7 @@ app = typer.Typer(
     epilog=HELP + "\n" + _ENVIRONMENT,
     **_KEEP,  # type: ignore[arg-type]
 )
-session = typer.Typer(help="Open, show and close sessions.", **_KEEP)  # type: ignore[arg-type]
+session = typer.Typer(help="Open, show, complete and close sessions.", **_KEEP)  # type: ignore[arg-type]
 decision = typer.Typer(help="Look at recorded decisions.", **_KEEP)  # type: ignore[arg-type]
 admin = typer.Typer(help="Write what decisions rest on. Role: operator.", **_KEEP)  # type: ignore[arg-type]
 app.add_typer(session, name="session")
@@ -156,6 +156,18 @@ def show(
 ) -> None:
     """Show a session as it is now."""
     _print_session(client.get_session(session_id), as_json=as_json)
+
+
+@session.command("complete", epilog="\b\nExample:\n  placet session complete 0199… --reason 'paid'\n")
+@connected
+def complete(
+    client: Client,
+    session_id: Annotated[str, typer.Argument(metavar="SESSION_ID")],
+    reason: Annotated[str, typer.Option(help="For the record.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Say that the task is done: from now on only what its boundary permits after completion."""
+    _print_session(client.complete_task(session_id, reason=reason), as_json=as_json)
 
 
 @session.command("close", epilog="\b\nExample:\n  placet session close 0199… --reason 'task done'\n")

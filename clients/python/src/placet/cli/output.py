@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from placet.jsontext import json_text
-from placet.model import AmountLimit, Decision, Session
+from placet.model import AmountLimit, Decision, ResourceRule, Session
 from placet.receipt import ParsedReceipt
 
 _STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}
@@ -87,17 +87,24 @@ def show_session(session: Session) -> None:
         "agent": session.agent,
         "issuer": session.issuer,
         "expires": session.expires_at,
+        "completed": session.completed_at,
         "closed": session.closed_at,
         "tools": ", ".join(boundary.tools),
         "effects": ", ".join(boundary.effects),
-        "resources": ", ".join(
-            f"{rule.type}:{rule.id}" if rule.id is not None else f"{rule.type}:{rule.prefix}*"
-            for rule in boundary.resources
-        ),
+        "resources": ", ".join(_resource(rule) for rule in boundary.resources),
         "amounts": ", ".join(f"{limit.per_action} {limit.currency}" for limit in boundary.amounts),
+        "after completion": ", ".join(boundary.after_completion),
         "decisions": ", ".join(f"{count} {effect}" for effect, count in sorted(session.decisions.items())),
     }
     _table(out, shown)
+
+
+def _resource(rule: ResourceRule) -> str:
+    if rule.id is not None:
+        return f"{rule.type}:{rule.id}"
+    if rule.ids is not None:
+        return f"{rule.type}:{{{', '.join(rule.ids)}}}"
+    return f"{rule.type}:{rule.prefix}*"
 
 
 def show_receipt(receipt: ParsedReceipt) -> None:

@@ -263,6 +263,19 @@ class FakePdp:
             session = self._sessions.get((tenant, session_id))
             return None if session is None else self._seen(session)
 
+    def complete(self, tenant: str, session_id: str) -> Session:
+        with self._lock:
+            session = self._seen(self._sessions[tenant, session_id])
+            if session.state is SessionState.OPEN:
+                session = replace(
+                    session,
+                    state=SessionState.COMPLETED,
+                    version=session.version + 1,
+                    completed_at=self.now(),
+                )
+                self._sessions[tenant, session_id] = session
+            return session
+
     def close(self, tenant: str, session_id: str) -> Session:
         with self._lock:
             session = self._sessions[tenant, session_id]

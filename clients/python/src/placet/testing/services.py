@@ -146,6 +146,21 @@ class _Sessions(session_stubs.SessionServiceServicer):
 
         return _handle(self._fake, context, "GetSession", set(), answer)
 
+    def CompleteTask(
+        self, request: sessions.CompleteTaskRequest, context: Any
+    ) -> sessions.CompleteTaskResponse:
+        def answer(caller: Caller) -> sessions.CompleteTaskResponse:
+            session = self._own(caller, request.session_id)
+            if not _asked_for(caller, session):
+                raise _not_found(f"no session {session.session_id} whose task you may complete")
+            completed = self._fake.complete(caller.tenant, session.session_id)
+            if completed.state is not SessionState.COMPLETED:
+                message = f"the session is {completed.state}, so its task cannot be completed"
+                raise _Refused(grpc.StatusCode.FAILED_PRECONDITION, "SESSION_OVER", message)
+            return sessions.CompleteTaskResponse(session=_session_message(completed))
+
+        return _handle(self._fake, context, "CompleteTask", set(), answer)
+
     def CloseSession(
         self, request: sessions.CloseSessionRequest, context: Any
     ) -> sessions.CloseSessionResponse:
@@ -159,13 +174,18 @@ class _Sessions(session_stubs.SessionServiceServicer):
     def _own(self, caller: Caller, session_id: str) -> Session:
         session = self._fake.find(caller.tenant, _name(session_id, "session_id"))
         if session is None or not (
-            caller.subject == session.principal
-            or (caller.subject == session.issuer and "session_issuer" in caller.roles)
+            _asked_for(caller, session)
             or (session.agent in caller.agents and "agent" in caller.roles)
             or "operator" in caller.roles
         ):
             raise _not_found(f"no session {session_id} of yours")
         return session
+
+
+def _asked_for(caller: Caller, session: Session) -> bool:
+    return caller.subject == session.principal or (
+        caller.subject == session.issuer and "session_issuer" in caller.roles
+    )
 
 
 class _Admin(admin_stubs.AdminServiceServicer):
@@ -380,6 +400,7 @@ def _session_message(session: Session) -> sessions.Session:
         version=session.version,
         opened_at=_timestamp(session.opened_at),
         expires_at=_timestamp(session.expires_at),
+        completed_at=_timestamp(session.completed_at),
         closed_at=_timestamp(session.closed_at),
         decisions=dict(session.decisions),
     )

@@ -49,6 +49,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The server is stopping; ask another replica."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 13
     """A fault of the server's own; its log has the cause under the request id."""
+    ERROR_REASON_SESSION_OVER: _ErrorReason.ValueType  # 14
+    """The session has ended. Example: CompleteTask of a closed session."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of google.rpc.ErrorInfo (domain "placet.v1"): why a
@@ -82,4 +84,6 @@ ERROR_REASON_DRAINING: ErrorReason.ValueType  # 12
 """The server is stopping; ask another replica."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 13
 """A fault of the server's own; its log has the cause under the request id."""
+ERROR_REASON_SESSION_OVER: ErrorReason.ValueType  # 14
+"""The session has ended. Example: CompleteTask of a closed session."""
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

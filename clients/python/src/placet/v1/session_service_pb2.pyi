@@ -109,6 +109,7 @@ class Boundary(google.protobuf.message.Message):
     EFFECTS_FIELD_NUMBER: builtins.int
     RESOURCES_FIELD_NUMBER: builtins.int
     AMOUNTS_FIELD_NUMBER: builtins.int
+    AFTER_COMPLETION_FIELD_NUMBER: builtins.int
     @property
     def tools(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """An action must be named by its tool or by its tool's effect."""
@@ -121,6 +122,13 @@ class Boundary(google.protobuf.message.Message):
     def amounts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AmountLimit]:
         """One per currency. An amount in a currency that is not listed is blocked."""
 
+    @property
+    def after_completion(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Tools that are still permitted, on these resources and amounts, once the task
+        is completed: a report, for example. Before that they count only if `tools` or
+        `effects` names them too.
+        """
+
     def __init__(
         self,
         *,
@@ -128,8 +136,9 @@ class Boundary(google.protobuf.message.Message):
         effects: collections.abc.Iterable[Global___ToolEffect.ValueType] | None = ...,
         resources: collections.abc.Iterable[Global___ResourceRule] | None = ...,
         amounts: collections.abc.Iterable[Global___AmountLimit] | None = ...,
+        after_completion: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amounts", b"amounts", "effects", b"effects", "resources", b"resources", "tools", b"tools"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["after_completion", b"after_completion", "amounts", b"amounts", "effects", b"effects", "resources", b"resources", "tools", b"tools"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Boundary: typing_extensions.TypeAlias = Boundary
@@ -143,27 +152,52 @@ class ResourceRule(google.protobuf.message.Message):
     TYPE_FIELD_NUMBER: builtins.int
     ID_FIELD_NUMBER: builtins.int
     PREFIX_FIELD_NUMBER: builtins.int
+    IDS_FIELD_NUMBER: builtins.int
     type: builtins.str
     """"invoice" of "invoice:INV-1001"."""
     id: builtins.str
     prefix: builtins.str
     """Every id that starts with this; an empty prefix is every id."""
+    @property
+    def ids(self) -> Global___IdSet:
+        """Any of these ids."""
+
     def __init__(
         self,
         *,
         type: builtins.str = ...,
         id: builtins.str = ...,
         prefix: builtins.str = ...,
+        ids: Global___IdSet | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["id", b"id", "match", b"match", "prefix", b"prefix"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["id", b"id", "ids", b"ids", "match", b"match", "prefix", b"prefix"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["id", b"id", "match", b"match", "prefix", b"prefix", "type", b"type"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["id", b"id", "ids", b"ids", "match", b"match", "prefix", b"prefix", "type", b"type"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_match: typing_extensions.TypeAlias = typing.Literal["id", "prefix"]
+    _WhichOneofReturnType_match: typing_extensions.TypeAlias = typing.Literal["id", "prefix", "ids"]
     _WhichOneofArgType_match: typing_extensions.TypeAlias = typing.Literal["match", b"match"]
     def WhichOneof(self, oneof_group: _WhichOneofArgType_match) -> _WhichOneofReturnType_match | None: ...
 
 Global___ResourceRule: typing_extensions.TypeAlias = ResourceRule
+
+@typing.final
+class IdSet(google.protobuf.message.Message):
+    """IdSet is a set of ids of one type; at least one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: builtins.int
+    @property
+    def ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        ids: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["ids", b"ids"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___IdSet: typing_extensions.TypeAlias = IdSet
 
 @typing.final
 class AmountLimit(google.protobuf.message.Message):
@@ -220,6 +254,8 @@ class Session(google.protobuf.message.Message):
     OPENED_AT_FIELD_NUMBER: builtins.int
     EXPIRES_AT_FIELD_NUMBER: builtins.int
     CLOSED_AT_FIELD_NUMBER: builtins.int
+    COMPLETED_AT_FIELD_NUMBER: builtins.int
+    TEMPLATE_FIELD_NUMBER: builtins.int
     DECISIONS_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     principal: builtins.str
@@ -241,6 +277,16 @@ class Session(google.protobuf.message.Message):
     @property
     def closed_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
+    def completed_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When its task was completed."""
+
+    @property
+    def template(self) -> Global___Boundary:
+        """The tenant's template as it stood when the session was opened: an action must lie
+        within both. Unset: the tenant had none.
+        """
+
+    @property
     def decisions(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """Decisions so far, by effect: "allow", "block", "escalate"."""
 
@@ -258,11 +304,13 @@ class Session(google.protobuf.message.Message):
         opened_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         expires_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         closed_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        completed_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        template: Global___Boundary | None = ...,
         decisions: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["boundary", b"boundary", "closed_at", b"closed_at", "expires_at", b"expires_at", "opened_at", b"opened_at", "task", b"task"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["boundary", b"boundary", "closed_at", b"closed_at", "completed_at", b"completed_at", "expires_at", b"expires_at", "opened_at", b"opened_at", "task", b"task", "template", b"template"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agent", b"agent", "boundary", b"boundary", "closed_at", b"closed_at", "decisions", b"decisions", "expires_at", b"expires_at", "issuer", b"issuer", "opened_at", b"opened_at", "principal", b"principal", "session_id", b"session_id", "state", b"state", "task", b"task", "version", b"version"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agent", b"agent", "boundary", b"boundary", "closed_at", b"closed_at", "completed_at", b"completed_at", "decisions", b"decisions", "expires_at", b"expires_at", "issuer", b"issuer", "opened_at", b"opened_at", "principal", b"principal", "session_id", b"session_id", "state", b"state", "task", b"task", "template", b"template", "version", b"version"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Session: typing_extensions.TypeAlias = Session
@@ -356,6 +404,45 @@ class GetSessionResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___GetSessionResponse: typing_extensions.TypeAlias = GetSessionResponse
+
+@typing.final
+class CompleteTaskRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    reason: builtins.str
+    """For the record."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["reason", b"reason", "session_id", b"session_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___CompleteTaskRequest: typing_extensions.TypeAlias = CompleteTaskRequest
+
+@typing.final
+class CompleteTaskResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    @property
+    def session(self) -> Global___Session: ...
+    def __init__(
+        self,
+        *,
+        session: Global___Session | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["session", b"session"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["session", b"session"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___CompleteTaskResponse: typing_extensions.TypeAlias = CompleteTaskResponse
 
 @typing.final
 class CloseSessionRequest(google.protobuf.message.Message):

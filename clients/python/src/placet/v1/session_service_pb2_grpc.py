@@ -45,6 +45,11 @@ class SessionServiceStub(object):
                 request_serializer=placet_dot_v1_dot_session__service__pb2.GetSessionRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_session__service__pb2.GetSessionResponse.FromString,
                 _registered_method=True)
+        self.CompleteTask = channel.unary_unary(
+                '/placet.v1.SessionService/CompleteTask',
+                request_serializer=placet_dot_v1_dot_session__service__pb2.CompleteTaskRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_session__service__pb2.CompleteTaskResponse.FromString,
+                _registered_method=True)
         self.CloseSession = channel.unary_unary(
                 '/placet.v1.SessionService/CloseSession',
                 request_serializer=placet_dot_v1_dot_session__service__pb2.CloseSessionRequest.SerializeToString,
@@ -73,6 +78,16 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompleteTask(self, request, context):
+        """CompleteTask says that the task is done: from now on only the tools that the
+        boundary names in after_completion are permitted. Its principal, and its
+        issuer with session_issuer. Completing again changes nothing; a session that
+        has ended cannot be completed (FAILED_PRECONDITION).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CloseSession(self, request, context):
         """CloseSession ends a session for good: everything after it is blocked. Its
         principal, issuer and agent, and operators. Closing again changes nothing.
@@ -93,6 +108,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.GetSession,
                     request_deserializer=placet_dot_v1_dot_session__service__pb2.GetSessionRequest.FromString,
                     response_serializer=placet_dot_v1_dot_session__service__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'CompleteTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteTask,
+                    request_deserializer=placet_dot_v1_dot_session__service__pb2.CompleteTaskRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_session__service__pb2.CompleteTaskResponse.SerializeToString,
             ),
             'CloseSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseSession,
@@ -155,6 +175,33 @@ class SessionService(object):
             '/placet.v1.SessionService/GetSession',
             placet_dot_v1_dot_session__service__pb2.GetSessionRequest.SerializeToString,
             placet_dot_v1_dot_session__service__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.SessionService/CompleteTask',
+            placet_dot_v1_dot_session__service__pb2.CompleteTaskRequest.SerializeToString,
+            placet_dot_v1_dot_session__service__pb2.CompleteTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,12 @@ class SessionServiceStub:
     """
     GetSession: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.GetSessionRequest, placet.v1.session_service_pb2.GetSessionResponse]
     """GetSession shows a session. Its principal, issuer and agent, and operators."""
+    CompleteTask: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CompleteTaskRequest, placet.v1.session_service_pb2.CompleteTaskResponse]
+    """CompleteTask says that the task is done: from now on only the tools that the
+    boundary names in after_completion are permitted. Its principal, and its
+    issuer with session_issuer. Completing again changes nothing; a session that
+    has ended cannot be completed (FAILED_PRECONDITION).
+    """
     CloseSession: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CloseSessionRequest, placet.v1.session_service_pb2.CloseSessionResponse]
     """CloseSession ends a session for good: everything after it is blocked. Its
     principal, issuer and agent, and operators. Closing again changes nothing.
@@ -53,6 +59,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     GetSession: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.GetSessionRequest, placet.v1.session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """GetSession shows a session. Its principal, issuer and agent, and operators."""
+    CompleteTask: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CompleteTaskRequest, placet.v1.session_service_pb2.CompleteTaskResponse]  # type: ignore[assignment]
+    """CompleteTask says that the task is done: from now on only the tools that the
+    boundary names in after_completion are permitted. Its principal, and its
+    issuer with session_issuer. Completing again changes nothing; a session that
+    has ended cannot be completed (FAILED_PRECONDITION).
+    """
     CloseSession: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CloseSessionRequest, placet.v1.session_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """CloseSession ends a session for good: everything after it is blocked. Its
     principal, issuer and agent, and operators. Closing again changes nothing.
@@ -80,6 +92,18 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.session_service_pb2.GetSessionResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.GetSessionResponse]]:
         """GetSession shows a session. Its principal, issuer and agent, and operators."""
+
+    @abc.abstractmethod
+    def CompleteTask(
+        self,
+        request: placet.v1.session_service_pb2.CompleteTaskRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.session_service_pb2.CompleteTaskResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.CompleteTaskResponse]]:
+        """CompleteTask says that the task is done: from now on only the tools that the
+        boundary names in after_completion are permitted. Its principal, and its
+        issuer with session_issuer. Completing again changes nothing; a session that
+        has ended cannot be completed (FAILED_PRECONDITION).
+        """
 
     @abc.abstractmethod
     def CloseSession(

@@ -1,0 +1,40 @@
+"""What an identifier and a text may be, wherever they come from: messages, settings, tokens."""
+
+from __future__ import annotations
+
+from pdp.errors import InvalidFieldError
+
+MAX_NAME = 256
+
+
+def name(value: str, path: str, *, most: int = MAX_NAME) -> str:
+    """An identifier that must be there. Raises `InvalidFieldError` naming `path`."""
+    if not value:
+        raise InvalidFieldError(path, "is required")
+    return optional_name(value, path, most=most)
+
+
+def optional_name(value: str, path: str, *, most: int = MAX_NAME) -> str:
+    """An identifier: one line of printable characters, without spaces around it."""
+    if len(value) > most:
+        raise InvalidFieldError(path, f"is {len(value)} characters long; at most {most}")
+    if not value.isprintable() or value != value.strip():
+        raise InvalidFieldError(path, "must be one line of printable characters without spaces around it")
+    return value
+
+
+def text(value: str, path: str, most: int) -> str:
+    """Free text, which may be empty."""
+    if len(value) > most:
+        raise InvalidFieldError(path, f"is {len(value)} characters long; at most {most}")
+    if "\0" in value:
+        raise InvalidFieldError(path, "contains a NUL character")
+    return value
+
+
+def unique(names: list[str], path: str, field: str) -> None:
+    seen: set[str] = set()
+    for index, item in enumerate(names):
+        if item in seen:
+            raise InvalidFieldError(f"{path}[{index}].{field}", "is listed twice")
+        seen.add(item)

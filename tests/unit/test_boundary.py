@@ -1,0 +1,86 @@
+"""The JSON form of a boundary: what is written comes back, and what is odd is refused by name."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdp.boundary import MAX_RULES, boundary_document, boundary_json, parse_boundary, read_boundary
+from pdp.errors import InvalidFieldError
+from pdp.model import AmountLimit, Boundary, ResourceRule, ToolEffect
+
+names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
+boundaries = st.builds(
+    Boundary,
+    tools=st.lists(names, max_size=3).map(tuple),
+    effects=st.lists(st.sampled_from(ToolEffect), max_size=3).map(tuple),
+    resources=st.lists(
+        st.builds(ResourceRule, type=names, id=names)
+        | st.builds(ResourceRule, type=names, prefix=st.just("") | names)
+        | st.builds(ResourceRule, type=names, ids=st.lists(names, min_size=1, max_size=3).map(tuple)),
+        max_size=3,
+    ).map(tuple),
+    amounts=st.lists(
+        st.builds(
+            AmountLimit,
+            currency=st.sampled_from(["EUR", "USD", "JPY"]),
+            per_action=st.integers(0, 10**9).map(Decimal),
+        ),
+        max_size=3,
+        unique_by=lambda limit: limit.currency,
+    ).map(tuple),
+    after_completion=st.lists(names, max_size=3).map(tuple),
+)
+
+
+@given(boundaries)
+def test_what_is_written_comes_back(boundary: Boundary) -> None:
+    assert read_boundary(boundary_json(boundary)) == boundary
+    assert parse_boundary(boundary_json(boundary), "boundary") == boundary
+
+
+def test_what_is_absent_permits_nothing() -> None:
+    assert parse_boundary({}, "boundary") == Boundary()
+
+
+def test_rules_see_amounts_in_minor_units() -> None:
+    boundary = parse_boundary({"amounts": [{"currency": "JPY", "per_action": "5000"}]}, "boundary")
+    assert boundary_document(boundary)["amounts"] == {"JPY": {"per_action_minor": 5000}}
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ([], "b"),
+        (None, "b"),
+        ({"tool": ["a"]}, "b.tool"),
+        ({"tools": "a"}, "b.tools"),
+        ({"tools": ["a"] * (MAX_RULES + 1)}, "b.tools"),
+        ({"tools": [""]}, "b.tools[0]"),
+        ({"tools": [1]}, "b.tools[0]"),
+        ({"effects": ["steal"]}, "b.effects[0]"),
+        ({"resources": ["invoice:1"]}, "b.resources[0]"),
+        ({"resources": [{"type": "invoice"}]}, "b.resources[0]"),
+        ({"resources": [{"id": "1"}]}, "b.resources[0].type"),
+        ({"resources": [{"type": "invoice", "id": "1", "prefix": ""}]}, "b.resources[0]"),
+        ({"resources": [{"type": "invoice", "ids": []}]}, "b.resources[0].ids"),
+        ({"resources": [{"type": "invoice", "ids": [" x"]}]}, "b.resources[0].ids[0]"),
+        ({"resources": [{"type": "invoice", "id": "x" * 513}]}, "b.resources[0].id"),
+        ({"amounts": [{"currency": "EURO", "per_action": "1"}]}, "b.amounts[0].currency"),
+        ({"amounts": [{"currency": "EUR"}]}, "b.amounts[0].per_action"),
+        ({"amounts": [{"currency": "EUR", "per_action": 1}]}, "b.amounts[0].per_action"),
+        ({"amounts": [{"currency": "EUR", "per_action": "-1"}]}, "b.amounts[0].per_action"),
+        ({"amounts": [{"currency": "EUR", "per_action": "1.001"}]}, "b.amounts[0].per_action"),
+        ({"amounts": [{"currency": "EUR", "per_action": "1", "limit": "2"}]}, "b.amounts[0].limit"),
+        ({"amounts": [{"currency": "EUR", "per_action": "1"}] * 2}, "b.amounts[1].currency"),
+        ({"after_completion": [None]}, "b.after_completion[0]"),
+    ],
+)
+def test_what_is_odd_is_refused_by_name(value: Any, field: str) -> None:
+    with pytest.raises(InvalidFieldError) as refused:
+        parse_boundary(value, "b")
+    assert refused.value.field == field
