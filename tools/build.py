@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Build the project's Go tools: `tools/build.py opa regal buf`.
+"""Build the project's Go tools: `tools/build.py opa regal buf generator`.
 
 Each tool is a Go module of its own (tools/NAME/go.mod with one `tool` directive, go.sum beside it),
 so that its version is pinned by checksum. Binaries go to .tools/bin; one that was built from the
@@ -26,6 +26,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = ROOT / ".tools"
+# Programs of our own, with their source beside go.mod.
+OWN_SOURCE = {"generator": ROOT / "bench" / "generator"}
 # Go fetches a newer toolchain by itself since this version (go.dev/doc/toolchain).
 SELF_UPDATING_GO = (1, 21)
 USUAL_GO = ("/usr/local/go/bin/go", "/usr/lib/go/bin/go", "/opt/homebrew/bin/go", "/snap/bin/go")
@@ -40,13 +42,17 @@ class Module:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.directory = ROOT / "tools" / name
+        self.directory = OWN_SOURCE.get(name, ROOT / "tools" / name)
         try:
             self.text = (self.directory / "go.mod").read_text(encoding="utf-8")
             sums = (self.directory / "go.sum").read_bytes()
         except FileNotFoundError as exc:
             raise ToolError(f"there is no tool called {name}: {exc.filename} is missing") from exc
-        self.key = hashlib.sha256(self.text.encode() + b"\0" + sums).hexdigest()
+        source = [path.read_bytes() for path in sorted(self.directory.glob("*.go"))]
+        self.key = hashlib.sha256(b"\0".join([self.text.encode(), sums, *source])).hexdigest()
+        if source:
+            self.package = "."
+            return
         package = re.search(r"^tool\s+(\S+)$", self.text, re.MULTILINE)
         if package is None:
             raise ToolError(f"{self.directory / 'go.mod'} has no tool directive")
@@ -60,7 +66,7 @@ class Module:
             for path, version in re.findall(r"^\s*(?:require\s+)?(\S+)\s+(v\S+)", self.text, re.MULTILINE)
             if self.package == path or self.package.startswith(path + "/")
         ]
-        return max(found)[1] if found else "?"
+        return max(found)[1] if found else "of this checkout"
 
     @property
     def go(self) -> tuple[int, ...]:
@@ -218,7 +224,7 @@ def provide(name: str) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the project's Go tools into .tools/bin.")
-    parser.add_argument("tool", nargs="+", help="opa, regal or buf")
+    parser.add_argument("tool", nargs="+", help="opa, regal, buf or generator")
     parser.add_argument("--print", action="store_true", dest="show", help="print the paths of the binaries")
     arguments = parser.parse_args()
     try:

@@ -1,0 +1,1 @@
+"""How fast the PDP decides, beside plainer designs on the same machine: `make bench`."""
