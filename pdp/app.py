@@ -9,7 +9,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -30,8 +31,8 @@ from pdp.server.authentication import (
     Authenticator,
     CredentialAuthenticator,
     InsecureAuthenticator,
-    server_credentials,
 )
+from pdp.server.certificates import CertificateError, ServerCertificates
 from pdp.server.decision_service import DecisionService
 from pdp.server.edge import Edge
 from pdp.server.http import http_application, http_server
@@ -87,7 +88,7 @@ async def serve(config: Config) -> None:
         )
 
         server = grpc.aio.server(
-            interceptors=[Edge(metrics, _authenticator(config, stack))],
+            interceptors=[Edge(metrics, _authenticator(config, metrics, stack))],
             options=[
                 # Two servers on one port would share its calls without a word.
                 ("grpc.so_reuseport", 0),
@@ -110,7 +111,7 @@ async def serve(config: Config) -> None:
 
         http_socket = _listen(config.http_address)
         stack.callback(http_socket.close)
-        grpc_port = _add_port(server, config)
+        listening = _add_ports(server, config, metrics)
         readiness = _Readiness(config, store, signer, stopping)
         http = http_server(
             http_application(metrics=metrics, keys=store.keys, checks=readiness.checks),
@@ -127,7 +128,7 @@ async def serve(config: Config) -> None:
         gc.freeze()
         _LOG.info(
             "serving",
-            grpc=f"{split_address(config.grpc_address)[0]}:{grpc_port}",
+            **listening,
             http=f"{split_address(config.http_address)[0]}:{http_socket.getsockname()[1]}",
             replica=config.replica,
             insecure_dev=config.insecure_dev,
@@ -225,24 +226,47 @@ def _listen(address: str) -> socket.socket:
         raise ConfigError(f"http_address: cannot listen on {address}: {exc.strerror}") from exc
 
 
-def _authenticator(config: Config, stack: contextlib.AsyncExitStack) -> Authenticator:
+def _authenticator(config: Config, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Authenticator:
     if config.insecure_dev:
         return InsecureAuthenticator()
-    issuers = {issuer.issuer: (issuer, key_source(issuer)) for issuer in config.jwt}
+
+    def report(ok: bool) -> None:
+        metrics.credentials_read("jwks", ok=ok)
+
+    issuers = {issuer.issuer: (issuer, key_source(issuer, report)) for issuer in config.jwt}
     for _, keys in issuers.values():
         stack.push_async_callback(keys.aclose)
     return CredentialAuthenticator(config.callers, TokenVerifier(issuers))
 
 
-def _add_port(server: grpc.aio.Server, config: Config) -> int:
-    address = config.grpc_address
+def _add_ports(server: grpc.aio.Server, config: Config, metrics: Metrics) -> dict[str, str]:
+    """Listen for gRPC; return the addresses by name. Raises `ConfigError`."""
+    tls = config.tls
+    if tls is None:
+        return {"grpc": _listening("grpc_address", config.grpc_address, server.add_insecure_port)}
     try:
-        if config.tls is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, server_credentials(config.tls))
+        certificates = ServerCertificates(tls, metrics)
+    except CertificateError as exc:
+        raise ConfigError(str(exc)) from exc
+    wanted = {"grpc": ("grpc_address", config.grpc_address, tls.require_client_certificate)}
+    if config.grpc_token_address is not None:
+        wanted["grpc_token"] = ("grpc_token_address", config.grpc_token_address, False)
+
+    def add(address: str, *, require: bool) -> int:
+        return server.add_secure_port(address, certificates.credentials(require_client_certificate=require))
+
+    return {
+        name: _listening(setting, address, partial(add, require=require))
+        for name, (setting, address, require) in wanted.items()
+    }
+
+
+def _listening(setting: str, address: str, add: Callable[[str], int]) -> str:
+    try:
+        port = add(address)
     except (RuntimeError, OSError) as exc:
-        fault = "is the port in use?" if config.tls is None else "is the port in use, or tls unusable?"
-        raise ConfigError(f"grpc_address: cannot listen on {address}: {fault}") from exc
+        raise ConfigError(f"{setting}: cannot listen on {address}: is the port in use?") from exc
+    return f"{split_address(address)[0]}:{port}"
 
 
 def _token(file: Path) -> str:

@@ -144,7 +144,7 @@ def faults_of(
     if len(by_issuer) != len(issuers):
         faults.append("jwt: an issuer is given twice")
     seen: dict[Match, int] = {}
-    identities: dict[tuple[str | None, str | None], set[Role]] = {}
+    named: list[tuple[str | None, str, frozenset[Role]]] = []
     for number, mapping in enumerate(mappings):
         match, where = mapping.match, f"callers.{number}"
         if match in seen:
@@ -157,14 +157,16 @@ def faults_of(
             faults.append(f"{where}: matches the issuer {match.issuer}, which jwt does not list")
         if mapping.tenant is None and (issuer is None or issuer.tenant_claim is None):
             faults.append(f"{where}: tenant is missing, and no tenant_claim names it")
-        if mapping.subject or match.name:
-            roles = identities.setdefault((mapping.tenant, mapping.subject or match.name), set())
-            if (
-                not {Role.AGENT, Role.REVIEWER} <= roles
-                and {Role.AGENT, Role.REVIEWER} <= roles | mapping.roles
-            ):
+        if subject := mapping.subject or match.name:
+            # Without a tenant it may be of any.
+            held = [mapping.roles] + [
+                roles
+                for tenant, name, roles in named
+                if name == subject and (tenant == mapping.tenant or None in (tenant, mapping.tenant))
+            ]
+            if {Role.AGENT, Role.REVIEWER} <= frozenset().union(*held):
                 faults.append(f"{where}: its subject would hold both agent and reviewer")
-            roles |= mapping.roles
+            named.append((mapping.tenant, subject, mapping.roles))
     if (issuers or tls is not None) and not mappings:
         faults.append("callers: is empty, so nobody could call")
     return faults

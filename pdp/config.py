@@ -35,6 +35,10 @@ class Config(BaseSettings):
     grpc_address: str = Field(
         "127.0.0.1:7433", description="where gRPC listens: host:port, port 0 for a free one"
     )
+    grpc_token_address: str | None = Field(
+        None,
+        description="where gRPC listens as well, for callers with a token and no client certificate",
+    )
     http_address: str = Field(
         "127.0.0.1:7434", description="where health, metrics and keys are served over HTTP"
     )
@@ -72,10 +76,11 @@ class Config(BaseSettings):
     key_rotation_hours: float = Field(12.0, gt=0, le=24, description="age at which a signing key is replaced")
     log_format: Literal["json", "console"] = Field("json", description="how logs are written, to stderr")
 
-    @field_validator("grpc_address", "http_address")
+    @field_validator("grpc_address", "grpc_token_address", "http_address")
     @classmethod
-    def _is_address(cls, value: str) -> str:
-        split_address(value)
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
         return value
 
     @field_validator("opa_token_file", "opa_admin_token_file", "fingerprint_key_file")
@@ -102,6 +107,11 @@ class Config(BaseSettings):
             faults.append(
                 "no authentication is configured: give tls.client_ca_file or jwt, and callers; or, on "
                 "loopback, insecure_dev (--insecure-dev), where callers name themselves"
+            )
+        if self.grpc_token_address is not None and not (self.tls and self.tls.client_ca_file and self.jwt):
+            faults.append(
+                "grpc_token_address is for jwt beside tls.client_ca_file; without both, "
+                "grpc_address serves all callers"
             )
         for name in ("grpc_address", "http_address"):
             host, _ = split_address(getattr(self, name))

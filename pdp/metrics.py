@@ -57,6 +57,17 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._credentials = Counter(
+            "placet_credentials_reads",
+            "Readings of what callers are checked with, by source and outcome.",
+            ("source", "outcome"),
+            registry=self.registry,
+        )
+        self._certificate = Gauge(
+            "placet_certificate_expiry_timestamp_seconds",
+            "When the server's certificate ends (Unix time); 0 without TLS.",
+            registry=self.registry,
+        )
         self._revision = ""
 
     def evaluated(self, effect: str, code: str, seconds: float) -> None:
@@ -82,6 +93,13 @@ class Metrics:
             self._bundle.clear()
             self._bundle.labels(revision).set(1)
             self._revision = revision
+
+    def credentials_read(self, source: str, *, ok: bool) -> None:
+        """Note a reading of certificate files (`tls`) or of an issuer's keys (`jwks`)."""
+        self._credentials.labels(source, "ok" if ok else "failed").inc()
+
+    def certificate(self, ends_at: float) -> None:
+        self._certificate.set(ends_at)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

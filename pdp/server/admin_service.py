@@ -21,8 +21,9 @@ class AdminService(stubs.AdminServiceServicer):
         self._registry = registry
 
     async def PutTenant(self, request: messages.PutTenantRequest, context: Any) -> messages.PutTenantResponse:
-        tenant = convert.tenant(request)
-        if tenant != current_caller().tenant:
+        own = current_caller().tenant
+        tenant = convert.tenant(request, own=own)
+        if tenant != own:
             raise PermissionDeniedError("a caller writes its own tenant only")
         settings = request.settings or b"{}"
         parse_settings(settings)

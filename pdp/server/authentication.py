@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
-import grpc
 from cryptography import x509
 
-from pdp.callers import CallerMapping, Match, TlsConfig
+from pdp.callers import CallerMapping, Match
 from pdp.errors import UnauthenticatedError
 from pdp.model import JSON, Caller
 from pdp.server.identity import identify
@@ -53,6 +52,7 @@ class CredentialAuthenticator:
         """`clock` tells Unix seconds."""
         self._certificates = {m.match: m for m in mappings if m.match.by_certificate}
         self._tokens = [m for m in mappings if not m.match.by_certificate]
+        self._named = {(m.tenant, m.subject or m.match.name) for m in mappings}
         self._verifier = tokens
         self._clock = clock
 
@@ -79,6 +79,13 @@ class CredentialAuthenticator:
             if tenant not in (None, named):
                 raise UnauthenticatedError("the token is of another tenant than its mapping")
             tenant = named
+        # Whoever is known by a claim chose this name elsewhere, perhaps at another issuer.
+        if (
+            mapping.match.claim is not None
+            and mapping.subject is None
+            and not self._named.isdisjoint({(tenant, subject), (None, subject)})
+        ):
+            raise UnauthenticatedError("the token's subject (sub) is the name of another configured caller")
         return _caller(mapping, tenant, str(subject), verified.policy_claims())
 
     def _by_certificate(self, auth: Mapping[str, Iterable[bytes]]) -> Caller:
@@ -91,15 +98,6 @@ class CredentialAuthenticator:
         matching = [self._certificates[name] for name in names if name in self._certificates]
         mapping = _only(matching, "the client certificate")
         return _caller(mapping, mapping.tenant, str(mapping.match.name), {})
-
-
-def server_credentials(tls: TlsConfig) -> grpc.ServerCredentials:
-    """Return what a port needs. The files are read once."""
-    return grpc.ssl_server_credentials(
-        [(tls.key_file.read_bytes(), tls.certificate_file.read_bytes())],
-        root_certificates=tls.client_ca_file.read_bytes() if tls.client_ca_file else None,
-        require_client_auth=tls.require_client_certificate,
-    )
 
 
 def _bearer(metadata: Metadata | None) -> str | None:

@@ -155,8 +155,9 @@ def end_reason(message: sessions.CompleteTaskRequest | sessions.CloseSessionRequ
     return text(message.reason, "reason", MAX_INTENT)
 
 
-def tenant(message: admin.PutTenantRequest) -> str:
-    return name(message.tenant, "tenant")
+def tenant(message: admin.PutTenantRequest, *, own: str) -> str:
+    """The tenant that is named; the caller's own if none is."""
+    return optional_name(message.tenant, "tenant") or own
 
 
 def agents(message: admin.PutAgentsRequest) -> list[Agent]:

@@ -35,11 +35,8 @@ class VerifiedToken:
 
     def policy_claims(self) -> Mapping[str, JSON]:
         """The issuer, the scopes (`scope` or `scp`) and the claims that configuration lists."""
-        scopes = self.claims.get("scope", self.claims.get("scp", []))
-        if isinstance(scopes, str):
-            scopes = list(scopes.split())
         listed = {name: self.claims[name] for name in self.issuer.claims if name in self.claims}
-        return {**listed, "issuer": self.issuer.issuer, "scopes": scopes}
+        return {**listed, "issuer": self.issuer.issuer, "scopes": _scopes(self.claims)}
 
 
 class TokenVerifier:
@@ -86,6 +83,7 @@ class TokenVerifier:
             raise UnauthenticatedError("the token is for another audience (aud)")
         if not isinstance(claims.get("sub"), str) or not claims["sub"]:
             raise UnauthenticatedError("the token names nobody (sub)")
+        _scopes(claims)
         if _time(claims, "exp", required=True) <= now - leeway:
             raise UnauthenticatedError("the token has expired (exp)")
         if _time(claims, "nbf") > now + leeway or _time(claims, "iat") > now + leeway:
@@ -99,6 +97,15 @@ class _Decoder(json.JSONDecoder):
 
 def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _scopes(claims: Mapping[str, JSON]) -> list[str]:
+    """Return `scope` (RFC 8693 section 4.2: one text) or `scp` (a list, at some issuers)."""
+    scopes = claims.get("scope", claims.get("scp", ""))
+    found = scopes.split() if isinstance(scopes, str) else scopes
+    if not isinstance(found, list) or not all(isinstance(scope, str) for scope in found):
+        raise UnauthenticatedError("the token's scopes (scope, scp) are not a list of names")
+    return found
 
 
 def _time(claims: Mapping[str, Any], name: str, *, required: bool = False) -> int | Decimal:

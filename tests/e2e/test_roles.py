@@ -75,7 +75,7 @@ class Town:
     def things(self) -> Things:
         """New things of `home`, full of canaries."""
         with self.client("ops") as ops, self.client("tasks") as tasks, self.client("runtime") as runtime:
-            ops.put_tenant({}, tenant=self.home)
+            ops.put_tenant({})
             ops.put_agents([{"agent": AGENT, "owner": CANARY, "trust": 0.7, "trust_explanation": CANARY}])
             ops.put_tools([tool | {"description": CANARY} for tool in TOOLS])
             ops.put_signals([{"name": CANARY, "value": CANARY}])

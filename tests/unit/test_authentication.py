@@ -13,7 +13,8 @@ import pytest
 
 from pdp.callers import CallerMapping, TlsConfig
 from pdp.metrics import Metrics
-from pdp.server.authentication import CredentialAuthenticator, server_credentials
+from pdp.server.authentication import CredentialAuthenticator
+from pdp.server.certificates import ServerCertificates
 from pdp.server.edge import Edge
 from pdp.server.identity import current_caller
 from pdp.server.tokens import TokenVerifier
@@ -65,7 +66,8 @@ async def connect(authority: Authority, tmp_path: Path) -> AsyncIterator[Connect
         interceptors=[Edge(Metrics(), CredentialAuthenticator(mappings, TokenVerifier({})))]
     )
     session_service_pb2_grpc.add_SessionServiceServicer_to_server(WhoAmI(), server)
-    port = server.add_secure_port("127.0.0.1:0", server_credentials(tls))
+    credentials = ServerCertificates(tls, Metrics()).credentials(require_client_certificate=True)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
 
     @asynccontextmanager

@@ -18,13 +18,15 @@ from typer.testing import CliRunner
 
 from pdp.callers import CallerMapping, JwtConfig, TlsConfig
 from pdp.metrics import Metrics
-from pdp.server.authentication import CredentialAuthenticator, server_credentials
+from pdp.server.authentication import CredentialAuthenticator
+from pdp.server.certificates import ServerCertificates
 from pdp.server.edge import Edge
 from pdp.server.jwks import key_source
 from pdp.server.session_service import SessionService
 from pdp.server.tokens import TokenVerifier
 from placet import AsyncClient, Client, TlsCredentials, UnauthenticatedError, UnavailableError
 from placet.cli.app import app
+from placet.credentials import token_from
 from placet.errors import NotFoundError
 from placet.v1 import session_service_pb2_grpc
 from tests.credentials import Authority
@@ -78,8 +80,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
         server = grpc.aio.server(interceptors=[edge])
         service = SessionService(store, store)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(service, server)
-        started.append(server.add_secure_port("127.0.0.1:0", server_credentials(mutual)))
-        started.append(server.add_secure_port("127.0.0.1:0", server_credentials(TlsConfig(**own))))
+        certificates = ServerCertificates(mutual, Metrics())
+        for require in (True, False):
+            credentials = certificates.credentials(require_client_certificate=require)
+            started.append(server.add_secure_port("127.0.0.1:0", credentials))
         await server.start()
         ready.set()
         await stop.wait()
@@ -123,6 +127,21 @@ async def test_async_client_too(served: Served) -> None:
     async with AsyncClient(served.plain, credentials=credentials, timeout=30) as pdp:
         with pytest.raises(NotFoundError):
             await pdp.get_session(SESSION)
+
+
+def test_token_file_is_read_for_each_call(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("a.b.c")
+    credentials = TlsCredentials(ca_file=served.ca, token=token_from(file))
+    with Client(served.plain, credentials=credentials, timeout=30) as pdp:
+        with pytest.raises(UnauthenticatedError):
+            pdp.get_session(SESSION)
+        file.write_text(TOKEN)
+        with pytest.raises(NotFoundError):
+            pdp.get_session(SESSION)
+        file.unlink()
+        with pytest.raises(UnauthenticatedError):
+            pdp.get_session(SESSION)
 
 
 def test_bad_proof_is_refused(served: Served, tmp_path: Path) -> None:
@@ -180,9 +199,16 @@ def test_command_presents_both(served: Served, tmp_path: Path) -> None:
     for target, proof in (
         (served.mutual, certificate),
         (served.plain, ["--token-file", str(tmp_path / "token")]),
+        (served.plain, ["--token", TOKEN]),
+        (served.mutual, [*certificate, "--token-file", str(tmp_path / "token")]),
+        (served.mutual, [*certificate, "--token", TOKEN]),
     ):
         result = run(app, [*show, "--target", target, *proof])
         assert "NOT_FOUND" in result.output, result.output
+    result = run(app, [*show, "--target", served.plain], env={"PLACET_TOKEN": TOKEN})
+    assert "NOT_FOUND" in result.output, result.output
+    twice = run(app, [*show, "--token", TOKEN, "--token-file", str(tmp_path / "token")])
+    assert "not both" in twice.output
     mixed = run(app, [*show, "--target", served.plain, *certificate, "--tenant", "acme"])
     assert "insecure-dev" in mixed.output
     nobody = run(app, [*show, "--target", served.plain])

@@ -125,6 +125,7 @@ def test_metrics_are_those_that_are_exposed() -> None:
     metrics.failed_closed("policy_timeout")
     metrics.rpc("/placet.v1.SessionService/GetSession", "OK", 0.1)
     metrics.bundle("1")
+    metrics.credentials_read("tls", ok=True)
     with metrics.stage("decide"):
         pass
     exposed = {}

@@ -8,18 +8,20 @@ import hashlib
 import hmac
 import json
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
-from joserfc import jwt
-from joserfc.jwk import ECKey
+from cryptography.hazmat.primitives.asymmetric import rsa
+from joserfc import jws, jwt
+from joserfc.jwk import ECKey, RSAKey
 
 from pdp.callers import CallerMapping, JwtConfig
 from pdp.errors import UnauthenticatedError
 from pdp.model import Caller, Role
 from pdp.server.authentication import CredentialAuthenticator
-from pdp.server.jwks import KeySource, key_source
+from pdp.server.jwks import KeySource, key_source, parse_keys
 from pdp.server.tokens import TokenVerifier
 
 ISSUER, NOW = "https://id.example.org", 1_795_514_400
@@ -84,6 +86,12 @@ def raw(header: dict[str, Any], secret: bytes = b"") -> str:
     return b".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
 
 
+def brought_along() -> str:
+    """A token that is signed by a key in its own header."""
+    header = {"alg": "ES256", "kid": "k1", "jwk": KEYS["k2"].as_dict(private=False)}
+    return jws.serialize_compact(header, json.dumps(CLAIMS).encode(), KEYS["k2"], algorithms=["ES256"])
+
+
 async def test_token_stands_for_its_caller() -> None:
     caller = await authenticator(Issuer(), claims=["level"]).authenticate(Context(token(level=3, other=1)))
     assert caller == Caller(
@@ -131,6 +139,14 @@ async def test_claims_can_match_and_name_the_tenant() -> None:
         (token("k2"), "not one of its issuer"),
         (token("k2", header={"alg": "ES256", "kid": "k1"}), "signature"),
         (token(header={"alg": "ES256", "kid": "k1", "typ": "placet-receipt+jwt"}), "header"),
+        (raw({"alg": "ES256", "kid": "k1", "crit": []}, b"s"), "header"),
+        # Nothing that a token points to, or brings along, is a key.
+        (raw({"alg": "ES256", "kid": "k2", "jku": "https://evil.example/jwks"}, b"s"), "not one of its"),
+        (raw({"alg": "ES256", "kid": "k1", "x5u": "https://evil.example/c"}, b"s"), "signature"),
+        (brought_along(), "signature"),
+        (token(scope=7), "scopes"),
+        (token(scope=None, scp={"pay": True}), "scopes"),
+        (token(scope=["pay", 1]), "scopes"),
         (token()[:-8] + "AAAAAAAA", "signature"),
         ("x", "not a signed JWT"),
         ("a.b.c", "not a signed JWT"),
@@ -170,6 +186,98 @@ async def test_rotated_key_is_fetched_once_and_rarely() -> None:
     with pytest.raises(UnauthenticatedError):  # withdrawn
         await known.authenticate(Context(token("k1")))
     assert issuer.reads == 2
+
+
+async def test_unknown_keys_do_not_hammer_the_issuer() -> None:
+    issuer = Issuer()
+    known = authenticator(issuer)
+    for _ in range(200):
+        with pytest.raises(UnauthenticatedError):
+            await known.authenticate(Context(token("k2")))
+    assert issuer.reads == 1
+
+
+async def test_key_is_found_among_hundreds_and_weak_ones_are_left_out() -> None:
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key().public_numbers()
+    strong = RSAKey.generate_key(2048, {"kid": "strong"})
+    modulus = base64.urlsafe_b64encode(weak.n.to_bytes(128)).rstrip(b"=").decode()
+    many: list[Any] = [
+        ECKey.generate_key("P-256", {"kid": f"n{n}"}).as_dict(private=False) for n in range(300)
+    ]
+    many += [
+        {"kty": "RSA", "kid": "weak", "n": modulus, "e": "AQAB"},
+        {"kty": "RSA", "kid": "odd", "n": "?", "e": "AQAB"},
+        {"kty": "oct", "kid": "shared", "k": "c2VjcmV0"},
+        {"kty": "EC", "kid": "broken", "crv": "P-256", "x": "AA", "y": "AA"},
+        {"kty": "EC", "crv": "P-256"},
+        KEYS["k2"].as_dict(private=False) | {"use": "enc"},
+        "no key",
+        strong.as_dict(private=False),
+    ]
+    assert set(parse_keys(json.dumps({"keys": many}).encode())) == {
+        "strong",
+        *(f"n{n}" for n in range(300)),
+    }
+
+
+async def test_name_that_configuration_gives_is_not_taken_by_a_claim() -> None:
+    """Nor does a person who is known as a reviewer become an agent by a group."""
+    issuer = Issuer()
+    config = JwtConfig.model_validate(
+        {"issuer": ISSUER, "audience": "placet", "jwks_url": f"{ISSUER}/jwks", "algorithms": ["ES256"]}
+    )
+    keys = KeySource(ISSUER, issuer.read, max_age=3600, clock=lambda: issuer.seconds)
+    mappings: list[dict[str, Any]] = [
+        {
+            "match": {"issuer": "https://b.example", "subject": "svc-ap"},
+            "tenant": "acme",
+            "roles": ["agent"],
+        },
+        {"match": {"spiffe_id": "spiffe://a/b"}, "tenant": "acme", "subject": "rita", "roles": ["reviewer"]},
+        {"match": {"spiffe_id": "spiffe://a/c"}, "tenant": "globex", "subject": "bob", "roles": ["reviewer"]},
+        {"match": group("agents"), "tenant": "acme", "roles": ["agent"]},
+        {"match": group("reviewers"), "tenant": "acme", "roles": ["reviewer"]},
+    ]
+    known = CredentialAuthenticator(
+        [CallerMapping.model_validate(each) for each in mappings],
+        TokenVerifier({ISSUER: (config, keys)}, clock=lambda: NOW),
+    )
+    for subject in ("svc-ap", "rita"):
+        with pytest.raises(UnauthenticatedError, match="another configured caller"):
+            await known.authenticate(Context(token(sub=subject, groups=["agents"])))
+    with pytest.raises(UnauthenticatedError, match="more than one"):
+        await known.authenticate(Context(token(sub="eve", groups=["agents", "reviewers"])))
+    assert (await known.authenticate(Context(token(sub="bob", groups=["agents"])))).roles == {Role.AGENT}
+
+
+def group(name: str) -> dict[str, Any]:
+    return {"issuer": ISSUER, "claim": {"name": "groups", "value": name}}
+
+
+async def test_key_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    file, reads = tmp_path / "jwks.json", list[bool]()
+
+    def publish(*names: str) -> None:
+        (tmp_path / "new").write_text(
+            json.dumps({"keys": [KEYS[name].as_dict(private=False) for name in names]})
+        )
+        (tmp_path / "new").replace(file)
+
+    publish("k1")
+    config = JwtConfig(issuer=ISSUER, audience="placet", jwks_file=file, algorithms=("ES256",))
+    source = key_source(config, reads.append)
+    assert await source.find("k1") is not None
+    publish("k2")
+    assert await source.find("k2") is not None
+    assert await source.find("k1") is None  # withdrawn
+    for spoil in (lambda: file.write_text("{"), file.unlink):
+        spoil()
+        for _ in range(3):
+            assert await source.find("k2") is not None  # the ones before stay
+    assert reads == [True, True, False, False]
+    publish("k1")
+    assert await source.find("k1") is not None
+    await source.aclose()
 
 
 async def test_known_keys_outlast_the_issuer_for_a_while() -> None:

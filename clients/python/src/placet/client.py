@@ -192,7 +192,10 @@ class Client:
     def put_tenant(
         self, settings: Mapping[str, Any] | bytes, *, tenant: str = "", timeout: float | None = None
     ) -> int:
-        """Create the tenant or replace its settings; return their revision. Role: operator."""
+        """Create the tenant or replace its settings; return their revision. Role: operator.
+
+        The tenant is the caller's own; one that is named must be that one.
+        """
         return self._run(self._calls.put_tenant(settings, tenant, timeout))
 
     def put_agents(self, agents: Iterable[Agent | Mapping[str, Any]], *, timeout: float | None = None) -> int:

@@ -120,6 +120,7 @@ def open_session(
 
 
 def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str) -> admin.PutTenantRequest:
+    """An empty `tenant` is the caller's own."""
     return admin.PutTenantRequest(tenant=text(tenant, "tenant"), settings=object_text(settings, "settings"))
 
 

@@ -42,6 +42,7 @@ OPTIONS = (
     _option("cert", "The caller's certificate: a PEM file.", str, ""),
     _option("key", "The key of --cert: a PEM file.", str, ""),
     _option("token_file", "A file with the caller's bearer token. Calls go over TLS.", str, ""),
+    _option("token", "The token itself; better as PLACET_TOKEN: others see command lines.", str, ""),
     _option("timeout", "Deadline of a call, in seconds.", float, 5.0),
     _option("jwks", "JWK Set (file or http address) to check receipts with.", str, ""),
 )
@@ -58,6 +59,7 @@ class Connection:
     cert: str
     key: str
     token_file: str
+    token: str
     timeout: float
     jwks: str
 
@@ -76,8 +78,10 @@ class Connection:
             raise CommandError(str(exc)) from exc
 
     def _credentials(self) -> TlsCredentials | None:
-        if not (self.ca or self.cert or self.key or self.token_file):
+        if not (self.ca or self.cert or self.key or self.token_file or self.token):
             return None
+        if self.token and self.token_file:
+            raise CommandError("give --token or --token-file (or PLACET_TOKEN, PLACET_TOKEN_FILE), not both")
         if self.tenant or self.subject or self.roles or self.agents:
             raise CommandError(
                 "--tenant, --subject, --roles and --agents (or PLACET_TENANT, …) are for servers in "
@@ -87,7 +91,7 @@ class Connection:
             ca_file=self.ca or None,
             certificate_file=self.cert or None,
             key_file=self.key or None,
-            token=token_from(self.token_file) if self.token_file else None,
+            token=token_from(self.token_file) if self.token_file else self.token or None,
         )
 
     def _identity(self) -> DevIdentity:

@@ -196,7 +196,7 @@ class _Admin(admin_stubs.AdminServiceServicer):
 
     def PutTenant(self, request: admin.PutTenantRequest, context: Any) -> admin.PutTenantResponse:
         def answer(caller: Caller) -> admin.PutTenantResponse:
-            if _name(request.tenant, "tenant") != caller.tenant:
+            if request.tenant and _name(request.tenant, "tenant") != caller.tenant:
                 message = "a caller writes its own tenant only"
                 raise _Refused(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", message)
             if request.settings:

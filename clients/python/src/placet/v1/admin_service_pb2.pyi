@@ -47,7 +47,7 @@ class PutTenantRequest(google.protobuf.message.Message):
     TENANT_FIELD_NUMBER: builtins.int
     SETTINGS_FIELD_NUMBER: builtins.int
     tenant: builtins.str
-    """The tenant; must be the caller's own."""
+    """The tenant, which must be the caller's own; empty means that one."""
     settings: builtins.bytes
     """JSON object: thresholds that rules read as input.settings. docs/policies.md
     lists them; an unknown name is refused.
