@@ -29,6 +29,9 @@ _MARGIN_SECONDS = 0.005
 # A batch gets half of what its most hurried document has left, but no less than this, before its
 # documents go again one by one.
 _MIN_BATCH_SECONDS = 0.05
+# What is queued is shared out among free requests only in parts of at least this many: smaller
+# batches cost OPA and us more than running side by side gains (measured on two cores).
+_LEAST_SHARE = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +81,7 @@ class OpaPolicyEngine:
         bundle: str = "placet",
         max_batch: int = 32,
         max_batch_bytes: int = 512 * 1024,
-        in_flight: int = 3,
+        in_flight: int = 2,
         max_answer_bytes: int = 1024 * 1024,
         observe: Callable[[EngineCall], None] | None = None,
     ) -> None:
@@ -138,7 +141,7 @@ class OpaPolicyEngine:
         """Send what is queued, as far as requests may be under way."""
         self._pump_due = False
         while not self._closed and (free := self._in_flight - len(self._tasks)) > 0:
-            batch = self._take(math.ceil(len(self._queue) / free))
+            batch = self._take(max(_LEAST_SHARE, math.ceil(len(self._queue) / free)))
             if not batch:
                 return
             task = asyncio.get_running_loop().create_task(self._judge(batch))

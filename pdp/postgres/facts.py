@@ -74,7 +74,7 @@ _Ticket = Ticket[FactsRequest, Facts]
 class PostgresInformationPoint:
     """`pdp.ports.InformationPoint`.
 
-    Calls that arrive while both readers are busy are read together by the next free one.
+    Calls that come in together are read together; a lone call is read at once.
     """
 
     def __init__(self, access: Access, *, capacity: int = 4096) -> None:
@@ -115,7 +115,7 @@ class PostgresInformationPoint:
         backoff = FIRST_BACKOFF
         try:
             while True:
-                await self._inbox.until_any()
+                await self._inbox.until_gathered(BATCH)
                 if connection is None or stale(connection):
                     if connection is not None:
                         await connection.close()

@@ -10,6 +10,10 @@ from typing import Generic, TypeVar
 
 from pdp.errors import DeadlineExceededError, OverloadedError, PdpError
 
+# Turns of the event loop without an arrival, after which a batch is complete. gRPC hands new calls
+# over one by one, a few turns apart; a turn in which nothing else is to do takes microseconds.
+QUIET_TURNS = 16
+
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
@@ -51,6 +55,10 @@ class Inbox(Generic[Value, Result]):
         self._overdue = overdue
         self._tickets: deque[Ticket[Value, Result]] = deque()
         self._waiting = 0
+        # Begun, and not answered yet.
+        self._serving = 0
+        self._arrivals = 0
+        self._last_batch = 0
         self._arrived = asyncio.Event()
         # Seconds that serving one full batch took, for the hint to whom we turn away.
         self.pace = 0.01
@@ -70,12 +78,15 @@ class Inbox(Generic[Value, Result]):
         timer = loop.call_later(left, self._expire, ticket)
         self._tickets.append(ticket)
         self._waiting += 1
+        self._arrivals += 1
         self._arrived.set()
         try:
             return await ticket.future
         finally:
             timer.cancel()
-            if not ticket.begun:
+            if ticket.begun:
+                self._serving -= 1
+            else:
                 ticket.begun = True
                 self._waiting -= 1
                 self._trim()
@@ -86,6 +97,21 @@ class Inbox(Generic[Value, Result]):
             self._arrived.clear()
             await self._arrived.wait()
 
+    async def until_gathered(self, most: int) -> None:
+        """Return when somebody waits, and whoever else is just coming in waits too.
+
+        There is no timer: under load the loop's other work waits a few turns, until calls stop
+        coming in or `most` wait. A call that nothing shows to have company is not held up.
+        """
+        await self.until_any()
+        if self._waiting == 1 and not self._serving and self._last_batch <= 1:
+            return
+        seen, quiet = self._arrivals, 0
+        while quiet < QUIET_TURNS and self._waiting < most:
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if self._arrivals == seen else 0
+            seen = self._arrivals
+
     def take(self, most: int) -> list[Ticket[Value, Result]]:
         """Begin up to `most` calls, in order of arrival."""
         taken: list[Ticket[Value, Result]] = []
@@ -95,10 +121,13 @@ class Inbox(Generic[Value, Result]):
                 continue
             ticket.begun = True
             self._waiting -= 1
+            self._serving += 1
             # One that is done already is counted off here: its caller may not have run yet, and
             # whoever serves would find somebody waiting, and nobody to take, without end.
             if not ticket.done:
                 taken.append(ticket)
+        if taken:
+            self._last_batch = len(taken)
         return taken
 
     def fail_waiting(self, error: Callable[[], PdpError]) -> None:

@@ -101,3 +101,57 @@ async def test_given_up_calls_do_not_pile_up() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     assert len(box) == 0
     assert len(box._tickets) < 100
+
+
+async def test_calls_that_come_in_one_by_one_are_gathered() -> None:
+    box = inbox()
+    tasks = await asked(box, 1, 2)
+    gathered = asyncio.create_task(box.until_gathered(64))
+    for value in (3, 4, 5):
+        # A few turns apart, as gRPC hands calls over.
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert not gathered.done()
+        tasks += await asked(box, value)
+    await gathered
+    batch = box.take(64)
+    assert [ticket.value for ticket in batch] == [1, 2, 3, 4, 5]
+    for ticket in batch:
+        ticket.answer(0)
+    assert await asyncio.gather(*tasks) == [0] * 5
+
+
+async def test_full_batch_is_not_held_up() -> None:
+    box = inbox()
+    tasks = await asked(box, 1, 2)
+    gathered = asyncio.create_task(box.until_gathered(2))
+    await asyncio.sleep(0)
+    assert gathered.done()
+    for ticket in box.take(2):
+        ticket.answer(0)
+    assert await asyncio.gather(*tasks) == [0, 0]
+
+
+async def test_lone_call_is_not_held_up() -> None:
+    box = inbox()
+    for _ in range(2):
+        tasks = await asked(box, 1)
+        gathered = asyncio.create_task(box.until_gathered(64))
+        await asyncio.sleep(0)
+        assert gathered.done()
+        box.take(64)[0].answer(0)
+        assert await tasks[0] == 0
+
+
+async def test_call_beside_one_that_is_served_waits_for_company() -> None:
+    box = inbox()
+    first = await asked(box, 1)
+    [served] = box.take(64)
+    second = await asked(box, 2)
+    gathered = asyncio.create_task(box.until_gathered(64))
+    await asyncio.sleep(0)
+    assert not gathered.done()
+    await gathered
+    for ticket in (served, *box.take(64)):
+        ticket.answer(0)
+    assert await asyncio.gather(*first, *second) == [0, 0]
