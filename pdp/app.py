@@ -87,8 +87,9 @@ async def serve(config: Config) -> None:
             issuer=config.issuer,
         )
 
+        edge = Edge(metrics, _authenticator(config, metrics, stack))
         server = grpc.aio.server(
-            interceptors=[Edge(metrics, _authenticator(config, metrics, stack))],
+            interceptors=[edge],
             options=[
                 # Two servers on one port would share its calls without a word.
                 ("grpc.so_reuseport", 0),
@@ -96,7 +97,7 @@ async def serve(config: Config) -> None:
             ],
         )
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(
-            DecisionService(decision_point, store.ledger), server
+            DecisionService(decision_point, store.ledger, edge, stopping), server
         )
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
             SessionService(store.sessions, store.clock), server

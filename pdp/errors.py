@@ -83,3 +83,7 @@ class OverloadedError(PdpError):
 
 class DeadlineExceededError(PdpError):
     """What is left of the caller's deadline is less than the work needs."""
+
+
+class DrainingError(PdpError):
+    """This replica is stopping; another one answers."""

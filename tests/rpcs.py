@@ -98,6 +98,9 @@ SEES_SESSIONS = frozenset({Role.AGENT, Role.OPERATOR})
 ROWS: Mapping[str, Row] = {
     # A stranger's action is answered, and recorded as the stranger's.
     "/placet.v1.DecisionService/Evaluate": Row(request=_evaluate),
+    "/placet.v1.DecisionService/EvaluateStream": Row(
+        request=lambda things: decision_service_pb2.EvaluateStreamRequest(id="m-1", request=_evaluate(things))
+    ),
     "/placet.v1.DecisionService/GetDecision": Row(
         request=lambda things: decision_service_pb2.GetDecisionRequest(decision_id=things.decision_id),
         answered=frozenset({Role.AUDITOR, Role.OPERATOR}),

@@ -230,7 +230,9 @@ def signals(message: admin.PutSignalsRequest) -> list[Signal]:
 
 
 def duration(message: Duration, field: str, *, most: timedelta) -> timedelta:
-    value = timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+    # A message may hold more seconds than a timedelta can.
+    seconds = min(message.seconds, most // timedelta(seconds=1) + 1)
+    value = timedelta(seconds=max(seconds, -1), microseconds=message.nanos // 1000)
     if not timedelta(0) < value <= most:
         raise InvalidFieldError(field, f"must be more than zero and at most {most}")
     return value

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from pdp.decision_point import DecisionPoint
 from pdp.errors import NotFoundError
-from pdp.model import Receipt, Role
+from pdp.model import Caller, Receipt, Role
 from pdp.ports import Ledger
 from pdp.receipts import read_decision
 from pdp.server import convert
 from pdp.server.deadline import deadline_of
+from pdp.server.evaluate_stream import EvaluateStream, Gate
 from pdp.server.identity import current_caller
+from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 from placet.v1 import decision_service_pb2_grpc as stubs
 
 
 class DecisionService(stubs.DecisionServiceServicer):
-    def __init__(self, decision_point: DecisionPoint, ledger: Ledger) -> None:
+    def __init__(
+        self, decision_point: DecisionPoint, ledger: Ledger, gate: Gate, stopping: asyncio.Event
+    ) -> None:
+        """Streams let each message pass `gate`, and end when the server is `stopping`."""
         self._decision_point = decision_point
         self._ledger = ledger
+        self._gate = gate
+        self._stopping = stopping
 
     async def Evaluate(self, request: messages.EvaluateRequest, context: Any) -> messages.EvaluateResponse:
-        decision, receipt = await self._decision_point.evaluate(
-            convert.evaluation_request(request, caller=current_caller(), deadline=deadline_of(context))
+        return messages.EvaluateResponse(
+            decision=await self._judged(request, current_caller(), deadline_of(context))
         )
-        return messages.EvaluateResponse(decision=convert.decision_message(decision, receipt))
+
+    # grpc.aio also takes a coroutine that reads and writes by itself; the stubs know generators only.
+    async def EvaluateStream(self, requests: Any, context: Any) -> None:  # type: ignore[override]
+        await EvaluateStream(context, self._gate, self._judged, self._stopping).serve()
+
+    async def _judged(
+        self, request: messages.EvaluateRequest, caller: Caller, deadline: float
+    ) -> nouns.Decision:
+        decision, receipt = await self._decision_point.evaluate(
+            convert.evaluation_request(request, caller=caller, deadline=deadline)
+        )
+        return convert.decision_message(decision, receipt)
 
     async def GetDecision(
         self, request: messages.GetDecisionRequest, context: Any

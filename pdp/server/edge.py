@@ -13,6 +13,7 @@ import structlog
 
 from pdp.errors import DeadlineExceededError, PdpError
 from pdp.metrics import Metrics
+from pdp.model import Caller
 from pdp.server.authentication import Authenticator
 from pdp.server.identity import OPEN_SERVICES, enter, require_role
 from pdp.server.status import DETAILS_KEY, Status, status_of
@@ -36,8 +37,10 @@ class Edge(grpc.aio.ServerInterceptor):
         method: str = handler_call_details.method
         if handler is None or method.split("/")[1] in OPEN_SERVICES:
             return handler
+        if handler.stream_stream is not None:
+            return self._streaming(handler, method)
         if handler.unary_unary is None:
-            raise NotImplementedError(f"{method} is not a unary call")
+            raise NotImplementedError(f"{method} is neither a unary call nor a stream both ways")
         behaviour = handler.unary_unary
 
         async def handle(request: Any, context: Any) -> Any:
@@ -45,9 +48,7 @@ class Edge(grpc.aio.ServerInterceptor):
             try:
                 # The last line of defence: whatever hangs, the caller's deadline ends it.
                 async with asyncio.timeout(context.time_remaining()):
-                    caller = await self._authenticator.authenticate(context)
-                    require_role(caller, method)
-                    enter(caller)
+                    enter(await self.admit(context, method))
                     response = await behaviour(request, context)
             except TimeoutError as exc:
                 failure = DeadlineExceededError("the deadline passed before there was an answer")
@@ -72,13 +73,42 @@ class Edge(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    def _answered(self, method: str, response: Any, started: float) -> None:
+    def _streaming(self, handler: Any, method: str) -> Any:
+        """A stream is admitted here and ended here; its messages pass `admit` one by one."""
+        behaviour = handler.stream_stream
+
+        async def handle(requests: Any, context: Any) -> None:
+            started = time.perf_counter()
+            try:
+                await self.admit(context, method)
+                await behaviour(requests, context)
+            except asyncio.CancelledError:
+                self._abandoned(method, started)
+                raise
+            except Exception as exc:  # noqa: BLE001 - the server's edge; it answers, and does not go on
+                status = self._failed(method, exc, started)
+            else:
+                self._metrics.rpc(method, "OK", time.perf_counter() - started)
+                return
+            await context.abort(
+                status.code, status.message, trailing_metadata=((DETAILS_KEY, status.details),)
+            )
+
+        return grpc.stream_stream_rpc_method_handler(
+            handle,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    async def admit(self, context: Any, method: str) -> Caller:
+        """Return who calls, if it may. Raises `UnauthenticatedError` or `PermissionDeniedError`."""
+        caller = await self._authenticator.authenticate(context)
+        require_role(caller, method)
+        return caller
+
+    def decided(self, decision: decision_pb2.Decision, started: float) -> None:
+        """Count and log a decision, of a call or of a stream's message."""
         elapsed = time.perf_counter() - started
-        if method != EVALUATE:
-            self._metrics.rpc(method, "OK", elapsed)
-            return
-        assert isinstance(response, decision_service_pb2.EvaluateResponse)
-        decision = response.decision
         effect = decision_pb2.Effect.Name(decision.effect).removeprefix("EFFECT_").lower()
         code = decision.reasons[0].code
         self._metrics.evaluated(effect, code, elapsed)
@@ -90,6 +120,21 @@ class Edge(grpc.aio.ServerInterceptor):
             replayed=decision.replayed,
             milliseconds=round(elapsed * 1000, 2),
         )
+
+    def undecided(self, error: Exception, started: float) -> Status:
+        """Count and log a stream's message that got no decision; return its status."""
+        return self._failed(EVALUATE, error, started)
+
+    def dropped(self, started: float) -> None:
+        """Count and log a stream's message whose client did not wait."""
+        self._abandoned(EVALUATE, started)
+
+    def _answered(self, method: str, response: Any, started: float) -> None:
+        if method != EVALUATE:
+            self._metrics.rpc(method, "OK", time.perf_counter() - started)
+            return
+        assert isinstance(response, decision_service_pb2.EvaluateResponse)
+        self.decided(response.decision, started)
 
     def _abandoned(self, method: str, started: float) -> None:
         elapsed = time.perf_counter() - started

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from pdp.errors import (
     DeadlineExceededError,
+    DrainingError,
     InvalidFieldError,
     NotFoundError,
     OverloadedError,
@@ -41,6 +42,7 @@ _TABLE: dict[type[PdpError], tuple[grpc.StatusCode, reasons.ErrorReason.ValueTyp
     StoreUnavailableError: (grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_LEDGER_UNAVAILABLE),
     SignerUnavailableError: (grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_SIGNER_UNAVAILABLE),
     OverloadedError: (grpc.StatusCode.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVERLOADED),
+    DrainingError: (grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_DRAINING),
     DeadlineExceededError: (grpc.StatusCode.DEADLINE_EXCEEDED, reasons.ERROR_REASON_DEADLINE_EXCEEDED),
 }
 _INTERNAL = (grpc.StatusCode.INTERNAL, reasons.ERROR_REASON_INTERNAL)

@@ -574,3 +574,50 @@ async def test_async_client_is_the_same(pdp: Target) -> None:
         assert await client.put_signals([{"name": "s", "value": 1}]) >= 1
         assert (await client.close_session(session)).state is SessionState.CLOSED
         assert (await client.get_session(session)).state is SessionState.CLOSED
+
+
+async def test_stream_answers_each_call_as_a_call_of_its_own(pdp: Target) -> None:
+    session = pdp.session()
+    identity = pdp.identity("svc-payer", "agent", agents=(AGENT,))
+    async with (
+        AsyncClient(pdp.address, identity=identity, timeout=TIMEOUT, jwks=pdp.jwks) as client,
+        client.stream() as stream,
+    ):
+        actions = [
+            action
+            for number in range(8)
+            for action in (
+                read(call=f"r-{number}"),
+                pay(3000, call=f"p-{number}"),
+                read(call=f"u-{number}", tool=UNKNOWN),
+                read(call=f" m-{number}"),
+            )
+        ]
+        answers = await asyncio.gather(*(stream.evaluate(action, session=session) for action in actions))
+        for action, decision in zip(actions, answers, strict=True):
+            assert decision.tool_call_id == action["tool_call_id"]
+        assert all(each.allowed and each.receipt_status == "verified" for each in answers[0::4])
+        assert {each.effect for each in answers[1::4]} == {Effect.ESCALATE}
+        assert {each.reasons[0].code for each in answers[2::4]} == {"registry.unknown_tool"}
+        for each in answers[3::4]:
+            assert each.reasons[0].code == "client.refused"
+            assert each.failure is not None
+            assert each.failure.field == "action.tool_call_id"
+        assert len({each.decision_id for each in answers}) == 3 * 8 + 1
+
+        again = await stream.evaluate(actions[0], session=session)
+        assert (again.replayed, again.allowed, again.receipt) == (True, False, answers[0].receipt)
+    late = await stream.evaluate(read(call="late"), session=session)
+    assert (late.allowed, late.reasons[0].code) == (False, "client.unreachable")
+
+
+async def test_stream_without_the_role_is_refused(pdp: Target) -> None:
+    identity = pdp.identity("svc-issuer", "session_issuer")
+    async with (
+        AsyncClient(pdp.address, identity=identity, timeout=TIMEOUT) as client,
+        client.stream() as stream,
+    ):
+        decision = await stream.evaluate(read(), session="s")
+    assert decision.reasons[0].code == "client.refused"
+    assert decision.failure is not None
+    assert decision.failure.reason == "PERMISSION_DENIED"

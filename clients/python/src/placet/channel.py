@@ -206,6 +206,14 @@ class AsyncLink(_Link):
         except grpc.aio.UsageError as exc:
             raise UnavailableError("the client is closed") from exc
 
+    def stream(self, method: str) -> Any:
+        """Open a stream both ways, of bytes; as whom is asked now. Raises a `PlacetError`."""
+        channel = self._channel(grpc.aio, asyncio.get_running_loop())
+        try:
+            return channel.stream_stream(method)(metadata=self._connection.metadata())
+        except grpc.aio.UsageError as exc:
+            raise UnavailableError("the client is closed") from exc
+
     async def close(self) -> None:
         """Close this loop's channel; those of other loops end with their last call."""
         channel = self._take().get(asyncio.get_running_loop())

@@ -23,6 +23,7 @@ from placet.enforce import Guarded, GuardOptions, Source, guard_async, guard_syn
 from placet.errors import PlacetError
 from placet.identity import DevIdentity
 from placet.model import Action, Agent, Boundary, Decision, Session, Signal, Task, Tool
+from placet.stream import MAX_IN_FLIGHT, DecisionStream
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -287,6 +288,14 @@ class AsyncClient:
             return call.read(await self._link.send(call.method, call.request, call.timeout))
         except PlacetError as exc:
             return asking.failed(exc)
+
+    def stream(self, *, in_flight: int = MAX_IN_FLIGHT) -> DecisionStream:
+        """Return a stream for many calls of evaluate at a time, to be used with `async with`.
+
+        At most `in_flight` of its calls are sent and unanswered; the others wait, within their
+        own timeouts.
+        """
+        return DecisionStream(self._calls, self._link, in_flight)
 
     def guard(
         self,

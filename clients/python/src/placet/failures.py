@@ -44,18 +44,26 @@ _KINDS: Mapping[grpc.StatusCode, type[PlacetError]] = {
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
 }
+_CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 # How gRPC itself words an answer that is larger than this client accepts.
 _TOO_LARGE = "Received message larger than max"
 
 
 def placet_error(error: Any) -> PlacetError:
     """Return the error for a failed call (a `grpc.RpcError` of either API)."""
-    code: grpc.StatusCode = error.code()
-    details: str = error.details() or ""
+    return _error(error.code(), error.details() or "", _status(error.trailing_metadata()))
+
+
+def call_error(message: Message) -> PlacetError:
+    """Return the error for a failed message of a stream (a `placet.v1.CallError`)."""
+    status = status_pb2.Status.FromString(message.SerializeToString())
+    return _error(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status)
+
+
+def _error(code: grpc.StatusCode, details: str, status: status_pb2.Status) -> PlacetError:
     kind = _KINDS.get(code, PlacetError)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
         kind = AnswerError
-    status = _status(error.trailing_metadata())
     about = _detail(status, error_details_pb2.ErrorInfo)
     if about is not None and about.domain != DOMAIN:
         about = None

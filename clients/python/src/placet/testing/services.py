@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -70,16 +70,39 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
 
     def Evaluate(self, request: decisions.EvaluateRequest, context: Any) -> decisions.EvaluateResponse:
         def answer(caller: Caller) -> decisions.EvaluateResponse:
-            received = _received(request, caller, context.time_remaining())
-            _known_tenant(self._fake, caller)
-            self._fake.wait_for_gate()
-            decision = self._fake.evaluate(received, request.action.arguments)
-            response = decisions.EvaluateResponse(decision=_decision_message(decision))
-            if self._fake.alter is not None:
-                self._fake.alter(response)
-            return response
+            return self._answered(request, caller, context.time_remaining())
 
         return _handle(self._fake, context, "Evaluate", {"agent"}, answer)
+
+    def EvaluateStream(
+        self, requests: Iterator[decisions.EvaluateStreamRequest], context: Any
+    ) -> Iterator[decisions.EvaluateStreamResponse]:
+        caller = _handle(self._fake, context, "EvaluateStream", {"agent"}, lambda caller: caller)
+        for message in requests:
+            answer = decisions.EvaluateStreamResponse(id=message.id)
+            try:
+                if not message.id:
+                    raise _invalid("id", "is required")
+                code = self._fake.next_failure("Evaluate")
+                if code is not None:
+                    raise _Refused(code, "SCRIPTED", "the script says so")
+                seconds = message.timeout.ToTimedelta().total_seconds()
+                answer.decision.CopyFrom(self._answered(message.request, caller, seconds).decision)
+            except _Refused as exc:
+                answer.error.ParseFromString(_status(exc).SerializeToString())
+            yield answer
+
+    def _answered(
+        self, request: decisions.EvaluateRequest, caller: Caller, time_remaining: float | None
+    ) -> decisions.EvaluateResponse:
+        received = _received(request, caller, time_remaining)
+        _known_tenant(self._fake, caller)
+        self._fake.wait_for_gate()
+        decision = self._fake.evaluate(received, request.action.arguments)
+        response = decisions.EvaluateResponse(decision=_decision_message(decision))
+        if self._fake.alter is not None:
+            self._fake.alter(response)
+        return response
 
     def GetDecision(
         self, request: decisions.GetDecisionRequest, context: Any
@@ -263,6 +286,12 @@ def _handle(fake: FakePdp, context: Any, method: str, roles: set[str], answer: C
 
 
 def _abort(context: Any, refused: _Refused) -> NoReturn:
+    context.set_trailing_metadata(((DETAILS_KEY, _status(refused).SerializeToString()),))
+    context.abort(refused.code, refused.message)
+    raise AssertionError("abort does not return")
+
+
+def _status(refused: _Refused) -> status_pb2.Status:
     status = status_pb2.Status(code=refused.code.value[0], message=refused.message)
     status.details.add().Pack(
         error_details_pb2.ErrorInfo(reason=refused.reason, domain=DOMAIN, metadata={"request_id": "fake"})
@@ -272,9 +301,7 @@ def _abort(context: Any, refused: _Refused) -> NoReturn:
             field=refused.field, description=refused.message.removeprefix(f"{refused.field}: ")
         )
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-    context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
-    context.abort(refused.code, refused.message)
-    raise AssertionError("abort does not return")
+    return status
 
 
 def _caller(metadata: Mapping[str, str]) -> Caller:

@@ -4,7 +4,11 @@ isort:skip_file
 """
 
 import builtins
+import collections.abc
+import google.protobuf.any_pb2
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
+import google.protobuf.internal.containers
 import google.protobuf.message
 import placet.v1.decision_pb2
 import sys
@@ -78,6 +82,99 @@ class EvaluateResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___EvaluateResponse: typing_extensions.TypeAlias = EvaluateResponse
+
+@typing.final
+class EvaluateStreamRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    REQUEST_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """Chosen by the client, unique among its messages in flight on this stream: 1 to
+    64 characters. A message without one is answered under the empty id; for a second
+    one in flight under the same id, an error comes as well as the first one's answer.
+    """
+    @property
+    def request(self) -> Global___EvaluateRequest: ...
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """How long this message may take, from its arrival; 5 s if absent, 120 s at most.
+        The stream's own deadline, if it has one, counts too.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        request: Global___EvaluateRequest | None = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["request", b"request", "timeout", b"timeout"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["id", b"id", "request", b"request", "timeout", b"timeout"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___EvaluateStreamRequest: typing_extensions.TypeAlias = EvaluateStreamRequest
+
+@typing.final
+class EvaluateStreamResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    DECISION_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    @property
+    def decision(self) -> placet.v1.decision_pb2.Decision: ...
+    @property
+    def error(self) -> Global___CallError: ...
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        decision: placet.v1.decision_pb2.Decision | None = ...,
+        error: Global___CallError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision", b"decision", "error", b"error", "outcome", b"outcome"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision", b"decision", "error", b"error", "id", b"id", "outcome", b"outcome"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: typing_extensions.TypeAlias = typing.Literal["decision", "error"]
+    _WhichOneofArgType_outcome: typing_extensions.TypeAlias = typing.Literal["outcome", b"outcome"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___EvaluateStreamResponse: typing_extensions.TypeAlias = EvaluateStreamResponse
+
+@typing.final
+class CallError(google.protobuf.message.Message):
+    """CallError is what a call of its own would have failed with. Fields and numbers are
+    those of google.rpc.Status.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    DETAILS_FIELD_NUMBER: builtins.int
+    code: builtins.int
+    """A gRPC status code."""
+    message: builtins.str
+    @property
+    def details(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[google.protobuf.any_pb2.Any]:
+        """google.rpc.ErrorInfo, BadRequest and RetryInfo, as with any failure."""
+
+    def __init__(
+        self,
+        *,
+        code: builtins.int = ...,
+        message: builtins.str = ...,
+        details: collections.abc.Iterable[google.protobuf.any_pb2.Any] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["code", b"code", "details", b"details", "message", b"message"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___CallError: typing_extensions.TypeAlias = CallError
 
 @typing.final
 class GetDecisionRequest(google.protobuf.message.Message):

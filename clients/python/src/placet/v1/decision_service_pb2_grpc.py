@@ -40,6 +40,11 @@ class DecisionServiceStub(object):
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.EvaluateRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_decision__service__pb2.EvaluateResponse.FromString,
                 _registered_method=True)
+        self.EvaluateStream = channel.stream_stream(
+                '/placet.v1.DecisionService/EvaluateStream',
+                request_serializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamResponse.FromString,
+                _registered_method=True)
         self.GetDecision = channel.unary_unary(
                 '/placet.v1.DecisionService/GetDecision',
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.GetDecisionRequest.SerializeToString,
@@ -63,6 +68,27 @@ class DecisionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EvaluateStream(self, request_iterator, context):
+        """EvaluateStream judges many independent actions over one stream: what Evaluate
+        promises, for each message. Answers come in any order, each under the id of its
+        request. Role: agent.
+
+        A message that fails (malformed, too late, overload) is answered by an error
+        under its id; the stream goes on. The caller's credential and role are checked
+        at opening and again with each message. When they no longer hold
+        (UNAUTHENTICATED, PERMISSION_DENIED), a message cannot be decoded
+        (INVALID_ARGUMENT), or the server is stopping (UNAVAILABLE, reason DRAINING),
+        the server reads no more, answers what it has taken, and ends the stream with
+        that status. Half-closing does the same, with OK. What was not answered when a
+        stream ends has no decision: do not act; ask again with the same attempt_id.
+
+        At most 256 messages of a stream are undecided, or decided and not yet taken by
+        the client. Until there is room the server reads no further (HTTP/2 flow control).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDecision(self, request, context):
         """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
         only), operator, auditor.
@@ -78,6 +104,11 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.Evaluate,
                     request_deserializer=placet_dot_v1_dot_decision__service__pb2.EvaluateRequest.FromString,
                     response_serializer=placet_dot_v1_dot_decision__service__pb2.EvaluateResponse.SerializeToString,
+            ),
+            'EvaluateStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.EvaluateStream,
+                    request_deserializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamResponse.SerializeToString,
             ),
             'GetDecision': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDecision,
@@ -113,6 +144,33 @@ class DecisionService(object):
             '/placet.v1.DecisionService/Evaluate',
             placet_dot_v1_dot_decision__service__pb2.EvaluateRequest.SerializeToString,
             placet_dot_v1_dot_decision__service__pb2.EvaluateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/placet.v1.DecisionService/EvaluateStream',
+            placet_dot_v1_dot_decision__service__pb2.EvaluateStreamRequest.SerializeToString,
+            placet_dot_v1_dot_decision__service__pb2.EvaluateStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

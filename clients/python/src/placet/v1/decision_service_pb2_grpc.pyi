@@ -35,6 +35,23 @@ class DecisionServiceStub:
     field; UNAVAILABLE, DEADLINE_EXCEEDED, ABORTED and RESOURCE_EXHAUSTED mean
     that there is no answer, so do not act.
     """
+    EvaluateStream: grpc.StreamStreamMultiCallable[placet.v1.decision_service_pb2.EvaluateStreamRequest, placet.v1.decision_service_pb2.EvaluateStreamResponse]
+    """EvaluateStream judges many independent actions over one stream: what Evaluate
+    promises, for each message. Answers come in any order, each under the id of its
+    request. Role: agent.
+
+    A message that fails (malformed, too late, overload) is answered by an error
+    under its id; the stream goes on. The caller's credential and role are checked
+    at opening and again with each message. When they no longer hold
+    (UNAUTHENTICATED, PERMISSION_DENIED), a message cannot be decoded
+    (INVALID_ARGUMENT), or the server is stopping (UNAVAILABLE, reason DRAINING),
+    the server reads no more, answers what it has taken, and ends the stream with
+    that status. Half-closing does the same, with OK. What was not answered when a
+    stream ends has no decision: do not act; ask again with the same attempt_id.
+
+    At most 256 messages of a stream are undecided, or decided and not yet taken by
+    the client. Until there is room the server reads no further (HTTP/2 flow control).
+    """
     GetDecision: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]
     """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
     only), operator, auditor.
@@ -52,6 +69,23 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     Safe to repeat with the same tool_call_id. Errors: INVALID_ARGUMENT names the
     field; UNAVAILABLE, DEADLINE_EXCEEDED, ABORTED and RESOURCE_EXHAUSTED mean
     that there is no answer, so do not act.
+    """
+    EvaluateStream: grpc.aio.StreamStreamMultiCallable[placet.v1.decision_service_pb2.EvaluateStreamRequest, placet.v1.decision_service_pb2.EvaluateStreamResponse]  # type: ignore[assignment]
+    """EvaluateStream judges many independent actions over one stream: what Evaluate
+    promises, for each message. Answers come in any order, each under the id of its
+    request. Role: agent.
+
+    A message that fails (malformed, too late, overload) is answered by an error
+    under its id; the stream goes on. The caller's credential and role are checked
+    at opening and again with each message. When they no longer hold
+    (UNAUTHENTICATED, PERMISSION_DENIED), a message cannot be decoded
+    (INVALID_ARGUMENT), or the server is stopping (UNAVAILABLE, reason DRAINING),
+    the server reads no more, answers what it has taken, and ends the stream with
+    that status. Half-closing does the same, with OK. What was not answered when a
+    stream ends has no decision: do not act; ask again with the same attempt_id.
+
+    At most 256 messages of a stream are undecided, or decided and not yet taken by
+    the client. Until there is room the server reads no further (HTTP/2 flow control).
     """
     GetDecision: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]  # type: ignore[assignment]
     """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
@@ -73,6 +107,29 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         Safe to repeat with the same tool_call_id. Errors: INVALID_ARGUMENT names the
         field; UNAVAILABLE, DEADLINE_EXCEEDED, ABORTED and RESOURCE_EXHAUSTED mean
         that there is no answer, so do not act.
+        """
+
+    @abc.abstractmethod
+    def EvaluateStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[placet.v1.decision_service_pb2.EvaluateStreamRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[placet.v1.decision_service_pb2.EvaluateStreamResponse], collections.abc.AsyncIterator[placet.v1.decision_service_pb2.EvaluateStreamResponse]]:
+        """EvaluateStream judges many independent actions over one stream: what Evaluate
+        promises, for each message. Answers come in any order, each under the id of its
+        request. Role: agent.
+
+        A message that fails (malformed, too late, overload) is answered by an error
+        under its id; the stream goes on. The caller's credential and role are checked
+        at opening and again with each message. When they no longer hold
+        (UNAUTHENTICATED, PERMISSION_DENIED), a message cannot be decoded
+        (INVALID_ARGUMENT), or the server is stopping (UNAVAILABLE, reason DRAINING),
+        the server reads no more, answers what it has taken, and ends the stream with
+        that status. Half-closing does the same, with OK. What was not answered when a
+        stream ends has no decision: do not act; ask again with the same attempt_id.
+
+        At most 256 messages of a stream are undecided, or decided and not yet taken by
+        the client. Until there is room the server reads no further (HTTP/2 flow control).
         """
 
     @abc.abstractmethod

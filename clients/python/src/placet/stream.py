@@ -1,0 +1,209 @@
+"""`DecisionStream`: many calls of evaluate over one stream, answered by id, in any order.
+
+    async with client.stream() as stream:
+        decisions = await asyncio.gather(*(stream.evaluate(a, session=session) for a in actions))
+
+A stream that breaks is opened again by the next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from datetime import timedelta
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from placet import requests
+from placet.calls import Asking, Calls
+from placet.channel import AsyncLink
+from placet.errors import (
+    AnswerError,
+    DeadlineError,
+    PlacetError,
+    UnauthenticatedError,
+    UnavailableError,
+    invalid,
+)
+from placet.failures import call_error, placet_error
+from placet.model import Action, Decision, Session
+from placet.v1 import decision_service_pb2 as decisions
+
+METHOD = "/placet.v1.DecisionService/EvaluateStream"
+# As many as a server takes; more would wait in its transport.
+MAX_IN_FLIGHT = 256
+# As with a call of its own: sent again when the server was not there, under the same attempt id.
+_MAX_ATTEMPTS = 3
+_BACKOFF = 0.05
+# The longest that a server accepts; seconds.
+_LONGEST = 120.0
+# What a server accepts: a larger message would end the stream for all.
+_MAX_BYTES = 1024 * 1024
+
+
+class DecisionStream:
+    """Made by `AsyncClient.stream()`. Belongs to one event loop."""
+
+    def __init__(self, calls: Calls, link: AsyncLink, in_flight: int) -> None:
+        if isinstance(in_flight, bool) or not 1 <= in_flight <= MAX_IN_FLIGHT:
+            raise ValueError(f"in_flight must be from 1 to {MAX_IN_FLIGHT}")
+        self._calls = calls
+        self._link = link
+        self._places = asyncio.Semaphore(in_flight)
+        self._ids = count(1)
+        self._line: _Line | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the stream. Calls in flight, and every later call, become blocks."""
+        self._closed = True
+        if self._line is not None:
+            await self._line.close()
+
+    async def evaluate(
+        self,
+        action: Action | Mapping[str, Any],
+        *,
+        session: Session | str,
+        chain: requests.Chain = (),
+        review_id: str | None = None,
+        attempt_id: str | None = None,
+        audience: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Decision:
+        """See `Client.evaluate`: the same arguments, checks and promises."""
+        asking = self._calls.evaluate(
+            action,
+            session=session,
+            chain=chain,
+            review_id=review_id,
+            attempt_id=attempt_id,
+            audience=audience,
+            timeout=timeout,
+        )
+        if isinstance(asking, Decision):
+            return asking
+        try:
+            try:
+                async with asyncio.timeout(asking.call.timeout), self._places:
+                    return asking.call.read(await self._answer(asking))
+            except TimeoutError as exc:
+                raise DeadlineError("no answer in time") from exc
+        except PlacetError as exc:
+            return asking.failed(exc)
+
+    async def _answer(self, asking: Asking) -> bytes:
+        """Return an EvaluateResponse. Raises a `PlacetError`."""
+        end = asyncio.get_running_loop().time() + asking.call.timeout
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            fresh = self._line is None or self._line.over is not None
+            try:
+                return await self._sent(asking, end)
+            except UnavailableError:
+                if attempt == _MAX_ATTEMPTS or self._closed:
+                    raise
+                await asyncio.sleep(random.uniform(0.5, 1) * _BACKOFF * 2 ** (attempt - 1))
+            except UnauthenticatedError:
+                # The token of an older stream has expired; a new stream asks for a new one.
+                if fresh or attempt == _MAX_ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _sent(self, asking: Asking, end: float) -> bytes:
+        if self._closed:
+            raise UnavailableError("the stream is closed")
+        if self._line is None or self._line.over is not None:
+            self._line = _Line(self._link.stream(METHOD))
+        message = decisions.EvaluateStreamRequest(id=str(next(self._ids)), request=asking.question.request)
+        left = min(max(end - asyncio.get_running_loop().time(), 0.001), _LONGEST)
+        message.timeout.FromTimedelta(timedelta(seconds=left))
+        if message.ByteSize() > _MAX_BYTES:
+            raise invalid("request", f"is {message.ByteSize()} bytes long; at most {_MAX_BYTES} are sent")
+        answer = await self._line.ask(message)
+        match answer.WhichOneof("outcome"):
+            case "decision":
+                return decisions.EvaluateResponse(decision=answer.decision).SerializeToString()
+            case "error":
+                raise call_error(answer.error)
+        raise AnswerError("the answer has neither a decision nor an error")
+
+
+class _Line:
+    """One open stream, until it breaks.
+
+    Reading and writing are tasks of their own: gRPC cancels the whole stream with a call of
+    either that is cancelled, and a deadline of one message must not end the others.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._waiting: dict[str, asyncio.Future[decisions.EvaluateStreamResponse]] = {}
+        self._outgoing: asyncio.Queue[decisions.EvaluateStreamRequest] = asyncio.Queue()
+        # Why nothing can be asked any more.
+        self.over: PlacetError | None = None
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
+
+    async def ask(self, message: decisions.EvaluateStreamRequest) -> decisions.EvaluateStreamResponse:
+        """Send a message and return its answer. Raises a `PlacetError` if the stream breaks."""
+        answer: asyncio.Future[decisions.EvaluateStreamResponse] = asyncio.get_running_loop().create_future()
+        self._waiting[message.id] = answer
+        self._outgoing.put_nowait(message)
+        try:
+            return await answer
+        finally:
+            self._waiting.pop(message.id, None)
+
+    async def close(self) -> None:
+        self._end(UnavailableError("the stream is closed"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            while (data := await self._call.read()) is not grpc.aio.EOF:
+                answer = decisions.EvaluateStreamResponse.FromString(data)
+                waiting = self._waiting.get(answer.id)
+                # An answer that nobody waits for came too late.
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(answer)
+        except grpc.RpcError as exc:
+            self._end(placet_error(exc))
+        except (grpc.aio.BaseError, asyncio.InvalidStateError, DecodeError) as exc:
+            self._end(AnswerError(f"the stream cannot be read: {type(exc).__name__}"))
+        finally:
+            self._end(UnavailableError("the server ended the stream"))
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                message = await self._outgoing.get()
+                if message.id in self._waiting:
+                    await self._call.write(message.SerializeToString())
+        except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
+            # The reader learns why.
+            return
+
+    def _end(self, error: PlacetError) -> None:
+        if self.over is not None:
+            return
+        self.over = error
+        self._call.cancel()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(error)
+        self._tasks[1].cancel()

@@ -1,0 +1,156 @@
+"""One stream of EvaluateStream: messages in, answers out by id, bounded on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from pdp.errors import DeadlineExceededError, DrainingError, InvalidFieldError, PdpError
+from pdp.model import Caller
+from pdp.server import convert
+from pdp.server.deadline import DEFAULT, LONGEST
+from pdp.server.status import Status
+from placet.v1 import decision_pb2 as nouns
+from placet.v1 import decision_service_pb2 as messages
+
+METHOD = "/placet.v1.DecisionService/EvaluateStream"
+# Messages of one stream that are undecided, or whose answers the client has not taken yet.
+MAX_UNANSWERED = 256
+_MAX_ID = 64
+
+
+class Gate(Protocol):
+    """What the server's edge does for each message of a stream."""
+
+    async def admit(self, context: Any, method: str) -> Caller:
+        """Return who calls. Raises `UnauthenticatedError` or `PermissionDeniedError`."""
+        ...
+
+    def decided(self, decision: nouns.Decision, started: float) -> None: ...
+
+    def undecided(self, error: Exception, started: float) -> Status:
+        """Count and log a message that got no decision; return its status."""
+        ...
+
+    def dropped(self, started: float) -> None:
+        """Count and log a message whose client did not wait."""
+        ...
+
+
+# Judges a message; the deadline is an instant of `time.monotonic()`.
+Judge = Callable[[messages.EvaluateRequest, Caller, float], Awaitable[nouns.Decision]]
+
+
+class EvaluateStream:
+    """Serves one stream, until its client half-closes it or it has to end.
+
+    1. A place is free: else nothing is read, and HTTP/2 holds the client back.
+    2. The caller still is who it was, and still may.
+    3. The message is judged in a task of its own, within its own deadline.
+    4. Its answer is written; only then its place is free.
+
+    When the stream breaks, the handler is cancelled and undecided work with it.
+    """
+
+    def __init__(self, context: Any, gate: Gate, judge: Judge, stopping: asyncio.Event) -> None:
+        self._context = context
+        self._gate = gate
+        self._judge = judge
+        self._stopping = stopping
+        remaining = context.time_remaining()
+        self._end = None if remaining is None else time.monotonic() + remaining
+        self._places = asyncio.Semaphore(MAX_UNANSWERED)
+        self._writing = asyncio.Lock()
+        self._in_flight: set[str] = set()
+
+    async def serve(self) -> None:
+        """Raises what ends the stream, after everything that was taken is answered."""
+        async with asyncio.TaskGroup() as answering:
+            ending = await self._read_until_end(answering)
+        if ending is not None:
+            raise ending
+
+    async def _read_until_end(self, answering: asyncio.TaskGroup) -> PdpError | None:
+        reading = asyncio.create_task(self._read(answering))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return reading.result()
+            return DrainingError("this replica is stopping")
+        finally:
+            reading.cancel()
+            stopping.cancel()
+
+    async def _read(self, answering: asyncio.TaskGroup) -> PdpError | None:
+        """Take messages; return why no more may be taken, None at the client's own end."""
+        while True:
+            await self._places.acquire()  # 1
+            try:
+                message = await self._context.read()
+            except DecodeError:
+                return InvalidFieldError("message", "cannot be decoded")
+            if message is grpc.aio.EOF:
+                return None
+            started = time.perf_counter()
+            try:
+                caller = await self._gate.admit(self._context, METHOD)  # 2
+            except PdpError as exc:
+                return exc
+            answering.create_task(self._answer(message, caller, started))
+
+    async def _answer(self, message: messages.EvaluateStreamRequest, caller: Caller, started: float) -> None:
+        answer = messages.EvaluateStreamResponse(id=message.id[:_MAX_ID])
+        entered = False
+        try:
+            self._enter(message.id)
+            entered = True
+            deadline = self._deadline(message)
+            # The last line of defence, as for a call of its own.
+            async with asyncio.timeout(deadline - time.monotonic()):
+                decision = await self._judge(message.request, caller, deadline)  # 3
+        except TimeoutError as exc:
+            late = DeadlineExceededError("the deadline passed before there was an answer")
+            late.__cause__ = exc
+            answer.error.ParseFromString(self._gate.undecided(late, started).details)
+        except asyncio.CancelledError:
+            self._gate.dropped(started)
+            raise
+        except Exception as exc:  # noqa: BLE001 - the server's edge, for a message; it answers, and goes on
+            answer.error.ParseFromString(self._gate.undecided(exc, started).details)
+        else:
+            self._gate.decided(decision, started)
+            answer.decision.CopyFrom(decision)
+        await self._write(answer)  # 4
+        if entered:
+            self._in_flight.discard(message.id)
+        self._places.release()
+
+    def _enter(self, message_id: str) -> None:
+        if not 0 < len(message_id) <= _MAX_ID:
+            raise InvalidFieldError("id", f"must have from 1 to {_MAX_ID} characters")
+        if message_id in self._in_flight:
+            raise InvalidFieldError("id", "is in flight on this stream already")
+        self._in_flight.add(message_id)
+
+    def _deadline(self, message: messages.EvaluateStreamRequest) -> float:
+        seconds = DEFAULT
+        if message.HasField("timeout"):
+            most = timedelta(seconds=LONGEST)
+            seconds = convert.duration(message.timeout, "timeout", most=most).total_seconds()
+        deadline = time.monotonic() + seconds
+        return deadline if self._end is None else min(deadline, self._end)
+
+    async def _write(self, answer: messages.EvaluateStreamResponse) -> None:
+        try:
+            async with self._writing:
+                await self._context.write(answer)
+        except (grpc.aio.BaseError, asyncio.InvalidStateError):
+            # The stream broke under the answer. gRPC cancels this handler; the ledger has the decision.
+            return
