@@ -55,12 +55,13 @@ async def test_stream_without_policy_blocks_and_goes_on_with_it(stack: Stack, sc
     client = await scene.agent()
     async with client.stream() as stream:
         assert (await stream.evaluate(read(), session=session)).allowed
-        assert stack.opa is not None
-        os.kill(stack.opa.pid, signal.SIGSTOP)
+        opa = stack.supervisor.pid("opa")
+        assert opa is not None
+        os.kill(opa, signal.SIGSTOP)
         try:
             blocked = await stream.evaluate(read(), session=session, timeout=5.0)
         finally:
-            os.kill(stack.opa.pid, signal.SIGCONT)
+            os.kill(opa, signal.SIGCONT)
         assert codes(blocked) == ["pdp.policy_unavailable"]
         assert (blocked.allowed, blocked.failure) == (False, None)
 
