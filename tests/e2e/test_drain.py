@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import urllib.request
@@ -12,7 +13,7 @@ import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from placet import Client, Decision, DevIdentity, Session
+from placet import AsyncClient, Client, Decision, DevIdentity, Session
 from tests.e2e.scene import AGENT, BOUNDARY, PRINCIPAL, TOOLS, codes, read
 from tests.processes import PATIENCE, eventually
 from tests.stack import RealPdp, RunningStack, running_stack
@@ -72,6 +73,40 @@ def asked_while_stopping(
             return [answer.result(PATIENCE) for answer in asked]
     finally:
         os.kill(opa, signal.SIGCONT)
+
+
+async def test_sigterm_answers_what_a_stream_has_in_flight_and_the_stream_goes_on_with_the_next() -> None:
+    with running_stack() as stack:
+        pdp = RealPdp(stack=stack)
+        tenant = pdp.fresh_tenant()
+        with client(pdp, tenant, "ops", "operator") as operator:
+            operator.put_tenant({})
+            operator.put_tools(TOOLS)
+        with client(pdp, tenant, "issuer", "session_issuer") as issuer:
+            session = issuer.open_session(task="T-1", principal=PRINCIPAL, agent=AGENT, boundary=BOUNDARY)
+        identity = DevIdentity(tenant=tenant, subject="svc", roles=("agent",), agents=(AGENT,))
+        async with (
+            AsyncClient(pdp.target, identity=identity, timeout=PATIENCE) as pep,
+            pep.stream() as stream,
+        ):
+            replica, opa = stack.replica()["pid"], stack.pids()["opa"]
+            os.kill(opa, signal.SIGSTOP)
+            try:
+                asked = asyncio.create_task(stream.evaluate(read(), session=session))
+                await asyncio.to_thread(eventually, lambda: enriched(pdp) == 1, "it waits for the engine")
+                os.kill(replica, signal.SIGTERM)
+                decision = await asked
+            finally:
+                os.kill(opa, signal.SIGCONT)
+            assert (codes(decision), decision.failure) == (["pdp.policy_unavailable"], None)
+            # The idle stream was ended too: the old process did not wait out its drain for it.
+            await asyncio.to_thread(stack.restarted, "pdp-1", replica)
+            assert "DrainingError" in "".join(
+                path.read_text(errors="replace") for path in stack.data_dir.rglob("*.log")
+            )
+            await asyncio.to_thread(eventually, stack.ready, "the replica is back")
+            again = await stream.evaluate(read(), session=session)
+            assert codes(again) != []
 
 
 def test_stack_serves_reflection_and_health(real_pdp: RealPdp) -> None:
