@@ -68,7 +68,7 @@ class Judge:
         return nouns.Decision(
             decision_id=f"{caller.subject}:{request.action.tool_call_id}",
             effect=nouns.EFFECT_ALLOW,
-            reasons=[nouns.Reason(code="task.within_boundary")],
+            reasons=[nouns.Reason(code="task.within_boundary", effect=nouns.EFFECT_ALLOW)],
             model_text="x" * self.padding,
         )
 
