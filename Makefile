@@ -5,15 +5,17 @@
 PYTHON_RUN = .venv/bin/python
 ARGS ?=
 PYTEST_ARGS ?=
+BENCH ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt proto proto-image setup setup-run clean
+.PHONY: help run test bench check fmt proto proto-image setup setup-run clean
 
 help:
 	@echo 'make run     set up, start everything on this machine, play the first story, serve until Ctrl-C'
 	@echo '             (PLACET_RUN=once: end after the story; ARGS="…": options of `pdp dev`)'
 	@echo 'make test    set up, run every check and every test that needs no container engine'
 	@echo '             (PYTEST_ARGS="…": options of pytest)'
+	@echo 'make bench   set up, measure beside plainer designs, print ratios (BENCH=quick: a minute; BENCH=full: ten)'
 	@echo 'make check   the fast part: format, lint, types, import floors, proto, Rego, unit tests'
 	@echo 'make fmt     format Python and Rego'
 	@echo 'make proto   generate the gRPC stubs from proto/'
@@ -26,6 +28,9 @@ run: setup-run
 test: setup
 	@$(PYTHON_RUN) tools/check.py --except "unit tests"
 	@$(PYTHON_RUN) -m pytest -m "not docker" -p tests.left_out $(PYTEST_ARGS)
+
+bench: setup-bench
+	@$(PYTHON_RUN) -m bench --profile $(BENCH)
 
 check: setup
 	@$(PYTHON_RUN) tools/check.py
@@ -43,7 +48,11 @@ proto-image: setup
 
 setup:
 	@tools/setup.sh dev
-	@$(PYTHON_RUN) tools/build.py opa regal buf
+	@$(PYTHON_RUN) tools/build.py opa regal buf generator
+
+setup-bench:
+	@tools/setup.sh bench
+	@$(PYTHON_RUN) tools/build.py opa generator
 
 setup-run:
 	@tools/setup.sh run

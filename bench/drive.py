@@ -122,3 +122,11 @@ def drive(binary: Path, target: Target, load: Load) -> Measured:
         failures=report["failures"],
         cpu_us={name: spent / max(answered, 1) * 1e6 for name, spent in used.items()},
     )
+
+
+def shown(measured: Measured) -> str:
+    """One line."""
+    cpu = "  ".join(f"{name} {spent:.0f}" for name, spent in measured.cpu_us.items())
+    failed = f"  failures {dict(measured.failures)}" if measured.failures else ""
+    p50, p99 = (f"{value:.1f}" if value is not None else "-" for value in (measured.p50, measured.p99))
+    return f"{measured.rate:.0f}/s  p50 {p50} ms  p99 {p99} ms  CPU µs: {cpu}{failed}"

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from bench import drive, stack, workload
-from bench.drive import Load, Measured
+from bench.drive import Load
 
 
 def load(
@@ -34,15 +34,11 @@ def load(
         print(f"PDP {pdp.grpc}, process {pdp.pdp_pid}; {sessions} sessions", file=sys.stderr)
         target = workload.target(pdp, opened)
         for _ in range(rounds):
-            print(shown(drive.drive(binary, target, Load(in_flight=in_flight, rate=rate, seconds=seconds))))
-
-
-def shown(measured: Measured) -> str:
-    """One line."""
-    cpu = "  ".join(f"{name} {spent:.0f}" for name, spent in measured.cpu_us.items())
-    failed = f"  failures {dict(measured.failures)}" if measured.failures else ""
-    p50, p99 = (f"{value:.1f}" if value is not None else "-" for value in (measured.p50, measured.p99))
-    return f"{measured.rate:.0f}/s  p50 {p50} ms  p99 {p99} ms  CPU µs: {cpu}{failed}"
+            print(
+                drive.shown(
+                    drive.drive(binary, target, Load(in_flight=in_flight, rate=rate, seconds=seconds))
+                )
+            )
 
 
 if __name__ == "__main__":

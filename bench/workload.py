@@ -11,12 +11,14 @@ import json
 import secrets
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 from bench.drive import MARKER, Target
 from bench.stack import Stack
 from pdp.dev.fixture import TOOLS
 from placet import Agent, AmountLimit, AsyncClient, Boundary, DevIdentity, ResourceRule, Task
-from placet.v1 import decision_pb2, decision_service_pb2
+from placet.v1 import decision_pb2
+from placet.v1 import decision_service_pb2 as messages
 
 TENANT = "bench"
 AGENT = "agent:payer"
@@ -69,7 +71,7 @@ async def open_sessions(address: str, number: int) -> list[str]:
 def body(session_id: str, *, tool: str = "payments.create") -> bytes:
     """An encoded EvaluateRequest with the marker where the call's id goes."""
     arguments = {"invoice": "INV-1001", "amount": "12.50", "currency": "EUR"}
-    request = decision_service_pb2.EvaluateRequest(
+    request = messages.EvaluateRequest(
         action=decision_pb2.Action(
             tool=tool,
             arguments=json.dumps(arguments).encode(),
@@ -80,6 +82,13 @@ def body(session_id: str, *, tool: str = "payments.create") -> bytes:
         attempt_id=MARKER,
     )
     return request.SerializeToString()
+
+
+def stream_body(unary: bytes) -> bytes:
+    """An encoded EvaluateStreamRequest around an encoded EvaluateRequest."""
+    message: Any = vars(messages)["EvaluateStreamRequest"]
+    encoded: bytes = message(id=MARKER, request=messages.EvaluateRequest.FromString(unary)).SerializeToString()
+    return encoded
 
 
 def target(stack: Stack, sessions: Sequence[str]) -> Target:

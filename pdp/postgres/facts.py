@@ -74,16 +74,20 @@ _Ticket = Ticket[FactsRequest, Facts]
 class PostgresInformationPoint:
     """`pdp.ports.InformationPoint`.
 
-    Calls that come in together are read together; a lone call is read at once.
+    Calls that come in together are read together, at most `batch` at once; a lone call is read at once.
     """
 
-    def __init__(self, access: Access, *, capacity: int = 4096) -> None:
+    def __init__(
+        self, access: Access, *, capacity: int = 4096, readers: int = READERS, batch: int = BATCH
+    ) -> None:
         self._access = access
+        self._number = readers
+        self._batch = batch
         self._inbox: Inbox[FactsRequest, Facts] = Inbox(capacity=capacity, overdue=_overdue)
         self._readers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._readers = [asyncio.create_task(self._read(), name=f"facts {n}") for n in range(READERS)]
+        self._readers = [asyncio.create_task(self._read(), name=f"facts {n}") for n in range(self._number)]
 
     async def close(self) -> None:
         """Stop reading; whoever waits gets `StoreUnavailableError`."""
@@ -115,7 +119,7 @@ class PostgresInformationPoint:
         backoff = FIRST_BACKOFF
         try:
             while True:
-                await self._inbox.until_gathered(BATCH)
+                await self._inbox.until_gathered(self._batch)
                 if connection is None or stale(connection):
                     if connection is not None:
                         await connection.close()
@@ -128,7 +132,7 @@ class PostgresInformationPoint:
                         backoff = min(LAST_BACKOFF, 2 * backoff)
                         continue
                     backoff = FIRST_BACKOFF
-                batch = self._inbox.take(BATCH)
+                batch = self._inbox.take(self._batch)
                 if batch:
                     try:
                         await self._serve(connection, batch)

@@ -1,0 +1,265 @@
+"""What is measured: each case drives its subjects in turn, round after round, so that a machine that
+slows down slows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psycopg
+
+from bench import cerbos, drive, parts, rules, seed, workload
+from bench.drive import Load, Measured, Target
+from bench.stack import Stack
+from placet.v1 import decision_service_pb2
+
+OURS, NAIVE, OPA, CERBOS, CERBOS_AUDIT = "placet", "naive", "opa alone", "cerbos", "cerbos, file audit"
+STREAM_METHOD = "/placet.v1.DecisionService/EvaluateStream"
+OPA_PATH = "/v1/data/placet/decision/decision?strict-builtin-errors=true&provenance=true"
+# At this many calls in flight the PDP is near its peak, and everything but the closed loop starts there.
+BUSY = 64
+OVERLOAD = 5
+# How long a caller of an overloaded PDP waits; seconds. What comes later is no goodput.
+PATIENCE = 1.0
+# Seconds for which each subject is driven before anything is measured: connections, caches, plans.
+WARMING = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """How much is measured. Times in seconds, of one round."""
+
+    name: str
+    rounds: int
+    seconds: float
+    warmup: float
+    levels: tuple[int, ...]
+    sessions: int
+    # Actions a session, and how many such sessions.
+    history: tuple[int, ...]
+    history_sessions: int
+    # Rules beside the product's own number.
+    rules: tuple[int, ...]
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="full",
+            rounds=3,
+            seconds=3.0,
+            warmup=0.5,
+            levels=(1, 16, 64, 256),
+            sessions=1024,
+            history=(1, 100, 10_000),
+            history_sessions=8,
+            rules=(150, 1500),
+        ),
+        Profile(
+            name="quick",
+            rounds=1,
+            seconds=1.0,
+            warmup=0.3,
+            levels=(1, 64),
+            sessions=256,
+            history=(1, 1_000),
+            history_sessions=8,
+            rules=(150,),
+        ),
+        # For the bench's own test: every case, and nothing to conclude from.
+        Profile(
+            name="smoke",
+            rounds=1,
+            seconds=0.2,
+            warmup=0.0,
+            levels=(1, 4),
+            sessions=8,
+            history=(1, 20),
+            history_sessions=4,
+            rules=(30,),
+        ),
+    )
+}
+
+
+@dataclass(slots=True)
+class Results:
+    """Every round of every subject, by case; and what could not be measured, with the reason."""
+
+    rounds: dict[str, dict[str, list[Measured]]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def rate(self, case: str, subject: str) -> float:
+        """Median, answers a second."""
+        return statistics.median(measured.rate for measured in self.rounds[case][subject])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """A stack, and how to drive it."""
+
+    stack: Stack
+    generator: Path
+    profile: Profile
+    results: Results
+    say: Callable[[str], None]
+
+    def load(self, in_flight: int, rate: float | None = None, timeout: float = 30.0) -> Load:
+        profile = self.profile
+        return Load(
+            in_flight=in_flight, rate=rate, seconds=profile.seconds, warmup=profile.warmup, timeout=timeout
+        )
+
+    def measure(self, case: str, subjects: Mapping[str, tuple[Target, Load]]) -> None:
+        """Drive the subjects in turn; each round adds to the results."""
+        into = self.results.rounds.setdefault(case, {})
+        for _ in range(self.profile.rounds):
+            for subject, (target, load) in subjects.items():
+                measured = drive.drive(self.generator, target, load)
+                into.setdefault(subject, []).append(measured)
+                self.say(f"  {case:<18} {subject:<20} {drive.shown(measured)}")
+
+
+def run(bench: Bench) -> None:
+    """Measure every case."""
+    asyncio.run(workload.prepare(bench.stack.grpc))
+    sessions = asyncio.run(workload.open_sessions(bench.stack.grpc, bench.profile.sessions))
+    ours = workload.target(bench.stack, sessions)
+    # Documents to judge, as the PDP makes them: of one short run.
+    drive.drive(bench.generator, ours, Load(in_flight=4, seconds=0.2, warmup=0.0))
+    documents = input_documents(bench.stack)
+    with contextlib.ExitStack() as running:
+        found = subjects(bench, ours, documents, running)
+        for target in found.values():
+            drive.drive(bench.generator, target, Load(in_flight=16, seconds=WARMING, warmup=0.0))
+        compare(bench, found)
+    streams(bench, ours)
+    spread(bench, ours)
+    history(bench, ours)
+    with contextlib.ExitStack() as running:
+        many_rules(bench, ours, running)
+    overload(bench, ours)
+
+
+def subjects(
+    bench: Bench, ours: Target, documents: list[bytes], running: contextlib.ExitStack
+) -> dict[str, Target]:
+    """The PDP and what it is compared with."""
+    stack = bench.stack
+    shipped = running.enter_context(parts.opa(stack, "opa-shipped", shipped=True))
+    naive = running.enter_context(parts.naive(stack, shipped))
+    token = (stack.directory / "keys" / "opa-decision.token").read_text(encoding="ascii").strip()
+    found = {
+        OURS: ours,
+        NAIVE: replace(
+            ours,
+            address=naive.address,
+            pids={**stack.pids, "pdp": naive.pid, "opa": shipped.pid},
+        ),
+        OPA: Target(
+            address=f"unix:{stack.opa_socket}",
+            method=OPA_PATH,
+            bodies=[b'{"input":%b}' % document for document in documents],
+            metadata=(("Authorization", f"Bearer {token}"),),
+            expect=('"effect":"allow"',),
+            http=True,
+            pids={"opa": stack.opa_pid},
+        ),
+    }
+    try:
+        binary = cerbos.install()
+    except cerbos.PeerUnavailableError as exc:
+        bench.results.left_out[CERBOS] = str(exc)
+        bench.say(f"  {CERBOS} is left out: {exc}")
+        return found
+    for subject, audit in ((CERBOS, False), (CERBOS_AUDIT, True)):
+        part = running.enter_context(cerbos.running(binary, stack.directory, rules=rules.own(), audit=audit))
+        found[subject] = cerbos.target(part, documents)
+    return found
+
+
+def compare(bench: Bench, found: Mapping[str, Target]) -> None:
+    for level in bench.profile.levels:
+        bench.measure(
+            f"{level} in flight", {name: (target, bench.load(level)) for name, target in found.items()}
+        )
+    # Each at half of its own peak.
+    halves = {
+        name: max(bench.results.rate(f"{level} in flight", name) for level in bench.profile.levels) / 2
+        for name in (OURS, NAIVE)
+    }
+    bench.measure(
+        "half the peak", {name: (found[name], bench.load(1, rate=rate)) for name, rate in halves.items()}
+    )
+
+
+def streams(bench: Bench, ours: Target) -> None:
+    if (
+        "EvaluateStream"
+        not in decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"].methods_by_name
+    ):
+        bench.results.left_out["stream"] = "this version has no EvaluateStream"
+        return
+    busy = bench.load(max(bench.profile.levels[:3]))
+    over_streams = replace(
+        ours,
+        method=STREAM_METHOD,
+        streams=4,
+        bodies=[workload.stream_body(body) for body in ours.bodies],
+    )
+    bench.measure("stream", {"unary": (ours, busy), "4 streams": (over_streams, busy)})
+
+
+def spread(bench: Bench, ours: Target) -> None:
+    """One session takes its actions one after the other; many do not wait for each other."""
+    load = bench.load(min(16, max(bench.profile.levels)))
+    bench.measure(
+        "sessions",
+        {"many sessions": (ours, load), "one session": (replace(ours, bodies=ours.bodies[:1]), load)},
+    )
+
+
+def history(bench: Bench, ours: Target) -> None:
+    found = {}
+    for actions in bench.profile.history:
+        number = bench.profile.history_sessions
+        sessions = asyncio.run(seed.seed(bench.stack, sessions=number, history=actions, say=bench.say))
+        target = replace(ours, bodies=[workload.body(session) for session in sessions])
+        found[f"{actions:,} actions"] = (target, bench.load(number))
+    bench.measure("history", found)
+
+
+def many_rules(bench: Bench, ours: Target, running: contextlib.ExitStack) -> None:
+    found = {f"{rules.own():,} rules": (ours, bench.load(max(bench.profile.levels[:3])))}
+    directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="placet-bench-")))
+    for number in bench.profile.rules:
+        bench.say(f"  building a policy of {number:,} rules")
+        opa = running.enter_context(
+            parts.opa(bench.stack, f"opa-{number}", sources=rules.write(directory, number))
+        )
+        replica = running.enter_context(parts.pdp(bench.stack, opa, f"pdp-rules-{number}"))
+        pids = {**bench.stack.pids, "pdp": replica.pid, "opa": opa.pid}
+        target = replace(ours, address=replica.address, pids=pids)
+        found[f"{number:,} rules"] = (target, bench.load(max(bench.profile.levels[:3])))
+    bench.measure("rules", found)
+
+
+def overload(bench: Bench, ours: Target) -> None:
+    peak = max(bench.results.rate(f"{level} in flight", OURS) for level in bench.profile.levels)
+    bench.measure("overload", {OURS: (ours, bench.load(1, rate=OVERLOAD * peak, timeout=PATIENCE))})
+
+
+def input_documents(stack: Stack) -> list[bytes]:
+    """Documents that the PDP has had judged, from the ledger."""
+    with psycopg.connect(stack.database_url) as connection:
+        rows = connection.execute(
+            "SELECT input_document FROM placet.decision_details WHERE tenant = %s LIMIT 64", [workload.TENANT]
+        ).fetchall()
+    return [zlib.decompress(row[0]) for row in rows]
