@@ -17,10 +17,8 @@ import psycopg
 from bench import cerbos, drive, parts, rules, seed, workload
 from bench.drive import Load, Measured, Target
 from bench.stack import Stack
-from placet.v1 import decision_service_pb2
 
 OURS, NAIVE, OPA, CERBOS, CERBOS_AUDIT = "placet", "naive", "opa alone", "cerbos", "cerbos, file audit"
-STREAM_METHOD = "/placet.v1.DecisionService/EvaluateStream"
 OPA_PATH = "/v1/data/placet/decision/decision?strict-builtin-errors=true&provenance=true"
 # At this many calls in flight the PDP is near its peak, and everything but the closed loop starts there.
 BUSY = 64
@@ -46,6 +44,8 @@ class Profile:
     history_sessions: int
     # Rules beside the product's own number.
     rules: tuple[int, ...]
+    # Whether peers that have to be fetched take part.
+    peers: bool = True
 
 
 PROFILES = {
@@ -84,6 +84,7 @@ PROFILES = {
             history=(1, 20),
             history_sessions=4,
             rules=(30,),
+            peers=False,
         ),
     )
 }
@@ -174,7 +175,7 @@ def subjects(
         ),
     }
     try:
-        binary = cerbos.install()
+        binary = cerbos.install(fetch=bench.profile.peers)
     except cerbos.PeerUnavailableError as exc:
         bench.results.left_out[CERBOS] = str(exc)
         bench.say(f"  {CERBOS} is left out: {exc}")
@@ -201,16 +202,10 @@ def compare(bench: Bench, found: Mapping[str, Target]) -> None:
 
 
 def streams(bench: Bench, ours: Target) -> None:
-    if (
-        "EvaluateStream"
-        not in decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"].methods_by_name
-    ):
-        bench.results.left_out["stream"] = "this version has no EvaluateStream"
-        return
     busy = bench.load(max(bench.profile.levels[:3]))
     over_streams = replace(
         ours,
-        method=STREAM_METHOD,
+        method=workload.STREAM_METHOD,
         streams=4,
         bodies=[workload.stream_body(body) for body in ours.bodies],
     )

@@ -32,14 +32,16 @@ class PeerUnavailableError(Exception):
     """Cerbos cannot be had here; the message says why."""
 
 
-def install() -> Path:
-    """Return the binary, fetched from npm once. Raises `PeerUnavailableError`."""
+def install(*, fetch: bool) -> Path:
+    """Return the binary, if need be and `fetch` from npm, once. Raises `PeerUnavailableError`."""
     machine = _MACHINES.get(platform.machine())
     if platform.system() != "Linux" or machine is None:
         raise PeerUnavailableError(f"no package for {platform.system()} {platform.machine()}")
     package = f"cerbos-linux-{machine}"
     store = ROOT / ".tools" / f"cerbos-{VERSION}"
     binary = store / "node_modules" / "@cerbos" / package / package
+    if not binary.exists() and not fetch:
+        raise PeerUnavailableError("it is not installed, and this profile fetches nothing")
     if not binary.exists():
         npm = shutil.which("npm")
         if npm is None:

@@ -11,7 +11,6 @@ import json
 import secrets
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
 from bench.drive import MARKER, Target
 from bench.stack import Stack
@@ -29,6 +28,7 @@ RUNTIME = DevIdentity(tenant=TENANT, subject="svc-ap", roles=("agent",), agents=
 # So many payments in a window would be escalated; the bench measures allows.
 SETTINGS = {"velocity": {"payments": {"max": 1_000_000, "window_seconds": 60, "on_exceed": "escalate"}}}
 METHOD = "/placet.v1.DecisionService/Evaluate"
+STREAM_METHOD = "/placet.v1.DecisionService/EvaluateStream"
 # The reason that stands in the answer to an allowed action.
 ALLOWED = "task.within_boundary"
 OPENING_AT_ONCE = 32
@@ -86,9 +86,8 @@ def body(session_id: str, *, tool: str = "payments.create") -> bytes:
 
 def stream_body(unary: bytes) -> bytes:
     """An encoded EvaluateStreamRequest around an encoded EvaluateRequest."""
-    message: Any = vars(messages)["EvaluateStreamRequest"]
-    encoded: bytes = message(id=MARKER, request=messages.EvaluateRequest.FromString(unary)).SerializeToString()
-    return encoded
+    request = messages.EvaluateRequest.FromString(unary)
+    return messages.EvaluateStreamRequest(id=MARKER, request=request).SerializeToString()
 
 
 def target(stack: Stack, sessions: Sequence[str]) -> Target:
