@@ -20,6 +20,7 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pdp.errors import InvalidFieldError, StoreUnavailableError
+from pdp.postgres import arrays
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -83,13 +84,15 @@ async def connect(access: Access, application: str) -> Connection:
     """Open a connection within `access.patience`. Raises `StoreUnavailableError`."""
     try:
         async with asyncio.timeout(access.patience):
-            return await AsyncConnection.connect(
+            connection = await AsyncConnection.connect(
                 access.arguments(application), autocommit=True, prepare_threshold=1
             )
     except TimeoutError as exc:
         raise StoreUnavailableError(f"no connection within {access.patience:g} s") from exc
     except (psycopg.Error, OSError) as exc:
         raise StoreUnavailableError(f"cannot connect: {exc}") from exc
+    arrays.register(connection)
+    return connection
 
 
 async def bounded(connection: Connection, work: Coroutine[Any, Any, T], seconds: float) -> T:

@@ -13,6 +13,7 @@ import psycopg
 
 from pdp.errors import DeadlineExceededError, PdpError, StoreUnavailableError, TenantUnknownError
 from pdp.model import JSON, Agent, Effect, Facts, FactsRequest, Position, PriorDecision
+from pdp.postgres.arrays import booleans, texts
 from pdp.postgres.connection import Access, Connection, bounded, connect, lost, stale, storable, unavailable
 from pdp.postgres.inbox import Inbox, Ticket
 from pdp.postgres.rows import SESSION_WIDTH, TOOL_WIDTH, json_value, session_from_row, tool_from_row
@@ -213,24 +214,24 @@ async def _query(connection: Connection, requests: Sequence[FactsRequest]) -> li
     await cursor.execute(
         _GATHER,
         [
-            [key.tenant for key in keys],
-            [key.session_id for key in keys],
-            [key.caller for key in keys],
-            [key.leaf_grant for key in keys],
-            [key.tool_call_id for key in keys],
-            [key.review_id for key in keys],
-            [request.tool for request in requests],
-            [_array(request.agents) for request in requests],
-            lead,
+            texts([key.tenant for key in keys]),
+            texts([key.session_id for key in keys]),
+            texts([key.caller for key in keys]),
+            texts([key.leaf_grant for key in keys]),
+            texts([key.tool_call_id for key in keys]),
+            texts([key.review_id for key in keys]),
+            texts([request.tool for request in requests]),
+            texts([_array(request.agents) for request in requests]),
+            booleans(lead),
         ],
         prepare=True,
     )
     return await cursor.fetchall()
 
 
-def _array(texts: Sequence[str]) -> str:
+def _array(names: Sequence[str]) -> str:
     """Return an array literal (PostgreSQL manual, 8.15.6)."""
-    return "{" + ",".join('"' + t.replace("\\", "\\\\").replace('"', '\\"') + '"' for t in texts) + "}"
+    return "{" + ",".join('"' + t.replace("\\", "\\\\").replace('"', '\\"') + '"' for t in names) + "}"
 
 
 @lru_cache(maxsize=256)

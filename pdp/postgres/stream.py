@@ -18,6 +18,7 @@ from psycopg.types.numeric import Int8
 
 from pdp.errors import StoreUnavailableError
 from pdp.model import DecisionKey, Position, Recording, SessionState
+from pdp.postgres.arrays import blobs, booleans, instants, integers, texts
 from pdp.postgres.connection import Access, Connection, bounded, connect, lost, shut, stale
 from pdp.postgres.locks import control_lock
 from pdp.postgres.migrate import check_durable
@@ -61,10 +62,11 @@ _KEYS = """
     ) k
 """
 # A later statement than the locks: its snapshot sees every change that was made before them.
-_EPOCHS = """
-    SELECT t.tenant, t.epoch FROM placet.tenants t WHERE t.tenant = ANY (%b::text[])
+_GROUND = """
+    WITH moment AS MATERIALIZED (SELECT placet.now() AS now, pg_current_xact_id()::text AS xid)
+    SELECT m.now, m.xid, t.tenant, t.epoch
+    FROM moment m LEFT JOIN placet.tenants t ON t.tenant = ANY (%b::text[])
 """
-_MOMENT = "SELECT placet.now(), pg_current_xact_id()::text"
 
 # Divides by zero, which undoes everything, unless each part wrote what it was given.
 _WRITE = """
@@ -230,25 +232,24 @@ class Stream:
         async with connection.pipeline():
             await connection.execute("BEGIN")
             await connection.execute(
-                _CONTROL, [[Int8(lock) for lock in sorted({control_lock(t) for t in tenants})]], prepare=True
+                _CONTROL, [integers(sorted({control_lock(t) for t in tenants}))], prepare=True
             )
             sessions = connection.cursor(binary=True)
             if places:
                 await sessions.execute(
-                    _SESSIONS, [[p[0] for p in places], [p[1] for p in places]], prepare=True
+                    _SESSIONS, [texts([p[0] for p in places]), texts([p[1] for p in places])], prepare=True
                 )
             await connection.execute(_NEW_KEYS, key_columns, prepare=True)
             key_rows = connection.cursor(binary=True)
             await key_rows.execute(_KEYS, key_columns, prepare=True)
-            epochs = connection.cursor(binary=True)
-            await epochs.execute(_EPOCHS, [tenants], prepare=True)
-            moment = connection.cursor(binary=True)
-            await moment.execute(_MOMENT, prepare=True)
-        now, xid = _only(await moment.fetchone())
+            ground = connection.cursor(binary=True)
+            await ground.execute(_GROUND, [texts(tenants)], prepare=True)
+        rows = await ground.fetchall()
+        now, xid = rows[0][:2]
         return (
             Locked(
                 now=now,
-                epochs=dict(await epochs.fetchall()),
+                epochs={tenant: epoch for _, _, tenant, epoch in rows if tenant is not None},
                 sessions={
                     (tenant, session_id): SessionRow(
                         version=version, state=SessionState(state), expires_at=expires_at
@@ -283,7 +284,7 @@ class Stream:
                 [
                     *_session_columns(applied),
                     *_key_columns(keys),
-                    [applied.keys[key] for key in keys],
+                    texts([applied.keys[key] for key in keys]),
                     self.writer,
                     locked.now,
                     *_ledger_columns(winners, self.last_seq + 1),
@@ -333,59 +334,54 @@ async def _discard(connection: Connection) -> None:
         await connection.close()
 
 
-def _only(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
-    assert row is not None  # a SELECT without FROM has one row
-    return row
-
-
 def _key_columns(keys: Sequence[DecisionKey]) -> list[Any]:
     return [
-        [key.tenant for key in keys],
-        [key.session_id for key in keys],
-        [key.caller for key in keys],
-        [key.leaf_grant for key in keys],
-        [key.tool_call_id for key in keys],
-        [key.review_id for key in keys],
+        texts([key.tenant for key in keys]),
+        texts([key.session_id for key in keys]),
+        texts([key.caller for key in keys]),
+        texts([key.leaf_grant for key in keys]),
+        texts([key.tool_call_id for key in keys]),
+        texts([key.review_id for key in keys]),
     ]
 
 
 def _session_columns(applied: Applied) -> list[Any]:
     moved = list(applied.sessions.values())
     return [
-        [place[0] for place in applied.sessions],
-        [place[1] for place in applied.sessions],
-        [Int8(row.version) for row in moved],
-        [Int8(row.aggregates.allow) for row in moved],
-        [Int8(row.aggregates.block) for row in moved],
-        [Int8(row.aggregates.escalate) for row in moved],
-        [pay_text(row.aggregates.pay) for row in moved],
-        [row.last_receipt for row in moved],
+        texts([place[0] for place in applied.sessions]),
+        texts([place[1] for place in applied.sessions]),
+        integers([row.version for row in moved]),
+        integers([row.aggregates.allow for row in moved]),
+        integers([row.aggregates.block for row in moved]),
+        integers([row.aggregates.escalate for row in moved]),
+        texts([pay_text(row.aggregates.pay) for row in moved]),
+        blobs([row.last_receipt for row in moved]),
     ]
 
 
 def _ledger_columns(winners: Sequence[Recording], first: int) -> list[Any]:
     return [
-        [r.key.tenant for r in winners],
-        [Int8(first + n) for n in range(len(winners))],
-        [r.decision.decision_id for r in winners],
-        [r.decision.effect.value for r in winners],
-        [r.receipt.signed for r in winners],
-        [r.action_fingerprint for r in winners],
-        [r.key.session_id for r in winners],
-        [r.key.caller for r in winners],
-        [r.key.leaf_grant for r in winners],
-        [r.key.tool_call_id for r in winners],
-        [r.key.review_id for r in winners],
-        [Int8(r.decision.session_version) for r in winners],
-        [r.decision.retryable for r in winners],
-        [r.decision.expires_at for r in winners],
+        texts([r.key.tenant for r in winners]),
+        integers(range(first, first + len(winners))),
+        texts([r.decision.decision_id for r in winners]),
+        texts([r.decision.effect.value for r in winners]),
+        blobs([r.receipt.signed for r in winners]),
+        blobs([r.action_fingerprint for r in winners]),
+        texts([r.key.session_id for r in winners]),
+        texts([r.key.caller for r in winners]),
+        texts([r.key.leaf_grant for r in winners]),
+        texts([r.key.tool_call_id for r in winners]),
+        texts([r.key.review_id for r in winners]),
+        integers([r.decision.session_version for r in winners]),
+        booleans([r.decision.retryable for r in winners]),
+        instants([r.decision.expires_at for r in winners]),
     ]
 
 
 def _detail_columns(winners: Sequence[Recording]) -> list[Any]:
     return [
-        [r.key.tenant for r in winners],
-        [r.decision.decision_id for r in winners],
-        [r.receipt.token[len(r.receipt.signed) :] for r in winners],
-        [zlib.compress(r.input_document, 1) for r in winners],
+        texts([r.key.tenant for r in winners]),
+        texts([r.decision.decision_id for r in winners]),
+        blobs([r.receipt.token[len(r.receipt.signed) :] for r in winners]),
+        blobs([zlib.compress(r.input_document, 1) for r in winners]),
     ]
