@@ -273,8 +273,12 @@ class _Turns:
         self._locks[key] = (lock, users + 1)
         try:
             try:
-                async with asyncio.timeout(request.deadline - time.monotonic()):
+                if users == 0:
+                    # Nobody to wait for, so no timer to set.
                     await lock.acquire()
+                else:
+                    async with asyncio.timeout(request.deadline - time.monotonic()):
+                        await lock.acquire()
             except TimeoutError as exc:
                 raise DeadlineExceededError("earlier actions of this session took all the time") from exc
             try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ import orjson
 from pdp.boundary import boundary_document
 from pdp.model import (
     JSON,
+    Boundary,
     Derived,
     EvaluationRequest,
     Facts,
@@ -69,7 +71,7 @@ def input_document(
 
 def rfc3339(instant: datetime) -> str:
     """Return an aware UTC instant in whole seconds (RFC 3339 §5.6)."""
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return instant.isoformat(timespec="seconds")[:19] + "Z"
 
 
 def _session(session: Session, now: datetime, tool: Tool | None) -> dict[str, Any]:
@@ -100,12 +102,18 @@ def _session(session: Session, now: datetime, tool: Tool | None) -> dict[str, An
     }
 
 
-def _boundaries(session: Session) -> list[dict[str, Any]]:
+def _boundaries(session: Session) -> list[orjson.Fragment]:
     """Every boundary that an action must lie within, the session's own first."""
-    boundaries = [{"of": "session"} | boundary_document(session.boundary)]
+    boundaries = [_boundary("session", session.boundary)]
     if session.template is not None:
-        boundaries.append({"of": "template"} | boundary_document(session.template))
+        boundaries.append(_boundary("template", session.template))
     return boundaries
+
+
+@lru_cache(maxsize=256)
+def _boundary(of: str, boundary: Boundary) -> orjson.Fragment:
+    """Written once for equal boundaries: a session's is the same in all its decisions, and may be long."""
+    return orjson.Fragment(orjson.dumps({"of": of} | boundary_document(boundary)))
 
 
 def _agents(facts: Facts, hops: tuple[Hop, ...]) -> dict[str, Any]:

@@ -7,18 +7,21 @@ auditor served, from the signed bytes alone.
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from pdp.boundary import boundary_document
 from pdp.document import arguments_json
 from pdp.model import (
     Agent,
+    Boundary,
     Decision,
     Derived,
     Effect,
@@ -72,11 +75,7 @@ async def sign_receipt(decision: Decision, basis: Basis, signer: Signer) -> Rece
     """Return the signed receipt. Raises `SignerUnavailableError`."""
     key = signer.active()
     claims, disclosures = _claims(decision, basis)
-    signing_input = (
-        encode_header(alg="ES256", kid=key.key_id)
-        + "."
-        + b64url_encode(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
-    ).encode("ascii")
+    signing_input = (_header(key.key_id) + "." + b64url_encode(orjson.dumps(claims))).encode("ascii")
     signature = await key.sign(signing_input)
     return Receipt(token=assemble(signing_input, signature, disclosures))
 
@@ -208,14 +207,24 @@ def _hop(hop: Hop, basis: Basis, effect: Effect) -> dict[str, Any]:
     if session is None or hop.agent != session.agent or hop.grant:
         unverified = canonical_json([hop.agent, hop.grant])
         return {"unverified": b64url_encode(hashlib.sha256(unverified).digest())}
-    scope = canonical_json(boundary_document(session.boundary))
     return {
         "agent": hop.agent,
         "delegated_by": session.issuer,
-        "scope_digest": b64url_encode(hashlib.sha256(scope).digest()),
+        "scope_digest": _scope_digest(session.boundary),
         "effect": effect,
         "human_reviewed": False,
     }
+
+
+@lru_cache(maxsize=1024)
+def _scope_digest(boundary: Boundary) -> str:
+    """Kept for equal boundaries only: a session's is the same in all its decisions."""
+    return b64url_encode(hashlib.sha256(canonical_json(boundary_document(boundary))).digest())
+
+
+@lru_cache(maxsize=16)
+def _header(kid: str) -> str:
+    return encode_header(alg="ES256", kid=kid)
 
 
 def _lowest_trust(hops: tuple[Hop, ...], agents: Mapping[str, Agent]) -> str | None:

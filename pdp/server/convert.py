@@ -5,6 +5,7 @@ A message that is refused raises `InvalidFieldError` with the field's path.
 
 from __future__ import annotations
 
+import calendar
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -327,9 +328,9 @@ def _resource_message(rule: ResourceRule) -> sessions.ResourceRule:
 
 
 def timestamp(instant: datetime) -> Timestamp:
-    message = Timestamp()
-    message.FromDatetime(instant)
-    return message
+    # Exact, and several times cheaper than FromDatetime.
+    seconds = calendar.timegm(instant.utctimetuple())
+    return Timestamp(seconds=seconds, nanos=instant.microsecond * 1000)
 
 
 # --- parts -------------------------------------------------------------------

@@ -24,6 +24,9 @@ ALGORITHMS = frozenset({"ES256", "EdDSA", "Ed25519"})
 # A receipt holds the arguments (64 KiB at most) in base64, and what policy said.
 MAX_BYTES = 256 * 1024
 _MAX_DISCLOSURES = 64
+# Made once: json.dumps would make one a call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class ReceiptError(ValueError):
@@ -62,7 +65,7 @@ class ParsedReceipt:
 
 def b64url_encode(data: bytes) -> str:
     """Base64url without padding (RFC 7515 §2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE, b"=").decode("ascii")
 
 
 def b64url_decode(text: str) -> bytes:
@@ -312,7 +315,7 @@ def _part_at(token: bytes, position: int) -> str:
 
 
 def _dumps(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    return _ENCODER.encode(value).encode("utf-8")
 
 
 def _short(value: Any) -> str:
