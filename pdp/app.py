@@ -35,6 +35,7 @@ from pdp.server.authentication import (
 from pdp.server.certificates import CertificateError, ServerCertificates
 from pdp.server.decision_service import DecisionService
 from pdp.server.edge import Edge
+from pdp.server.entity_service import EntityService
 from pdp.server.http import http_application, http_server
 from pdp.server.jwks import key_source
 from pdp.server.session_service import SessionService
@@ -46,6 +47,8 @@ from placet.v1 import (
     decision_service_pb2,
     decision_service_pb2_grpc,
     dev_service_pb2_grpc,
+    entity_service_pb2,
+    entity_service_pb2_grpc,
     session_service_pb2,
     session_service_pb2_grpc,
 )
@@ -55,7 +58,13 @@ _LOG = structlog.get_logger("pdp")
 _MAX_REQUEST_BYTES = 1024 * 1024
 _SERVICES = tuple(
     descriptor.full_name
-    for module in (admin_service_pb2, decision_service_pb2, session_service_pb2, health_pb2)
+    for module in (
+        admin_service_pb2,
+        decision_service_pb2,
+        entity_service_pb2,
+        session_service_pb2,
+        health_pb2,
+    )
     for descriptor in module.DESCRIPTOR.services_by_name.values()
 )
 
@@ -103,6 +112,7 @@ async def serve(config: Config) -> None:
             SessionService(store.sessions, store.clock), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(store.registry), server)
+        entity_service_pb2_grpc.add_EntityServiceServicer_to_server(EntityService(store.entities), server)
         if config.clock == "manual":
             dev_service_pb2_grpc.add_DevServiceServicer_to_server(DevService(store.clock), server)
         healthy = health.HealthServicer()

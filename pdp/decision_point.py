@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ from pdp.model import (
     Aggregates,
     Decision,
     DecisionKey,
+    Derived,
     Effect,
     EvaluationRequest,
     Facts,
@@ -35,6 +37,7 @@ from pdp.model import (
     Recording,
     Session,
     SessionMove,
+    Tool,
     ToolEffect,
     Verdict,
 )
@@ -48,6 +51,9 @@ from pdp.uuid7 import uuid7
 # Against another replica a judgement wins about every second time; 32 losses in a row
 # mean that something else is wrong.
 _MAX_JUDGEMENTS = 32
+# One, and one more after a tool was registered anew; a third is nearly unheard of.
+_MAX_READS = 3
+_MAX_HINTS = 4096
 _BACKOFF = 0.002
 _MAX_BACKOFF = 0.1
 # What signing and recording may need after the engine has used up its share.
@@ -76,6 +82,8 @@ class DecisionPoint:
         self._fingerprints = fingerprints
         self._issuer = issuer
         self._turns = _Turns()
+        # Each tool's registration as it was read last: a hint of what to read next.
+        self._tools = _Hints()
 
     async def evaluate(self, request: EvaluationRequest) -> tuple[Decision, Receipt]:
         """Return the decision and its signed receipt.
@@ -97,7 +105,7 @@ class DecisionPoint:
         raise SessionContendedError(retry_after=1.0)
 
     async def _judge(self, request: EvaluationRequest) -> tuple[Decision, Receipt]:
-        facts = await self._information.gather(_facts_request(request))  # 1
+        facts, derived = await self._gather(request)  # 1
         session = _own_session(request, facts)
         fingerprint = self._fingerprints.of(request)
         repeat = judge_repeat(facts.prior, fingerprint=fingerprint, session=session, now=facts.now)
@@ -108,7 +116,6 @@ class DecisionPoint:
                 Receipt(token=stored.token, position=stored.position),
             )
         hops = request.hops or (() if session is None else (Hop(agent=session.agent),))
-        derived = derive(request.action, facts.tool)
         document = input_document(request, facts, session=session, hops=hops, derived=derived)
 
         verdict = await self._verdict(document, request.deadline)  # 2
@@ -141,9 +148,31 @@ class DecisionPoint:
                 claims_key=repeat.claims_key,
                 move=None if session is None else _move(session, facts, decision.effect),
                 deadline=request.deadline,
+                entities={entity.name: entity.revision for entity in facts.entities.values()},
             )
         )
         return decision, replace(receipt, position=position)
+
+    async def _gather(self, request: EvaluationRequest) -> tuple[Facts, Derived]:
+        """Return what is known of the action, its entities included, and what the registry says of it.
+
+        Which entities an action is about, its tool's registration says. So that one read is
+        enough, it is asked with the registration that was read last; if that is no longer it,
+        the read is repeated with the one that was found. Nothing is ever judged on the hint.
+        """
+        hint = (request.caller.tenant, request.action.tool)
+        tool = self._tools.get(hint)
+        derived = derive(request.action, tool)
+        for _ in range(_MAX_READS):
+            facts = await self._information.gather(_facts_request(request, derived))
+            if facts.tool != tool:
+                tool, asked = facts.tool, derived.entities
+                self._tools.keep(hint, tool)
+                derived = derive(request.action, tool)
+                if derived.entities != asked:
+                    continue
+            return facts, derived
+        raise SessionMovedError("the tool's registration moved between reads")
 
     async def _verdict(self, document: bytes, deadline: float) -> Verdict | None:
         """Return the engine's verdict; None when there is none in time to record it."""
@@ -155,12 +184,13 @@ class DecisionPoint:
             return None
 
 
-def _facts_request(request: EvaluationRequest) -> FactsRequest:
+def _facts_request(request: EvaluationRequest, derived: Derived) -> FactsRequest:
     return FactsRequest(
         key=_key(request),
         tool=request.action.tool,
         agents=tuple(hop.agent for hop in request.hops),
         deadline=request.deadline,
+        entities=derived.entities,
     )
 
 
@@ -253,6 +283,24 @@ async def _back_off(attempt: int, deadline: float) -> None:
     if time.monotonic() + pause >= deadline:
         raise DeadlineExceededError("the session moved under every attempt until the deadline")
     await asyncio.sleep(pause)
+
+
+class _Hints:
+    """The latest `_MAX_HINTS` tools that were read, by tenant and name."""
+
+    def __init__(self) -> None:
+        self._tools: OrderedDict[tuple[str, str], Tool] = OrderedDict()
+
+    def get(self, key: tuple[str, str]) -> Tool | None:
+        return self._tools.get(key)
+
+    def keep(self, key: tuple[str, str], tool: Tool | None) -> None:
+        if tool is None:
+            self._tools.pop(key, None)
+            return
+        self._tools[key] = tool
+        if len(self._tools) > _MAX_HINTS:
+            self._tools.popitem(last=False)
 
 
 class _Turns:

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from pdp.boundary import boundary_document
+from pdp.entities import counterparty, entities_document, is_measured, reference
 from pdp.model import (
     JSON,
     Boundary,
@@ -57,12 +58,13 @@ def input_document(
         "boundaries": [] if session is None else _boundaries(session),
         "chain": [{"agent": hop.agent, "grant": hop.grant} for hop in hops],
         "agents": _agents(facts, hops),
-        "action": _action(action.tool, action.tool_call_id, facts.tool, derived),
+        "action": _action(action.tool, action.tool_call_id, facts, derived),
         "claimed": {
             "resource": action.claimed_resource,
             "provenance": action.provenance,
             "intent": action.intent,
         },
+        "entities": entities_document(facts.tool, facts.entities),
         "settings": policy_settings(facts.settings),
         "signals": facts.signals,
     }
@@ -126,10 +128,15 @@ def _agents(facts: Facts, hops: tuple[Hop, ...]) -> dict[str, Any]:
     return agents
 
 
-def _action(name: str, tool_call_id: str, tool: Tool | None, derived: Derived) -> dict[str, Any]:
+def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dict[str, Any]:
+    tool = facts.tool
     described: dict[str, Any] = {"name": name, "known": tool is not None}
     if tool is not None:
         described["effect"] = tool.effect
+        described["reversible"] = tool.reversible
+        described["roles"] = sorted({ref.role for ref in tool.entities})
+        described["measured"] = is_measured(tool)
+        described["must_match"] = [ref.name for ref in tool.entities if ref.must_match is not None]
     action: dict[str, Any] = {
         "tool": described,
         "arguments": derived.shown_arguments,
@@ -140,6 +147,19 @@ def _action(name: str, tool_call_id: str, tool: Tool | None, derived: Derived) -
         action["resource"] = {"type": derived.resource.type, "id": derived.resource.id}
     if derived.amount is not None:
         action["amount"] = {"minor": derived.amount.minor, "currency": derived.amount.currency}
+    if tool is not None and tool.entities:
+        dealt_with = counterparty(tool, facts.entities)
+        if dealt_with is not None:
+            action["counterparty"] = dealt_with
+        if is_measured(tool):
+            action["reference"] = reference(tool, derived, facts.entities)
+    if tool is not None and tool.normalise:
+        hidden = set(tool.secret_arguments)
+        action["normalised"] = {
+            rule.argument: derived.arguments[rule.argument]
+            for rule in tool.normalise
+            if rule.argument in derived.arguments and rule.argument not in hidden
+        }
     return action
 
 

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from placet.normalise import NormalisationStep
+
 # A parsed JSON value: numbers are int or Decimal, never float (docs/architecture.md, Numbers).
 JSON = None | bool | int | Decimal | str | Sequence["JSON"] | Mapping[str, "JSON"]
 
@@ -201,6 +203,102 @@ class AmountRole:
     currency_code: str | None = None
 
 
+class ArgumentRole(StrEnum):
+    DESTINATION = "destination"
+    SELECTOR = "selector"
+    CONTENT = "content"
+    ATTACHMENT = "attachment"
+    SECRET = "secret"
+    PROFILE = "profile"
+    OTHER = "other"
+
+
+class EntityRole(StrEnum):
+    RECORD = "record"
+    COUNTERPARTY = "counterparty"
+    ORDER = "order"
+    OTHER = "other"
+
+
+class OutputFormat(StrEnum):
+    JSON = "json"
+    YAML = "yaml"
+    PYTHON_LITERAL = "python-literal"
+    TEXT = "text"
+
+
+class FieldTrust(StrEnum):
+    RECORD = "record"
+    FREE_TEXT = "free-text"
+    TRUSTED = "trusted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalisation:
+    """How one argument is spelt before anything is derived from it."""
+
+    argument: str
+    steps: tuple[NormalisationStep, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityAttribute:
+    """An attribute of the entity that the tool's reference `entity` names."""
+
+    entity: str
+    attribute: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityRef:
+    """An entity that a tool's calls are about. Exactly one of `id` and `via` is set."""
+
+    name: str
+    type: str
+    # Template over normalised arguments: "{vendor}".
+    id: str | None = None
+    # The id stands in an attribute of an entity that has an `id`.
+    via: EntityAttribute | None = None
+    role: EntityRole = EntityRole.OTHER
+    amount_attribute: str = ""
+    currency_attribute: str = ""
+    status_attribute: str = "status"
+    # This entity's id must equal that attribute.
+    must_match: EntityAttribute | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BusinessKeyRule:
+    """Calls of tools with one `name` and equal `arguments` are the same piece of business."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prerequisite:
+    """An action of `tool` with the `same` arguments that comes before."""
+
+    tool: str
+    same: tuple[str, ...]
+    required: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputField:
+    name: str
+    trust: FieldTrust
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """How a tool's output is read. A field that is not listed is free text."""
+
+    format: OutputFormat = OutputFormat.TEXT
+    fields: tuple[OutputField, ...] = ()
+    author_field: str = ""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tool:
     """What the registry says of a tool. `revision` identifies this very content."""
@@ -212,9 +310,23 @@ class Tool:
     # JSON text of the schema of the arguments; empty: no arguments.
     arguments_schema: str = ""
     amount: AmountRole | None = None
+    # Those of the role SECRET among them.
     secret_arguments: tuple[str, ...] = ()
     description: str = ""
+    reversible: bool = False
+    argument_roles: Mapping[str, ArgumentRole] = field(default_factory=dict)
+    normalise: tuple[Normalisation, ...] = ()
+    entities: tuple[EntityRef, ...] = ()
+    business_key: BusinessKeyRule | None = None
+    prerequisites: tuple[Prerequisite, ...] = ()
+    output: Output | None = None
+    # The tool itself redeems each decision before it acts.
+    redeem_required: bool = False
     revision: int = 0
+
+    def entity_of(self, role: EntityRole) -> EntityRef | None:
+        """The tool's entity of a role; there is one at most, but for OTHER."""
+        return next((ref for ref in self.entities if ref.role is role), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,11 +338,71 @@ class Amount:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BusinessKey:
+    """What makes two calls the same piece of business; equal `normal` under one `name`."""
+
+    name: str
+    # Canonical texts of the key's arguments, normalised and as they were given.
+    normal: tuple[str, ...]
+    given: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityName:
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.id}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityQuery:
+    """An entity to read, under the name that the tool gives it.
+
+    `via` absent: the one called `id`. Else the one whose id stands in the attribute `via` of
+    the entity (`of`, `id`).
+    """
+
+    name: str
+    type: str
+    id: str
+    of: str = ""
+    via: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownEntity:
+    """An entity as it was read. `revision` 0: it was never written."""
+
+    name: EntityName
+    revision: int
+    # None: there is none.
+    attributes: Mapping[str, JSON] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityVersion:
+    """What one write said of an entity. `attributes` None: it was deleted."""
+
+    name: EntityName
+    revision: int
+    attributes: Mapping[str, JSON] | None
+    written_by: str
+    written_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Derived:
     """What the registry says of one call (registry.derive)."""
 
     resource: Resource | None = None
     amount: Amount | None = None
+    # Normalised; secrets included.
+    arguments: Mapping[str, JSON] = field(default_factory=dict)
+    # What to read of the entities that the call is about.
+    entities: tuple[EntityQuery, ...] = ()
+    business_key: BusinessKey | None = None
     # Reason codes of what could not be derived, or differs from a claim.
     problems: tuple[str, ...] = ()
     # The arguments without secrets: what policy, receipts and people see.
@@ -298,6 +470,7 @@ class FactsRequest:
     tool: str
     agents: tuple[str, ...]
     deadline: float
+    entities: tuple[EntityQuery, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -308,13 +481,15 @@ class Facts:
     # Moves with every change of the tenant's settings, agents, tools or signals.
     epoch: int
     settings: Mapping[str, JSON]
-    # "settings", "tools", "agents", "signals".
+    # "settings", "tools", "agents", "signals", "entities".
     data_revisions: Mapping[str, int]
     session: Session | None
     tool: Tool | None
     agents: Mapping[str, Agent]
     signals: Mapping[str, JSON]
     prior: PriorDecision | None
+    # By the name that the tool gives them. What has no entry could not be read: its id is not known.
+    entities: Mapping[str, KnownEntity] = field(default_factory=dict)
 
 
 # --- what is decided ---------------------------------------------------------
@@ -421,6 +596,8 @@ class Recording:
     # None for a decision that moves no session (a stranger's, an unknown session's).
     move: SessionMove | None
     deadline: float
+    # Every entity that was read, with its revision.
+    entities: Mapping[EntityName, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from functools import cache
+from functools import lru_cache
 
 from iso4217 import Currency
 
@@ -22,7 +22,7 @@ class AmountError(ValueError):
         self.code = code
 
 
-@cache
+@lru_cache(maxsize=1024)
 def minor_digits(currency: str) -> int | None:
     """Return how many decimals a currency has; None for what is no currency of payments."""
     try:

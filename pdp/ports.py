@@ -6,12 +6,15 @@ Every deadline is an instant of `time.monotonic()`. One contract suite per port
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from pdp.model import (
+    JSON,
     Agent,
+    EntityName,
+    EntityVersion,
     Facts,
     FactsRequest,
     Position,
@@ -146,6 +149,55 @@ class Registry(Protocol):
     async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int: ...
 
     async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int: ...
+
+
+class EntityStore(Protocol):
+    """What is known of the things that actions are about.
+
+    Each write that returns MUST hold for every decision that is recorded after it, on every
+    replica: implementations MUST take the locks of the entities exclusively, as recordings
+    take them shared, and MUST NOT take the tenant's control lock, nor move its epoch. Each
+    write is one revision, all or nothing; a reader that sees revision R MUST see every write
+    up to R. Each returns its revision. Raises `TenantUnknownError`.
+    """
+
+    async def put_entities(
+        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: str
+    ) -> int:
+        """Create the entities, or replace their attributes."""
+        ...
+
+    async def patch_entity(
+        self,
+        tenant: str,
+        name: EntityName,
+        *,
+        set_: Mapping[str, JSON],
+        unset: Sequence[str],
+        check: Callable[[Mapping[str, JSON]], None],
+        by: str,
+    ) -> EntityVersion | None:
+        """Set and remove attributes, and leave the others. None if there is no such entity.
+
+        MUST call `check` with the result before it is written, and let what it raises through.
+        """
+        ...
+
+    async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: str) -> int:
+        """Remove the entities. One that does not exist stays so, and has no part in the revision."""
+        ...
+
+    async def entity_at(
+        self, tenant: str, name: EntityName, *, revision: int | None = None
+    ) -> EntityVersion | None:
+        """Return the entity as it is, or as it was known at `revision`; None if it was never written."""
+        ...
+
+    async def entity_history(
+        self, tenant: str, name: EntityName, *, before: int | None, limit: int
+    ) -> Sequence[EntityVersion]:
+        """Return what was written of the entity before revision `before`, latest first."""
+        ...
 
 
 class KeyDirectory(Protocol):

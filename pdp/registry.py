@@ -7,7 +7,7 @@ reason code that policy turns into a block.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -16,24 +16,50 @@ import jsonschema_rs
 import orjson
 
 from pdp.errors import InvalidFieldError
-from pdp.model import JSON, Action, Amount, Derived, Resource, Tool
+from pdp.model import (
+    JSON,
+    Action,
+    Amount,
+    BusinessKey,
+    BusinessKeyRule,
+    Derived,
+    EntityAttribute,
+    EntityQuery,
+    EntityRef,
+    EntityRole,
+    Normalisation,
+    Resource,
+    Tool,
+)
 from pdp.money import AmountError, minor_digits, read_amount
-from placet.canonical import canonical_number
+from placet.canonical import canonical_json, canonical_number
+from placet.normalise import NormalisationError, normalise
 
 SECRET = "[secret]"
 MAX_RESOURCE_ID = 512
 _TEMPLATE = re.compile(r"(?P<type>[a-z][a-z0-9_.-]{0,63}):(?P<id>.{1,512})", re.DOTALL)
+_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+_REF_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 def derive(action: Action, tool: Tool | None) -> Derived:
-    """Return resource, amount and problems of an action. Never raises: problems block."""
+    """Return what the registry says of an action. Never raises: problems block.
+
+    The schema judges the arguments as they were given; everything else is derived from
+    the normalised ones.
+    """
     if tool is None:
-        return Derived(problems=("registry.unknown_tool",), shown_arguments=action.arguments)
+        return Derived(
+            problems=("registry.unknown_tool",),
+            arguments=action.arguments,
+            shown_arguments=action.arguments,
+        )
     problems = []
-    if not _schema(tool.arguments_schema).is_valid(action.arguments):
+    arguments, settled = _normalised(action.arguments, tool.normalise)
+    if not (settled and _schema(tool.arguments_schema).is_valid(action.arguments)):
         problems.append("registry.arguments_invalid")
-    resource = _resource(tool.resource, action.arguments)
+    resource = _resource(tool.resource, arguments)
     if resource is None:
         problems.append("registry.resource_underivable")
     if action.claimed_resource and action.claimed_resource != str(resource):
@@ -41,12 +67,15 @@ def derive(action: Action, tool: Tool | None) -> Derived:
     amount: Amount | None = None
     if tool.amount is not None:
         try:
-            amount = read_amount(tool.amount, action.arguments)
+            amount = read_amount(tool.amount, arguments)
         except AmountError as exc:
             problems.append(exc.code)
     return Derived(
         resource=resource,
         amount=amount,
+        arguments=arguments,
+        entities=_queries(tool.entities, arguments),
+        business_key=_business_key(tool.business_key, arguments, action.arguments),
         problems=tuple(problems),
         shown_arguments=_without_secrets(action.arguments, tool.secret_arguments),
     )
@@ -59,11 +88,7 @@ def check_tool(tool: Tool, field: str) -> None:
         raise InvalidFieldError(
             f"{field}.resource", 'must be "type:id", with arguments in braces: "invoice:{invoice}"'
         )
-    for name in _PLACEHOLDER.findall(template["id"]):
-        if not name:
-            raise InvalidFieldError(f"{field}.resource", "has empty braces")
-    if set(_PLACEHOLDER.sub("", template["id"])) & set("{}"):
-        raise InvalidFieldError(f"{field}.resource", "has a brace without its pair")
+    _check_template(template["id"], f"{field}.resource")
     try:
         _schema(tool.arguments_schema)
     except ValueError as exc:
@@ -75,6 +100,79 @@ def check_tool(tool: Tool, field: str) -> None:
             raise InvalidFieldError(f"{field}.amount.currency", "name an argument or an ISO 4217 code")
         if tool.amount.currency_code is not None and minor_digits(tool.amount.currency_code) is None:
             raise InvalidFieldError(f"{field}.amount.currency_code", "is no ISO 4217 currency")
+    for index, rule in enumerate(tool.normalise):
+        if tool.amount is not None and rule.argument == tool.amount.argument:
+            raise InvalidFieldError(
+                f"{field}.normalise[{index}].argument", "is the amount: a number has one form"
+            )
+    _check_entities(tool, f"{field}.entities")
+
+
+def _check_entities(tool: Tool, field: str) -> None:
+    named: dict[str, EntityRef] = {}
+    roles: set[EntityRole] = set()
+    for index, ref in enumerate(tool.entities):
+        path = f"{field}[{index}]"
+        if _REF_NAME.fullmatch(ref.name) is None:
+            raise InvalidFieldError(f"{path}.name", "must be lower case letters, digits and underscores")
+        if ref.name in named:
+            raise InvalidFieldError(f"{path}.name", "is listed twice")
+        named[ref.name] = ref
+        if _TYPE.fullmatch(ref.type) is None:
+            raise InvalidFieldError(f"{path}.type", 'must be a type such as "vendor"')
+        if ref.id is not None:
+            _check_template(ref.id, f"{path}.id")
+        if ref.role is not EntityRole.OTHER and ref.role in roles:
+            raise InvalidFieldError(f"{path}.role", f"a tool has one {ref.role} at most")
+        roles.add(ref.role)
+        _check_measure(tool, ref, path)
+    for index, ref in enumerate(tool.entities):
+        path = f"{field}[{index}]"
+        if ref.via is not None:
+            _check_attribute(ref.via, named, f"{path}.via")
+            if named[ref.via.entity].id is None:
+                raise InvalidFieldError(
+                    f"{path}.via.entity", "must have an id: one step is all that is followed"
+                )
+        if ref.must_match is not None:
+            _check_attribute(ref.must_match, named, f"{path}.must_match")
+            if ref.must_match.entity == ref.name:
+                raise InvalidFieldError(f"{path}.must_match.entity", "must be another entity")
+
+
+def _check_measure(tool: Tool, ref: EntityRef, path: str) -> None:
+    """What amounts are measured against must have an amount, and a currency to read it in."""
+    if ref.role not in (EntityRole.RECORD, EntityRole.ORDER):
+        if ref.amount_attribute or ref.currency_attribute:
+            raise InvalidFieldError(f"{path}.role", "only a record or an order has an amount")
+        return
+    if tool.amount is None:
+        return
+    if not ref.amount_attribute:
+        raise InvalidFieldError(
+            f"{path}.amount_attribute", "is required: the tool's amount is measured by it"
+        )
+    if not ref.currency_attribute and tool.amount.currency_code is None:
+        record = tool.entity_of(EntityRole.RECORD)
+        if ref.role is EntityRole.RECORD or record is None:
+            raise InvalidFieldError(
+                f"{path}.currency_attribute", "is required: the tool has no fixed currency"
+            )
+
+
+def _check_attribute(of: EntityAttribute, named: Mapping[str, EntityRef], path: str) -> None:
+    if of.entity not in named:
+        raise InvalidFieldError(f"{path}.entity", "is no entity of this tool")
+    if not of.attribute:
+        raise InvalidFieldError(f"{path}.attribute", "is required")
+
+
+def _check_template(template: str, path: str) -> None:
+    for name in placeholders(template):
+        if not name:
+            raise InvalidFieldError(path, "has empty braces")
+    if set(_PLACEHOLDER.sub("", template)) & set("{}"):
+        raise InvalidFieldError(path, "has a brace without its pair")
 
 
 @lru_cache(maxsize=4096)
@@ -86,23 +184,86 @@ def _schema(text: str) -> jsonschema_rs.Draft202012Validator:
     )
 
 
+def _normalised(
+    arguments: Mapping[str, JSON], rules: Sequence[Normalisation]
+) -> tuple[Mapping[str, JSON], bool]:
+    """Return the arguments in their normal spelling, and whether every one has such."""
+    if not rules:
+        return arguments, True
+    result, settled = dict(arguments), True
+    for rule in rules:
+        value = arguments.get(rule.argument)
+        if isinstance(value, str):
+            try:
+                result[rule.argument] = normalise(value, rule.steps)
+            except NormalisationError:
+                settled = False
+    return result, settled
+
+
+def _queries(refs: Sequence[EntityRef], arguments: Mapping[str, JSON]) -> tuple[EntityQuery, ...]:
+    """What to read; an entity whose id cannot be derived is not there to be read."""
+    ids = {ref.name: (ref.type, fill(ref.id, arguments)) for ref in refs if ref.id is not None}
+    queries = []
+    for ref in refs:
+        if ref.via is None:
+            _, entity_id = ids[ref.name]
+            if entity_id is not None:
+                queries.append(EntityQuery(name=ref.name, type=ref.type, id=entity_id))
+        else:
+            of, entity_id = ids[ref.via.entity]
+            if entity_id is not None:
+                queries.append(
+                    EntityQuery(name=ref.name, type=ref.type, id=entity_id, of=of, via=ref.via.attribute)
+                )
+    return tuple(queries)
+
+
+def _business_key(
+    rule: BusinessKeyRule | None, normal: Mapping[str, JSON], given: Mapping[str, JSON]
+) -> BusinessKey | None:
+    """An argument that is absent is equal to another that is absent, and to nothing else."""
+    if rule is None:
+        return None
+    return BusinessKey(
+        name=rule.name,
+        normal=tuple(_text_of(normal, name) for name in rule.arguments),
+        given=tuple(_text_of(given, name) for name in rule.arguments),
+    )
+
+
+def _text_of(arguments: Mapping[str, JSON], name: str) -> str:
+    return canonical_json(arguments[name]).decode() if name in arguments else ""
+
+
 def _resource(template: str, arguments: Mapping[str, JSON]) -> Resource | None:
     match = _TEMPLATE.fullmatch(template)
     if match is None:
         return None
-    parts = _PLACEHOLDER.split(match["id"])
+    resource_id = fill(match["id"], arguments)
+    return None if resource_id is None else Resource(type=match["type"], id=resource_id)
+
+
+def placeholders(template: str) -> list[str]:
+    """Return the names of the arguments that a template is filled from."""
+    return _PLACEHOLDER.findall(template)
+
+
+def fill(template: str, arguments: Mapping[str, JSON]) -> str | None:
+    """Return the template with its arguments; None if one of them cannot be part of an identifier."""
+    parts = _PLACEHOLDER.split(template)
     # Odd places hold the names of arguments.
     for index in range(1, len(parts), 2):
-        text = _identifier(arguments.get(parts[index]))
+        text = identifier(arguments.get(parts[index]))
         if text is None:
             return None
         parts[index] = text
-    resource_id = "".join(parts)
-    return Resource(type=match["type"], id=resource_id) if len(resource_id) <= MAX_RESOURCE_ID else None
+    result = "".join(parts)
+    return result if len(result) <= MAX_RESOURCE_ID else None
 
 
-def _identifier(value: JSON) -> str | None:
-    """Return an argument as part of an identifier: text that is one line and not blank."""
+def identifier(value: JSON) -> str | None:
+    """Return a value as part of an identifier: text that is one line and not blank."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | Decimal):

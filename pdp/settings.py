@@ -18,7 +18,19 @@ from placet.canonical import CanonicalError, parse_object
 
 DEFAULT_ALLOW_TTL = 60
 _MAX_ALLOW_TTL = 3_600
-_NAMES = frozenset({"trust_floor", "large_amount", "velocity", "allow_ttl_seconds", "boundary_template"})
+_NAMES = frozenset(
+    {
+        "trust_floor",
+        "large_amount",
+        "dual_control_amount",
+        "po_tolerance",
+        "variance_block_factor",
+        "velocity",
+        "allow_ttl_seconds",
+        "boundary_template",
+    }
+)
+_PPM = 1_000_000
 
 
 def parse_settings(text: bytes) -> dict[str, JSON]:
@@ -43,7 +55,15 @@ def policy_settings(settings: Mapping[str, JSON]) -> dict[str, Any]:
     if "trust_floor" in settings:
         result["trust_floor"] = _trust_floor(settings["trust_floor"])
     if "large_amount" in settings:
-        result["large_amount"] = _large_amount(settings["large_amount"])
+        result["large_amount"] = _amounts(settings["large_amount"], "large_amount")
+    if "dual_control_amount" in settings:
+        result["dual_control_amount"] = _amounts(settings["dual_control_amount"], "dual_control_amount")
+    if "po_tolerance" in settings:
+        result["po_tolerance"] = _ratio(settings["po_tolerance"], "po_tolerance", 0, 10)
+    if "variance_block_factor" in settings:
+        result["variance_block_factor"] = _ratio(
+            settings["variance_block_factor"], "variance_block_factor", 1, 1000
+        )
     if "velocity" in settings:
         result["velocity"] = _velocity(settings["velocity"])
     allow_ttl(settings)
@@ -76,10 +96,10 @@ def _trust_floor(value: JSON) -> dict[str, Any]:
     return floors
 
 
-def _large_amount(value: JSON) -> dict[str, Any]:
+def _amounts(value: JSON, name: str) -> dict[str, Any]:
     thresholds: dict[str, Any] = {}
-    for currency, amount in _object(value, "large_amount").items():
-        path = f"settings.large_amount.{currency}"
+    for currency, amount in _object(value, name).items():
+        path = f"settings.{name}.{currency}"
         digits = minor_digits(currency)
         if digits is None:
             raise InvalidFieldError(path, "is no ISO 4217 currency")
@@ -88,6 +108,16 @@ def _large_amount(value: JSON) -> dict[str, Any]:
         except (ValueError, AmountError) as exc:
             raise InvalidFieldError(path, f"must be an amount of {digits} decimals at most") from exc
     return thresholds
+
+
+def _ratio(value: JSON, name: str, low: int, high: int) -> dict[str, int]:
+    """Return a number in whole millionths, in which rules compare exactly."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not low <= value <= high:
+        raise InvalidFieldError(f"settings.{name}", f"must be a number from {low} to {high}")
+    millionths = value * _PPM
+    if millionths != int(millionths):
+        raise InvalidFieldError(f"settings.{name}", "has more than 6 decimals")
+    return {"ppm": int(millionths)}
 
 
 def _velocity(value: JSON) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -21,9 +22,15 @@ from pdp.model import (
     Decision,
     DecisionKey,
     Effect,
+    EntityAttribute,
+    EntityName,
+    EntityQuery,
+    EntityRef,
+    EntityRole,
     EvaluationRequest,
     FactsRequest,
     Hop,
+    Normalisation,
     PolicyRevision,
     Reason,
     Receipt,
@@ -38,6 +45,7 @@ from pdp.model import (
     ToolEffect,
     Verdict,
 )
+from placet.normalise import NormalisationStep
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 TENANT = "acme"
@@ -130,6 +138,43 @@ def tool(
     )
 
 
+def payment_tool() -> Tool:
+    """A payment of an invoice to its vendor, measured against the invoice's order."""
+    return replace(
+        tool(arguments_schema='{"type": "object"}'),
+        normalise=(
+            Normalisation(
+                argument="invoice",
+                steps=(NormalisationStep.TRIM, NormalisationStep.UPPER, NormalisationStep.HYPHENATE),
+            ),
+        ),
+        entities=(
+            EntityRef(
+                name="invoice",
+                type="invoice",
+                id="{invoice}",
+                role=EntityRole.RECORD,
+                amount_attribute="amount",
+                currency_attribute="currency",
+            ),
+            EntityRef(
+                name="vendor",
+                type="vendor",
+                id="{vendor}",
+                role=EntityRole.COUNTERPARTY,
+                must_match=EntityAttribute(entity="invoice", attribute="vendor"),
+            ),
+            EntityRef(
+                name="order",
+                type="po",
+                via=EntityAttribute(entity="invoice", attribute="po"),
+                role=EntityRole.ORDER,
+                amount_attribute="open",
+            ),
+        ),
+    )
+
+
 def agent(name: str = AGENT, *, owner: str = "ap", trust: Decimal | None = Decimal("0.82")) -> Agent:
     return Agent(
         agent=name, owner=owner, trust=trust, trust_explanation="attested", model="m-1", version="2026-11"
@@ -199,8 +244,9 @@ def facts_request(
     tool: str = "payments.create",
     agents: tuple[str, ...] = (AGENT,),
     seconds: float = SECONDS,
+    entities: tuple[EntityQuery, ...] = (),
 ) -> FactsRequest:
-    return FactsRequest(key=of, tool=tool, agents=agents, deadline=deadline(seconds))
+    return FactsRequest(key=of, tool=tool, agents=agents, deadline=deadline(seconds), entities=entities)
 
 
 def verdict(effect: Effect = Effect.ALLOW, code: str = "task.within_boundary") -> Verdict:
@@ -252,6 +298,7 @@ def recording(
     retryable: bool = False,
     fingerprint: bytes = b"\x01" * 32,
     input_document: bytes = b'{"tenant": "acme"}',
+    entities: Mapping[EntityName, int] | None = None,
 ) -> Recording:
     """A decision on `of`; `moves` is the session as it was read, if the decision moves it."""
     move = None
@@ -290,4 +337,5 @@ def recording(
         claims_key=claims_key,
         move=move,
         deadline=deadline(seconds),
+        entities=entities or {},
     )

@@ -25,6 +25,7 @@ from placet.v1 import (
     decision_pb2,
     decision_service_pb2,
     dev_service_pb2,
+    entity_service_pb2,
     session_service_pb2,
 )
 
@@ -45,6 +46,8 @@ class Things:
     task_id: str
     session_id: str
     decision_id: str
+    # Id of an entity of the type "vendor".
+    vendor: str
     # New for each call.
     tool_call_id: str = ""
 
@@ -86,6 +89,10 @@ def _open_session(things: Things) -> session_service_pb2.OpenSessionRequest:
         agent=things.agent,
         boundary=session_service_pb2.Boundary(tools=[things.tool]),
     )
+
+
+def _vendor(things: Things) -> entity_service_pb2.EntityName:
+    return entity_service_pb2.EntityName(type="vendor", id=things.vendor)
 
 
 def _advance_clock(_: Things) -> dev_service_pb2.AdvanceClockRequest:
@@ -149,6 +156,29 @@ ROWS: Mapping[str, Row] = {
         request=lambda things: admin_service_pb2.PutSignalsRequest(
             signals=[admin_service_pb2.Signal(name="incident", value=b"false")]
         ),
+    ),
+    "/placet.v1.EntityService/PutEntities": Row(
+        request=lambda things: entity_service_pb2.PutEntitiesRequest(
+            entities=[entity_service_pb2.Entity(name=_vendor(things), attributes=b'{"status": "active"}')]
+        ),
+    ),
+    "/placet.v1.EntityService/PatchEntity": Row(
+        request=lambda things: entity_service_pb2.PatchEntityRequest(
+            name=_vendor(things), set=b'{"status": "active"}'
+        ),
+        elsewhere=NOT_FOUND,
+    ),
+    "/placet.v1.EntityService/DeleteEntities": Row(
+        request=lambda things: entity_service_pb2.DeleteEntitiesRequest(
+            names=[entity_service_pb2.EntityName(type="vendor", id="nobody")]
+        ),
+    ),
+    "/placet.v1.EntityService/GetEntity": Row(
+        request=lambda things: entity_service_pb2.GetEntityRequest(name=_vendor(things)),
+        elsewhere=NOT_FOUND,
+    ),
+    "/placet.v1.EntityService/ListEntityHistory": Row(
+        request=lambda things: entity_service_pb2.ListEntityHistoryRequest(name=_vendor(things)),
     ),
     # There is one clock, of the installation.
     "/placet.v1.DevService/AdvanceClock": Row(request=_advance_clock),

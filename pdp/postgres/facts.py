@@ -12,18 +12,31 @@ from typing import Any
 import psycopg
 
 from pdp.errors import DeadlineExceededError, PdpError, StoreUnavailableError, TenantUnknownError
-from pdp.model import JSON, Agent, Effect, Facts, FactsRequest, Position, PriorDecision
+from pdp.model import (
+    JSON,
+    Agent,
+    Effect,
+    EntityName,
+    EntityQuery,
+    Facts,
+    FactsRequest,
+    KnownEntity,
+    Position,
+    PriorDecision,
+)
 from pdp.postgres.arrays import booleans, texts
 from pdp.postgres.connection import Access, Connection, bounded, connect, lost, stale, storable, unavailable
 from pdp.postgres.inbox import Inbox, Ticket
 from pdp.postgres.rows import SESSION_WIDTH, TOOL_WIDTH, json_value, session_from_row, tool_from_row
+from pdp.registry import identifier
 
 BATCH = 64
 READERS = 2
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0
 
 # `lead` marks the first request of each tenant: what is the same for all of the tenant's
-# requests is sent once. `agents` is an array literal a request.
+# requests is sent once. `agents` is an array literal a request, and so are the columns of its
+# entities. LIMIT makes each entity a look-up by key, whatever the planner believes of the table.
 _GATHER = """
     WITH moment AS MATERIALIZED (SELECT placet.now() AS now)
     SELECT
@@ -37,11 +50,13 @@ _GATHER = """
         s.escalated, s.pay, s.last_receipt, s.completed_at, s.template,
         o.name, o.effect, o.resource, o.arguments_schema, o.amount_argument, o.amount_unit,
         o.amount_currency_argument, o.amount_currency_code, o.secret_arguments, o.description, o.revision,
+        o.details, e.places, e.ids, e.revisions, e.attributes, coalesce(c.revision, 0),
         l.recorded_at
     FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
-                %b::text[], %b::bool[])
+                %b::text[], %b::bool[], %b::text[], %b::text[], %b::text[], %b::text[])
         WITH ORDINALITY
-        AS r(tenant, session_id, caller, leaf_grant, tool_call_id, review_id, tool, agents, lead, place)
+        AS r(tenant, session_id, caller, leaf_grant, tool_call_id, review_id, tool, agents, lead,
+             types, ids, ofs, vias, place)
     CROSS JOIN moment
     LEFT JOIN placet.tenants t ON t.tenant = r.tenant
     LEFT JOIN placet.sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
@@ -64,10 +79,36 @@ _GATHER = """
         FROM placet.signals x
         WHERE r.lead AND x.tenant = r.tenant AND (x.expires_at IS NULL OR x.expires_at > moment.now)
     ) g ON true
+    LEFT JOIN placet.entity_clock c ON c.tenant = r.tenant
+    LEFT JOIN LATERAL (
+        SELECT array_agg(q.place) AS places, array_agg(n.id) AS ids, array_agg(y.revision) AS revisions,
+               array_agg(CASE WHEN NOT y.deleted THEN y.attributes END) AS attributes
+        FROM unnest(r.types::text[], r.ids::text[], r.ofs::text[], r.vias::text[])
+            WITH ORDINALITY AS q(type, id, of, via, place)
+        LEFT JOIN LATERAL (
+            SELECT x.attributes::json -> q.via AS value
+            FROM placet.entities x
+            WHERE q.via IS NOT NULL AND x.tenant = r.tenant AND x.type = q.of AND x.id = q.id
+                AND NOT x.deleted
+            LIMIT 1
+        ) v ON true
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN q.via IS NULL THEN q.id
+                        WHEN json_typeof(v.value) = 'string' THEN v.value #>> '{}' END AS id
+        ) n
+        LEFT JOIN LATERAL (
+            SELECT x.revision, x.deleted, x.attributes
+            FROM placet.entities x
+            WHERE x.tenant = r.tenant AND x.type = q.type AND x.id = n.id
+            LIMIT 1
+        ) y ON true
+    ) e ON true
     ORDER BY r.place
 """
 _SESSION = 25
 _TOOL = _SESSION + SESSION_WIDTH
+_ENTITIES = _TOOL + TOOL_WIDTH
+_CLOCK = _ENTITIES + 4
 
 _Ticket = Ticket[FactsRequest, Facts]
 
@@ -110,6 +151,7 @@ class PostgresInformationPoint:
             ("review_id", key.review_id or ""),
             ("action.tool", request.tool),
             *(("chain", agent) for agent in request.agents),
+            *(("action.arguments", query.id) for query in request.entities),
         ):
             storable(field, text)
         return await self._inbox.ask(request, request.deadline)
@@ -194,7 +236,7 @@ async def _answer(connection: Connection, batch: list[_Ticket]) -> psycopg.Error
             if tenant not in tenants:
                 tenants[tenant] = (_settings(row[6]), _signals(row[7], row[8]))
             settings, signals = tenants[tenant]
-            ticket.answer(_facts(row, settings, signals))
+            ticket.answer(_facts(row, ticket.value.entities, settings, signals))
         except (ValueError, TypeError, KeyError) as exc:
             # What the tables hold cannot be understood: nobody may act on it.
             error = StoreUnavailableError("a stored fact cannot be read")
@@ -223,15 +265,25 @@ async def _query(connection: Connection, requests: Sequence[FactsRequest]) -> li
             texts([request.tool for request in requests]),
             texts([_array(request.agents) for request in requests]),
             booleans(lead),
+            texts([_array([query.type for query in request.entities]) for request in requests]),
+            texts([_array([query.id for query in request.entities]) for request in requests]),
+            texts([_array([query.of for query in request.entities]) for request in requests]),
+            texts([_array([query.via for query in request.entities]) for request in requests]),
         ],
         prepare=True,
     )
     return await cursor.fetchall()
 
 
-def _array(names: Sequence[str]) -> str:
+def _array(names: Sequence[str | None]) -> str:
     """Return an array literal (PostgreSQL manual, 8.15.6)."""
-    return "{" + ",".join('"' + t.replace("\\", "\\\\").replace('"', '\\"') + '"' for t in names) + "}"
+    return (
+        "{"
+        + ",".join(
+            "NULL" if t is None else '"' + t.replace("\\", "\\\\").replace('"', '\\"') + '"' for t in names
+        )
+        + "}"
+    )
 
 
 @lru_cache(maxsize=256)
@@ -252,7 +304,38 @@ def _signals(names: list[str] | None, contents: list[str] | None) -> dict[str, J
     return {name: _parsed(content) for name, content in zip(names, contents, strict=True)}
 
 
-def _facts(row: tuple[Any, ...], settings: dict[str, JSON], signals: dict[str, JSON]) -> Facts:
+@lru_cache(maxsize=4096)
+def _attributes(text: str) -> dict[str, JSON]:
+    """The cache is of the parsing alone: equal text, equal attributes."""
+    attributes = json_value(text)
+    if not isinstance(attributes, dict):
+        raise TypeError("attributes are not an object")
+    return attributes
+
+
+def _entities(row: Sequence[Any], queries: Sequence[EntityQuery]) -> dict[str, KnownEntity]:
+    """Read places, ids, revisions and attributes."""
+    found: dict[str, KnownEntity] = {}
+    if row[0] is None:
+        return found
+    for place, entity_id, revision, attributes in zip(*row, strict=True):
+        query = queries[place - 1]
+        # What is no identifier is nobody's id.
+        if entity_id is not None and identifier(entity_id) is not None:
+            found[query.name] = KnownEntity(
+                name=EntityName(type=query.type, id=entity_id),
+                revision=revision or 0,
+                attributes=None if attributes is None else _attributes(attributes),
+            )
+    return found
+
+
+def _facts(
+    row: tuple[Any, ...],
+    queries: Sequence[EntityQuery],
+    settings: dict[str, JSON],
+    signals: dict[str, JSON],
+) -> Facts:
     agents = {}
     if row[9] is not None:
         for agent, owner, trust, explanation, model, version in zip(*row[9:15], strict=True):
@@ -283,10 +366,17 @@ def _facts(row: tuple[Any, ...], settings: dict[str, JSON], signals: dict[str, J
         now=row[0],
         epoch=row[1],
         settings=settings,
-        data_revisions={"settings": row[2], "tools": row[3], "agents": row[4], "signals": row[5]},
+        data_revisions={
+            "settings": row[2],
+            "tools": row[3],
+            "agents": row[4],
+            "signals": row[5],
+            "entities": row[_CLOCK],
+        },
         session=session_from_row(row[_SESSION:_TOOL]) if row[_SESSION] is not None else None,
         tool=tool_from_row(row[_TOOL : _TOOL + TOOL_WIDTH]) if row[_TOOL] is not None else None,
         agents=agents,
         signals=signals,
         prior=prior,
+        entities=_entities(row[_ENTITIES:_CLOCK], queries),
     )

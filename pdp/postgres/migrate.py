@@ -188,6 +188,9 @@ _GRANTS = {
     "tools": "SELECT, INSERT, UPDATE",
     "signals": "SELECT, INSERT, UPDATE",
     "registry_history": "SELECT, INSERT",
+    "entity_clock": "SELECT, INSERT, UPDATE",
+    "entities": "SELECT, INSERT, UPDATE",
+    "entity_history": "SELECT, INSERT",
     "sessions": "SELECT, INSERT, UPDATE",
     # DELETE: a row that a losing recording created, within its own transaction.
     "decision_keys": "SELECT, INSERT, UPDATE, DELETE",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pdp.model import Aggregates, DecisionKey, Recording, SessionState
+from pdp.model import Aggregates, DecisionKey, EntityName, Recording, SessionState
 
 LIVE = frozenset({SessionState.OPEN, SessionState.COMPLETED})
 
@@ -29,6 +29,8 @@ class Locked:
     epochs: dict[str, int]
     sessions: dict[tuple[str, str], SessionRow]
     keys: dict[DecisionKey, str | None]
+    # The revision of each entity, by tenant; what was never written is absent.
+    entities: dict[tuple[str, EntityName], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +78,11 @@ def apply(recordings: Sequence[Recording], indices: Iterable[int], locked: Locke
         if locked.epochs.get(key.tenant) != recording.epoch or key not in locked.keys:
             continue
         if applied.keys.get(key, locked.keys[key]) != recording.prior_decision_id:
+            continue
+        if any(
+            locked.entities.get((key.tenant, name), 0) != revision
+            for name, revision in recording.entities.items()
+        ):
             continue
         if move is not None:
             place = (key.tenant, move.session_id)

@@ -13,6 +13,7 @@ from pdp.postgres.connection import Connection, storable
 from pdp.postgres.locks import control_lock
 from pdp.postgres.pool import Pool
 from pdp.postgres.rows import instant_text, json_text, json_value, tool_text
+from pdp.registration import details
 
 _Kind = Literal["settings", "agents", "tools", "signals"]
 
@@ -97,6 +98,7 @@ class PostgresRegistry:
         for tool in tools:
             for text in (tool.name, tool.resource, tool.arguments_schema, tool.description):
                 storable("tools", text)
+            storable("tools", json_text(details(tool)))
 
         async def work(connection: Connection) -> int:
             revision = await _move(connection, tenant, "tools")
@@ -105,8 +107,9 @@ class PostgresRegistry:
                 """
                 INSERT INTO placet.tools (
                     tenant, name, effect, resource, arguments_schema, amount_argument, amount_unit,
-                    amount_currency_argument, amount_currency_code, secret_arguments, description, revision)
-                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::text[], %s, %s)
+                    amount_currency_argument, amount_currency_code, secret_arguments, description, revision,
+                    details)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::text[], %s, %s, %s)
                 ON CONFLICT (tenant, name) DO UPDATE
                 SET effect = EXCLUDED.effect, resource = EXCLUDED.resource,
                     arguments_schema = EXCLUDED.arguments_schema, amount_argument = EXCLUDED.amount_argument,
@@ -114,7 +117,7 @@ class PostgresRegistry:
                     amount_currency_argument = EXCLUDED.amount_currency_argument,
                     amount_currency_code = EXCLUDED.amount_currency_code,
                     secret_arguments = EXCLUDED.secret_arguments, description = EXCLUDED.description,
-                    revision = EXCLUDED.revision
+                    revision = EXCLUDED.revision, details = EXCLUDED.details
                 """,
                 [_tool_row(tenant, tool, revision) for tool in tools],
             )
@@ -174,6 +177,7 @@ def _tool_row(tenant: str, tool: Tool, revision: int) -> tuple[Any, ...]:
         list(tool.secret_arguments),
         tool.description,
         revision,
+        json_text(details(tool)),
     )
 
 

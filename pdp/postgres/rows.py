@@ -23,10 +23,11 @@ from pdp.model import (
     Tool,
     ToolEffect,
 )
+from pdp.registration import read_details, registration
 
 # Columns that `session_from_row` and `tool_from_row` read.
 SESSION_WIDTH = 20
-TOOL_WIDTH = 11
+TOOL_WIDTH = 12
 
 
 def json_text(value: JSON) -> str:
@@ -99,7 +100,7 @@ def session_from_row(row: Sequence[Any]) -> Session:
 
 def tool_from_row(row: Sequence[Any]) -> Tool:
     """Read name, effect, resource, arguments_schema, amount_argument, amount_unit,
-    amount_currency_argument, amount_currency_code, secret_arguments, description, revision."""
+    amount_currency_argument, amount_currency_code, secret_arguments, description, revision, details."""
     amount = None
     if row[4] is not None:
         amount = AmountRole(
@@ -117,30 +118,19 @@ def tool_from_row(row: Sequence[Any]) -> Tool:
         secret_arguments=tuple(row[8]),
         description=row[9],
         revision=row[10],
+        **_details(row[11]),
     )
+
+
+@lru_cache(maxsize=4096)
+def _details(text: str) -> dict[str, Any]:
+    """The cache is of the parsing alone: equal text, equal registration."""
+    return read_details(json.loads(text))
 
 
 def tool_text(tool: Tool) -> str:
     """Return what a tool's revision said, as JSON text."""
-    amount = tool.amount
-    return json_text(
-        {
-            "name": tool.name,
-            "effect": tool.effect.value,
-            "resource": tool.resource,
-            "arguments_schema": tool.arguments_schema,
-            "amount": None
-            if amount is None
-            else {
-                "argument": amount.argument,
-                "unit": amount.unit.value if amount.unit is not None else None,
-                "currency_argument": amount.currency_argument,
-                "currency_code": amount.currency_code,
-            },
-            "secret_arguments": list(tool.secret_arguments),
-            "description": tool.description,
-        }
-    )
+    return json_text(registration(tool))
 
 
 def instant_text(moment: datetime | None) -> str | None:

@@ -12,6 +12,7 @@ import psycopg
 from pdp.errors import StoreUnavailableError
 from pdp.postgres.clock import PostgresClock
 from pdp.postgres.connection import Access, Connection, connect
+from pdp.postgres.entities import PostgresEntityStore
 from pdp.postgres.facts import PostgresInformationPoint
 from pdp.postgres.keys import PostgresKeyDirectory
 from pdp.postgres.ledger import PostgresLedger
@@ -31,6 +32,7 @@ class PostgresStore:
         self.ledger = PostgresLedger(access, self._pool, replica=replica, capacity=capacity)
         self.sessions = PostgresSessionStore(self._pool)
         self.registry = PostgresRegistry(self._pool)
+        self.entities = PostgresEntityStore(self._pool)
         self.keys = PostgresKeyDirectory(self._pool)
         self.clock = PostgresClock(self._pool)
 

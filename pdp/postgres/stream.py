@@ -17,17 +17,17 @@ from psycopg import pq
 from psycopg.types.numeric import Int8
 
 from pdp.errors import StoreUnavailableError
-from pdp.model import DecisionKey, Position, Recording, SessionState
+from pdp.model import DecisionKey, EntityName, Position, Recording, SessionState
 from pdp.postgres.arrays import blobs, booleans, instants, integers, texts
 from pdp.postgres.connection import Access, Connection, bounded, connect, lost, shut, stale
-from pdp.postgres.locks import control_lock
+from pdp.postgres.locks import control_lock, entity_lock
 from pdp.postgres.migrate import check_durable
 from pdp.postgres.recording import Applied, Locked, SessionRow, apply, key_order
 from pdp.postgres.rows import pay_text
 
 # Sorted by the caller, so that every batch locks in one order. LATERAL keeps that order and
 # looks each row up by its key, whatever the planner believes of the table.
-_CONTROL = """
+_SHARE = """
     SELECT pg_advisory_xact_lock_shared(c.lock) FROM unnest(%b::bigint[]) AS c(lock)
 """
 _SESSIONS = """
@@ -66,6 +66,16 @@ _GROUND = """
     WITH moment AS MATERIALIZED (SELECT placet.now() AS now, pg_current_xact_id()::text AS xid)
     SELECT m.now, m.xid, t.tenant, t.epoch
     FROM moment m LEFT JOIN placet.tenants t ON t.tenant = ANY (%b::text[])
+"""
+_ENTITIES = """
+    SELECT x.tenant, x.type, x.id, x.revision
+    FROM unnest(%b::text[], %b::text[], %b::text[]) AS r(tenant, type, id)
+    CROSS JOIN LATERAL (
+        SELECT y.tenant, y.type, y.id, y.revision
+        FROM placet.entities y
+        WHERE y.tenant = r.tenant AND y.type = r.type AND y.id = r.id
+        LIMIT 1
+    ) x
 """
 
 # Divides by zero, which undoes everything, unless each part wrote what it was given.
@@ -228,12 +238,14 @@ class Stream:
         places = sorted({(r.key.tenant, r.move.session_id) for r in recordings if r.move is not None})
         keys = sorted({r.key for r in recordings}, key=key_order)
         key_columns = _key_columns(keys)
+        entities = {(r.key.tenant, name) for r in recordings for name in r.entities}
+        # The control locks come first, and of each kind the smallest.
+        locks = sorted({control_lock(t) for t in tenants})
+        locks += sorted({entity_lock(tenant, name) for tenant, name in entities})
         connection = self.connection
         async with connection.pipeline():
             await connection.execute("BEGIN")
-            await connection.execute(
-                _CONTROL, [integers(sorted({control_lock(t) for t in tenants}))], prepare=True
-            )
+            await connection.execute(_SHARE, [integers(locks)], prepare=True)
             sessions = connection.cursor(binary=True)
             if places:
                 await sessions.execute(
@@ -244,6 +256,18 @@ class Stream:
             await key_rows.execute(_KEYS, key_columns, prepare=True)
             ground = connection.cursor(binary=True)
             await ground.execute(_GROUND, [texts(tenants)], prepare=True)
+            known = connection.cursor(binary=True)
+            if entities:
+                named = list(entities)
+                await known.execute(
+                    _ENTITIES,
+                    [
+                        texts([e[0] for e in named]),
+                        texts([e[1].type for e in named]),
+                        texts([e[1].id for e in named]),
+                    ],
+                    prepare=True,
+                )
         rows = await ground.fetchall()
         now, xid = rows[0][:2]
         return (
@@ -268,6 +292,10 @@ class Stream:
                         review_id=row[5],
                     ): row[6]
                     for row in await key_rows.fetchall()
+                },
+                entities={
+                    (tenant, EntityName(type=kind, id=entity_id)): revision
+                    for tenant, kind, entity_id, revision in (await known.fetchall() if entities else [])
                 },
             ),
             xid,

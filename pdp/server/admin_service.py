@@ -7,7 +7,7 @@ from typing import Any
 
 from pdp.errors import PermissionDeniedError
 from pdp.ports import Clock, Registry
-from pdp.server import convert
+from pdp.server import convert, convert_tools
 from pdp.server.identity import current_caller
 from pdp.settings import parse_settings
 from placet.v1 import admin_service_pb2 as messages
@@ -35,7 +35,7 @@ class AdminService(stubs.AdminServiceServicer):
         return messages.PutAgentsResponse(agents_revision=revision)
 
     async def PutTools(self, request: messages.PutToolsRequest, context: Any) -> messages.PutToolsResponse:
-        revision = await self._registry.put_tools(current_caller().tenant, convert.tools(request))
+        revision = await self._registry.put_tools(current_caller().tenant, convert_tools.tools(request))
         return messages.PutToolsResponse(tools_revision=revision)
 
     async def PutSignals(

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import orjson
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -22,8 +21,6 @@ from pdp.errors import InvalidFieldError
 from pdp.model import (
     Action,
     Agent,
-    AmountRole,
-    AmountUnit,
     Boundary,
     Caller,
     Decision,
@@ -36,11 +33,9 @@ from pdp.model import (
     SessionState,
     Signal,
     Task,
-    Tool,
     ToolEffect,
 )
 from pdp.names import name, optional_name, text, unique
-from pdp.registry import check_tool
 from placet.canonical import CanonicalError, parse_object, parse_value
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
@@ -52,7 +47,6 @@ MAX_PROMPT = 32 * 1024
 MAX_GRANT = 16 * 1024
 MAX_HOPS = 16
 MAX_ITEMS = 1_000
-MAX_SCHEMA = 64 * 1024
 MAX_SIGNAL = 4 * 1024
 
 _EFFECTS = {
@@ -77,11 +71,6 @@ _TOOL_EFFECTS = {
     sessions.TOOL_EFFECT_CREDENTIAL: ToolEffect.CREDENTIAL,
 }
 _TOOL_EFFECT_NUMBERS = {effect: number for number, effect in _TOOL_EFFECTS.items()}
-_UNITS: dict[int, AmountUnit | None] = {
-    admin.AMOUNT_UNIT_UNSPECIFIED: None,
-    admin.AMOUNT_UNIT_MAJOR: AmountUnit.MAJOR,
-    admin.AMOUNT_UNIT_MINOR: AmountUnit.MINOR,
-}
 
 
 # --- requests ----------------------------------------------------------------
@@ -182,29 +171,6 @@ def agents(message: admin.PutAgentsRequest) -> list[Agent]:
             )
         )
     unique([agent.agent for agent in result], "agents", "agent")
-    return result
-
-
-def tools(message: admin.PutToolsRequest) -> list[Tool]:
-    _count(message.tools, "tools", least=1)
-    result = []
-    for index, tool in enumerate(message.tools):
-        path = f"tools[{index}]"
-        converted = Tool(
-            name=name(tool.name, f"{path}.name"),
-            effect=_tool_effect(tool.effect, f"{path}.effect"),
-            resource=text(tool.resource, f"{path}.resource", 1024),
-            arguments_schema=_schema(tool.arguments_schema, f"{path}.arguments_schema"),
-            amount=_amount_role(tool.amount, f"{path}.amount") if tool.HasField("amount") else None,
-            secret_arguments=tuple(
-                name(argument, f"{path}.secret_arguments[{place}]")
-                for place, argument in enumerate(tool.secret_arguments)
-            ),
-            description=text(tool.description, f"{path}.description", MAX_INTENT),
-        )
-        check_tool(converted, path)
-        result.append(converted)
-    unique([tool.name for tool in result], "tools", "name")
     return result
 
 
@@ -327,6 +293,10 @@ def _resource_message(rule: ResourceRule) -> sessions.ResourceRule:
     return sessions.ResourceRule(type=rule.type, prefix=rule.prefix or "")
 
 
+def tool_effect_number(effect: ToolEffect) -> Any:
+    return _TOOL_EFFECT_NUMBERS[effect]
+
+
 def timestamp(instant: datetime) -> Timestamp:
     # Exact, and several times cheaper than FromDatetime.
     seconds = calendar.timegm(instant.utctimetuple())
@@ -355,7 +325,7 @@ def _boundary(message: sessions.Boundary) -> Boundary:
         {
             "tools": list(message.tools),
             "effects": [
-                _tool_effect(effect, f"boundary.effects[{i}]") for i, effect in enumerate(message.effects)
+                tool_effect(effect, f"boundary.effects[{i}]") for i, effect in enumerate(message.effects)
             ],
             "resources": [
                 _resource_rule(rule, f"boundary.resources[{i}]") for i, rule in enumerate(message.resources)
@@ -381,35 +351,10 @@ def _resource_rule(message: sessions.ResourceRule, path: str) -> dict[str, Any]:
             raise InvalidFieldError(path, "needs id, prefix or ids")
 
 
-def _tool_effect(number: int, path: str) -> ToolEffect:
+def tool_effect(number: int, path: str) -> ToolEffect:
     if number not in _TOOL_EFFECTS:
         raise InvalidFieldError(path, "must be one of the known effects")
     return _TOOL_EFFECTS[number]  # type: ignore[index]  # an enum's number is an int here
-
-
-def _amount_role(message: admin.Amount, path: str) -> AmountRole:
-    if message.unit not in _UNITS:
-        raise InvalidFieldError(f"{path}.unit", "must be major or minor")
-    return AmountRole(
-        argument=name(message.argument, f"{path}.argument"),
-        unit=_UNITS[message.unit],
-        currency_argument=message.currency_argument if message.HasField("currency_argument") else None,
-        currency_code=message.currency_code if message.HasField("currency_code") else None,
-    )
-
-
-def _schema(text: bytes, path: str) -> str:
-    if not text:
-        return ""
-    try:
-        parse_object(text, field=path, max_bytes=MAX_SCHEMA)
-        # jsonschema reads the text again; what orjson cannot read is no schema for it.
-        orjson.loads(text)
-    except CanonicalError as exc:
-        raise InvalidFieldError(exc.field, exc.reason) from exc
-    except orjson.JSONDecodeError as exc:
-        raise InvalidFieldError(path, f"is not JSON: {exc}") from exc
-    return text.decode("utf-8")
 
 
 def _object(text: bytes, path: str, *, required: bool) -> Mapping[str, Any]:

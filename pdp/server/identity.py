@@ -26,6 +26,11 @@ ROLES: Mapping[str, frozenset[Role]] = {
     "/placet.v1.AdminService/PutAgents": frozenset({Role.OPERATOR}),
     "/placet.v1.AdminService/PutTools": frozenset({Role.OPERATOR}),
     "/placet.v1.AdminService/PutSignals": frozenset({Role.OPERATOR}),
+    "/placet.v1.EntityService/PutEntities": frozenset({Role.OPERATOR}),
+    "/placet.v1.EntityService/PatchEntity": frozenset({Role.OPERATOR}),
+    "/placet.v1.EntityService/DeleteEntities": frozenset({Role.OPERATOR}),
+    "/placet.v1.EntityService/GetEntity": frozenset({Role.OPERATOR, Role.AUDITOR}),
+    "/placet.v1.EntityService/ListEntityHistory": frozenset({Role.OPERATOR, Role.AUDITOR}),
     "/placet.v1.DevService/AdvanceClock": frozenset({Role.OPERATOR}),
 }
 # Called without identity: probes and tools that explore the API.

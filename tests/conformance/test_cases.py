@@ -14,7 +14,7 @@ import yaml
 from pdp.document import input_document
 from pdp.model import EvaluationRequest, Facts, Hop
 from pdp.registry import derive
-from pdp.server import convert
+from pdp.server import convert, convert_tools
 from pdp.settings import parse_settings
 from placet import Client, DevIdentity, requests
 from placet.jsontext import object_text
@@ -63,7 +63,7 @@ async def test_policy_answers(opa: RunningOpa, name: str, case: dict[str, Any]) 
         session_id="s-1",
         now=builders.NOW,
     )
-    tools = {tool.name: tool for tool in convert.tools(requests.put_tools(own["tools"]))}
+    tools = {tool.name: tool for tool in convert_tools.tools(requests.put_tools(own["tools"]))}
     agents = {known.agent: known for known in convert.agents(requests.put_agents(own["agents"]))}
     asked = requests.action(action(case))
     message = decision_service_pb2.EvaluateRequest(session_id="s-1")

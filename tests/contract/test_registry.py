@@ -9,7 +9,19 @@ from decimal import Decimal
 import pytest
 
 from pdp.errors import InvalidFieldError, TenantUnknownError
-from pdp.model import AmountRole, Facts, Signal, ToolEffect
+from pdp.model import (
+    AmountRole,
+    ArgumentRole,
+    BusinessKeyRule,
+    Facts,
+    FieldTrust,
+    Output,
+    OutputField,
+    OutputFormat,
+    Prerequisite,
+    Signal,
+    ToolEffect,
+)
 from tests import builders
 from tests.builders import AGENT, TENANT
 from tests.contract.conftest import Store
@@ -48,7 +60,8 @@ async def test_each_kind_has_its_own_revision_and_all_move_the_epoch(store: Stor
         await write
         epochs.append((await facts(store)).epoch)
     assert epochs == sorted(set(epochs))
-    assert (await facts(store)).data_revisions == {"settings": 2, "tools": 2, "agents": 1, "signals": 1}
+    revisions = {"settings": 2, "tools": 2, "agents": 1, "signals": 1, "entities": 0}
+    assert (await facts(store)).data_revisions == revisions
 
 
 async def test_unknown_tenant_can_be_given_nothing(store: Store) -> None:
@@ -72,6 +85,25 @@ async def test_tool_comes_back_as_it_was_put_under_its_revision(store: Store) ->
     assert (await facts(store)).tool == replace(second, revision=again)
     other = (await facts(store, tool="other")).tool
     assert other == replace(builders.tool("other"), revision=revision)
+
+
+async def test_everything_that_a_registration_says_comes_back(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    tool = replace(
+        builders.payment_tool(),
+        reversible=True,
+        argument_roles={"invoice": ArgumentRole.SELECTOR, "vendor": ArgumentRole.DESTINATION},
+        business_key=BusinessKeyRule(name="payment", arguments=("invoice", "vendor")),
+        prerequisites=(Prerequisite(tool="invoices.approve", same=("invoice",), required=True),),
+        output=Output(
+            format=OutputFormat.JSON,
+            fields=(OutputField(name="id", trust=FieldTrust.RECORD),),
+            author_field="from",
+        ),
+        redeem_required=True,
+    )
+    revision = await store.registry.put_tools(TENANT, [tool])
+    assert (await facts(store)).tool == replace(tool, revision=revision)
 
 
 async def test_amount_without_a_unit_stays_without(store: Store) -> None:

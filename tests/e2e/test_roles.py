@@ -45,6 +45,9 @@ MAKERS = {"tasks": Role.SESSION_ISSUER, "runtime": Role.AGENT, "ops": Role.OPERA
 REASONS = {DENIED: "PERMISSION_DENIED", NOT_FOUND: "NOT_FOUND"}
 
 
+UNNAMED = Things(tenant="", agent="", tool="", task_id="", session_id="", decision_id="", vendor="V-1")
+
+
 @dataclass(kw_only=True)
 class Town:
     """A replica with two tenants in which every role is held by somebody."""
@@ -78,6 +81,15 @@ class Town:
             ops.put_tenant({})
             ops.put_agents([{"agent": AGENT, "owner": CANARY, "trust": 0.7, "trust_explanation": CANARY}])
             ops.put_tools([tool | {"description": CANARY} for tool in TOOLS])
+            put_vendor = "/placet.v1.EntityService/PutEntities"
+            named = replace(UNNAMED, vendor=CANARY)
+            call(
+                self.channel(self.home, "ops"),
+                put_vendor,
+                METHODS[put_vendor],
+                ROWS[put_vendor].request(named),
+                PATIENCE,
+            )
             ops.put_signals([{"name": CANARY, "value": CANARY}])
             session = tasks.open_session(
                 task={"id": f"T-{uuid4().hex}", "description": CANARY, "prompt": CANARY},
@@ -94,6 +106,7 @@ class Town:
                 task_id=session.task.id,
                 session_id=session.session_id,
                 decision_id=decision.decision_id,
+                vendor=CANARY,
             )
 
     def state(self, tenant: str) -> dict[str, list[str]]:
@@ -156,7 +169,9 @@ def town(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "/placet.v1.AdminService/PutTenant",
             METHODS["/placet.v1.AdminService/PutTenant"],
             ROWS["/placet.v1.AdminService/PutTenant"].request(
-                Things(tenant=abroad, agent="", tool="", task_id="", session_id="", decision_id="")
+                Things(
+                    tenant=abroad, agent="", tool="", task_id="", session_id="", decision_id="", vendor="V-1"
+                )
             ),
             PATIENCE,
         )

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,8 +26,12 @@ from pdp.model import (
     JSON,
     Agent,
     DecisionKey,
+    EntityName,
+    EntityQuery,
+    EntityVersion,
     Facts,
     FactsRequest,
+    KnownEntity,
     Position,
     PriorDecision,
     RecordedDecision,
@@ -37,6 +41,7 @@ from pdp.model import (
     Signal,
     Tool,
 )
+from pdp.registry import identifier
 from pdp.settings import boundary_template
 
 START = datetime(2026, 11, 24, 10, tzinfo=UTC)
@@ -48,11 +53,19 @@ class _Tenant:
     settings: Mapping[str, JSON]
     epoch: int = 1
     revisions: dict[str, int] = field(
-        default_factory=lambda: {"settings": 1, "tools": 0, "agents": 0, "signals": 0}
+        default_factory=lambda: {"settings": 1, "tools": 0, "agents": 0, "signals": 0, "entities": 0}
     )
     agents: dict[str, Agent] = field(default_factory=dict)
     tools: dict[str, Tool] = field(default_factory=dict)
     signals: dict[str, Signal] = field(default_factory=dict)
+    # What was written of each entity, oldest first.
+    entities: dict[EntityName, list[EntityVersion]] = field(default_factory=dict)
+
+    def known(self, name: EntityName) -> KnownEntity:
+        versions = self.entities.get(name)
+        if not versions:
+            return KnownEntity(name=name, revision=0, attributes=None)
+        return KnownEntity(name=name, revision=versions[-1].revision, attributes=versions[-1].attributes)
 
     def move(self, kind: str) -> int:
         self.epoch += 1
@@ -61,7 +74,7 @@ class _Tenant:
 
 
 class FakeStore:
-    """InformationPoint, Ledger, SessionStore, Registry, KeyDirectory and Clock in one.
+    """InformationPoint, Ledger, SessionStore, Registry, EntityStore, KeyDirectory and Clock in one.
 
     `fault`, while set, is raised by every call. `hold`, while set and not an event that is set,
     keeps recordings waiting as a slow commit would.
@@ -147,6 +160,7 @@ class FakeStore:
                 if signal.expires_at is None or signal.expires_at > self.moment
             },
             prior=prior,
+            entities=_entities(tenant, request.entities),
         )
 
     # --- Ledger ---
@@ -167,6 +181,8 @@ class FakeStore:
             raise SessionMovedError("the tenant's epoch moved")
         if self._keys.get(key) != recording.prior_decision_id:
             raise SessionMovedError("the key's latest decision is another")
+        if any(tenant.known(name).revision != revision for name, revision in recording.entities.items()):
+            raise SessionMovedError("an entity moved")
         session = None
         if move is not None:
             session = self._sessions.get((key.tenant, move.session_id))
@@ -289,6 +305,74 @@ class FakeStore:
         state.signals.update({signal.name: signal for signal in signals})
         return revision
 
+    # --- EntityStore ---
+
+    @property
+    def entities(self) -> FakeStore:
+        return self
+
+    async def put_entities(
+        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: str
+    ) -> int:
+        return self._write(tenant, entities, by)
+
+    async def patch_entity(
+        self,
+        tenant: str,
+        name: EntityName,
+        *,
+        set_: Mapping[str, JSON],
+        unset: Sequence[str],
+        check: Callable[[Mapping[str, JSON]], None],
+        by: str,
+    ) -> EntityVersion | None:
+        self._up()
+        state = self._tenants.get(tenant)
+        before = None if state is None else state.known(name).attributes
+        if state is None or before is None:
+            return None
+        after = {key: value for key, value in before.items() if key not in unset} | dict(set_)
+        check(after)
+        self._write(tenant, {name: after}, by)
+        return state.entities[name][-1]
+
+    async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: str) -> int:
+        self._up()
+        state = self._tenant(tenant)
+        there = [name for name in names if state.known(name).attributes is not None]
+        return self._write(tenant, dict.fromkeys(there), by)
+
+    async def entity_at(
+        self, tenant: str, name: EntityName, *, revision: int | None = None
+    ) -> EntityVersion | None:
+        before = None if revision is None else revision + 1
+        versions = await self.entity_history(tenant, name, before=before, limit=1)
+        return versions[0] if versions else None
+
+    async def entity_history(
+        self, tenant: str, name: EntityName, *, before: int | None, limit: int
+    ) -> Sequence[EntityVersion]:
+        self._up()
+        state = self._tenants.get(tenant)
+        versions = [] if state is None else state.entities.get(name, [])
+        return [v for v in reversed(versions) if before is None or v.revision < before][:limit]
+
+    def _write(self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON] | None], by: str) -> int:
+        self._up()
+        state = self._tenant(tenant)
+        state.revisions["entities"] += 1
+        for name, attributes in entities.items():
+            state.entities.setdefault(name, []).append(
+                EntityVersion(
+                    name=name,
+                    revision=state.revisions["entities"],
+                    attributes=attributes,
+                    written_by=by,
+                    written_at=self.moment,
+                )
+            )
+        return state.revisions["entities"]
+
     # --- KeyDirectory ---
 
     async def register(self, jwk: Mapping[str, str], *, replica: str) -> None:
@@ -325,3 +409,15 @@ class FakeStore:
     def _in_time(deadline: float) -> None:
         if deadline <= time.monotonic():
             raise DeadlineExceededError("the deadline had passed before the call")
+
+
+def _entities(tenant: _Tenant, queries: Sequence[EntityQuery]) -> dict[str, KnownEntity]:
+    found = {}
+    for query in queries:
+        entity_id: JSON = query.id
+        if query.via is not None:
+            attributes = tenant.known(EntityName(type=query.of, id=query.id)).attributes
+            entity_id = None if attributes is None else attributes.get(query.via)
+        if isinstance(entity_id, str) and identifier(entity_id) is not None:
+            found[query.name] = tenant.known(EntityName(type=query.type, id=entity_id))
+    return found

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pdp.errors import InvalidFieldError
 from pdp.model import AmountLimit, Boundary, ResourceRule, ToolEffect
-from pdp.server import convert
+from pdp.server import convert, convert_tools
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
@@ -132,7 +132,7 @@ def test_put_agents_names_the_field(agent: admin.Agent, field: str) -> None:
 def test_lists_are_neither_empty_nor_ambiguous() -> None:
     for call in (
         lambda: convert.agents(admin.PutAgentsRequest()),
-        lambda: convert.tools(admin.PutToolsRequest()),
+        lambda: convert_tools.tools(admin.PutToolsRequest()),
         lambda: convert.signals(admin.PutSignalsRequest()),
         lambda: convert.agents(admin.PutAgentsRequest(agents=[admin.Agent(agent="a")] * 2)),
     ):

@@ -25,6 +25,9 @@ test_settings_have_the_defaults_that_are_documented if {
 	settings.effective == {
 		"trust_floor": {"write": 0.2, "send": 0.4, "pay": 0.5, "share": 0.5, "delete": 0.5, "credential": 0.8},
 		"large_amount": {"EUR": money, "USD": money, "GBP": money},
+		"dual_control_amount": {"EUR": {"minor": 1000000}, "USD": {"minor": 1000000}, "GBP": {"minor": 1000000}},
+		"po_tolerance": {"ppm": 50000},
+		"variance_block_factor": {"ppm": 2000000},
 		"velocity": {"payments": {"max": 5, "window_seconds": 60, "on_exceed": "escalate"}},
 	} with input as {"settings": {}}
 }

@@ -26,15 +26,31 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from placet.v1 import session_service_pb2 as placet_dot_v1_dot_session__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dplacet/v1/admin_service.proto\x12\tplacet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fplacet/v1/session_service.proto\"4\n\x10PutTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08settings\x18\x02 \x01(\x0c\".\n\x11PutTenantResponse\x12\x19\n\x11settings_revision\x18\x01 \x01(\x04\"~\n\x05\x41gent\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x12\n\x05trust\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x11trust_explanation\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\tB\x08\n\x06_trust\"4\n\x10PutAgentsRequest\x12 \n\x06\x61gents\x18\x01 \x03(\x0b\x32\x10.placet.v1.Agent\",\n\x11PutAgentsResponse\x12\x17\n\x0f\x61gents_revision\x18\x01 \x01(\x04\"\xb9\x01\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32\x15.placet.v1.ToolEffect\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x18\n\x10\x61rguments_schema\x18\x04 \x01(\x0c\x12!\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x11.placet.v1.Amount\x12\x18\n\x10secret_arguments\x18\x06 \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\"\x81\x01\n\x06\x41mount\x12\x10\n\x08\x61rgument\x18\x01 \x01(\t\x12#\n\x04unit\x18\x02 \x01(\x0e\x32\x15.placet.v1.AmountUnit\x12\x1b\n\x11\x63urrency_argument\x18\x03 \x01(\tH\x00\x12\x17\n\rcurrency_code\x18\x04 \x01(\tH\x00\x42\n\n\x08\x63urrency\"1\n\x0fPutToolsRequest\x12\x1e\n\x05tools\x18\x01 \x03(\x0b\x32\x0f.placet.v1.Tool\"*\n\x10PutToolsResponse\x12\x16\n\x0etools_revision\x18\x01 \x01(\x04\"U\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x11PutSignalsRequest\x12\"\n\x07signals\x18\x01 \x03(\x0b\x32\x11.placet.v1.Signal\".\n\x12PutSignalsResponse\x12\x18\n\x10signals_revision\x18\x01 \x01(\x04*W\n\nAmountUnit\x12\x1b\n\x17\x41MOUNT_UNIT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41MOUNT_UNIT_MAJOR\x10\x01\x12\x15\n\x11\x41MOUNT_UNIT_MINOR\x10\x02\x32\xae\x02\n\x0c\x41\x64minService\x12\x46\n\tPutTenant\x12\x1b.placet.v1.PutTenantRequest\x1a\x1c.placet.v1.PutTenantResponse\x12\x46\n\tPutAgents\x12\x1b.placet.v1.PutAgentsRequest\x1a\x1c.placet.v1.PutAgentsResponse\x12\x43\n\x08PutTools\x12\x1a.placet.v1.PutToolsRequest\x1a\x1b.placet.v1.PutToolsResponse\x12I\n\nPutSignals\x12\x1c.placet.v1.PutSignalsRequest\x1a\x1d.placet.v1.PutSignalsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dplacet/v1/admin_service.proto\x12\tplacet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fplacet/v1/session_service.proto\"4\n\x10PutTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08settings\x18\x02 \x01(\x0c\".\n\x11PutTenantResponse\x12\x19\n\x11settings_revision\x18\x01 \x01(\x04\"~\n\x05\x41gent\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x12\n\x05trust\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x11trust_explanation\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\tB\x08\n\x06_trust\"4\n\x10PutAgentsRequest\x12 \n\x06\x61gents\x18\x01 \x03(\x0b\x32\x10.placet.v1.Agent\",\n\x11PutAgentsResponse\x12\x17\n\x0f\x61gents_revision\x18\x01 \x01(\x04\"\xf2\x04\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32\x15.placet.v1.ToolEffect\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x18\n\x10\x61rguments_schema\x18\x04 \x01(\x0c\x12!\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x11.placet.v1.Amount\x12\x18\n\x10secret_arguments\x18\x06 \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12/\n\rreversibility\x18\x08 \x01(\x0e\x32\x18.placet.v1.Reversibility\x12:\n\x0e\x61rgument_roles\x18\t \x03(\x0b\x32\".placet.v1.Tool.ArgumentRolesEntry\x12+\n\tnormalise\x18\n \x03(\x0b\x32\x18.placet.v1.Normalisation\x12&\n\x08\x65ntities\x18\x0b \x03(\x0b\x32\x14.placet.v1.EntityRef\x12,\n\x0c\x62usiness_key\x18\x0c \x01(\x0b\x32\x16.placet.v1.BusinessKey\x12.\n\rprerequisites\x18\r \x03(\x0b\x32\x17.placet.v1.Prerequisite\x12!\n\x06output\x18\x0e \x01(\x0b\x32\x11.placet.v1.Output\x12%\n\x06redeem\x18\x0f \x01(\x0e\x32\x15.placet.v1.RedeemRule\x1aM\n\x12\x41rgumentRolesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0e\x32\x17.placet.v1.ArgumentRole:\x02\x38\x01\"N\n\rNormalisation\x12\x10\n\x08\x61rgument\x18\x01 \x01(\t\x12+\n\x05steps\x18\x02 \x03(\x0e\x32\x1c.placet.v1.NormalisationStep\"\x8f\x02\n\tEntityRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x02id\x18\x03 \x01(\tH\x00\x12)\n\x03via\x18\x04 \x01(\x0b\x32\x1a.placet.v1.EntityAttributeH\x00\x12#\n\x04role\x18\x05 \x01(\x0e\x32\x15.placet.v1.EntityRole\x12\x18\n\x10\x61mount_attribute\x18\x06 \x01(\t\x12\x1a\n\x12\x63urrency_attribute\x18\x07 \x01(\t\x12\x18\n\x10status_attribute\x18\x08 \x01(\t\x12.\n\nmust_match\x18\t \x01(\x0b\x32\x1a.placet.v1.EntityAttributeB\x08\n\x06source\"4\n\x0f\x45ntityAttribute\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x11\n\tattribute\x18\x02 \x01(\t\".\n\x0b\x42usinessKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x03(\t\"<\n\x0cPrerequisite\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x0c\n\x04same\x18\x02 \x03(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\"o\n\x06Output\x12\'\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x17.placet.v1.OutputFormat\x12&\n\x06\x66ields\x18\x02 \x03(\x0b\x32\x16.placet.v1.OutputField\x12\x14\n\x0c\x61uthor_field\x18\x03 \x01(\t\"A\n\x0bOutputField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05trust\x18\x02 \x01(\x0e\x32\x15.placet.v1.FieldTrust\"\x81\x01\n\x06\x41mount\x12\x10\n\x08\x61rgument\x18\x01 \x01(\t\x12#\n\x04unit\x18\x02 \x01(\x0e\x32\x15.placet.v1.AmountUnit\x12\x1b\n\x11\x63urrency_argument\x18\x03 \x01(\tH\x00\x12\x17\n\rcurrency_code\x18\x04 \x01(\tH\x00\x42\n\n\x08\x63urrency\"1\n\x0fPutToolsRequest\x12\x1e\n\x05tools\x18\x01 \x03(\x0b\x32\x0f.placet.v1.Tool\"*\n\x10PutToolsResponse\x12\x16\n\x0etools_revision\x18\x01 \x01(\x04\"U\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x11PutSignalsRequest\x12\"\n\x07signals\x18\x01 \x03(\x0b\x32\x11.placet.v1.Signal\".\n\x12PutSignalsResponse\x12\x18\n\x10signals_revision\x18\x01 \x01(\x04*l\n\rReversibility\x12\x1d\n\x19REVERSIBILITY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREVERSIBILITY_IRREVERSIBLE\x10\x01\x12\x1c\n\x18REVERSIBILITY_REVERSIBLE\x10\x02*\xef\x01\n\x0c\x41rgumentRole\x12\x1d\n\x19\x41RGUMENT_ROLE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41RGUMENT_ROLE_DESTINATION\x10\x01\x12\x1a\n\x16\x41RGUMENT_ROLE_SELECTOR\x10\x02\x12\x19\n\x15\x41RGUMENT_ROLE_CONTENT\x10\x03\x12\x1c\n\x18\x41RGUMENT_ROLE_ATTACHMENT\x10\x04\x12\x18\n\x14\x41RGUMENT_ROLE_SECRET\x10\x05\x12\x19\n\x15\x41RGUMENT_ROLE_PROFILE\x10\x06\x12\x17\n\x13\x41RGUMENT_ROLE_OTHER\x10\x07*\xef\x01\n\x11NormalisationStep\x12\"\n\x1eNORMALISATION_STEP_UNSPECIFIED\x10\x00\x12\x1b\n\x17NORMALISATION_STEP_TRIM\x10\x01\x12\x1c\n\x18NORMALISATION_STEP_UPPER\x10\x02\x12\x1c\n\x18NORMALISATION_STEP_LOWER\x10\x03\x12\x1b\n\x17NORMALISATION_STEP_NFKC\x10\x04\x12 \n\x1cNORMALISATION_STEP_HYPHENATE\x10\x05\x12\x1e\n\x1aNORMALISATION_STEP_COMPACT\x10\x06*\x8d\x01\n\nEntityRole\x12\x1b\n\x17\x45NTITY_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NTITY_ROLE_RECORD\x10\x01\x12\x1c\n\x18\x45NTITY_ROLE_COUNTERPARTY\x10\x02\x12\x15\n\x11\x45NTITY_ROLE_ORDER\x10\x03\x12\x15\n\x11\x45NTITY_ROLE_OTHER\x10\x04*\x97\x01\n\x0cOutputFormat\x12\x1d\n\x19OUTPUT_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTPUT_FORMAT_JSON\x10\x01\x12\x16\n\x12OUTPUT_FORMAT_YAML\x10\x02\x12 \n\x1cOUTPUT_FORMAT_PYTHON_LITERAL\x10\x03\x12\x16\n\x12OUTPUT_FORMAT_TEXT\x10\x04*u\n\nFieldTrust\x12\x1b\n\x17\x46IELD_TRUST_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46IELD_TRUST_RECORD\x10\x01\x12\x19\n\x15\x46IELD_TRUST_FREE_TEXT\x10\x02\x12\x17\n\x13\x46IELD_TRUST_TRUSTED\x10\x03*C\n\nRedeemRule\x12\x1b\n\x17REDEEM_RULE_UNSPECIFIED\x10\x00\x12\x18\n\x14REDEEM_RULE_REQUIRED\x10\x01*W\n\nAmountUnit\x12\x1b\n\x17\x41MOUNT_UNIT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41MOUNT_UNIT_MAJOR\x10\x01\x12\x15\n\x11\x41MOUNT_UNIT_MINOR\x10\x02\x32\xae\x02\n\x0c\x41\x64minService\x12\x46\n\tPutTenant\x12\x1b.placet.v1.PutTenantRequest\x1a\x1c.placet.v1.PutTenantResponse\x12\x46\n\tPutAgents\x12\x1b.placet.v1.PutAgentsRequest\x1a\x1c.placet.v1.PutAgentsResponse\x12\x43\n\x08PutTools\x12\x1a.placet.v1.PutToolsRequest\x1a\x1b.placet.v1.PutToolsResponse\x12I\n\nPutSignals\x12\x1c.placet.v1.PutSignalsRequest\x1a\x1d.placet.v1.PutSignalsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'placet.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AMOUNTUNIT']._serialized_start=1047
-  _globals['_AMOUNTUNIT']._serialized_end=1134
+  _globals['_TOOL_ARGUMENTROLESENTRY']._loaded_options = None
+  _globals['_TOOL_ARGUMENTROLESENTRY']._serialized_options = b'8\001'
+  _globals['_REVERSIBILITY']._serialized_start=2186
+  _globals['_REVERSIBILITY']._serialized_end=2294
+  _globals['_ARGUMENTROLE']._serialized_start=2297
+  _globals['_ARGUMENTROLE']._serialized_end=2536
+  _globals['_NORMALISATIONSTEP']._serialized_start=2539
+  _globals['_NORMALISATIONSTEP']._serialized_end=2778
+  _globals['_ENTITYROLE']._serialized_start=2781
+  _globals['_ENTITYROLE']._serialized_end=2922
+  _globals['_OUTPUTFORMAT']._serialized_start=2925
+  _globals['_OUTPUTFORMAT']._serialized_end=3076
+  _globals['_FIELDTRUST']._serialized_start=3078
+  _globals['_FIELDTRUST']._serialized_end=3195
+  _globals['_REDEEMRULE']._serialized_start=3197
+  _globals['_REDEEMRULE']._serialized_end=3264
+  _globals['_AMOUNTUNIT']._serialized_start=3266
+  _globals['_AMOUNTUNIT']._serialized_end=3353
   _globals['_PUTTENANTREQUEST']._serialized_start=110
   _globals['_PUTTENANTREQUEST']._serialized_end=162
   _globals['_PUTTENANTRESPONSE']._serialized_start=164
@@ -46,19 +62,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTAGENTSRESPONSE']._serialized_start=394
   _globals['_PUTAGENTSRESPONSE']._serialized_end=438
   _globals['_TOOL']._serialized_start=441
-  _globals['_TOOL']._serialized_end=626
-  _globals['_AMOUNT']._serialized_start=629
-  _globals['_AMOUNT']._serialized_end=758
-  _globals['_PUTTOOLSREQUEST']._serialized_start=760
-  _globals['_PUTTOOLSREQUEST']._serialized_end=809
-  _globals['_PUTTOOLSRESPONSE']._serialized_start=811
-  _globals['_PUTTOOLSRESPONSE']._serialized_end=853
-  _globals['_SIGNAL']._serialized_start=855
-  _globals['_SIGNAL']._serialized_end=940
-  _globals['_PUTSIGNALSREQUEST']._serialized_start=942
-  _globals['_PUTSIGNALSREQUEST']._serialized_end=997
-  _globals['_PUTSIGNALSRESPONSE']._serialized_start=999
-  _globals['_PUTSIGNALSRESPONSE']._serialized_end=1045
-  _globals['_ADMINSERVICE']._serialized_start=1137
-  _globals['_ADMINSERVICE']._serialized_end=1439
+  _globals['_TOOL']._serialized_end=1067
+  _globals['_TOOL_ARGUMENTROLESENTRY']._serialized_start=990
+  _globals['_TOOL_ARGUMENTROLESENTRY']._serialized_end=1067
+  _globals['_NORMALISATION']._serialized_start=1069
+  _globals['_NORMALISATION']._serialized_end=1147
+  _globals['_ENTITYREF']._serialized_start=1150
+  _globals['_ENTITYREF']._serialized_end=1421
+  _globals['_ENTITYATTRIBUTE']._serialized_start=1423
+  _globals['_ENTITYATTRIBUTE']._serialized_end=1475
+  _globals['_BUSINESSKEY']._serialized_start=1477
+  _globals['_BUSINESSKEY']._serialized_end=1523
+  _globals['_PREREQUISITE']._serialized_start=1525
+  _globals['_PREREQUISITE']._serialized_end=1585
+  _globals['_OUTPUT']._serialized_start=1587
+  _globals['_OUTPUT']._serialized_end=1698
+  _globals['_OUTPUTFIELD']._serialized_start=1700
+  _globals['_OUTPUTFIELD']._serialized_end=1765
+  _globals['_AMOUNT']._serialized_start=1768
+  _globals['_AMOUNT']._serialized_end=1897
+  _globals['_PUTTOOLSREQUEST']._serialized_start=1899
+  _globals['_PUTTOOLSREQUEST']._serialized_end=1948
+  _globals['_PUTTOOLSRESPONSE']._serialized_start=1950
+  _globals['_PUTTOOLSRESPONSE']._serialized_end=1992
+  _globals['_SIGNAL']._serialized_start=1994
+  _globals['_SIGNAL']._serialized_end=2079
+  _globals['_PUTSIGNALSREQUEST']._serialized_start=2081
+  _globals['_PUTSIGNALSREQUEST']._serialized_end=2136
+  _globals['_PUTSIGNALSRESPONSE']._serialized_start=2138
+  _globals['_PUTSIGNALSRESPONSE']._serialized_end=2184
+  _globals['_ADMINSERVICE']._serialized_start=3356
+  _globals['_ADMINSERVICE']._serialized_end=3658
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,191 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _Reversibility:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ReversibilityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Reversibility.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    REVERSIBILITY_UNSPECIFIED: _Reversibility.ValueType  # 0
+    REVERSIBILITY_IRREVERSIBLE: _Reversibility.ValueType  # 1
+    REVERSIBILITY_REVERSIBLE: _Reversibility.ValueType  # 2
+
+class Reversibility(_Reversibility, metaclass=_ReversibilityEnumTypeWrapper): ...
+
+REVERSIBILITY_UNSPECIFIED: Reversibility.ValueType  # 0
+REVERSIBILITY_IRREVERSIBLE: Reversibility.ValueType  # 1
+REVERSIBILITY_REVERSIBLE: Reversibility.ValueType  # 2
+Global___Reversibility: typing_extensions.TypeAlias = Reversibility
+
+class _ArgumentRole:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ArgumentRoleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ArgumentRole.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ARGUMENT_ROLE_UNSPECIFIED: _ArgumentRole.ValueType  # 0
+    ARGUMENT_ROLE_DESTINATION: _ArgumentRole.ValueType  # 1
+    """Who or what receives."""
+    ARGUMENT_ROLE_SELECTOR: _ArgumentRole.ValueType  # 2
+    """Which object."""
+    ARGUMENT_ROLE_CONTENT: _ArgumentRole.ValueType  # 3
+    """Text that leaves."""
+    ARGUMENT_ROLE_ATTACHMENT: _ArgumentRole.ValueType  # 4
+    ARGUMENT_ROLE_SECRET: _ArgumentRole.ValueType  # 5
+    ARGUMENT_ROLE_PROFILE: _ArgumentRole.ValueType  # 6
+    """What somebody is, for example a name or an address."""
+    ARGUMENT_ROLE_OTHER: _ArgumentRole.ValueType  # 7
+
+class ArgumentRole(_ArgumentRole, metaclass=_ArgumentRoleEnumTypeWrapper):
+    """ArgumentRole says what an argument is for. The amount and its currency are named by
+    `amount`.
+    """
+
+ARGUMENT_ROLE_UNSPECIFIED: ArgumentRole.ValueType  # 0
+ARGUMENT_ROLE_DESTINATION: ArgumentRole.ValueType  # 1
+"""Who or what receives."""
+ARGUMENT_ROLE_SELECTOR: ArgumentRole.ValueType  # 2
+"""Which object."""
+ARGUMENT_ROLE_CONTENT: ArgumentRole.ValueType  # 3
+"""Text that leaves."""
+ARGUMENT_ROLE_ATTACHMENT: ArgumentRole.ValueType  # 4
+ARGUMENT_ROLE_SECRET: ArgumentRole.ValueType  # 5
+ARGUMENT_ROLE_PROFILE: ArgumentRole.ValueType  # 6
+"""What somebody is, for example a name or an address."""
+ARGUMENT_ROLE_OTHER: ArgumentRole.ValueType  # 7
+Global___ArgumentRole: typing_extensions.TypeAlias = ArgumentRole
+
+class _NormalisationStep:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _NormalisationStepEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_NormalisationStep.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    NORMALISATION_STEP_UNSPECIFIED: _NormalisationStep.ValueType  # 0
+    NORMALISATION_STEP_TRIM: _NormalisationStep.ValueType  # 1
+    """White space at both ends goes."""
+    NORMALISATION_STEP_UPPER: _NormalisationStep.ValueType  # 2
+    NORMALISATION_STEP_LOWER: _NormalisationStep.ValueType  # 3
+    NORMALISATION_STEP_NFKC: _NormalisationStep.ValueType  # 4
+    """Unicode normalisation form KC."""
+    NORMALISATION_STEP_HYPHENATE: _NormalisationStep.ValueType  # 5
+    """Each run of white space and underscores becomes one hyphen."""
+    NORMALISATION_STEP_COMPACT: _NormalisationStep.ValueType  # 6
+    """White space and hyphens go."""
+
+class NormalisationStep(_NormalisationStep, metaclass=_NormalisationStepEnumTypeWrapper): ...
+
+NORMALISATION_STEP_UNSPECIFIED: NormalisationStep.ValueType  # 0
+NORMALISATION_STEP_TRIM: NormalisationStep.ValueType  # 1
+"""White space at both ends goes."""
+NORMALISATION_STEP_UPPER: NormalisationStep.ValueType  # 2
+NORMALISATION_STEP_LOWER: NormalisationStep.ValueType  # 3
+NORMALISATION_STEP_NFKC: NormalisationStep.ValueType  # 4
+"""Unicode normalisation form KC."""
+NORMALISATION_STEP_HYPHENATE: NormalisationStep.ValueType  # 5
+"""Each run of white space and underscores becomes one hyphen."""
+NORMALISATION_STEP_COMPACT: NormalisationStep.ValueType  # 6
+"""White space and hyphens go."""
+Global___NormalisationStep: typing_extensions.TypeAlias = NormalisationStep
+
+class _EntityRole:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EntityRoleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_EntityRole.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ENTITY_ROLE_UNSPECIFIED: _EntityRole.ValueType  # 0
+    """The same as OTHER."""
+    ENTITY_ROLE_RECORD: _EntityRole.ValueType  # 1
+    """What the call is about, for example the invoice that is paid."""
+    ENTITY_ROLE_COUNTERPARTY: _EntityRole.ValueType  # 2
+    """Who is dealt with."""
+    ENTITY_ROLE_ORDER: _EntityRole.ValueType  # 3
+    """What was ordered: amounts are measured against it."""
+    ENTITY_ROLE_OTHER: _EntityRole.ValueType  # 4
+
+class EntityRole(_EntityRole, metaclass=_EntityRoleEnumTypeWrapper):
+    """EntityRole is what an entity is to a call. A tool has at most one of each but OTHER."""
+
+ENTITY_ROLE_UNSPECIFIED: EntityRole.ValueType  # 0
+"""The same as OTHER."""
+ENTITY_ROLE_RECORD: EntityRole.ValueType  # 1
+"""What the call is about, for example the invoice that is paid."""
+ENTITY_ROLE_COUNTERPARTY: EntityRole.ValueType  # 2
+"""Who is dealt with."""
+ENTITY_ROLE_ORDER: EntityRole.ValueType  # 3
+"""What was ordered: amounts are measured against it."""
+ENTITY_ROLE_OTHER: EntityRole.ValueType  # 4
+Global___EntityRole: typing_extensions.TypeAlias = EntityRole
+
+class _OutputFormat:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OutputFormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_OutputFormat.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OUTPUT_FORMAT_UNSPECIFIED: _OutputFormat.ValueType  # 0
+    """The same as TEXT."""
+    OUTPUT_FORMAT_JSON: _OutputFormat.ValueType  # 1
+    OUTPUT_FORMAT_YAML: _OutputFormat.ValueType  # 2
+    OUTPUT_FORMAT_PYTHON_LITERAL: _OutputFormat.ValueType  # 3
+    OUTPUT_FORMAT_TEXT: _OutputFormat.ValueType  # 4
+
+class OutputFormat(_OutputFormat, metaclass=_OutputFormatEnumTypeWrapper): ...
+
+OUTPUT_FORMAT_UNSPECIFIED: OutputFormat.ValueType  # 0
+"""The same as TEXT."""
+OUTPUT_FORMAT_JSON: OutputFormat.ValueType  # 1
+OUTPUT_FORMAT_YAML: OutputFormat.ValueType  # 2
+OUTPUT_FORMAT_PYTHON_LITERAL: OutputFormat.ValueType  # 3
+OUTPUT_FORMAT_TEXT: OutputFormat.ValueType  # 4
+Global___OutputFormat: typing_extensions.TypeAlias = OutputFormat
+
+class _FieldTrust:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FieldTrustEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FieldTrust.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FIELD_TRUST_UNSPECIFIED: _FieldTrust.ValueType  # 0
+    """The same as FREE_TEXT."""
+    FIELD_TRUST_RECORD: _FieldTrust.ValueType  # 1
+    """Kept by the system that the tool speaks for."""
+    FIELD_TRUST_FREE_TEXT: _FieldTrust.ValueType  # 2
+    """Anybody may have written it."""
+    FIELD_TRUST_TRUSTED: _FieldTrust.ValueType  # 3
+    """Written by the tool itself."""
+
+class FieldTrust(_FieldTrust, metaclass=_FieldTrustEnumTypeWrapper): ...
+
+FIELD_TRUST_UNSPECIFIED: FieldTrust.ValueType  # 0
+"""The same as FREE_TEXT."""
+FIELD_TRUST_RECORD: FieldTrust.ValueType  # 1
+"""Kept by the system that the tool speaks for."""
+FIELD_TRUST_FREE_TEXT: FieldTrust.ValueType  # 2
+"""Anybody may have written it."""
+FIELD_TRUST_TRUSTED: FieldTrust.ValueType  # 3
+"""Written by the tool itself."""
+Global___FieldTrust: typing_extensions.TypeAlias = FieldTrust
+
+class _RedeemRule:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RedeemRuleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RedeemRule.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    REDEEM_RULE_UNSPECIFIED: _RedeemRule.ValueType  # 0
+    REDEEM_RULE_REQUIRED: _RedeemRule.ValueType  # 1
+    """The tool itself redeems each decision before it acts."""
+
+class RedeemRule(_RedeemRule, metaclass=_RedeemRuleEnumTypeWrapper): ...
+
+REDEEM_RULE_UNSPECIFIED: RedeemRule.ValueType  # 0
+REDEEM_RULE_REQUIRED: RedeemRule.ValueType  # 1
+"""The tool itself redeems each decision before it acts."""
+Global___RedeemRule: typing_extensions.TypeAlias = RedeemRule
+
 class _AmountUnit:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -162,6 +347,23 @@ class Tool(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class ArgumentRolesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: Global___ArgumentRole.ValueType
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: Global___ArgumentRole.ValueType = ...,
+        ) -> None: ...
+        _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["key", b"key", "value", b"value"]
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     EFFECT_FIELD_NUMBER: builtins.int
     RESOURCE_FIELD_NUMBER: builtins.int
@@ -169,6 +371,14 @@ class Tool(google.protobuf.message.Message):
     AMOUNT_FIELD_NUMBER: builtins.int
     SECRET_ARGUMENTS_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
+    REVERSIBILITY_FIELD_NUMBER: builtins.int
+    ARGUMENT_ROLES_FIELD_NUMBER: builtins.int
+    NORMALISE_FIELD_NUMBER: builtins.int
+    ENTITIES_FIELD_NUMBER: builtins.int
+    BUSINESS_KEY_FIELD_NUMBER: builtins.int
+    PREREQUISITES_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    REDEEM_FIELD_NUMBER: builtins.int
     name: builtins.str
     effect: placet.v1.session_service_pb2.ToolEffect.ValueType
     resource: builtins.str
@@ -176,6 +386,9 @@ class Tool(google.protobuf.message.Message):
     arguments_schema: builtins.bytes
     """JSON Schema (2020-12) of the arguments, a JSON object. Absent: no arguments."""
     description: builtins.str
+    reversibility: Global___Reversibility.ValueType
+    """Unset: irreversible."""
+    redeem: Global___RedeemRule.ValueType
     @property
     def amount(self) -> Global___Amount:
         """Set for a tool whose calls carry an amount of money."""
@@ -183,6 +396,34 @@ class Tool(google.protobuf.message.Message):
     @property
     def secret_arguments(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Arguments whose values never appear in a receipt."""
+
+    @property
+    def argument_roles(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, Global___ArgumentRole.ValueType]:
+        """What each argument is for. ARGUMENT_ROLE_SECRET makes an argument secret as
+        `secret_arguments` does; the others are for rules on where values come from.
+        """
+
+    @property
+    def normalise(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Normalisation]:
+        """How arguments are spelt before resource, entities and business key are derived
+        from them. At most 64.
+        """
+
+    @property
+    def entities(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EntityRef]:
+        """The entities that a call is about, and that it is judged on. At most 8."""
+
+    @property
+    def business_key(self) -> Global___BusinessKey:
+        """Calls with an equal key are duplicates of each other."""
+
+    @property
+    def prerequisites(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Prerequisite]:
+        """Actions that must have been decided before. At most 8."""
+
+    @property
+    def output(self) -> Global___Output:
+        """How the tool's output is read."""
 
     def __init__(
         self,
@@ -194,13 +435,233 @@ class Tool(google.protobuf.message.Message):
         amount: Global___Amount | None = ...,
         secret_arguments: collections.abc.Iterable[builtins.str] | None = ...,
         description: builtins.str = ...,
+        reversibility: Global___Reversibility.ValueType = ...,
+        argument_roles: collections.abc.Mapping[builtins.str, Global___ArgumentRole.ValueType] | None = ...,
+        normalise: collections.abc.Iterable[Global___Normalisation] | None = ...,
+        entities: collections.abc.Iterable[Global___EntityRef] | None = ...,
+        business_key: Global___BusinessKey | None = ...,
+        prerequisites: collections.abc.Iterable[Global___Prerequisite] | None = ...,
+        output: Global___Output | None = ...,
+        redeem: Global___RedeemRule.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "business_key", b"business_key", "output", b"output"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "arguments_schema", b"arguments_schema", "description", b"description", "effect", b"effect", "name", b"name", "resource", b"resource", "secret_arguments", b"secret_arguments"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "argument_roles", b"argument_roles", "arguments_schema", b"arguments_schema", "business_key", b"business_key", "description", b"description", "effect", b"effect", "entities", b"entities", "name", b"name", "normalise", b"normalise", "output", b"output", "prerequisites", b"prerequisites", "redeem", b"redeem", "resource", b"resource", "reversibility", b"reversibility", "secret_arguments", b"secret_arguments"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Tool: typing_extensions.TypeAlias = Tool
+
+@typing.final
+class Normalisation(google.protobuf.message.Message):
+    """Normalisation is how one argument is spelt."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ARGUMENT_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    argument: builtins.str
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___NormalisationStep.ValueType]:
+        """Applied in this order, all over again until nothing changes. At most 8."""
+
+    def __init__(
+        self,
+        *,
+        argument: builtins.str = ...,
+        steps: collections.abc.Iterable[Global___NormalisationStep.ValueType] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["argument", b"argument", "steps", b"steps"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Normalisation: typing_extensions.TypeAlias = Normalisation
+
+@typing.final
+class EntityRef(google.protobuf.message.Message):
+    """EntityRef names an entity that a call is about."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    VIA_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    AMOUNT_ATTRIBUTE_FIELD_NUMBER: builtins.int
+    CURRENCY_ATTRIBUTE_FIELD_NUMBER: builtins.int
+    STATUS_ATTRIBUTE_FIELD_NUMBER: builtins.int
+    MUST_MATCH_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """For rules: input.entities.<name>. Unique in the tool."""
+    type: builtins.str
+    """Type of the entity, for example "vendor"."""
+    id: builtins.str
+    """Template over arguments, for example "{vendor}"."""
+    role: Global___EntityRole.ValueType
+    amount_attribute: builtins.str
+    """Of a RECORD or an ORDER: the attribute that holds its amount, in major units."""
+    currency_attribute: builtins.str
+    """The attribute that holds the amount's currency. Without it, an order is in its
+    record's currency and a record in the tool's fixed one.
+    """
+    status_attribute: builtins.str
+    """Default: "status". A COUNTERPARTY must be "active" there."""
+    @property
+    def via(self) -> Global___EntityAttribute:
+        """The id stands in an attribute of another entity of this tool, which has an `id`."""
+
+    @property
+    def must_match(self) -> Global___EntityAttribute:
+        """This entity's id must equal that attribute of that other entity, for example the
+        payee of the invoice.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        type: builtins.str = ...,
+        id: builtins.str = ...,
+        via: Global___EntityAttribute | None = ...,
+        role: Global___EntityRole.ValueType = ...,
+        amount_attribute: builtins.str = ...,
+        currency_attribute: builtins.str = ...,
+        status_attribute: builtins.str = ...,
+        must_match: Global___EntityAttribute | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["id", b"id", "must_match", b"must_match", "source", b"source", "via", b"via"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount_attribute", b"amount_attribute", "currency_attribute", b"currency_attribute", "id", b"id", "must_match", b"must_match", "name", b"name", "role", b"role", "source", b"source", "status_attribute", b"status_attribute", "type", b"type", "via", b"via"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_source: typing_extensions.TypeAlias = typing.Literal["id", "via"]
+    _WhichOneofArgType_source: typing_extensions.TypeAlias = typing.Literal["source", b"source"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___EntityRef: typing_extensions.TypeAlias = EntityRef
+
+@typing.final
+class EntityAttribute(google.protobuf.message.Message):
+    """EntityAttribute is an attribute of an entity of the same tool."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENTITY_FIELD_NUMBER: builtins.int
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    entity: builtins.str
+    """Name of the entity's EntityRef."""
+    attribute: builtins.str
+    def __init__(
+        self,
+        *,
+        entity: builtins.str = ...,
+        attribute: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attribute", b"attribute", "entity", b"entity"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___EntityAttribute: typing_extensions.TypeAlias = EntityAttribute
+
+@typing.final
+class BusinessKey(google.protobuf.message.Message):
+    """BusinessKey says which calls are the same piece of business."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    ARGUMENTS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Tools that share a name share duplicates. Default: the tool's name."""
+    @property
+    def arguments(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """At least 1, at most 8."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        arguments: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["arguments", b"arguments", "name", b"name"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___BusinessKey: typing_extensions.TypeAlias = BusinessKey
+
+@typing.final
+class Prerequisite(google.protobuf.message.Message):
+    """Prerequisite is an action that comes before. The call is blocked while one is pending
+    or was rejected.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOOL_FIELD_NUMBER: builtins.int
+    SAME_FIELD_NUMBER: builtins.int
+    REQUIRED_FIELD_NUMBER: builtins.int
+    tool: builtins.str
+    required: builtins.bool
+    """The call is blocked also while there is none."""
+    @property
+    def same(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Arguments of both tools that must be equal."""
+
+    def __init__(
+        self,
+        *,
+        tool: builtins.str = ...,
+        same: collections.abc.Iterable[builtins.str] | None = ...,
+        required: builtins.bool = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["required", b"required", "same", b"same", "tool", b"tool"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Prerequisite: typing_extensions.TypeAlias = Prerequisite
+
+@typing.final
+class Output(google.protobuf.message.Message):
+    """Output says how a tool's output is read, and how far each field is trusted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
+    AUTHOR_FIELD_FIELD_NUMBER: builtins.int
+    format: Global___OutputFormat.ValueType
+    author_field: builtins.str
+    """The field that says who wrote the free text."""
+    @property
+    def fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___OutputField]:
+        """A field that is not listed is free text. At most 256."""
+
+    def __init__(
+        self,
+        *,
+        format: Global___OutputFormat.ValueType = ...,
+        fields: collections.abc.Iterable[Global___OutputField] | None = ...,
+        author_field: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["author_field", b"author_field", "fields", b"fields", "format", b"format"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Output: typing_extensions.TypeAlias = Output
+
+@typing.final
+class OutputField(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    TRUST_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The field's name; "*" is every field."""
+    trust: Global___FieldTrust.ValueType
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        trust: Global___FieldTrust.ValueType = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["name", b"name", "trust", b"trust"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___OutputField: typing_extensions.TypeAlias = OutputField
 
 @typing.final
 class Amount(google.protobuf.message.Message):

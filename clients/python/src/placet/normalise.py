@@ -1,0 +1,62 @@
+"""One spelling of an identifier, so that PDP, client and tool server compare the same text.
+
+The registry lists steps for an argument. They are applied in order, all over again until
+nothing changes: so a normalised text, normalised again, stays as it is.
+
+White space is what Unicode's property White_Space says, written out below, so that no
+library's own notion counts.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+
+_SPACE = "\t\n\v\f\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_ENDS = re.compile(rf"\A[{_SPACE}]+|[{_SPACE}]+\Z")
+_GAPS = re.compile(rf"[{_SPACE}_]+")
+_FILLING = re.compile(rf"[{_SPACE}-]+")
+_ROUNDS = 8
+MAX_TEXT = 4096
+
+
+class NormalisationStep(StrEnum):
+    TRIM = "trim"
+    UPPER = "upper"
+    LOWER = "lower"
+    NFKC = "nfkc"
+    HYPHENATE = "hyphenate"
+    COMPACT = "compact"
+
+
+class NormalisationError(ValueError):
+    """A text has no normal form under these steps."""
+
+
+_APPLY: Mapping[NormalisationStep, Callable[[str], str]] = {
+    NormalisationStep.TRIM: lambda text: _ENDS.sub("", text),
+    NormalisationStep.UPPER: str.upper,
+    NormalisationStep.LOWER: str.lower,
+    NormalisationStep.NFKC: lambda text: unicodedata.normalize("NFKC", text),
+    NormalisationStep.HYPHENATE: lambda text: _GAPS.sub("-", text),
+    NormalisationStep.COMPACT: lambda text: _FILLING.sub("", text),
+}
+
+
+def normalise(text: str, steps: Sequence[NormalisationStep]) -> str:
+    """Return the normal form of `text`.
+
+    Raises `NormalisationError` for a text of more than `MAX_TEXT` characters, and for one
+    that the steps keep changing.
+    """
+    if len(text) > MAX_TEXT:
+        raise NormalisationError(f"is longer than {MAX_TEXT} characters")
+    for _ in range(_ROUNDS):
+        before = text
+        for step in steps:
+            text = _APPLY[step](text)
+        if text == before:
+            return text
+    raise NormalisationError("is spelt in a way that the steps never settle")

@@ -1,0 +1,220 @@
+"""Entities: written under their own locks, one revision a write, every version kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from psycopg.types.numeric import Int8
+
+from pdp.errors import TenantUnknownError
+from pdp.model import JSON, EntityName, EntityVersion
+from pdp.postgres.connection import Connection, storable
+from pdp.postgres.locks import entity_lock
+from pdp.postgres.pool import Pool
+from pdp.postgres.rows import json_text, json_value
+
+# The row of the clock first, which makes writes of a tenant follow each other; it stays locked
+# until the commit, so that no later revision can be seen before this one.
+_TICK = """
+    INSERT INTO placet.entity_clock AS c (tenant, revision)
+    SELECT t.tenant, 1 FROM placet.tenants t WHERE t.tenant = %s
+    ON CONFLICT (tenant) DO UPDATE SET revision = c.revision + 1
+    RETURNING revision
+"""
+_LOCK = "SELECT pg_advisory_xact_lock(k.lock) FROM unnest(%s::bigint[]) AS k(lock)"
+_WRITE = """
+    INSERT INTO placet.entities (tenant, type, id, attributes, revision, deleted)
+    SELECT %s, n.type, n.id, n.attributes, %s, %s
+    FROM unnest(%s::text[], %s::text[], %s::text[]) AS n(type, id, attributes)
+    ON CONFLICT (tenant, type, id) DO UPDATE
+    SET attributes = EXCLUDED.attributes, revision = EXCLUDED.revision, deleted = EXCLUDED.deleted
+"""
+_REMEMBER = """
+    INSERT INTO placet.entity_history (
+        tenant, type, id, revision, attributes, deleted, written_by, written_at)
+    SELECT %s, n.type, n.id, %s, n.attributes, %s, %s, placet.now()
+    FROM unnest(%s::text[], %s::text[], %s::text[]) AS n(type, id, attributes)
+"""
+
+
+class PostgresEntityStore:
+    """`pdp.ports.EntityStore`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        # A write locks each entity that it names, out of room that the server shares.
+        self._turn = asyncio.Lock()
+
+    async def put_entities(
+        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: str
+    ) -> int:
+        _storable(entities)
+        texts = {name: _text(attributes) for name, attributes in entities.items()}
+
+        async def work(connection: Connection) -> int:
+            revision = await _begin(connection, tenant, list(texts))
+            await _write(connection, tenant, texts, revision, deleted=False, by=by)
+            return revision
+
+        async with self._turn:
+            return await self._pool.run(work)
+
+    async def patch_entity(
+        self,
+        tenant: str,
+        name: EntityName,
+        *,
+        set_: Mapping[str, JSON],
+        unset: Sequence[str],
+        check: Callable[[Mapping[str, JSON]], None],
+        by: str,
+    ) -> EntityVersion | None:
+        _storable([name])
+
+        async def work(connection: Connection) -> EntityVersion | None:
+            # Only once it is known to exist: a patch of nothing is no revision.
+            if await _read(connection, tenant, [name]) == {}:
+                return None
+            revision = await _begin(connection, tenant, [name])
+            before = await _read(connection, tenant, [name])
+            if name not in before:
+                raise _GoneError
+            kept = {key: value for key, value in before[name].items() if key not in unset}
+            after = kept | dict(set_)
+            check(after)
+            await _write(connection, tenant, {name: _text(after)}, revision, deleted=False, by=by)
+            return await _version(connection, tenant, name, revision)
+
+        async with self._turn:
+            try:
+                return await self._pool.run(work)
+            except _GoneError:
+                return None
+
+    async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: str) -> int:
+        _storable(names)
+
+        async def work(connection: Connection) -> int:
+            revision = await _begin(connection, tenant, names)
+            there = await _read(connection, tenant, names)
+            await _write(connection, tenant, dict.fromkeys(there, "{}"), revision, deleted=True, by=by)
+            return revision
+
+        async with self._turn:
+            return await self._pool.run(work)
+
+    async def entity_at(
+        self, tenant: str, name: EntityName, *, revision: int | None = None
+    ) -> EntityVersion | None:
+        _storable([name])
+        return await self._pool.run(lambda connection: _version(connection, tenant, name, revision))
+
+    async def entity_history(
+        self, tenant: str, name: EntityName, *, before: int | None, limit: int
+    ) -> Sequence[EntityVersion]:
+        _storable([name])
+
+        async def work(connection: Connection) -> Sequence[EntityVersion]:
+            cursor = await connection.execute(
+                """
+                SELECT h.revision, h.attributes, h.deleted, h.written_by, h.written_at
+                FROM placet.entity_history h
+                WHERE h.tenant = %s AND h.type = %s AND h.id = %s
+                    AND (%s::bigint IS NULL OR h.revision < %s)
+                ORDER BY h.revision DESC LIMIT %s
+                """,
+                [tenant, name.type, name.id, before, before, limit],
+            )
+            return [_row_version(name, row) for row in await cursor.fetchall()]
+
+        return await self._pool.run(work)
+
+
+class _GoneError(Exception):
+    """The entity was deleted while its lock was waited for; the revision is not used up."""
+
+
+def _storable(names: Iterable[EntityName]) -> None:
+    for name in names:
+        storable("name.type", name.type)
+        storable("name.id", name.id)
+
+
+def _text(attributes: Mapping[str, JSON]) -> str:
+    """Attributes as JSON text in ASCII, which is read in SQL as well."""
+    return json_text(attributes)
+
+
+async def _begin(connection: Connection, tenant: str, names: Sequence[EntityName]) -> int:
+    """Return the write's revision, with every entity locked."""
+    cursor = await connection.execute(_TICK, [storable("tenant", tenant)])
+    row = await cursor.fetchone()
+    if row is None:
+        raise TenantUnknownError(f"there is no tenant {tenant}")
+    locks = sorted({entity_lock(tenant, name) for name in names})
+    await connection.execute(_LOCK, [[Int8(lock) for lock in locks]])
+    revision: int = row[0]
+    return revision
+
+
+async def _read(
+    connection: Connection, tenant: str, names: Sequence[EntityName]
+) -> dict[EntityName, dict[str, JSON]]:
+    cursor = await connection.execute(
+        """
+        SELECT x.type, x.id, x.attributes
+        FROM unnest(%s::text[], %s::text[]) AS r(type, id)
+        CROSS JOIN LATERAL (
+            SELECT y.type, y.id, y.attributes FROM placet.entities y
+            WHERE y.tenant = %s AND y.type = r.type AND y.id = r.id AND NOT y.deleted
+            LIMIT 1
+        ) x
+        """,
+        [[name.type for name in names], [name.id for name in names], tenant],
+    )
+    return {
+        EntityName(type=kind, id=entity_id): json_value(text)
+        for kind, entity_id, text in await cursor.fetchall()
+    }
+
+
+async def _write(
+    connection: Connection,
+    tenant: str,
+    texts: Mapping[EntityName, str],
+    revision: int,
+    *,
+    deleted: bool,
+    by: str,
+) -> None:
+    columns = [[name.type for name in texts], [name.id for name in texts], list(texts.values())]
+    await connection.execute(_WRITE, [tenant, revision, deleted, *columns])
+    await connection.execute(_REMEMBER, [tenant, revision, deleted, by, *columns])
+
+
+async def _version(
+    connection: Connection, tenant: str, name: EntityName, revision: int | None
+) -> EntityVersion | None:
+    cursor = await connection.execute(
+        """
+        SELECT h.revision, h.attributes, h.deleted, h.written_by, h.written_at
+        FROM placet.entity_history h
+        WHERE h.tenant = %s AND h.type = %s AND h.id = %s AND (%s::bigint IS NULL OR h.revision <= %s)
+        ORDER BY h.revision DESC LIMIT 1
+        """,
+        [tenant, name.type, name.id, revision, revision],
+    )
+    row = await cursor.fetchone()
+    return None if row is None else _row_version(name, row)
+
+
+def _row_version(name: EntityName, row: Sequence[Any]) -> EntityVersion:
+    return EntityVersion(
+        name=name,
+        revision=row[0],
+        attributes=None if row[2] else json_value(row[1]),
+        written_by=row[3],
+        written_at=row[4],
+    )

@@ -1,0 +1,64 @@
+package placet.rules.payment_test
+
+import data.placet.fixtures_test as fixtures
+import data.placet.rules.payment
+
+test_price_variance_fires_above_the_limit if {
+	every name in ["record", "order"] {
+		"payment.price_variance" in payment.escalate with input as fixtures.replaced(sprintf("/action/reference/%s/excess_ppm", [name]), 50001) with data.placet.defaults as fixtures.defaults
+	}
+}
+
+test_price_variance_quiet_at_the_limit_and_below if {
+	not "payment.price_variance" in payment.escalate with input as fixtures.document with data.placet.defaults as fixtures.defaults
+	not "payment.price_variance" in payment.escalate with input as fixtures.replaced("/action/reference/order/excess_ppm", 50000) with data.placet.defaults as fixtures.defaults
+	not "payment.price_variance" in payment.escalate with input as fixtures.removed("/action/reference/record") with data.placet.defaults as fixtures.defaults
+}
+
+test_price_variance_fires_for_an_excess_that_is_missing_or_odd if {
+	"payment.price_variance" in payment.escalate with input as fixtures.removed("/action/reference/order/excess_ppm") with data.placet.defaults as fixtures.defaults
+	every odd in [null, "0", false, {}] {
+		"payment.price_variance" in payment.escalate with input as fixtures.replaced("/action/reference/order/excess_ppm", odd) with data.placet.defaults as fixtures.defaults
+		"payment.price_variance" in payment.escalate with input as fixtures.replaced("/action/reference/record", odd) with data.placet.defaults as fixtures.defaults
+	}
+}
+
+test_price_variance_fires_without_a_reference if {
+	"payment.price_variance" in payment.escalate with input as fixtures.removed("/action/reference") with data.placet.defaults as fixtures.defaults
+	"payment.price_variance" in payment.escalate with input as fixtures.replaced("/action/reference", null) with data.placet.defaults as fixtures.defaults
+}
+
+test_price_variance_leaves_what_cannot_be_measured_to_other_reasons if {
+	not "payment.price_variance" in payment.escalate with input as fixtures.replaced("/action/reference", {"record_known": false, "order_named": false}) with data.placet.defaults as fixtures.defaults
+}
+
+test_price_variance_takes_the_tenants_own_limit if {
+	"payment.price_variance" in payment.escalate with input as fixtures.replaced("/settings", {"po_tolerance": {"ppm": -1000000}}) with data.placet.defaults as fixtures.defaults
+}
+
+test_price_variance_fires_for_a_setting_of_the_wrong_type if {
+	every odd in [null, "50000", {"ppm": null}, {"ppm": "50000"}] {
+		"payment.price_variance" in payment.escalate with input as fixtures.replaced("/settings/po_tolerance", odd) with data.placet.defaults as fixtures.defaults
+	}
+}
+
+test_price_variance_fires_without_settings_or_defaults if {
+	"payment.price_variance" in payment.escalate with input as fixtures.removed("/settings") with data.placet.defaults as fixtures.defaults
+	"payment.price_variance" in payment.escalate with input as fixtures.document with data.placet.defaults as null
+}
+
+test_price_variance_fires_when_it_is_not_known_whether_the_tool_is_measured if {
+	every odd in [null, "true", 1] {
+		"payment.price_variance" in payment.escalate with input as json.remove(fixtures.replaced("/action/tool/measured", odd), ["/action/reference"]) with data.placet.defaults as fixtures.defaults
+	}
+	"payment.price_variance" in payment.escalate with input as json.remove(fixtures.document, ["/action/tool/measured", "/action/reference"]) with data.placet.defaults as fixtures.defaults
+}
+
+test_price_variance_quiet_for_a_tool_that_is_not_measured if {
+	not "payment.price_variance" in payment.escalate with input as json.remove(fixtures.replaced("/action/tool/measured", false), ["/action/reference"]) with data.placet.defaults as fixtures.defaults
+}
+
+test_price_variance_is_moot_when_another_reason_explains_it if {
+	not "payment.price_variance" in payment.escalate with input as json.remove(fixtures.without_session, ["/action/reference"]) with data.placet.defaults as fixtures.defaults
+	not "payment.price_variance" in payment.escalate with input as json.remove(fixtures.document, ["/action/amount", "/action/reference"]) with data.placet.defaults as fixtures.defaults
+}
