@@ -160,7 +160,7 @@ def test_allow_is_whole_signed_and_good_for_a_while(pdp: Target) -> None:
     assert timedelta(0) < decision.expires_at - decision.decided_at <= timedelta(hours=1)
     assert decision.policy.bundle
     assert decision.policy.revision
-    assert set(decision.data_revisions) == {"settings", "tools", "agents", "signals"}
+    assert set(decision.data_revisions) == {"settings", "tools", "agents", "signals", "entities"}
     assert decision.session_version == session.version + 1
     assert decision.position is not None
     assert decision.position.seq >= 1

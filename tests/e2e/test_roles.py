@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from psycopg import sql
 from pdp.model import Role
 from pdp.server.identity import ROLES
 from placet import Client, TlsCredentials
+from placet.v1 import entity_service_pb2
 from tests.credentials import Authority
 from tests.e2e.scene import AGENT, BOUNDARY, READ, TOOLS, read
 from tests.processes import PATIENCE
@@ -43,9 +45,6 @@ WALKERS: Mapping[str, frozenset[Role]] = {str(role): frozenset({role}) for role 
 MAKERS = {"tasks": Role.SESSION_ISSUER, "runtime": Role.AGENT, "ops": Role.OPERATOR}
 # What the stable reason of a refusal must be.
 REASONS = {DENIED: "PERMISSION_DENIED", NOT_FOUND: "NOT_FOUND"}
-
-
-UNNAMED = Things(tenant="", agent="", tool="", task_id="", session_id="", decision_id="", vendor="V-1")
 
 
 @dataclass(kw_only=True)
@@ -82,12 +81,19 @@ class Town:
             ops.put_agents([{"agent": AGENT, "owner": CANARY, "trust": 0.7, "trust_explanation": CANARY}])
             ops.put_tools([tool | {"description": CANARY} for tool in TOOLS])
             put_vendor = "/placet.v1.EntityService/PutEntities"
-            named = replace(UNNAMED, vendor=CANARY)
+            vendor = f"V-{uuid4().hex}"
             call(
                 self.channel(self.home, "ops"),
                 put_vendor,
                 METHODS[put_vendor],
-                ROWS[put_vendor].request(named),
+                entity_service_pb2.PutEntitiesRequest(
+                    entities=[
+                        entity_service_pb2.Entity(
+                            name=entity_service_pb2.EntityName(type="vendor", id=vendor),
+                            attributes=json.dumps({"name": CANARY}).encode(),
+                        )
+                    ]
+                ),
                 PATIENCE,
             )
             ops.put_signals([{"name": CANARY, "value": CANARY}])
@@ -106,7 +112,7 @@ class Town:
                 task_id=session.task.id,
                 session_id=session.session_id,
                 decision_id=decision.decision_id,
-                vendor=CANARY,
+                vendor=vendor,
             )
 
     def state(self, tenant: str) -> dict[str, list[str]]:

@@ -93,7 +93,14 @@ def test_bundle_holds_rules_defaults_and_wording_but_no_tests(signed_bundle: Bui
     }
     assert set(data["catalogue"]) == codes
     assert all(entry["title"] and entry["message"] for entry in data["catalogue"].values())
-    assert set(data["defaults"]) == {"trust_floor", "large_amount", "velocity"}
+    assert set(data["defaults"]) == {
+        "trust_floor",
+        "large_amount",
+        "dual_control_amount",
+        "po_tolerance",
+        "variance_block_factor",
+        "velocity",
+    }
 
 
 @pytest.mark.parametrize(

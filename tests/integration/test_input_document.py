@@ -15,7 +15,21 @@ import jsonschema_rs
 import pytest
 
 from pdp.document import input_document
-from pdp.model import JSON, Action, Agent, Effect, Facts, Hop, Session, SessionState, Tool, ToolEffect
+from pdp.model import (
+    JSON,
+    Action,
+    Agent,
+    AmountLimit,
+    Effect,
+    EntityName,
+    Facts,
+    Hop,
+    KnownEntity,
+    Session,
+    SessionState,
+    Tool,
+    ToolEffect,
+)
 from pdp.registry import derive
 from tests import builders
 from tests.documents import payment_document
@@ -36,6 +50,7 @@ def built(
     agent: Agent | None = None,
     hops: tuple[Hop, ...] = (Hop(agent=builders.AGENT),),
     settings: Mapping[str, JSON] | None = None,
+    entities: Mapping[str, KnownEntity] | None = None,
 ) -> bytes:
     """The document on one call, as the pipeline builds it; a payment in order unless said otherwise."""
     tool = (tool or builders.tool()) if tool_known else None
@@ -50,6 +65,7 @@ def built(
         agents={builders.AGENT: agent or builders.agent()},
         signals={"incident": True},
         prior=None,
+        entities=entities or {},
     )
     return input_document(
         request,
@@ -64,6 +80,40 @@ def pay(**arguments: JSON) -> Action:
     return builders.action(
         arguments={"invoice": "INV-1001", "amount": Decimal("1200.00"), "currency": "EUR"} | arguments
     )
+
+
+def known(**changes: Mapping[str, JSON] | None) -> dict[str, KnownEntity]:
+    """What there is of the invoice, its vendor and its order; `changes` by the tool's names."""
+    attributes: dict[str, Mapping[str, JSON] | None] = {
+        "invoice": {"vendor": "V-1", "amount": "1200", "currency": "EUR", "po": "PO-77"},
+        "vendor": {"status": "active"},
+        "order": {"open": "1200"},
+    } | changes
+    names = {
+        "invoice": EntityName(type="invoice", id="INV-1001"),
+        "vendor": EntityName(type="vendor", id="V-1"),
+        "order": EntityName(type="po", id="PO-77"),
+    }
+    return {
+        name: KnownEntity(name=names[name], revision=1, attributes=found)
+        for name, found in attributes.items()
+    }
+
+
+def measured(*, spelt: str = "INV-1001", amount: JSON = 1200, **changes: Mapping[str, JSON] | None) -> bytes:
+    """The document on a payment of the invoice to its vendor."""
+    return built(
+        tool=builders.payment_tool(),
+        what=pay(invoice=spelt, vendor="V-1", amount=amount),
+        settings={"large_amount": {"EUR": 20000}},
+        session=builders.session(
+            bounds=builders.boundary(amounts=(AmountLimit(currency="EUR", per_action=Decimal(20000)),))
+        ),
+        entities=known(**changes),
+    )
+
+
+INVOICE = {"vendor": "V-1", "amount": "1200", "currency": "EUR"}
 
 
 def ended(state: SessionState) -> Session:
@@ -92,7 +142,7 @@ CASES: dict[str, tuple[bytes, Effect, list[str]]] = {
     "other currency": (
         built(what=pay(currency="CHF")),
         BLOCK,
-        ["boundary.amount", "payment.large"],
+        ["boundary.amount", "payment.dual_control", "payment.large"],
     ),
     "other invoice": (built(what=pay(invoice="INV-2")), BLOCK, ["boundary.resource"]),
     "other tool": (
@@ -134,6 +184,56 @@ CASES: dict[str, tuple[bytes, Effect, list[str]]] = {
         ["action.resource_mismatch"],
     ),
     "no payments at all": (built(settings=BUSY), BLOCK, ["velocity.payments"]),
+    "as ordered": (measured(), ALLOW, ["task.within_boundary"]),
+    "another spelling": (measured(spelt=" inv 1001"), ALLOW, ["task.within_boundary"]),
+    "freight": (measured(amount=1224), ALLOW, ["task.within_boundary"]),
+    "at the tolerance": (measured(amount=1260), ALLOW, ["task.within_boundary"]),
+    "a cent above it": (measured(amount="1260.01"), ESCALATE, ["payment.price_variance"]),
+    "at the factor": (measured(amount=2400), ESCALATE, ["payment.price_variance"]),
+    "above the factor": (
+        measured(amount="2400.01"),
+        BLOCK,
+        ["payment.amount_over_order", "payment.price_variance"],
+    ),
+    "order smaller than the invoice": (
+        measured(order={"open": "100"}),
+        BLOCK,
+        ["payment.amount_over_order", "payment.price_variance"],
+    ),
+    "invoice smaller than the order": (
+        measured(order={"open": "90000"}, amount=1300),
+        ESCALATE,
+        ["payment.price_variance"],
+    ),
+    "no order": (measured(invoice=INVOICE, amount=1300), ESCALATE, ["payment.price_variance"]),
+    "an order that is not known": (measured(order=None), BLOCK, ["payment.order_unknown"]),
+    "an order without a number": (measured(order={"open": "all"}), BLOCK, ["payment.order_unknown"]),
+    "an invoice that is not known": (
+        measured(invoice=None),
+        BLOCK,
+        ["counterparty.mismatch", "payment.record_unknown"],
+    ),
+    "an invoice in dollars": (
+        measured(invoice=INVOICE | {"currency": "USD"}),
+        BLOCK,
+        ["payment.currency_mismatch"],
+    ),
+    "a vendor who is blocked": (
+        measured(vendor={"status": "blocked"}),
+        BLOCK,
+        ["counterparty.not_active"],
+    ),
+    "a vendor who is not known": (measured(vendor=None), BLOCK, ["counterparty.not_active"]),
+    "another vendor than the invoice's": (
+        measured(invoice=INVOICE | {"vendor": "V-2"}),
+        BLOCK,
+        ["counterparty.mismatch"],
+    ),
+    "for two people": (
+        measured(amount=12000, order={"open": "12000"}, invoice=INVOICE | {"amount": "12000", "po": "PO-77"}),
+        ESCALATE,
+        ["payment.dual_control"],
+    ),
 }
 
 
@@ -145,13 +245,13 @@ def test_what_the_pipeline_builds_fits_the_schema(document: bytes) -> None:
 
 def test_documents_of_tests_have_the_members_that_the_pipeline_builds() -> None:
     """So that tests of rules and engine rest on the real thing."""
-    ours, theirs = payment_document(), json.loads(built())
+    ours, theirs = payment_document(), json.loads(measured())
     assert members(ours) == members(theirs)
 
 
 def members(value: Any) -> Any:
     """The value's shape: member names, without what varies by case."""
-    varies = {"arguments", "boundary", "pay", "claims", "agents", "signals", "settings"}
+    varies = {"arguments", "attributes", "boundary", "pay", "claims", "agents", "signals", "settings"}
     if isinstance(value, dict):
         return {key: None if key in varies else members(item) for key, item in value.items()}
     return [members(value[0])] if isinstance(value, list) and value else None

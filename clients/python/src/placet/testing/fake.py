@@ -383,7 +383,7 @@ class FakePdp:
             policy=PolicyRevision(bundle="fake", revision="1"),
             data_revisions={
                 kind: self._revisions.get(f"{kind}:{received.caller.tenant}", 0)
-                for kind in ("settings", "tools", "agents", "signals")
+                for kind in ("settings", "tools", "agents", "signals", "entities")
             },
             session_version=0 if session is None else session.version + 1,
             retryable=verdict.retryable and verdict.effect is Effect.BLOCK,
