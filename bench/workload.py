@@ -87,7 +87,8 @@ def body(session_id: str, *, tool: str = "payments.create") -> bytes:
 def stream_body(unary: bytes) -> bytes:
     """An encoded EvaluateStreamRequest around an encoded EvaluateRequest."""
     request = messages.EvaluateRequest.FromString(unary)
-    return messages.EvaluateStreamRequest(id=MARKER, request=request).SerializeToString()
+    action = messages.StreamedAction(id=MARKER, request=request)
+    return messages.EvaluateStreamRequest(actions=[action]).SerializeToString()
 
 
 def target(stack: Stack, sessions: Sequence[str]) -> Target:

@@ -106,7 +106,9 @@ ROWS: Mapping[str, Row] = {
     # A stranger's action is answered, and recorded as the stranger's.
     "/placet.v1.DecisionService/Evaluate": Row(request=_evaluate),
     "/placet.v1.DecisionService/EvaluateStream": Row(
-        request=lambda things: decision_service_pb2.EvaluateStreamRequest(id="m-1", request=_evaluate(things))
+        request=lambda things: decision_service_pb2.EvaluateStreamRequest(
+            actions=[decision_service_pb2.StreamedAction(id="m-1", request=_evaluate(things))]
+        )
     ),
     "/placet.v1.DecisionService/GetDecision": Row(
         request=lambda things: decision_service_pb2.GetDecisionRequest(decision_id=things.decision_id),

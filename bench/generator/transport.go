@@ -71,6 +71,8 @@ func (u *unary) call(ctx context.Context, worker int, body []byte) ([]byte, stri
 }
 
 // streams sends bodies as messages on long-lived gRPC streams and knows each answer by the id in it.
+// What there is to send goes together: encoded messages of repeated fields add up by standing one
+// after the other.
 type streams struct {
 	nonce []byte
 	lanes []*lane
@@ -78,9 +80,12 @@ type streams struct {
 
 type lane struct {
 	stream  grpc.ClientStream
-	sending sync.Mutex
+	sending chan []byte
 	waiting sync.Map // id: chan []byte
 }
+
+// together is how many bytes a message may gather.
+const together = 256 * 1024
 
 func newStreams(l *load, target, method string, headers [][2]string, n int) *streams {
 	s := &streams{nonce: fmt.Appendf(nil, "%08x", l.nonce)}
@@ -90,20 +95,41 @@ func newStreams(l *load, target, method string, headers [][2]string, n int) *str
 		if err != nil {
 			fail("stream: %v", err)
 		}
-		lane := &lane{stream: stream}
+		lane := &lane{stream: stream, sending: make(chan []byte, 1024)}
 		s.lanes = append(s.lanes, lane)
 		go s.receive(lane)
+		go lane.send()
 	}
 	return s
 }
 
-// id returns the id that a message holds; empty if there is none.
-func (s *streams) id(message []byte) string {
-	at := bytes.Index(message, s.nonce)
-	if at < 0 || at+len(marker) > len(message) {
-		return ""
+// ids returns the ids that a message holds, each as often as it stands there.
+func (s *streams) ids(message []byte) []string {
+	var found []string
+	for rest := message; ; {
+		at := bytes.Index(rest, s.nonce)
+		if at < 0 || at+len(marker) > len(rest) {
+			return found
+		}
+		found = append(found, string(rest[at:at+len(marker)]))
+		rest = rest[at+len(marker):]
 	}
-	return string(message[at : at+len(marker)])
+}
+
+func (l *lane) send() {
+	for message := range l.sending {
+		for gathering := true; gathering && len(message) < together; {
+			select {
+			case more := <-l.sending:
+				message = append(message, more...)
+			default:
+				gathering = false
+			}
+		}
+		if err := l.stream.SendMsg(&message); err != nil {
+			fail("stream: %v", err)
+		}
+	}
 }
 
 func (s *streams) receive(lane *lane) {
@@ -112,8 +138,10 @@ func (s *streams) receive(lane *lane) {
 		if err := lane.stream.RecvMsg(&message); err != nil {
 			fail("stream: %v", err)
 		}
-		if waiter, found := lane.waiting.LoadAndDelete(s.id(message)); found {
-			waiter.(chan []byte) <- message
+		for _, id := range s.ids(message) {
+			if waiter, found := lane.waiting.LoadAndDelete(id); found {
+				waiter.(chan []byte) <- message
+			}
 		}
 	}
 }
@@ -121,13 +149,8 @@ func (s *streams) receive(lane *lane) {
 func (s *streams) call(ctx context.Context, worker int, body []byte) ([]byte, string) {
 	lane := s.lanes[worker%len(s.lanes)]
 	answered := make(chan []byte, 1)
-	lane.waiting.Store(s.id(body), answered)
-	lane.sending.Lock()
-	err := lane.stream.SendMsg(&body)
-	lane.sending.Unlock()
-	if err != nil {
-		return nil, status.Code(err).String()
-	}
+	lane.waiting.Store(s.ids(body)[0], answered)
+	lane.sending <- body
 	select {
 	case answer := <-answered:
 		return answer, ""

@@ -1,9 +1,10 @@
-"""One stream of EvaluateStream: messages in, answers out by id, bounded on both sides."""
+"""One stream of EvaluateStream: actions in, answers out by id, bounded on both sides."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Protocol
@@ -20,13 +21,15 @@ from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 
 METHOD = "/placet.v1.DecisionService/EvaluateStream"
-# Messages of one stream that are undecided, or whose answers the client has not taken yet.
+# Actions of one stream that are undecided, or whose answers the client has not taken yet.
 MAX_UNANSWERED = 256
 _MAX_ID = 64
+# Answers go out together up to this size; one alone may be larger.
+_MAX_ANSWERS_BYTES = 256 * 1024
 
 
 class Gate(Protocol):
-    """What the server's edge does for each message of a stream."""
+    """What the server's edge does for each action of a stream."""
 
     async def admit(self, context: Any, method: str) -> Caller:
         """Return who calls. Raises `UnauthenticatedError` or `PermissionDeniedError`."""
@@ -35,25 +38,25 @@ class Gate(Protocol):
     def decided(self, decision: nouns.Decision, started: float) -> None: ...
 
     def undecided(self, error: Exception, started: float) -> Status:
-        """Count and log a message that got no decision; return its status."""
+        """Count and log an action that got no decision; return its status."""
         ...
 
     def dropped(self, started: float) -> None:
-        """Count and log a message whose client did not wait."""
+        """Count and log an action whose client did not wait."""
         ...
 
 
-# Judges a message; the deadline is an instant of `time.monotonic()`.
+# Judges an action; the deadline is an instant of `time.monotonic()`.
 Judge = Callable[[messages.EvaluateRequest, Caller, float], Awaitable[nouns.Decision]]
 
 
 class EvaluateStream:
     """Serves one stream, until its client half-closes it or it has to end.
 
-    1. A place is free: else nothing is read, and HTTP/2 holds the client back.
+    1. A place is free for each action: else nothing is read, and HTTP/2 holds the client back.
     2. The caller still is who it was, and still may.
-    3. The message is judged in a task of its own, within its own deadline.
-    4. Its answer is written; only then its place is free.
+    3. The action is judged in a task of its own, within its own deadline.
+    4. Its answer is written, with whatever else is ready; only then its place is free.
 
     When the stream breaks, the handler is cancelled and undecided work with it.
     """
@@ -66,13 +69,23 @@ class EvaluateStream:
         remaining = context.time_remaining()
         self._end = None if remaining is None else time.monotonic() + remaining
         self._places = asyncio.Semaphore(MAX_UNANSWERED)
-        self._writing = asyncio.Lock()
         self._in_flight: set[str] = set()
+        # Answers to write, each with the id that it frees; None for an id that was not taken.
+        self._ready: deque[tuple[messages.StreamedAnswer, str | None]] = deque()
+        self._something = asyncio.Event()
+        self._over = False
 
     async def serve(self) -> None:
         """Raises what ends the stream, after everything that was taken is answered."""
-        async with asyncio.TaskGroup() as answering:
-            ending = await self._read_until_end(answering)
+        writing = asyncio.create_task(self._write())
+        try:
+            async with asyncio.TaskGroup() as answering:
+                ending = await self._read_until_end(answering)
+            self._over = True
+            self._something.set()
+            await writing
+        finally:
+            writing.cancel()
         if ending is not None:
             raise ending
 
@@ -89,7 +102,7 @@ class EvaluateStream:
             stopping.cancel()
 
     async def _read(self, answering: asyncio.TaskGroup) -> PdpError | None:
-        """Take messages; return why no more may be taken, None at the client's own end."""
+        """Take actions; return why no more may be taken, None at the client's own end."""
         while True:
             await self._places.acquire()  # 1
             try:
@@ -101,20 +114,28 @@ class EvaluateStream:
             started = time.perf_counter()
             try:
                 caller = await self._gate.admit(self._context, METHOD)  # 2
+                for number, action in enumerate(message.actions):
+                    if number > 0:
+                        waits = self._places.locked()
+                        await self._places.acquire()
+                        if waits:
+                            caller = await self._gate.admit(self._context, METHOD)
+                    answering.create_task(self._answer(action, caller, started))
             except PdpError as exc:
                 return exc
-            answering.create_task(self._answer(message, caller, started))
+            if not message.actions:
+                self._places.release()
 
-    async def _answer(self, message: messages.EvaluateStreamRequest, caller: Caller, started: float) -> None:
-        answer = messages.EvaluateStreamResponse(id=message.id[:_MAX_ID])
-        entered = False
+    async def _answer(self, action: messages.StreamedAction, caller: Caller, started: float) -> None:
+        answer = messages.StreamedAnswer(id=action.id[:_MAX_ID])
+        entered = None
         try:
-            self._enter(message.id)
-            entered = True
-            deadline = self._deadline(message)
+            self._enter(action.id)
+            entered = action.id
+            deadline = self._deadline(action)
             # The last line of defence, as for a call of its own.
             async with asyncio.timeout(deadline - time.monotonic()):
-                decision = await self._judge(message.request, caller, deadline)  # 3
+                decision = await self._judge(action.request, caller, deadline)  # 3
         except TimeoutError as exc:
             late = DeadlineExceededError("the deadline passed before there was an answer")
             late.__cause__ = exc
@@ -122,35 +143,49 @@ class EvaluateStream:
         except asyncio.CancelledError:
             self._gate.dropped(started)
             raise
-        except Exception as exc:  # noqa: BLE001 - the server's edge, for a message; it answers, and goes on
+        except Exception as exc:  # noqa: BLE001 - the server's edge, for an action; it answers, and goes on
             answer.error.ParseFromString(self._gate.undecided(exc, started).details)
         else:
             self._gate.decided(decision, started)
             answer.decision.CopyFrom(decision)
-        await self._write(answer)  # 4
-        if entered:
-            self._in_flight.discard(message.id)
-        self._places.release()
+        self._ready.append((answer, entered))
+        self._something.set()
 
-    def _enter(self, message_id: str) -> None:
-        if not 0 < len(message_id) <= _MAX_ID:
+    def _enter(self, action_id: str) -> None:
+        if not 0 < len(action_id) <= _MAX_ID:
             raise InvalidFieldError("id", f"must have from 1 to {_MAX_ID} characters")
-        if message_id in self._in_flight:
+        if action_id in self._in_flight:
             raise InvalidFieldError("id", "is in flight on this stream already")
-        self._in_flight.add(message_id)
+        self._in_flight.add(action_id)
 
-    def _deadline(self, message: messages.EvaluateStreamRequest) -> float:
+    def _deadline(self, action: messages.StreamedAction) -> float:
         seconds = DEFAULT
-        if message.HasField("timeout"):
+        if action.HasField("timeout"):
             most = timedelta(seconds=LONGEST)
-            seconds = convert.duration(message.timeout, "timeout", most=most).total_seconds()
+            seconds = convert.duration(action.timeout, "timeout", most=most).total_seconds()
         deadline = time.monotonic() + seconds
         return deadline if self._end is None else min(deadline, self._end)
 
-    async def _write(self, answer: messages.EvaluateStreamResponse) -> None:
-        try:
-            async with self._writing:
-                await self._context.write(answer)
-        except (grpc.aio.BaseError, asyncio.InvalidStateError):
-            # The stream broke under the answer. gRPC cancels this handler; the ledger has the decision.
-            return
+    async def _write(self) -> None:
+        """Write what is ready, together: what became so while the last write ran."""
+        while self._ready or not self._over:
+            if not self._ready:
+                self._something.clear()
+                await self._something.wait()
+                continue
+            response, size = messages.EvaluateStreamResponse(), 0
+            ids: list[str | None] = []
+            while self._ready and (not ids or size < _MAX_ANSWERS_BYTES):
+                answer, entered = self._ready.popleft()
+                response.answers.append(answer)
+                ids.append(entered)
+                size += answer.ByteSize()
+            try:
+                await self._context.write(response)  # 4
+            except (grpc.aio.BaseError, asyncio.InvalidStateError):
+                # The stream broke under it. gRPC cancels this handler; the ledger has the decisions.
+                return
+            for entered in ids:
+                if entered is not None:
+                    self._in_flight.discard(entered)
+                self._places.release()

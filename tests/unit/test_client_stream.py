@@ -14,6 +14,7 @@ from placet.testing import FakePdp, Verdict
 from placet.testing.script import Received
 
 READ = "invoices.get"
+from tests.processes import PATIENCE
 
 
 def read(call: str, **members: Any) -> dict[str, Any]:
@@ -118,9 +119,15 @@ async def test_no_more_than_asked_for_are_in_flight(fake_pdp: FakePdp) -> None:
     session = fake_pdp.session()
     async with fake_pdp.async_client() as client, client.stream(in_flight=2) as stream:
         with fake_pdp.hung():
-            late = [stream.evaluate(read(f"c-{number}"), session=session, timeout=0.2) for number in range(5)]
+            held = [
+                asyncio.create_task(stream.evaluate(read(f"c-{n}"), session=session, timeout=PATIENCE))
+                for n in (0, 1)
+            ]
+            await asyncio.sleep(0)
+            late = [stream.evaluate(read(f"c-{n}"), session=session, timeout=0.2) for n in (2, 3, 4)]
             codes = {decision.reasons[0].code for decision in await asyncio.gather(*late)}
             assert codes == {"client.deadline"}
+        assert all(decision.allowed for decision in await asyncio.gather(*held))
         assert (await stream.evaluate(read("c-9"), session=session)).allowed
     # Those without a place were never sent.
     assert set(asked) <= {"c-0", "c-1", "c-9"}

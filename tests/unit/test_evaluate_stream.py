@@ -90,8 +90,28 @@ class Server:
     credential: Expiring
     channel: grpc.aio.Channel
 
-    def open(self, metadata: Any = AGENT, **options: Any) -> Any:
-        return stubs.DecisionServiceStub(self.channel).EvaluateStream(metadata=metadata, **options)
+    def open(self, metadata: Any = AGENT, **options: Any) -> Talk:
+        return Talk(stubs.DecisionServiceStub(self.channel).EvaluateStream(metadata=metadata, **options))
+
+
+class Talk:
+    """A stream on which answers are read one by one, however they came together."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+        self._answers: list[messages.StreamedAnswer] = []
+
+    async def write(self, *actions: messages.StreamedAction) -> None:
+        await self.call.write(messages.EvaluateStreamRequest(actions=actions))
+
+    async def read(self) -> Any:
+        """The next answer; EOF at the end."""
+        while not self._answers:
+            message = await self.call.read()
+            if message is grpc.aio.EOF:
+                return message
+            self._answers.extend(message.answers)
+        return self._answers.pop(0)
 
 
 @pytest.fixture
@@ -114,9 +134,9 @@ async def server() -> AsyncIterator[Server]:
     await serving.stop(None)
 
 
-def message(name: str, tool: str = "now", **members: Any) -> messages.EvaluateStreamRequest:
+def message(name: str, tool: str = "now", **members: Any) -> messages.StreamedAction:
     request = messages.EvaluateRequest(action=nouns.Action(tool=tool, tool_call_id=name))
-    return messages.EvaluateStreamRequest(id=name, request=request, **members)
+    return messages.StreamedAction(id=name, request=request, **members)
 
 
 async def ended(call: Any) -> tuple[grpc.StatusCode, str]:
@@ -159,9 +179,9 @@ async def test_answers_come_by_id_as_they_are_ready(server: Server) -> None:
     assert (first.id, first.decision.decision_id) == ("fast", "svc:fast")
     server.judge.go.set()
     assert (await call.read()).decision.decision_id == "svc:slow"
-    await call.done_writing()
+    await call.call.done_writing()
     assert await call.read() is grpc.aio.EOF
-    assert await call.code() is grpc.StatusCode.OK
+    assert await call.call.code() is grpc.StatusCode.OK
     assert counted(server.metrics, "allow", "task.within_boundary") == 2
 
 
@@ -225,9 +245,9 @@ async def test_role_is_needed_to_open(server: Server) -> None:
 
 async def test_message_that_cannot_be_decoded_ends_the_stream_after_what_was_taken(server: Server) -> None:
     call = server.channel.stream_stream(METHOD)(metadata=AGENT)
-    await call.write(message("m").SerializeToString())
+    await call.write(messages.EvaluateStreamRequest(actions=[message("m")]).SerializeToString())
     await call.write(b"\xff\xff\xff")
-    assert messages.EvaluateStreamResponse.FromString(await call.read()).id == "m"
+    assert messages.EvaluateStreamResponse.FromString(await call.read()).answers[0].id == "m"
     assert await ended(call) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
 
 
@@ -256,7 +276,7 @@ async def test_cancelled_stream_cancels_undecided_work(server: Server) -> None:
     for number in range(3):
         await call.write(message(f"m-{number}", "wait"))
     await until(lambda: server.judge.begun == 3)
-    call.cancel()
+    call.call.cancel()
     await until(lambda: server.judge.cancelled == 3)
     assert counted(server.metrics, "error", "caller_gone") == 3
 
@@ -267,7 +287,7 @@ async def test_streams_own_deadline_bounds_its_messages(server: Server) -> None:
     with contextlib.suppress(grpc.aio.AioRpcError):
         answer = await call.read()
         assert info(answer.error).reason == "DEADLINE_EXCEEDED"
-    assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert await call.call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_no_more_than_a_bounded_number_is_undecided(server: Server) -> None:
@@ -314,3 +334,38 @@ async def test_client_that_reads_nothing_is_not_read_from(server: Server) -> Non
     taken = [(await call.read()).id for _ in range(sent)]
     assert len(set(taken)) == sent
     await sending
+
+
+async def test_actions_that_come_together_are_independent(server: Server) -> None:
+    call = server.open()
+    await call.write(message("slow", "wait"), message(""), message("a"), message("b", "fault"))
+    answers = [await call.read() for _ in range(3)]
+    assert {answer.id: answer.WhichOneof("outcome") for answer in answers} == {
+        "": "error",
+        "a": "decision",
+        "b": "error",
+    }
+    server.judge.go.set()
+    assert (await call.read()).id == "slow"
+
+
+async def test_message_without_actions_asks_nothing(server: Server) -> None:
+    call = server.open()
+    for _ in range(MAX_UNANSWERED + 1):
+        await call.write()
+    await call.write(message("m"))
+    assert (await call.read()).id == "m"
+
+
+async def test_more_actions_together_than_there_are_places_wait_for_one(server: Server) -> None:
+    call = server.open()
+    await call.write(*(message(f"m-{number}", "wait") for number in range(MAX_UNANSWERED + 1)))
+    await until(lambda: server.judge.begun == MAX_UNANSWERED)
+    server.credential.expired = True
+    server.judge.go.set()
+    answered: set[str] = set()
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await collect(call, answered)
+    # The last one waited, and by then the credential had expired.
+    assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert len(answered) == server.judge.begun == MAX_UNANSWERED

@@ -128,7 +128,7 @@ class DecisionStream:
             raise UnavailableError("the stream is closed")
         if self._line is None or self._line.over is not None:
             self._line = _Line(self._link.stream(METHOD))
-        message = decisions.EvaluateStreamRequest(id=str(next(self._ids)), request=asking.question.request)
+        message = decisions.StreamedAction(id=str(next(self._ids)), request=asking.question.request)
         left = min(max(end - asyncio.get_running_loop().time(), 0.001), _LONGEST)
         message.timeout.FromTimedelta(timedelta(seconds=left))
         if message.ByteSize() > _MAX_BYTES:
@@ -151,15 +151,15 @@ class _Line:
 
     def __init__(self, call: Any) -> None:
         self._call = call
-        self._waiting: dict[str, asyncio.Future[decisions.EvaluateStreamResponse]] = {}
-        self._outgoing: asyncio.Queue[decisions.EvaluateStreamRequest] = asyncio.Queue()
+        self._waiting: dict[str, asyncio.Future[decisions.StreamedAnswer]] = {}
+        self._outgoing: asyncio.Queue[decisions.StreamedAction] = asyncio.Queue()
         # Why nothing can be asked any more.
         self.over: PlacetError | None = None
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
 
-    async def ask(self, message: decisions.EvaluateStreamRequest) -> decisions.EvaluateStreamResponse:
+    async def ask(self, message: decisions.StreamedAction) -> decisions.StreamedAnswer:
         """Send a message and return its answer. Raises a `PlacetError` if the stream breaks."""
-        answer: asyncio.Future[decisions.EvaluateStreamResponse] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[decisions.StreamedAnswer] = asyncio.get_running_loop().create_future()
         self._waiting[message.id] = answer
         self._outgoing.put_nowait(message)
         try:
@@ -176,13 +176,15 @@ class _Line:
     async def _read(self) -> None:
         try:
             while (data := await self._call.read()) is not grpc.aio.EOF:
-                answer = decisions.EvaluateStreamResponse.FromString(data)
-                waiting = self._waiting.get(answer.id)
-                # An answer that nobody waits for came too late.
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(answer)
+                for answer in decisions.EvaluateStreamResponse.FromString(data).answers:
+                    waiting = self._waiting.get(answer.id)
+                    # An answer that nobody waits for came too late.
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(answer)
         except grpc.RpcError as exc:
-            self._end(placet_error(exc))
+            # A server that stops at once cancels its streams: it is gone, as far as calls go.
+            gone = exc.code() is grpc.StatusCode.CANCELLED
+            self._end(UnavailableError("the server ended the stream") if gone else placet_error(exc))
         except (grpc.aio.BaseError, asyncio.InvalidStateError, DecodeError) as exc:
             self._end(AnswerError(f"the stream cannot be read: {type(exc).__name__}"))
         finally:
@@ -191,12 +193,22 @@ class _Line:
     async def _write(self) -> None:
         try:
             while True:
-                message = await self._outgoing.get()
-                if message.id in self._waiting:
-                    await self._call.write(message.SerializeToString())
+                first = await self._outgoing.get()
+                await self._call.write(self._gathered(first).SerializeToString())
         except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
             # The reader learns why.
             return
+
+    def _gathered(self, first: decisions.StreamedAction) -> decisions.EvaluateStreamRequest:
+        """Everything that waits to be sent, as far as one message may hold it."""
+        message, size, action = decisions.EvaluateStreamRequest(), 0, first
+        while True:
+            if action.id in self._waiting:
+                message.actions.append(action)
+                size += action.ByteSize()
+            if self._outgoing.empty() or size > _MAX_BYTES // 2:
+                return message
+            action = self._outgoing.get_nowait()
 
     def _end(self, error: PlacetError) -> None:
         if self.over is not None:

@@ -79,18 +79,22 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
     ) -> Iterator[decisions.EvaluateStreamResponse]:
         caller = _handle(self._fake, context, "EvaluateStream", {"agent"}, lambda caller: caller)
         for message in requests:
-            answer = decisions.EvaluateStreamResponse(id=message.id)
-            try:
-                if not message.id:
-                    raise _invalid("id", "is required")
-                code = self._fake.next_failure("Evaluate")
-                if code is not None:
-                    raise _Refused(code, "SCRIPTED", "the script says so")
-                seconds = message.timeout.ToTimedelta().total_seconds()
-                answer.decision.CopyFrom(self._answered(message.request, caller, seconds).decision)
-            except _Refused as exc:
-                answer.error.ParseFromString(_status(exc).SerializeToString())
-            yield answer
+            for action in message.actions:
+                yield decisions.EvaluateStreamResponse(answers=[self._streamed(action, caller)])
+
+    def _streamed(self, action: decisions.StreamedAction, caller: Caller) -> decisions.StreamedAnswer:
+        answer = decisions.StreamedAnswer(id=action.id)
+        try:
+            if not action.id:
+                raise _invalid("id", "is required")
+            code = self._fake.next_failure("Evaluate")
+            if code is not None:
+                raise _Refused(code, "SCRIPTED", "the script says so")
+            seconds = action.timeout.ToTimedelta().total_seconds()
+            answer.decision.CopyFrom(self._answered(action.request, caller, seconds).decision)
+        except _Refused as exc:
+            answer.error.ParseFromString(_status(exc).SerializeToString())
+        return answer
 
     def _answered(
         self, request: decisions.EvaluateRequest, caller: Caller, time_remaining: float | None

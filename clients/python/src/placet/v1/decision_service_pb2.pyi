@@ -85,21 +85,42 @@ Global___EvaluateResponse: typing_extensions.TypeAlias = EvaluateResponse
 
 @typing.final
 class EvaluateStreamRequest(google.protobuf.message.Message):
+    """EvaluateStreamRequest carries what a client has to ask at the moment. Together is
+    cheaper than one by one, and means nothing else: they are independent.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACTIONS_FIELD_NUMBER: builtins.int
+    @property
+    def actions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StreamedAction]: ...
+    def __init__(
+        self,
+        *,
+        actions: collections.abc.Iterable[Global___StreamedAction] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["actions", b"actions"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___EvaluateStreamRequest: typing_extensions.TypeAlias = EvaluateStreamRequest
+
+@typing.final
+class StreamedAction(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ID_FIELD_NUMBER: builtins.int
     REQUEST_FIELD_NUMBER: builtins.int
     TIMEOUT_FIELD_NUMBER: builtins.int
     id: builtins.str
-    """Chosen by the client, unique among its messages in flight on this stream: 1 to
-    64 characters. A message without one is answered under the empty id; for a second
+    """Chosen by the client, unique among its actions in flight on this stream: 1 to
+    64 characters. An action without one is answered under the empty id; for a second
     one in flight under the same id, an error comes as well as the first one's answer.
     """
     @property
     def request(self) -> Global___EvaluateRequest: ...
     @property
     def timeout(self) -> google.protobuf.duration_pb2.Duration:
-        """How long this message may take, from its arrival; 5 s if absent, 120 s at most.
+        """How long this action may take, from its arrival; 5 s if absent, 120 s at most.
         The stream's own deadline, if it has one, counts too.
         """
 
@@ -115,10 +136,29 @@ class EvaluateStreamRequest(google.protobuf.message.Message):
     _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["id", b"id", "request", b"request", "timeout", b"timeout"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
-Global___EvaluateStreamRequest: typing_extensions.TypeAlias = EvaluateStreamRequest
+Global___StreamedAction: typing_extensions.TypeAlias = StreamedAction
 
 @typing.final
 class EvaluateStreamResponse(google.protobuf.message.Message):
+    """EvaluateStreamResponse carries the answers that are ready."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: builtins.int
+    @property
+    def answers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StreamedAnswer]: ...
+    def __init__(
+        self,
+        *,
+        answers: collections.abc.Iterable[Global___StreamedAnswer] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["answers", b"answers"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___EvaluateStreamResponse: typing_extensions.TypeAlias = EvaluateStreamResponse
+
+@typing.final
+class StreamedAnswer(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ID_FIELD_NUMBER: builtins.int
@@ -144,7 +184,7 @@ class EvaluateStreamResponse(google.protobuf.message.Message):
     _WhichOneofArgType_outcome: typing_extensions.TypeAlias = typing.Literal["outcome", b"outcome"]
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
-Global___EvaluateStreamResponse: typing_extensions.TypeAlias = EvaluateStreamResponse
+Global___StreamedAnswer: typing_extensions.TypeAlias = StreamedAnswer
 
 @typing.final
 class CallError(google.protobuf.message.Message):

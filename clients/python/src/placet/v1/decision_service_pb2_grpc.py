@@ -70,10 +70,10 @@ class DecisionServiceServicer(object):
 
     def EvaluateStream(self, request_iterator, context):
         """EvaluateStream judges many independent actions over one stream: what Evaluate
-        promises, for each message. Answers come in any order, each under the id of its
-        request. Role: agent.
+        promises, for each action. Answers come in any order, each under the id of its
+        action. Role: agent.
 
-        A message that fails (malformed, too late, overload) is answered by an error
+        An action that fails (malformed, too late, overload) is answered by an error
         under its id; the stream goes on. The caller's credential and role are checked
         at opening and again with each message. When they no longer hold
         (UNAUTHENTICATED, PERMISSION_DENIED), a message cannot be decoded
@@ -82,7 +82,7 @@ class DecisionServiceServicer(object):
         that status. Half-closing does the same, with OK. What was not answered when a
         stream ends has no decision: do not act; ask again with the same attempt_id.
 
-        At most 256 messages of a stream are undecided, or decided and not yet taken by
+        At most 256 actions of a stream are undecided, or decided and not yet taken by
         the client. Until there is room the server reads no further (HTTP/2 flow control).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

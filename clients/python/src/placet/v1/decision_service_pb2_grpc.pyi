@@ -37,10 +37,10 @@ class DecisionServiceStub:
     """
     EvaluateStream: grpc.StreamStreamMultiCallable[placet.v1.decision_service_pb2.EvaluateStreamRequest, placet.v1.decision_service_pb2.EvaluateStreamResponse]
     """EvaluateStream judges many independent actions over one stream: what Evaluate
-    promises, for each message. Answers come in any order, each under the id of its
-    request. Role: agent.
+    promises, for each action. Answers come in any order, each under the id of its
+    action. Role: agent.
 
-    A message that fails (malformed, too late, overload) is answered by an error
+    An action that fails (malformed, too late, overload) is answered by an error
     under its id; the stream goes on. The caller's credential and role are checked
     at opening and again with each message. When they no longer hold
     (UNAUTHENTICATED, PERMISSION_DENIED), a message cannot be decoded
@@ -49,7 +49,7 @@ class DecisionServiceStub:
     that status. Half-closing does the same, with OK. What was not answered when a
     stream ends has no decision: do not act; ask again with the same attempt_id.
 
-    At most 256 messages of a stream are undecided, or decided and not yet taken by
+    At most 256 actions of a stream are undecided, or decided and not yet taken by
     the client. Until there is room the server reads no further (HTTP/2 flow control).
     """
     GetDecision: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]
@@ -72,10 +72,10 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     """
     EvaluateStream: grpc.aio.StreamStreamMultiCallable[placet.v1.decision_service_pb2.EvaluateStreamRequest, placet.v1.decision_service_pb2.EvaluateStreamResponse]  # type: ignore[assignment]
     """EvaluateStream judges many independent actions over one stream: what Evaluate
-    promises, for each message. Answers come in any order, each under the id of its
-    request. Role: agent.
+    promises, for each action. Answers come in any order, each under the id of its
+    action. Role: agent.
 
-    A message that fails (malformed, too late, overload) is answered by an error
+    An action that fails (malformed, too late, overload) is answered by an error
     under its id; the stream goes on. The caller's credential and role are checked
     at opening and again with each message. When they no longer hold
     (UNAUTHENTICATED, PERMISSION_DENIED), a message cannot be decoded
@@ -84,7 +84,7 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     that status. Half-closing does the same, with OK. What was not answered when a
     stream ends has no decision: do not act; ask again with the same attempt_id.
 
-    At most 256 messages of a stream are undecided, or decided and not yet taken by
+    At most 256 actions of a stream are undecided, or decided and not yet taken by
     the client. Until there is room the server reads no further (HTTP/2 flow control).
     """
     GetDecision: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]  # type: ignore[assignment]
@@ -116,10 +116,10 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[placet.v1.decision_service_pb2.EvaluateStreamResponse], collections.abc.AsyncIterator[placet.v1.decision_service_pb2.EvaluateStreamResponse]]:
         """EvaluateStream judges many independent actions over one stream: what Evaluate
-        promises, for each message. Answers come in any order, each under the id of its
-        request. Role: agent.
+        promises, for each action. Answers come in any order, each under the id of its
+        action. Role: agent.
 
-        A message that fails (malformed, too late, overload) is answered by an error
+        An action that fails (malformed, too late, overload) is answered by an error
         under its id; the stream goes on. The caller's credential and role are checked
         at opening and again with each message. When they no longer hold
         (UNAUTHENTICATED, PERMISSION_DENIED), a message cannot be decoded
@@ -128,7 +128,7 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         that status. Half-closing does the same, with OK. What was not answered when a
         stream ends has no decision: do not act; ask again with the same attempt_id.
 
-        At most 256 messages of a stream are undecided, or decided and not yet taken by
+        At most 256 actions of a stream are undecided, or decided and not yet taken by
         the client. Until there is room the server reads no further (HTTP/2 flow control).
         """
 
