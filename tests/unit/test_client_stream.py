@@ -12,9 +12,9 @@ import pytest
 from placet import AsyncClient, Effect
 from placet.testing import FakePdp, Verdict
 from placet.testing.script import Received
+from tests.processes import PATIENCE
 
 READ = "invoices.get"
-from tests.processes import PATIENCE
 
 
 def read(call: str, **members: Any) -> dict[str, Any]:

@@ -182,9 +182,12 @@ class _Line:
                     if waiting is not None and not waiting.done():
                         waiting.set_result(answer)
         except grpc.RpcError as exc:
-            # A server that stops at once cancels its streams: it is gone, as far as calls go.
-            gone = exc.code() is grpc.StatusCode.CANCELLED
-            self._end(UnavailableError("the server ended the stream") if gone else placet_error(exc))
+            error = placet_error(exc)
+            # A server that stops at once cancels its streams, or gRPC itself finds the stream broken
+            # under a write. The server's own words would carry a reason.
+            if not error.reason and exc.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL):
+                error = UnavailableError("the stream broke")
+            self._end(error)
         except (grpc.aio.BaseError, asyncio.InvalidStateError, DecodeError) as exc:
             self._end(AnswerError(f"the stream cannot be read: {type(exc).__name__}"))
         finally:
