@@ -37,6 +37,7 @@ from pdp.model import (
     Recording,
     Session,
     SessionMove,
+    Simulation,
     Tool,
     ToolEffect,
     Verdict,
@@ -152,6 +153,24 @@ class DecisionPoint:
             )
         )
         return decision, replace(receipt, position=position)
+
+    async def simulate(self, request: EvaluationRequest) -> Simulation:
+        """Return what the decision on a new such call would be now, and leave no trace of it."""
+        facts, derived = await self._gather(request)
+        session = _own_session(request, facts)
+        hops = request.hops or (() if session is None else (Hop(agent=session.agent),))
+        document = input_document(request, facts, session=session, hops=hops, derived=derived)
+        verdict = await self._verdict(document, request.deadline)
+        decision = _decision(request, facts, session, verdict, Repeat())
+        return Simulation(
+            would_be=decision.effect,
+            reasons=decision.reasons,
+            policy=decision.policy,
+            data_revisions=decision.data_revisions,
+            input_document=document,
+            obligations=decision.obligations,
+            retry_after=decision.retry_after,
+        )
 
     async def _gather(self, request: EvaluationRequest) -> tuple[Facts, Derived]:
         """Return what is known of the action, its entities included, and what the registry says of it.

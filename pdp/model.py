@@ -553,6 +553,20 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Simulation:
+    """What a decision would be. Nobody may act on it."""
+
+    would_be: Effect
+    reasons: tuple[Reason, ...]
+    policy: PolicyRevision
+    data_revisions: Mapping[str, int]
+    # The exact document that the engine judged (JSON).
+    input_document: bytes
+    obligations: tuple[Obligation, ...] = ()
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
     """`token` is the full receipt; its signed part ends before the first `~`."""
 

@@ -110,6 +110,13 @@ ROWS: Mapping[str, Row] = {
             actions=[decision_service_pb2.StreamedAction(id="m-1", request=_evaluate(things))]
         )
     ),
+    # What is asked about is what would be asked in the caller's own tenant.
+    "/placet.v1.DecisionService/Simulate": Row(
+        request=lambda things: decision_service_pb2.SimulateRequest(
+            request=_evaluate(things),
+            caller=decision_service_pb2.SimulatedCaller(subject="svc-ap", agents=[things.agent]),
+        )
+    ),
     "/placet.v1.DecisionService/GetDecision": Row(
         request=lambda things: decision_service_pb2.GetDecisionRequest(decision_id=things.decision_id),
         answered=frozenset({Role.AUDITOR, Role.OPERATOR}),

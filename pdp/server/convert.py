@@ -27,11 +27,15 @@ from pdp.model import (
     Effect,
     EvaluationRequest,
     Hop,
+    Obligation,
+    Reason,
     Receipt,
     ResourceRule,
+    Role,
     Session,
     SessionState,
     Signal,
+    Simulation,
     Task,
     ToolEffect,
 )
@@ -100,6 +104,31 @@ def evaluation_request(
         attempt_id=optional_name(message.attempt_id, "attempt_id"),
         audience=optional_name(message.audience, "audience"),
     )
+
+
+def simulated_request(
+    message: decisions.SimulateRequest, *, tenant: str, deadline: float
+) -> EvaluationRequest:
+    """The request as its simulated caller would send it; `deadline` as with `evaluation_request`."""
+    if not message.HasField("request"):
+        raise InvalidFieldError("request", "is required")
+    if not message.HasField("caller"):
+        raise InvalidFieldError("caller", "is required")
+    if len(message.caller.agents) > MAX_ITEMS:
+        raise InvalidFieldError("caller.agents", f"has more than {MAX_ITEMS} entries")
+    caller = Caller(
+        tenant=tenant,
+        subject=name(message.caller.subject, "caller.subject"),
+        roles=frozenset({Role.AGENT}),
+        agents=frozenset(
+            name(agent, f"caller.agents[{index}]") for index, agent in enumerate(message.caller.agents)
+        ),
+        claims=_object(message.caller.claims, "caller.claims", required=False),
+    )
+    try:
+        return evaluation_request(message.request, caller=caller, deadline=deadline)
+    except InvalidFieldError as exc:
+        raise InvalidFieldError(f"request.{exc.field}", exc.reason) from exc
 
 
 def decision_id(message: decisions.GetDecisionRequest) -> str:
@@ -208,20 +237,26 @@ def duration(message: Duration, field: str, *, most: timedelta) -> timedelta:
 # --- answers -----------------------------------------------------------------
 
 
+def simulation_message(simulation: Simulation) -> decisions.SimulateResponse:
+    message = decisions.SimulateResponse(
+        would_be=_EFFECTS[simulation.would_be],
+        reasons=[_reason_message(reason) for reason in simulation.reasons],
+        obligations=[_obligation_message(obligation) for obligation in simulation.obligations],
+        policy=nouns.PolicyRevision(bundle=simulation.policy.bundle, revision=simulation.policy.revision),
+        data_revisions=dict(simulation.data_revisions),
+        input_document=simulation.input_document,
+    )
+    if simulation.retry_after is not None:
+        message.retry_after.FromTimedelta(simulation.retry_after)
+    return message
+
+
 def decision_message(decision: Decision, receipt: Receipt) -> nouns.Decision:
     message = nouns.Decision(
         decision_id=decision.decision_id,
         effect=_EFFECTS[decision.effect],
-        reasons=[
-            nouns.Reason(
-                code=reason.code, effect=_EFFECTS[reason.effect], message=reason.message, at=reason.at
-            )
-            for reason in decision.reasons
-        ],
-        obligations=[
-            nouns.Obligation(id=obligation.id, properties=arguments_json(obligation.properties))
-            for obligation in decision.obligations
-        ],
+        reasons=[_reason_message(reason) for reason in decision.reasons],
+        obligations=[_obligation_message(obligation) for obligation in decision.obligations],
         model_text=decision.model_text,
         session_id=decision.session_id,
         tool_call_id=decision.tool_call_id,
@@ -241,6 +276,16 @@ def decision_message(decision: Decision, receipt: Receipt) -> nouns.Decision:
         message.receipt.position.writer = receipt.position.writer
         message.receipt.position.seq = receipt.position.seq
     return message
+
+
+def _reason_message(reason: Reason) -> nouns.Reason:
+    return nouns.Reason(
+        code=reason.code, effect=_EFFECTS[reason.effect], message=reason.message, at=reason.at
+    )
+
+
+def _obligation_message(obligation: Obligation) -> nouns.Obligation:
+    return nouns.Obligation(id=obligation.id, properties=arguments_json(obligation.properties))
 
 
 def session_message(session: Session, now: datetime) -> sessions.Session:

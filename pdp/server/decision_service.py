@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import structlog
+
 from pdp.decision_point import DecisionPoint
 from pdp.errors import NotFoundError
 from pdp.model import Caller, Receipt, Role
@@ -17,6 +19,8 @@ from pdp.server.identity import current_caller
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 from placet.v1 import decision_service_pb2_grpc as stubs
+
+_LOG = structlog.get_logger("pdp")
 
 
 class DecisionService(stubs.DecisionServiceServicer):
@@ -45,6 +49,19 @@ class DecisionService(stubs.DecisionServiceServicer):
             convert.evaluation_request(request, caller=caller, deadline=deadline)
         )
         return convert.decision_message(decision, receipt)
+
+    async def Simulate(self, request: messages.SimulateRequest, context: Any) -> messages.SimulateResponse:
+        caller = current_caller()
+        asked = convert.simulated_request(request, tenant=caller.tenant, deadline=deadline_of(context))
+        simulation = await self._decision_point.simulate(asked)
+        _LOG.info(
+            "simulated",
+            subject=caller.subject,
+            as_subject=asked.caller.subject,
+            would_be=simulation.would_be,
+            codes=[reason.code for reason in simulation.reasons],
+        )
+        return convert.simulation_message(simulation)
 
     async def GetDecision(
         self, request: messages.GetDecisionRequest, context: Any

@@ -367,6 +367,28 @@ def test_task_has_one_session(pdp: Target) -> None:
         pdp.issuer("svc-other").open_session(**asked)
 
 
+def test_simulation_says_what_would_be_and_leaves_no_trace(pdp: Target) -> None:
+    session, author = pdp.session(), pdp.client(pdp.identity("author", "policy_author"))
+    asked: dict[str, Any] = {"session": session, "subject": "svc-ap", "agents": [AGENT]}
+    allowed = author.simulate(read(), **asked)
+    assert (allowed.would_be, [reason.effect for reason in allowed.reasons]) == (Effect.ALLOW, [Effect.ALLOW])
+    assert author.simulate(pay(3000), **asked).would_be is Effect.ESCALATE
+    blocked = author.simulate(read(tool=UNKNOWN), **asked)
+    assert blocked.would_be is Effect.BLOCK
+    stranger = author.simulate(read(), session=session, subject="svc-ap", agents=[STRANGER])
+    assert stranger.would_be is Effect.BLOCK
+    assert pdp.agent().get_session(session) == session
+    # The same call is still a new one.
+    assert pdp.agent().evaluate(read(), session=session).allowed
+
+
+def test_simulation_needs_its_role(pdp: Target) -> None:
+    session = pdp.session()
+    for client in (pdp.agent(), pdp.operator(), pdp.issuer()):
+        with pytest.raises(PermissionDeniedError):
+            client.simulate(read(), session=session, subject="svc-ap", agents=[AGENT])
+
+
 def test_session_counts_its_decisions(pdp: Target) -> None:
     session, agent = pdp.session(), pdp.agent()
     agent.evaluate(read(), session=session)

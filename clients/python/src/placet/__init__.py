@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from placet.model import Session as Session
     from placet.model import SessionState as SessionState
     from placet.model import Signal as Signal
+    from placet.model import Simulation as Simulation
     from placet.model import Task as Task
     from placet.model import Tool as Tool
     from placet.model import ToolEffect as ToolEffect
@@ -103,6 +104,7 @@ _HOMES = {
         "Session",
         "SessionState",
         "Signal",
+        "Simulation",
         "Task",
         "Tool",
         "ToolEffect",

@@ -18,7 +18,7 @@ from placet.channel import Connection, Credentials
 from placet.clock import SteadyClock
 from placet.errors import AnswerError, DeadlineError, PlacetError, invalid
 from placet.identity import DevIdentity
-from placet.model import Action, Agent, Boundary, Decision, Session, Signal, Task, Tool
+from placet.model import Action, Agent, Boundary, Decision, Session, Signal, Simulation, Task, Tool
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import session_service_pb2 as sessions
@@ -122,6 +122,34 @@ class Calls:
             )
         except PlacetError as exc:
             return failed(exc, request)
+
+    def simulate(
+        self,
+        action: Action | Mapping[str, Any],
+        *,
+        session: Session | str,
+        subject: str,
+        agents: Iterable[str],
+        claims: Mapping[str, Any] | bytes,
+        chain: requests.Chain,
+        audience: str,
+        timeout: float | None,
+    ) -> Call[Simulation]:
+        request = requests.simulate(
+            action,
+            session=session,
+            subject=subject,
+            agents=agents,
+            claims=claims,
+            hops=chain,
+            audience=audience,
+        )
+        return Call(
+            method="/placet.v1.DecisionService/Simulate",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.simulation(replies.read(decisions.SimulateResponse, data)),
+        )
 
     def get_decision(self, decision_id: str, timeout: float | None) -> Call[Decision]:
         return Call(

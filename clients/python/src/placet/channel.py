@@ -32,6 +32,7 @@ from placet.failures import placet_error  # noqa: E402
 # idempotency, the others change nothing when repeated. A repeated Put could undo another's.
 RETRIED = (
     ("placet.v1.DecisionService", "Evaluate"),
+    ("placet.v1.DecisionService", "Simulate"),
     ("placet.v1.DecisionService", "GetDecision"),
     ("placet.v1.SessionService", "OpenSession"),
     ("placet.v1.SessionService", "GetSession"),

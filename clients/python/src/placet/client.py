@@ -22,7 +22,7 @@ from placet.clock import SteadyClock, steady
 from placet.enforce import Guarded, GuardOptions, Source, guard_async, guard_sync
 from placet.errors import PlacetError
 from placet.identity import DevIdentity
-from placet.model import Action, Agent, Boundary, Decision, Session, Signal, Task, Tool
+from placet.model import Action, Agent, Boundary, Decision, Session, Signal, Simulation, Task, Tool
 from placet.stream import MAX_IN_FLIGHT, DecisionStream
 
 T = TypeVar("T")
@@ -139,6 +139,36 @@ class Client:
             timeout=timeout,
         )
         return guard_sync(self.evaluate, options)
+
+    def simulate(
+        self,
+        action: Action | Mapping[str, Any],
+        *,
+        session: Session | str,
+        subject: str,
+        agents: Iterable[str],
+        claims: Mapping[str, Any] | bytes = b"",
+        chain: requests.Chain = (),
+        audience: str = "",
+        timeout: float | None = None,
+    ) -> Simulation:
+        """Ask what `evaluate` would answer to this subject, which may speak for these agents.
+
+        It is no permission, and leaves no trace but a line in the server's log. A repeat of an
+        earlier call is judged as a new one. Role: policy_author.
+        """
+        return self._run(
+            self._calls.simulate(
+                action,
+                session=session,
+                subject=subject,
+                agents=agents,
+                claims=claims,
+                chain=chain,
+                audience=audience,
+                timeout=timeout,
+            )
+        )
 
     def get_decision(self, decision_id: str, *, timeout: float | None = None) -> Decision:
         """Return a recorded decision: to read, not to act on (`allowed` is False)."""
@@ -323,6 +353,32 @@ class AsyncClient:
             timeout=timeout,
         )
         return guard_async(self.evaluate, options)
+
+    async def simulate(
+        self,
+        action: Action | Mapping[str, Any],
+        *,
+        session: Session | str,
+        subject: str,
+        agents: Iterable[str],
+        claims: Mapping[str, Any] | bytes = b"",
+        chain: requests.Chain = (),
+        audience: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Simulation:
+        """See `Client.simulate`."""
+        return await self._run(
+            self._calls.simulate(
+                action,
+                session=session,
+                subject=subject,
+                agents=agents,
+                claims=claims,
+                chain=chain,
+                audience=audience,
+                timeout=timeout,
+            )
+        )
 
     async def get_decision(
         self,

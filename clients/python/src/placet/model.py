@@ -253,6 +253,20 @@ class Decision:
         return _unpacked, ({item.name: getattr(packed, item.name) for item in fields(packed)},)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulation:
+    """What a decision would be: an answer to a policy author's question, and no permission."""
+
+    would_be: Effect
+    reasons: tuple[Reason, ...]
+    obligations: tuple[Obligation, ...] = ()
+    retry_after: timedelta | None = None
+    policy: PolicyRevision = PolicyRevision()
+    data_revisions: Mapping[str, int] = field(default_factory=dict)
+    # The document that policy judged (JSON).
+    input_document: bytes = b""
+
+
 def _unpacked(members: dict[str, Any]) -> Decision:
     return Decision(**members)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
@@ -26,10 +26,12 @@ from placet.model import (
     Review,
     Session,
     SessionState,
+    Simulation,
     Task,
     ToolEffect,
 )
 from placet.v1 import decision_pb2 as nouns
+from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import session_service_pb2 as sessions
 
 M = TypeVar("M", bound=Message)
@@ -75,14 +77,8 @@ def decision(message: nouns.Decision) -> Decision:
     return Decision(
         decision_id=message.decision_id,
         effect=_effect(message.effect),
-        reasons=tuple(
-            Reason(code=reason.code, effect=_effect(reason.effect), message=reason.message, at=reason.at)
-            for reason in message.reasons
-        ),
-        obligations=tuple(
-            Obligation(id=obligation.id, properties=_properties(obligation))
-            for obligation in message.obligations
-        ),
+        reasons=_reasons(message.reasons),
+        obligations=_obligations(message.obligations),
         retry_after=_span(message.retry_after) if message.HasField("retry_after") else None,
         review=Review(
             review_id=review.review_id,
@@ -109,6 +105,31 @@ def decision(message: nouns.Decision) -> Decision:
         if message.receipt.HasField("position")
         else None,
     )
+
+
+def simulation(message: decisions.SimulateResponse) -> Simulation:
+    if not message.reasons:
+        raise AnswerError("the answer has no reasons")
+    return Simulation(
+        would_be=_effect(message.would_be),
+        reasons=_reasons(message.reasons),
+        obligations=_obligations(message.obligations),
+        retry_after=_span(message.retry_after) if message.HasField("retry_after") else None,
+        policy=PolicyRevision(bundle=message.policy.bundle, revision=message.policy.revision),
+        data_revisions=dict(message.data_revisions),
+        input_document=message.input_document,
+    )
+
+
+def _reasons(messages: Iterable[nouns.Reason]) -> tuple[Reason, ...]:
+    return tuple(
+        Reason(code=reason.code, effect=_effect(reason.effect), message=reason.message, at=reason.at)
+        for reason in messages
+    )
+
+
+def _obligations(messages: Iterable[nouns.Obligation]) -> tuple[Obligation, ...]:
+    return tuple(Obligation(id=obligation.id, properties=_properties(obligation)) for obligation in messages)
 
 
 def session(message: sessions.Session) -> Session:

@@ -34,6 +34,7 @@ from placet.model import (
 )
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
+from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import session_service_pb2 as sessions
 
 _UNITS = {
@@ -92,6 +93,42 @@ def chain(value: Chain) -> nouns.DelegationChain:
             hop = Hop(**_members(item, path, {"agent", "grant"}, required={"agent"}))
         hops.append(nouns.Hop(agent=text(hop.agent, f"{path}.agent"), grant=text(hop.grant, f"{path}.grant")))
     return nouns.DelegationChain(hops=hops)
+
+
+def simulate(
+    asked: Action | Mapping[str, Any],
+    *,
+    session: Session | str,
+    subject: str,
+    agents: Iterable[str],
+    claims: Mapping[str, Any] | bytes,
+    hops: Chain,
+    audience: str,
+) -> decisions.SimulateRequest:
+    given = action(asked)
+    # Made so by `action`.
+    assert isinstance(given.arguments, bytes)
+    assert isinstance(given.provenance, bytes)
+    return decisions.SimulateRequest(
+        request=decisions.EvaluateRequest(
+            action=nouns.Action(
+                tool=given.tool,
+                arguments=given.arguments,
+                tool_call_id=given.tool_call_id,
+                intent=given.intent,
+                resource=given.resource,
+                provenance=given.provenance,
+            ),
+            session_id=session_id(session),
+            chain=chain(hops),
+            audience=text(audience, "audience"),
+        ),
+        caller=decisions.SimulatedCaller(
+            subject=text(subject, "subject"),
+            agents=[text(agent, path) for path, agent in _items(agents, "agents")],
+            claims=object_text(claims, "claims") if claims else b"",
+        ),
+    )
 
 
 def open_session(

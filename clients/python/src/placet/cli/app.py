@@ -12,7 +12,14 @@ from placet.cli import receipts
 from placet.cli.connection import Json, connected
 from placet.cli.exits import HELP, CommandError, exit_of
 from placet.cli.inputs import read_list, read_object
-from placet.cli.output import decision_json, print_json, show_decision, show_session
+from placet.cli.output import (
+    decision_json,
+    print_json,
+    show_decision,
+    show_session,
+    show_simulation,
+    simulation_json,
+)
 from placet.client import Client
 from placet.errors import invalid
 from placet.model import Session
@@ -32,7 +39,7 @@ app = typer.Typer(
     **_KEEP,  # type: ignore[arg-type]
 )
 session = typer.Typer(help="Open, show, complete and close sessions.", **_KEEP)  # type: ignore[arg-type]
-decision = typer.Typer(help="Look at recorded decisions.", **_KEEP)  # type: ignore[arg-type]
+decision = typer.Typer(help="Look at recorded decisions, and at what others would be.", **_KEEP)  # type: ignore[arg-type]
 admin = typer.Typer(help="Write what decisions rest on. Role: operator.", **_KEEP)  # type: ignore[arg-type]
 app.add_typer(session, name="session")
 app.add_typer(decision, name="decision")
@@ -180,6 +187,43 @@ def close(
 ) -> None:
     """End a session for good: everything after it is blocked."""
     _print_session(client.close_session(session_id, reason=reason), as_json=as_json)
+
+
+@decision.command(
+    "simulate",
+    epilog="""\
+\b
+FILE holds what `placet evaluate` takes.
+Example:
+  placet decision simulate action.json --session 0199… --as-subject svc --as-agents agent:payer
+""",
+)
+@connected
+def simulate(
+    client: Client,
+    file: File,
+    as_subject: Annotated[str, typer.Option(help="Who would ask.")],
+    as_agents: Annotated[str, typer.Option(help="The agents that it may speak for, with commas.")],
+    session: Annotated[str, typer.Option(help="Id of the session; else the file's.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show what the answer to somebody would be. It is no permission. Role: policy_author."""
+    asked = read_object(file)
+    known: dict[str, Any] = {"session": "", "chain": [], "audience": "", "review_id": None}
+    given = {name: asked.pop(name, default) for name, default in known.items()}
+    _check_types(given)
+    found = client.simulate(
+        asked,
+        session=session or given["session"],
+        subject=as_subject,
+        agents=[name.strip() for name in as_agents.split(",") if name.strip()],
+        chain=given["chain"],
+        audience=given["audience"],
+    )
+    if as_json:
+        print_json(simulation_json(found))
+    else:
+        show_simulation(found)
 
 
 @decision.command("show", epilog="\b\nExample:\n  placet decision show 0199… --json > decision.json\n")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from placet.jsontext import json_text
-from placet.model import AmountLimit, Decision, ResourceRule, Session
+from placet.model import AmountLimit, Decision, ResourceRule, Session, Simulation
 from placet.receipt import ParsedReceipt
 
 _STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}
@@ -73,6 +73,32 @@ def show_decision(decision: Decision) -> None:
         "receipt": decision.receipt_status if decision.receipt else "",
     }
     _table(out, shown)
+
+
+def simulation_json(simulation: Simulation) -> dict[str, Any]:
+    """A simulation as JSON has it: the same names as in Python."""
+    names = [item.name for item in fields(simulation) if item.name not in ("retry_after", "input_document")]
+    result: dict[str, Any] = _plain({name: getattr(simulation, name) for name in names})
+    result["retry_after_seconds"] = _seconds(simulation.retry_after)
+    result["input_document"] = simulation.input_document.decode("utf-8", "replace")
+    return result
+
+
+def show_simulation(simulation: Simulation) -> None:
+    """A simulation for people."""
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(Text(f"would be {simulation.would_be.upper()}", style=_STYLES[simulation.would_be]))
+    for reason in simulation.reasons:
+        out.print(_line(reason.code, reason.message, reason.at))
+    for obligation in simulation.obligations:
+        out.print(_line("obligation", obligation.id, ""))
+    _table(
+        out,
+        {
+            "retry after": simulation.retry_after,
+            "policy": f"{simulation.policy.bundle} {simulation.policy.revision}".strip(),
+        },
+    )
 
 
 def show_session(session: Session) -> None:

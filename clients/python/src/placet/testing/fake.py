@@ -356,6 +356,14 @@ class FakePdp:
                 self._moved(caller.tenant, session, decision.effect)
             return decision
 
+    def simulate(self, received: Received) -> Verdict:
+        """What a new such call would get; nothing is recorded."""
+        with self._lock:
+            session = self.find(received.caller.tenant, received.session_id)
+            if session is not None and session.agent not in received.caller.agents:
+                session = None
+            return self._judge(received, session)
+
     def _judge(self, received: Received, session: Session | None) -> Verdict:
         if session is None:
             return Verdict(effect=Effect.BLOCK, code="session.unknown", message="There is no such session.")

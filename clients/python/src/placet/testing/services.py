@@ -108,6 +108,27 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
             self._fake.alter(response)
         return response
 
+    def Simulate(self, request: decisions.SimulateRequest, context: Any) -> decisions.SimulateResponse:
+        def answer(caller: Caller) -> decisions.SimulateResponse:
+            if not request.HasField("request"):
+                raise _invalid("request", "is required")
+            if not request.HasField("caller"):
+                raise _invalid("caller", "is required")
+            simulated = Caller(
+                tenant=caller.tenant,
+                subject=_name(request.caller.subject, "caller.subject"),
+                roles=frozenset({"agent"}),
+                agents=frozenset(request.caller.agents),
+            )
+            _known_tenant(self._fake, caller)
+            verdict = self._fake.simulate(_received(request.request, simulated, context.time_remaining()))
+            reason = nouns.Reason(code=verdict.code, effect=_EFFECTS[verdict.effect], message=verdict.message)
+            return decisions.SimulateResponse(
+                would_be=_EFFECTS[verdict.effect], reasons=[reason], input_document=b"{}"
+            )
+
+        return _handle(self._fake, context, "Simulate", {"policy_author"}, answer)
+
     def GetDecision(
         self, request: decisions.GetDecisionRequest, context: Any
     ) -> decisions.GetDecisionResponse:

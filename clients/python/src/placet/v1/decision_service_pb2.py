@@ -27,13 +27,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from placet.v1 import decision_pb2 as placet_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n placet/v1/decision_service.proto\x12\tplacet.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x18placet/v1/decision.proto\"\xac\x01\n\x0f\x45valuateRequest\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.placet.v1.Action\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05\x63hain\x18\x03 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\x12\x11\n\treview_id\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\x12\x10\n\x08\x61udience\x18\x06 \x01(\t\"9\n\x10\x45valuateResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\"C\n\x15\x45valuateStreamRequest\x12*\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x19.placet.v1.StreamedAction\"u\n\x0eStreamedAction\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x07request\x18\x02 \x01(\x0b\x32\x1a.placet.v1.EvaluateRequest\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"D\n\x16\x45valuateStreamResponse\x12*\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x19.placet.v1.StreamedAnswer\"w\n\x0eStreamedAnswer\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x13.placet.v1.DecisionH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.placet.v1.CallErrorH\x00\x42\t\n\x07outcome\"Q\n\tCallError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\")\n\x12GetDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"T\n\x13GetDecisionResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\x12\x16\n\x0einput_document\x18\x02 \x01(\x0c\x32\xff\x01\n\x0f\x44\x65\x63isionService\x12\x43\n\x08\x45valuate\x12\x1a.placet.v1.EvaluateRequest\x1a\x1b.placet.v1.EvaluateResponse\x12Y\n\x0e\x45valuateStream\x12 .placet.v1.EvaluateStreamRequest\x1a!.placet.v1.EvaluateStreamResponse(\x01\x30\x01\x12L\n\x0bGetDecision\x12\x1d.placet.v1.GetDecisionRequest\x1a\x1e.placet.v1.GetDecisionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n placet/v1/decision_service.proto\x12\tplacet.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x18placet/v1/decision.proto\"\xac\x01\n\x0f\x45valuateRequest\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.placet.v1.Action\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05\x63hain\x18\x03 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\x12\x11\n\treview_id\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\x12\x10\n\x08\x61udience\x18\x06 \x01(\t\"9\n\x10\x45valuateResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\"C\n\x15\x45valuateStreamRequest\x12*\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x19.placet.v1.StreamedAction\"u\n\x0eStreamedAction\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x07request\x18\x02 \x01(\x0b\x32\x1a.placet.v1.EvaluateRequest\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"D\n\x16\x45valuateStreamResponse\x12*\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x19.placet.v1.StreamedAnswer\"w\n\x0eStreamedAnswer\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x13.placet.v1.DecisionH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.placet.v1.CallErrorH\x00\x42\t\n\x07outcome\"Q\n\tCallError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"j\n\x0fSimulateRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.placet.v1.EvaluateRequest\x12*\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x1a.placet.v1.SimulatedCaller\"B\n\x0fSimulatedCaller\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0e\n\x06\x61gents\x18\x02 \x03(\t\x12\x0e\n\x06\x63laims\x18\x03 \x01(\x0c\"\xf8\x02\n\x10SimulateResponse\x12#\n\x08would_be\x18\x01 \x01(\x0e\x32\x11.placet.v1.Effect\x12\"\n\x07reasons\x18\x02 \x03(\x0b\x32\x11.placet.v1.Reason\x12*\n\x0bobligations\x18\x03 \x03(\x0b\x32\x15.placet.v1.Obligation\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06policy\x18\x05 \x01(\x0b\x32\x19.placet.v1.PolicyRevision\x12\x46\n\x0e\x64\x61ta_revisions\x18\x06 \x03(\x0b\x32..placet.v1.SimulateResponse.DataRevisionsEntry\x12\x16\n\x0einput_document\x18\x07 \x01(\x0c\x1a\x34\n\x12\x44\x61taRevisionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\")\n\x12GetDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"T\n\x13GetDecisionResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\x12\x16\n\x0einput_document\x18\x02 \x01(\x0c\x32\xc4\x02\n\x0f\x44\x65\x63isionService\x12\x43\n\x08\x45valuate\x12\x1a.placet.v1.EvaluateRequest\x1a\x1b.placet.v1.EvaluateResponse\x12Y\n\x0e\x45valuateStream\x12 .placet.v1.EvaluateStreamRequest\x1a!.placet.v1.EvaluateStreamResponse(\x01\x30\x01\x12\x43\n\x08Simulate\x12\x1a.placet.v1.SimulateRequest\x1a\x1b.placet.v1.SimulateResponse\x12L\n\x0bGetDecision\x12\x1d.placet.v1.GetDecisionRequest\x1a\x1e.placet.v1.GetDecisionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'placet.v1.decision_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SIMULATERESPONSE_DATAREVISIONSENTRY']._loaded_options = None
+  _globals['_SIMULATERESPONSE_DATAREVISIONSENTRY']._serialized_options = b'8\001'
   _globals['_EVALUATEREQUEST']._serialized_start=133
   _globals['_EVALUATEREQUEST']._serialized_end=305
   _globals['_EVALUATERESPONSE']._serialized_start=307
@@ -48,10 +50,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEDANSWER']._serialized_end=743
   _globals['_CALLERROR']._serialized_start=745
   _globals['_CALLERROR']._serialized_end=826
-  _globals['_GETDECISIONREQUEST']._serialized_start=828
-  _globals['_GETDECISIONREQUEST']._serialized_end=869
-  _globals['_GETDECISIONRESPONSE']._serialized_start=871
-  _globals['_GETDECISIONRESPONSE']._serialized_end=955
-  _globals['_DECISIONSERVICE']._serialized_start=958
-  _globals['_DECISIONSERVICE']._serialized_end=1213
+  _globals['_SIMULATEREQUEST']._serialized_start=828
+  _globals['_SIMULATEREQUEST']._serialized_end=934
+  _globals['_SIMULATEDCALLER']._serialized_start=936
+  _globals['_SIMULATEDCALLER']._serialized_end=1002
+  _globals['_SIMULATERESPONSE']._serialized_start=1005
+  _globals['_SIMULATERESPONSE']._serialized_end=1381
+  _globals['_SIMULATERESPONSE_DATAREVISIONSENTRY']._serialized_start=1329
+  _globals['_SIMULATERESPONSE_DATAREVISIONSENTRY']._serialized_end=1381
+  _globals['_GETDECISIONREQUEST']._serialized_start=1383
+  _globals['_GETDECISIONREQUEST']._serialized_end=1424
+  _globals['_GETDECISIONRESPONSE']._serialized_start=1426
+  _globals['_GETDECISIONRESPONSE']._serialized_end=1510
+  _globals['_DECISIONSERVICE']._serialized_start=1513
+  _globals['_DECISIONSERVICE']._serialized_end=1837
 # @@protoc_insertion_point(module_scope)

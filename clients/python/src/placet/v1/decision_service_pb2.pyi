@@ -217,6 +217,122 @@ class CallError(google.protobuf.message.Message):
 Global___CallError: typing_extensions.TypeAlias = CallError
 
 @typing.final
+class SimulateRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: builtins.int
+    CALLER_FIELD_NUMBER: builtins.int
+    @property
+    def request(self) -> Global___EvaluateRequest:
+        """What would be asked."""
+
+    @property
+    def caller(self) -> Global___SimulatedCaller:
+        """Who would ask, in the caller's own tenant."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___EvaluateRequest | None = ...,
+        caller: Global___SimulatedCaller | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["caller", b"caller", "request", b"request"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["caller", b"caller", "request", b"request"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___SimulateRequest: typing_extensions.TypeAlias = SimulateRequest
+
+@typing.final
+class SimulatedCaller(google.protobuf.message.Message):
+    """SimulatedCaller is a credential with the role agent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: builtins.int
+    AGENTS_FIELD_NUMBER: builtins.int
+    CLAIMS_FIELD_NUMBER: builtins.int
+    subject: builtins.str
+    claims: builtins.bytes
+    """Its verified scopes and claims: JSON object."""
+    @property
+    def agents(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The agents that it may speak for."""
+
+    def __init__(
+        self,
+        *,
+        subject: builtins.str = ...,
+        agents: collections.abc.Iterable[builtins.str] | None = ...,
+        claims: builtins.bytes = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agents", b"agents", "claims", b"claims", "subject", b"subject"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___SimulatedCaller: typing_extensions.TypeAlias = SimulatedCaller
+
+@typing.final
+class SimulateResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class DataRevisionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["key", b"key", "value", b"value"]
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+    WOULD_BE_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    OBLIGATIONS_FIELD_NUMBER: builtins.int
+    RETRY_AFTER_FIELD_NUMBER: builtins.int
+    POLICY_FIELD_NUMBER: builtins.int
+    DATA_REVISIONS_FIELD_NUMBER: builtins.int
+    INPUT_DOCUMENT_FIELD_NUMBER: builtins.int
+    would_be: placet.v1.decision_pb2.Effect.ValueType
+    input_document: builtins.bytes
+    """The document that policy judged (JSON)."""
+    @property
+    def reasons(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[placet.v1.decision_pb2.Reason]: ...
+    @property
+    def obligations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[placet.v1.decision_pb2.Obligation]: ...
+    @property
+    def retry_after(self) -> google.protobuf.duration_pb2.Duration: ...
+    @property
+    def policy(self) -> placet.v1.decision_pb2.PolicyRevision: ...
+    @property
+    def data_revisions(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """As in Decision."""
+
+    def __init__(
+        self,
+        *,
+        would_be: placet.v1.decision_pb2.Effect.ValueType = ...,
+        reasons: collections.abc.Iterable[placet.v1.decision_pb2.Reason] | None = ...,
+        obligations: collections.abc.Iterable[placet.v1.decision_pb2.Obligation] | None = ...,
+        retry_after: google.protobuf.duration_pb2.Duration | None = ...,
+        policy: placet.v1.decision_pb2.PolicyRevision | None = ...,
+        data_revisions: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        input_document: builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["policy", b"policy", "retry_after", b"retry_after"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["data_revisions", b"data_revisions", "input_document", b"input_document", "obligations", b"obligations", "policy", b"policy", "reasons", b"reasons", "retry_after", b"retry_after", "would_be", b"would_be"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___SimulateResponse: typing_extensions.TypeAlias = SimulateResponse
+
+@typing.final
 class GetDecisionRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

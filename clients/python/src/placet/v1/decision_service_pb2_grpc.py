@@ -45,6 +45,11 @@ class DecisionServiceStub(object):
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamResponse.FromString,
                 _registered_method=True)
+        self.Simulate = channel.unary_unary(
+                '/placet.v1.DecisionService/Simulate',
+                request_serializer=placet_dot_v1_dot_decision__service__pb2.SimulateRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_decision__service__pb2.SimulateResponse.FromString,
+                _registered_method=True)
         self.GetDecision = channel.unary_unary(
                 '/placet.v1.DecisionService/GetDecision',
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.GetDecisionRequest.SerializeToString,
@@ -89,6 +94,16 @@ class DecisionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Simulate(self, request, context):
+        """Simulate says what Evaluate would answer to somebody else, now. It is no
+        permission: nothing is signed, recorded or held, and the answer is another
+        message. A repeat of an earlier call is judged as a new one. Role:
+        policy_author. The server's log says who asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDecision(self, request, context):
         """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
         only), operator, auditor.
@@ -109,6 +124,11 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.EvaluateStream,
                     request_deserializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamRequest.FromString,
                     response_serializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamResponse.SerializeToString,
+            ),
+            'Simulate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Simulate,
+                    request_deserializer=placet_dot_v1_dot_decision__service__pb2.SimulateRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_decision__service__pb2.SimulateResponse.SerializeToString,
             ),
             'GetDecision': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDecision,
@@ -171,6 +191,33 @@ class DecisionService(object):
             '/placet.v1.DecisionService/EvaluateStream',
             placet_dot_v1_dot_decision__service__pb2.EvaluateStreamRequest.SerializeToString,
             placet_dot_v1_dot_decision__service__pb2.EvaluateStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Simulate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.DecisionService/Simulate',
+            placet_dot_v1_dot_decision__service__pb2.SimulateRequest.SerializeToString,
+            placet_dot_v1_dot_decision__service__pb2.SimulateResponse.FromString,
             options,
             channel_credentials,
             insecure,

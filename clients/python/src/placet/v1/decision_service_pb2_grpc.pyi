@@ -52,6 +52,12 @@ class DecisionServiceStub:
     At most 256 actions of a stream are undecided, or decided and not yet taken by
     the client. Until there is room the server reads no further (HTTP/2 flow control).
     """
+    Simulate: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.SimulateRequest, placet.v1.decision_service_pb2.SimulateResponse]
+    """Simulate says what Evaluate would answer to somebody else, now. It is no
+    permission: nothing is signed, recorded or held, and the answer is another
+    message. A repeat of an earlier call is judged as a new one. Role:
+    policy_author. The server's log says who asked.
+    """
     GetDecision: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]
     """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
     only), operator, auditor.
@@ -86,6 +92,12 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
 
     At most 256 actions of a stream are undecided, or decided and not yet taken by
     the client. Until there is room the server reads no further (HTTP/2 flow control).
+    """
+    Simulate: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.SimulateRequest, placet.v1.decision_service_pb2.SimulateResponse]  # type: ignore[assignment]
+    """Simulate says what Evaluate would answer to somebody else, now. It is no
+    permission: nothing is signed, recorded or held, and the answer is another
+    message. A repeat of an earlier call is judged as a new one. Role:
+    policy_author. The server's log says who asked.
     """
     GetDecision: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]  # type: ignore[assignment]
     """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
@@ -130,6 +142,18 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
 
         At most 256 actions of a stream are undecided, or decided and not yet taken by
         the client. Until there is room the server reads no further (HTTP/2 flow control).
+        """
+
+    @abc.abstractmethod
+    def Simulate(
+        self,
+        request: placet.v1.decision_service_pb2.SimulateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.decision_service_pb2.SimulateResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.SimulateResponse]]:
+        """Simulate says what Evaluate would answer to somebody else, now. It is no
+        permission: nothing is signed, recorded or held, and the answer is another
+        message. A repeat of an earlier call is judged as a new one. Role:
+        policy_author. The server's log says who asked.
         """
 
     @abc.abstractmethod
