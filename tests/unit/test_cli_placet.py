@@ -356,3 +356,34 @@ def test_help_has_examples(words: list[str]) -> None:
     done = run(None, *words, "--help")
     assert done.returncode == 0
     assert "xample" in done.stdout or "FILE holds" in done.stdout or "Exit codes" in done.stdout
+
+
+def test_simulation_is_shown_as_what_would_be(signed_pdp: FakePdp) -> None:
+    session = signed_pdp.session()
+    words = [
+        "decision",
+        "simulate",
+        "-",
+        "--session",
+        session,
+        "--as-subject",
+        "svc",
+        "--as-agents",
+        "agent:test",
+    ]
+    author = {"PLACET_ROLES": "policy_author", "stdin": json.dumps(ACTION)}
+    shown = run(signed_pdp, *words, **author)
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("would be ALLOW")
+    found = json.loads(run(signed_pdp, *words, "--json", **author).stdout)
+    assert (found["would_be"], "effect" in found, "receipt" in found) == ("allow", False, False)
+    assert run(signed_pdp, *words, stdin=json.dumps(ACTION)).returncode == 2
+
+
+def test_task_is_completed(signed_pdp: FakePdp) -> None:
+    task = {"task": {"id": "T-1"}, "principal": "user:anna", "agent": "agent:test", "boundary": {}}
+    opened = run(signed_pdp, "session", "open", "-", "--json", stdin=json.dumps(task))
+    session_id = json.loads(opened.stdout)["session_id"]
+    completed = run(signed_pdp, "session", "complete", session_id, "--reason", "paid")
+    assert completed.returncode == 0
+    assert completed.stdout.startswith("COMPLETED")
