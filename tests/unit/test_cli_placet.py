@@ -359,7 +359,7 @@ def test_help_has_examples(words: list[str]) -> None:
 
 
 def test_simulation_is_shown_as_what_would_be(signed_pdp: FakePdp) -> None:
-    session = signed_pdp.session()
+    session = signed_pdp.session().session_id
     words = [
         "decision",
         "simulate",
