@@ -330,6 +330,16 @@ class Tool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ToolRevision:
+    """One change of a tenant's registry: names of the tools that it wrote and removed."""
+
+    revision: int
+    written_at: datetime
+    written: tuple[str, ...]
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Amount:
     """An amount of money in integer minor units of an ISO 4217 currency."""
 

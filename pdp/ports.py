@@ -23,6 +23,7 @@ from pdp.model import (
     Session,
     Signal,
     Tool,
+    ToolRevision,
     Verdict,
 )
 
@@ -147,6 +148,24 @@ class Registry(Protocol):
     async def put_agents(self, tenant: str, agents: Sequence[Agent]) -> int: ...
 
     async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int: ...
+
+    async def tools(
+        self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
+    ) -> tuple[int, Sequence[Tool]]:
+        """Return tools by name, as they are or as they were at `revision`, and which revision that is.
+
+        In the order of code points, from the first after `after`. This writes nothing, and takes
+        no lock.
+        """
+        ...
+
+    async def tool_history(self, tenant: str, *, before: int | None, limit: int) -> Sequence[ToolRevision]:
+        """Return what was registered before revision `before`, latest first. Writes nothing."""
+        ...
+
+    async def roll_back_tools(self, tenant: str, revision: int) -> int | None:
+        """Make every tool what it was at `revision`, as a new revision; None if there was never such."""
+        ...
 
     async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int: ...
 

@@ -48,6 +48,7 @@ class Things:
     decision_id: str
     # Id of an entity of the type "vendor".
     vendor: str
+    tools_revision: int = 0
     # New for each call.
     tool_call_id: str = ""
 
@@ -160,6 +161,15 @@ ROWS: Mapping[str, Row] = {
                 )
             ]
         ),
+    ),
+    "/placet.v1.AdminService/ListTools": Row(request=lambda things: admin_service_pb2.ListToolsRequest()),
+    "/placet.v1.AdminService/ListToolHistory": Row(
+        request=lambda things: admin_service_pb2.ListToolHistoryRequest()
+    ),
+    # Revisions are each tenant's own: the other one has no such.
+    "/placet.v1.AdminService/RollbackTools": Row(
+        request=lambda things: admin_service_pb2.RollbackToolsRequest(to_revision=things.tools_revision),
+        elsewhere=NOT_FOUND,
     ),
     "/placet.v1.AdminService/PutSignals": Row(
         request=lambda things: admin_service_pb2.PutSignalsRequest(

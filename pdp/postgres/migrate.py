@@ -185,7 +185,8 @@ _GRANTS = {
     "clock": "SELECT",
     "tenants": "SELECT, INSERT, UPDATE",
     "agents": "SELECT, INSERT, UPDATE",
-    "tools": "SELECT, INSERT, UPDATE",
+    # DELETE: one that a roll-back removes; the history keeps it.
+    "tools": "SELECT, INSERT, UPDATE, DELETE",
     "signals": "SELECT, INSERT, UPDATE",
     "registry_history": "SELECT, INSERT",
     "entity_clock": "SELECT, INSERT, UPDATE",

@@ -8,13 +8,15 @@ from typing import Any, Literal
 from psycopg import sql
 
 from pdp.errors import InvalidFieldError, TenantUnknownError
-from pdp.model import Agent, Signal, Tool
+from pdp.model import Agent, Signal, Tool, ToolRevision
 from pdp.postgres.connection import Connection, storable
 from pdp.postgres.locks import control_lock
 from pdp.postgres.pool import Pool
 from pdp.postgres.rows import instant_text, json_text, json_value, tool_text
-from pdp.registration import details
+from pdp.registration import details, read_registration
 
+# What the history says of a tool that a roll-back removed.
+_REMOVED = "null"
 _Kind = Literal["settings", "agents", "tools", "signals"]
 
 
@@ -102,28 +104,67 @@ class PostgresRegistry:
 
         async def work(connection: Connection) -> int:
             revision = await _move(connection, tenant, "tools")
-            cursor = connection.cursor()
-            await cursor.executemany(
-                """
-                INSERT INTO placet.tools (
-                    tenant, name, effect, resource, arguments_schema, amount_argument, amount_unit,
-                    amount_currency_argument, amount_currency_code, secret_arguments, description, revision,
-                    details)
-                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::text[], %s, %s, %s)
-                ON CONFLICT (tenant, name) DO UPDATE
-                SET effect = EXCLUDED.effect, resource = EXCLUDED.resource,
-                    arguments_schema = EXCLUDED.arguments_schema, amount_argument = EXCLUDED.amount_argument,
-                    amount_unit = EXCLUDED.amount_unit,
-                    amount_currency_argument = EXCLUDED.amount_currency_argument,
-                    amount_currency_code = EXCLUDED.amount_currency_code,
-                    secret_arguments = EXCLUDED.secret_arguments, description = EXCLUDED.description,
-                    revision = EXCLUDED.revision, details = EXCLUDED.details
-                """,
-                [_tool_row(tenant, tool, revision) for tool in tools],
-            )
-            said = {tool.name: tool_text(tool) for tool in tools}
-            await _remember(connection, tenant, "tools", revision, list(said.items()))
+            await _write_tools(connection, tenant, tools, revision)
             return revision
+
+        return await self._pool.run(work)
+
+    async def tools(
+        self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
+    ) -> tuple[int, Sequence[Tool]]:
+        for text in (tenant, after):
+            storable("after", text)
+
+        async def work(connection: Connection) -> tuple[int, Sequence[Tool]]:
+            of = await _tools_revision(connection, tenant)
+            of = of if revision is None else min(of, revision)
+            return of, await _tools_at(connection, tenant, of, after=after, limit=limit)
+
+        return await self._pool.run(work)
+
+    async def tool_history(self, tenant: str, *, before: int | None, limit: int) -> Sequence[ToolRevision]:
+        storable("tenant", tenant)
+
+        async def work(connection: Connection) -> Sequence[ToolRevision]:
+            cursor = await connection.execute(
+                """
+                SELECT h.revision, min(h.written_at),
+                       array_agg(h.name ORDER BY h.name COLLATE "C") FILTER (WHERE h.content <> %s),
+                       array_agg(h.name ORDER BY h.name COLLATE "C") FILTER (WHERE h.content = %s)
+                FROM placet.registry_history h
+                WHERE h.tenant = %s AND h.kind = 'tools' AND (%s::bigint IS NULL OR h.revision < %s)
+                GROUP BY h.revision ORDER BY h.revision DESC LIMIT %s
+                """,
+                [_REMOVED, _REMOVED, tenant, before, before, limit],
+            )
+            return [
+                ToolRevision(
+                    revision=row[0],
+                    written_at=row[1],
+                    written=tuple(row[2] or ()),
+                    removed=tuple(row[3] or ()),
+                )
+                for row in await cursor.fetchall()
+            ]
+
+        return await self._pool.run(work)
+
+    async def roll_back_tools(self, tenant: str, revision: int) -> int | None:
+        async def work(connection: Connection) -> int | None:
+            await _lock(connection, storable("tenant", tenant))
+            now = await _tools_revision(connection, tenant)
+            if not 1 <= revision <= now:
+                return None
+            wanted = await _tools_at(connection, tenant, revision)
+            there = await _tools_at(connection, tenant, now)
+            removed = sorted({tool.name for tool in there} - {tool.name for tool in wanted})
+            new = await _move(connection, tenant, "tools")
+            await _write_tools(connection, tenant, wanted, new)
+            await connection.execute(
+                "DELETE FROM placet.tools WHERE tenant = %s AND name = ANY (%s::text[])", [tenant, removed]
+            )
+            await _remember(connection, tenant, "tools", new, [(name, _REMOVED) for name in removed])
+            return new
 
         return await self._pool.run(work)
 
@@ -160,6 +201,60 @@ class PostgresRegistry:
             return revision
 
         return await self._pool.run(work)
+
+
+async def _write_tools(connection: Connection, tenant: str, tools: Sequence[Tool], revision: int) -> None:
+    cursor = connection.cursor()
+    await cursor.executemany(
+        """
+        INSERT INTO placet.tools (
+            tenant, name, effect, resource, arguments_schema, amount_argument, amount_unit,
+            amount_currency_argument, amount_currency_code, secret_arguments, description, revision,
+            details)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::text[], %s, %s, %s)
+        ON CONFLICT (tenant, name) DO UPDATE
+        SET effect = EXCLUDED.effect, resource = EXCLUDED.resource,
+            arguments_schema = EXCLUDED.arguments_schema, amount_argument = EXCLUDED.amount_argument,
+            amount_unit = EXCLUDED.amount_unit,
+            amount_currency_argument = EXCLUDED.amount_currency_argument,
+            amount_currency_code = EXCLUDED.amount_currency_code,
+            secret_arguments = EXCLUDED.secret_arguments, description = EXCLUDED.description,
+            revision = EXCLUDED.revision, details = EXCLUDED.details
+        """,
+        [_tool_row(tenant, tool, revision) for tool in tools],
+    )
+    await _remember(connection, tenant, "tools", revision, [(tool.name, tool_text(tool)) for tool in tools])
+
+
+async def _tools_revision(connection: Connection, tenant: str) -> int:
+    cursor = await connection.execute(
+        "SELECT t.tools_revision FROM placet.tenants t WHERE t.tenant = %s", [tenant]
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise TenantUnknownError(f"there is no tenant {tenant}")
+    return _one(row)
+
+
+async def _tools_at(
+    connection: Connection, tenant: str, revision: int, *, after: str = "", limit: int | None = None
+) -> list[Tool]:
+    """Return the tools as they stood at `revision`, by name, each with the revision that wrote it."""
+    cursor = await connection.execute(
+        """
+        SELECT l.content, l.revision
+        FROM (
+            SELECT DISTINCT ON (h.name) h.name, h.content, h.revision
+            FROM placet.registry_history h
+            WHERE h.tenant = %s AND h.kind = 'tools' AND h.revision <= %s AND h.name COLLATE "C" > %s
+            ORDER BY h.name, h.revision DESC
+        ) l
+        WHERE l.content <> %s
+        ORDER BY l.name COLLATE "C" LIMIT %s
+        """,
+        [tenant, revision, after, _REMOVED, limit],
+    )
+    return [read_registration(json_value(content), revision=of) for content, of in await cursor.fetchall()]
 
 
 def _tool_row(tenant: str, tool: Tool, revision: int) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pdp.errors import PermissionDeniedError
+from pdp.errors import InvalidFieldError, NotFoundError, PermissionDeniedError
 from pdp.ports import Clock, Registry
 from pdp.server import convert, convert_tools
 from pdp.server.identity import current_caller
@@ -37,6 +37,48 @@ class AdminService(stubs.AdminServiceServicer):
     async def PutTools(self, request: messages.PutToolsRequest, context: Any) -> messages.PutToolsResponse:
         revision = await self._registry.put_tools(current_caller().tenant, convert_tools.tools(request))
         return messages.PutToolsResponse(tools_revision=revision)
+
+    async def ListTools(self, request: messages.ListToolsRequest, context: Any) -> messages.ListToolsResponse:
+        revision, tools = await self._registry.tools(
+            current_caller().tenant,
+            revision=convert.revision(request.at_revision, "at_revision"),
+            after=request.after,
+            limit=convert.limit(request.limit, default=50, most=50),
+        )
+        return messages.ListToolsResponse(
+            tools=[convert_tools.tool_message(tool) for tool in tools], tools_revision=revision
+        )
+
+    async def ListToolHistory(
+        self, request: messages.ListToolHistoryRequest, context: Any
+    ) -> messages.ListToolHistoryResponse:
+        history = await self._registry.tool_history(
+            current_caller().tenant,
+            before=convert.revision(request.before_revision, "before_revision"),
+            limit=convert.limit(request.limit, default=20, most=100),
+        )
+        return messages.ListToolHistoryResponse(
+            revisions=[
+                messages.ToolRevision(
+                    revision=item.revision,
+                    written_at=convert.timestamp(item.written_at),
+                    written=item.written,
+                    removed=item.removed,
+                )
+                for item in history
+            ]
+        )
+
+    async def RollbackTools(
+        self, request: messages.RollbackToolsRequest, context: Any
+    ) -> messages.RollbackToolsResponse:
+        to = convert.revision(request.to_revision, "to_revision")
+        if to is None:
+            raise InvalidFieldError("to_revision", "is required")
+        revision = await self._registry.roll_back_tools(current_caller().tenant, to)
+        if revision is None:
+            raise NotFoundError(f"there is no revision {to} of the tools")
+        return messages.RollbackToolsResponse(tools_revision=revision)
 
     async def PutSignals(
         self, request: messages.PutSignalsRequest, context: Any

@@ -225,6 +225,19 @@ def signals(message: admin.PutSignalsRequest) -> list[Signal]:
     return result
 
 
+def revision(number: int, path: str) -> int | None:
+    """A revision of the past; None for 0, which is now."""
+    if number >= 2**63:
+        raise InvalidFieldError(path, "is no revision")
+    return number or None
+
+
+def limit(number: int, *, default: int, most: int) -> int:
+    if number > most:
+        raise InvalidFieldError("limit", f"must be at most {most}")
+    return number or default
+
+
 def duration(message: Duration, field: str, *, most: timedelta) -> timedelta:
     # A message may hold more seconds than a timedelta can.
     seconds = min(message.seconds, most // timedelta(seconds=1) + 1)

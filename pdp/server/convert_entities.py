@@ -17,9 +17,6 @@ from placet.v1 import entity_service_pb2 as messages
 
 MAX_ATTRIBUTES = 16 * 1024
 MAX_DEPTH = 8
-MAX_HISTORY = 100
-_DEFAULT_HISTORY = 20
-_MAX_REVISION = 2**63 - 1
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
@@ -64,18 +61,6 @@ def patch(message: messages.PatchEntityRequest) -> tuple[Mapping[str, JSON], tup
 def check_attributes(attributes: Mapping[str, JSON]) -> None:
     """Refuse what a patch makes of an entity, if it could not have been put."""
     _attributes(arguments_json(attributes), "set")
-
-
-def limit(message: messages.ListEntityHistoryRequest) -> int:
-    if message.limit > MAX_HISTORY:
-        raise InvalidFieldError("limit", f"must be at most {MAX_HISTORY}")
-    return message.limit or _DEFAULT_HISTORY
-
-
-def revision(number: int, path: str) -> int | None:
-    if number > _MAX_REVISION:
-        raise InvalidFieldError(path, "is no revision")
-    return number or None
 
 
 def version_message(version: EntityVersion) -> messages.EntityVersion:

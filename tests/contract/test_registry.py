@@ -106,6 +106,58 @@ async def test_everything_that_a_registration_says_comes_back(store: Store) -> N
     assert (await facts(store)).tool == replace(tool, revision=revision)
 
 
+async def test_registry_is_listed_by_name_as_it_is_and_as_it_was(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    assert await store.registry.tools(TENANT) == (0, [])
+    b, a = builders.tool("b"), builders.payment_tool()
+    await store.registry.put_tools(TENANT, [b, a])
+    await store.registry.put_tools(TENANT, [replace(b, description="new"), builders.tool("Z")])
+    now = [builders.tool("Z"), replace(b, description="new"), a]
+    assert await store.registry.tools(TENANT) == (
+        2,
+        [replace(tool, revision=1 if tool is a else 2) for tool in now],
+    )
+    then = [replace(b, revision=1), replace(a, revision=1)]
+    assert await store.registry.tools(TENANT, revision=1) == (1, then)
+    assert await store.registry.tools(TENANT, revision=1, after="b") == (1, then[1:])
+    assert await store.registry.tools(TENANT, revision=1, limit=1) == (1, then[:1])
+    assert (await store.registry.tools(TENANT, revision=99))[0] == 2
+    with pytest.raises(TenantUnknownError):
+        await store.registry.tools("nobody")
+
+
+async def test_roll_back_is_a_new_revision_with_the_old_content(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    old = builders.payment_tool()
+    await store.registry.put_tools(TENANT, [old])
+    await store.registry.put_tools(TENANT, [replace(old, effect=ToolEffect.READ), builders.tool("new")])
+    before = (await facts(store)).epoch
+    assert await store.registry.roll_back_tools(TENANT, 1) == 3
+    known = await facts(store)
+    assert known.tool == replace(old, revision=3)
+    assert known.epoch > before
+    assert (await facts(store, tool="new")).tool is None
+    assert await store.registry.tools(TENANT) == (3, [replace(old, revision=3)])
+    history = await store.registry.tool_history(TENANT, before=None, limit=10)
+    assert [(item.revision, item.written, item.removed) for item in history] == [
+        (3, ("payments.create",), ("new",)),
+        (2, ("new", "payments.create"), ()),
+        (1, ("payments.create",), ()),
+    ]
+    assert await store.registry.tool_history(TENANT, before=3, limit=1) == history[1:2]
+    # And forward again.
+    assert await store.registry.roll_back_tools(TENANT, 2) == 4
+    assert (await facts(store, tool="new")).tool == replace(builders.tool("new"), revision=4)
+
+
+async def test_roll_back_to_what_never_was_changes_nothing(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    await store.registry.put_tools(TENANT, [builders.tool()])
+    for revision in (0, -1, 2, 99):
+        assert await store.registry.roll_back_tools(TENANT, revision) is None
+    assert (await facts(store)).data_revisions["tools"] == 1
+
+
 async def test_amount_without_a_unit_stays_without(store: Store) -> None:
     await store.registry.put_tenant(TENANT, b"{}")
     role = AmountRole(argument="amount", unit=None, currency_code="EUR")

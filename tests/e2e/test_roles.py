@@ -79,7 +79,7 @@ class Town:
         with self.client("ops") as ops, self.client("tasks") as tasks, self.client("runtime") as runtime:
             ops.put_tenant({})
             ops.put_agents([{"agent": AGENT, "owner": CANARY, "trust": 0.7, "trust_explanation": CANARY}])
-            ops.put_tools([tool | {"description": CANARY} for tool in TOOLS])
+            tools_revision = ops.put_tools([tool | {"description": CANARY} for tool in TOOLS])
             put_vendor = "/placet.v1.EntityService/PutEntities"
             vendor = f"V-{uuid4().hex}"
             call(
@@ -113,6 +113,7 @@ class Town:
                 session_id=session.session_id,
                 decision_id=decision.decision_id,
                 vendor=vendor,
+                tools_revision=tools_revision,
             )
 
     def state(self, tenant: str) -> dict[str, list[str]]:

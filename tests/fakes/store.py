@@ -40,6 +40,7 @@ from pdp.model import (
     SessionState,
     Signal,
     Tool,
+    ToolRevision,
 )
 from pdp.registry import identifier
 from pdp.settings import boundary_template
@@ -58,8 +59,17 @@ class _Tenant:
     agents: dict[str, Agent] = field(default_factory=dict)
     tools: dict[str, Tool] = field(default_factory=dict)
     signals: dict[str, Signal] = field(default_factory=dict)
+    # What each revision of the tools said, oldest first; None: it removed the tool.
+    tool_history: list[tuple[int, datetime, Mapping[str, Tool | None]]] = field(default_factory=list)
     # What was written of each entity, oldest first.
     entities: dict[EntityName, list[EntityVersion]] = field(default_factory=dict)
+
+    def tools_at(self, revision: int) -> dict[str, Tool]:
+        tools: dict[str, Tool | None] = {}
+        for of, _, said in self.tool_history:
+            if of <= revision:
+                tools.update(said)
+        return {name: tool for name, tool in tools.items() if tool is not None}
 
     def known(self, name: EntityName) -> KnownEntity:
         versions = self.entities.get(name)
@@ -294,8 +304,47 @@ class FakeStore:
     async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int:
         self._up()
         state = self._tenant(tenant)
+        return self._say_tools(state, {tool.name: tool for tool in tools})
+
+    async def tools(
+        self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
+    ) -> tuple[int, Sequence[Tool]]:
+        self._up()
+        state = self._tenant(tenant)
+        of = state.revisions["tools"] if revision is None else min(revision, state.revisions["tools"])
+        tools = state.tools_at(of)
+        return of, [tools[name] for name in sorted(tools) if name > after][:limit]
+
+    async def tool_history(self, tenant: str, *, before: int | None, limit: int) -> Sequence[ToolRevision]:
+        self._up()
+        history = self._tenants[tenant].tool_history if tenant in self._tenants else []
+        return [
+            ToolRevision(
+                revision=revision,
+                written_at=at,
+                written=tuple(sorted(name for name, tool in said.items() if tool is not None)),
+                removed=tuple(sorted(name for name, tool in said.items() if tool is None)),
+            )
+            for revision, at, said in reversed(history)
+            if said and (before is None or revision < before)
+        ][:limit]
+
+    async def roll_back_tools(self, tenant: str, revision: int) -> int | None:
+        self._up()
+        state = self._tenant(tenant)
+        if not 1 <= revision <= state.revisions["tools"]:
+            return None
+        wanted = state.tools_at(revision)
+        said: dict[str, Tool | None] = dict.fromkeys(set(state.tools) - set(wanted))
+        return self._say_tools(state, said | wanted)
+
+    def _say_tools(self, state: _Tenant, said: Mapping[str, Tool | None]) -> int:
         revision = state.move("tools")
-        state.tools.update({tool.name: replace(tool, revision=revision) for tool in tools})
+        new = {
+            name: None if tool is None else replace(tool, revision=revision) for name, tool in said.items()
+        }
+        state.tool_history.append((revision, self.moment, new))
+        state.tools = state.tools_at(revision)
         return revision
 
     async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int:

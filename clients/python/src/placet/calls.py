@@ -18,9 +18,23 @@ from placet.channel import Connection, Credentials
 from placet.clock import SteadyClock
 from placet.errors import AnswerError, DeadlineError, PlacetError, invalid
 from placet.identity import DevIdentity
-from placet.model import Action, Agent, Boundary, Decision, Session, Signal, Simulation, Task, Tool
+from placet.model import (
+    Action,
+    Agent,
+    Boundary,
+    Decision,
+    Entity,
+    Session,
+    Signal,
+    Simulation,
+    Task,
+    Tool,
+    ToolRevision,
+)
+from placet.toolform import tool_form
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_service_pb2 as decisions
+from placet.v1 import entity_service_pb2 as entities
 from placet.v1 import session_service_pb2 as sessions
 
 T = TypeVar("T", covariant=True)
@@ -245,12 +259,111 @@ class Calls:
             read=lambda data: replies.read(admin.PutToolsResponse, data).tools_revision,
         )
 
+    def list_tools(
+        self, at_revision: int, after: str, timeout: float | None
+    ) -> Call[tuple[int, list[dict[str, Any]]]]:
+        request = admin.ListToolsRequest(
+            at_revision=requests.revision(at_revision, "at_revision"), after=requests.text(after, "after")
+        )
+
+        def read(data: bytes) -> tuple[int, list[dict[str, Any]]]:
+            answer = replies.read(admin.ListToolsResponse, data)
+            return answer.tools_revision, [tool_form(tool) for tool in answer.tools]
+
+        return Call(
+            method="/placet.v1.AdminService/ListTools",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=read,
+        )
+
+    def tool_history(
+        self, before_revision: int, limit: int, timeout: float | None
+    ) -> Call[list[ToolRevision]]:
+        request = admin.ListToolHistoryRequest(
+            before_revision=requests.revision(before_revision, "before_revision"),
+            limit=min(requests.revision(limit, "limit"), 2**32 - 1),
+        )
+        return Call(
+            method="/placet.v1.AdminService/ListToolHistory",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: [
+                replies.tool_revision(item)
+                for item in replies.read(admin.ListToolHistoryResponse, data).revisions
+            ],
+        )
+
+    def roll_back_tools(self, to_revision: int, timeout: float | None) -> Call[int]:
+        request = admin.RollbackToolsRequest(to_revision=requests.revision(to_revision, "to_revision"))
+        return Call(
+            method="/placet.v1.AdminService/RollbackTools",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.read(admin.RollbackToolsResponse, data).tools_revision,
+        )
+
     def put_signals(self, signals: Iterable[Signal | Mapping[str, Any]], timeout: float | None) -> Call[int]:
         return Call(
             method="/placet.v1.AdminService/PutSignals",
             request=requests.put_signals(signals).SerializeToString(),
             timeout=self._deadline(timeout),
             read=lambda data: replies.read(admin.PutSignalsResponse, data).signals_revision,
+        )
+
+    def put_entities(self, values: Iterable[Mapping[str, Any]], timeout: float | None) -> Call[int]:
+        return Call(
+            method="/placet.v1.EntityService/PutEntities",
+            request=requests.put_entities(values).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.read(entities.PutEntitiesResponse, data).revision,
+        )
+
+    def patch_entity(
+        self, name: str, set_: Mapping[str, Any], unset: Iterable[str], timeout: float | None
+    ) -> Call[Entity]:
+        return Call(
+            method="/placet.v1.EntityService/PatchEntity",
+            request=requests.patch_entity(name, set_, unset).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.entity(replies.read(entities.PatchEntityResponse, data).entity),
+        )
+
+    def delete_entities(self, names: Iterable[str], timeout: float | None) -> Call[int]:
+        return Call(
+            method="/placet.v1.EntityService/DeleteEntities",
+            request=requests.delete_entities(names).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.read(entities.DeleteEntitiesResponse, data).revision,
+        )
+
+    def get_entity(self, name: str, at_revision: int, timeout: float | None) -> Call[Entity]:
+        request = entities.GetEntityRequest(
+            name=requests.entity_name(name), at_revision=requests.revision(at_revision, "at_revision")
+        )
+        return Call(
+            method="/placet.v1.EntityService/GetEntity",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.entity(replies.read(entities.GetEntityResponse, data).entity),
+        )
+
+    def entity_history(
+        self, name: str, before_revision: int, limit: int, timeout: float | None
+    ) -> Call[list[Entity]]:
+        request = entities.ListEntityHistoryRequest(
+            name=requests.entity_name(name),
+            before_revision=requests.revision(before_revision, "before_revision"),
+            limit=min(requests.revision(limit, "limit"), 2**32 - 1),
+        )
+        return Call(
+            method="/placet.v1.EntityService/ListEntityHistory",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: [
+                replies.entity(version)
+                for version in replies.read(entities.ListEntityHistoryResponse, data).versions
+            ],
         )
 
     def _deadline(self, timeout: float | None) -> float:

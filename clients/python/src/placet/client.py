@@ -22,7 +22,19 @@ from placet.clock import SteadyClock, steady
 from placet.enforce import Guarded, GuardOptions, Source, guard_async, guard_sync
 from placet.errors import PlacetError
 from placet.identity import DevIdentity
-from placet.model import Action, Agent, Boundary, Decision, Session, Signal, Simulation, Task, Tool
+from placet.model import (
+    Action,
+    Agent,
+    Boundary,
+    Decision,
+    Entity,
+    Session,
+    Signal,
+    Simulation,
+    Task,
+    Tool,
+    ToolRevision,
+)
 from placet.stream import MAX_IN_FLIGHT, DecisionStream
 
 T = TypeVar("T")
@@ -242,6 +254,57 @@ class Client:
     ) -> int:
         """Create or replace signals; return their revision. Role: operator."""
         return self._run(self._calls.put_signals(signals, timeout))
+
+    def list_tools(
+        self, *, at_revision: int = 0, after: str = "", timeout: float | None = None
+    ) -> tuple[int, list[dict[str, Any]]]:
+        """Return the registry's revision and up to 50 tools after a name, as `put_tools` takes them.
+
+        As they are, or as they were at a revision. Role: operator or auditor.
+        """
+        return self._run(self._calls.list_tools(at_revision, after, timeout))
+
+    def tool_history(
+        self, *, before_revision: int = 0, limit: int = 20, timeout: float | None = None
+    ) -> list[ToolRevision]:
+        """Return what was registered when, latest first. Role: operator or auditor."""
+        return self._run(self._calls.tool_history(before_revision, limit, timeout))
+
+    def roll_back_tools(self, to_revision: int, *, timeout: float | None = None) -> int:
+        """Make the registry what it was at a revision; return the new one. Role: operator."""
+        return self._run(self._calls.roll_back_tools(to_revision, timeout))
+
+    def put_entities(self, entities: Iterable[Mapping[str, Any]], *, timeout: float | None = None) -> int:
+        """Create or replace entities, all or none; return their revision. Role: operator.
+
+        Each is `{"type": …, "id": …, "attributes": {…}}`.
+        """
+        return self._run(self._calls.put_entities(entities, timeout))
+
+    def patch_entity(
+        self,
+        name: str,
+        set: Mapping[str, Any] | None = None,
+        *,
+        unset: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> Entity:
+        """Set and remove attributes of the entity "type:id"; return what it is then. Role: operator."""
+        return self._run(self._calls.patch_entity(name, set or {}, unset, timeout))
+
+    def delete_entities(self, names: Iterable[str], *, timeout: float | None = None) -> int:
+        """Remove entities, each "type:id"; return the revision. Role: operator."""
+        return self._run(self._calls.delete_entities(names, timeout))
+
+    def get_entity(self, name: str, *, at_revision: int = 0, timeout: float | None = None) -> Entity:
+        """Return the entity "type:id" as it is, or as it was at a revision. Role: operator or auditor."""
+        return self._run(self._calls.get_entity(name, at_revision, timeout))
+
+    def entity_history(
+        self, name: str, *, before_revision: int = 0, limit: int = 20, timeout: float | None = None
+    ) -> list[Entity]:
+        """Return what was written of the entity, latest first. Role: operator or auditor."""
+        return self._run(self._calls.entity_history(name, before_revision, limit, timeout))
 
     def _run(self, call: Call[T]) -> T:
         return call.read(self._link.send(call.method, call.request, call.timeout))
@@ -478,6 +541,85 @@ class AsyncClient:
     ) -> int:
         """See `Client.put_signals`."""
         return await self._run(self._calls.put_signals(signals, timeout))
+
+    async def list_tools(
+        self,
+        *,
+        at_revision: int = 0,
+        after: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> tuple[int, list[dict[str, Any]]]:
+        """See `Client.list_tools`."""
+        return await self._run(self._calls.list_tools(at_revision, after, timeout))
+
+    async def tool_history(
+        self,
+        *,
+        before_revision: int = 0,
+        limit: int = 20,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> list[ToolRevision]:
+        """See `Client.tool_history`."""
+        return await self._run(self._calls.tool_history(before_revision, limit, timeout))
+
+    async def roll_back_tools(
+        self,
+        to_revision: int,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> int:
+        """See `Client.roll_back_tools`."""
+        return await self._run(self._calls.roll_back_tools(to_revision, timeout))
+
+    async def put_entities(
+        self,
+        entities: Iterable[Mapping[str, Any]],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> int:
+        """See `Client.put_entities`."""
+        return await self._run(self._calls.put_entities(entities, timeout))
+
+    async def patch_entity(
+        self,
+        name: str,
+        set: Mapping[str, Any] | None = None,
+        *,
+        unset: Iterable[str] = (),
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Entity:
+        """See `Client.patch_entity`."""
+        return await self._run(self._calls.patch_entity(name, set or {}, unset, timeout))
+
+    async def delete_entities(
+        self,
+        names: Iterable[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> int:
+        """See `Client.delete_entities`."""
+        return await self._run(self._calls.delete_entities(names, timeout))
+
+    async def get_entity(
+        self,
+        name: str,
+        *,
+        at_revision: int = 0,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Entity:
+        """See `Client.get_entity`."""
+        return await self._run(self._calls.get_entity(name, at_revision, timeout))
+
+    async def entity_history(
+        self,
+        name: str,
+        *,
+        before_revision: int = 0,
+        limit: int = 20,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> list[Entity]:
+        """See `Client.entity_history`."""
+        return await self._run(self._calls.entity_history(name, before_revision, limit, timeout))
 
     async def _run(self, call: Call[T]) -> T:
         return call.read(await self._link.send(call.method, call.request, call.timeout))

@@ -307,6 +307,39 @@ class Tool:
     amount: AmountRole | None = None
     secret_arguments: tuple[str, ...] = ()
     description: str = ""
+    reversible: bool = False
+    # The parts below are plain values; `placet.toolform` and docs/tools.md have their form.
+    argument_roles: Mapping[str, str] = field(default_factory=dict)
+    normalise: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    entities: Sequence[Mapping[str, Any]] = ()
+    business_key: Mapping[str, Any] | None = None
+    prerequisites: Sequence[Mapping[str, Any]] = ()
+    output: Mapping[str, Any] | None = None
+    # "required", or empty.
+    redeem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolRevision:
+    """One change of the registry: names of the tools that it wrote and removed."""
+
+    revision: int
+    written_at: datetime
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entity:
+    """Something that actions are about, at one revision of the tenant's entities."""
+
+    type: str
+    id: str
+    # None: it was deleted.
+    attributes: Mapping[str, Any] | None
+    revision: int
+    written_by: str
+    written_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

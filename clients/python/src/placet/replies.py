@@ -18,6 +18,7 @@ from placet.model import (
     Boundary,
     Decision,
     Effect,
+    Entity,
     Obligation,
     PolicyRevision,
     Position,
@@ -29,9 +30,12 @@ from placet.model import (
     Simulation,
     Task,
     ToolEffect,
+    ToolRevision,
 )
+from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
+from placet.v1 import entity_service_pb2 as entities
 from placet.v1 import session_service_pb2 as sessions
 
 M = TypeVar("M", bound=Message)
@@ -65,6 +69,34 @@ def read(kind: type[M], data: bytes) -> M:
         return kind.FromString(data)
     except DecodeError as exc:
         raise AnswerError(f"the answer is not a {kind.DESCRIPTOR.name}") from exc
+
+
+def tool_revision(message: admin.ToolRevision) -> ToolRevision:
+    return ToolRevision(
+        revision=message.revision,
+        written_at=_instant(message.written_at, "revision.written_at"),
+        written=tuple(message.written),
+        removed=tuple(message.removed),
+    )
+
+
+def entity(message: entities.EntityVersion) -> Entity:
+    if not message.name.id or not message.revision:
+        raise AnswerError("the answer has no entity")
+    attributes = None
+    if not message.deleted:
+        try:
+            attributes = parse_object(message.attributes, field="entity.attributes")
+        except CanonicalError as exc:
+            raise AnswerError(str(exc)) from exc
+    return Entity(
+        type=message.name.type,
+        id=message.name.id,
+        attributes=attributes,
+        revision=message.revision,
+        written_by=message.written_by,
+        written_at=_instant(message.written_at, "entity.written_at"),
+    )
 
 
 def decision(message: nouns.Decision) -> Decision:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -32,9 +33,11 @@ from placet.model import (
     Tool,
     ToolEffect,
 )
+from placet.toolform import add_parts
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
+from placet.v1 import entity_service_pb2 as entities
 from placet.v1 import session_service_pb2 as sessions
 
 _UNITS = {
@@ -202,6 +205,51 @@ def put_signals(signals: Iterable[Signal | Mapping[str, Any]]) -> admin.PutSigna
     return admin.PutSignalsRequest(signals=messages)
 
 
+def put_entities(values: Iterable[Mapping[str, Any]]) -> entities.PutEntitiesRequest:
+    messages = []
+    for path, value in _items(values, "entities"):
+        members = _members(value, path, {"type", "id", "attributes"}, required=("type", "id"))
+        messages.append(
+            entities.Entity(
+                name=_entity_name(members["type"], members["id"], path),
+                attributes=object_text(members.get("attributes", {}), f"{path}.attributes"),
+            )
+        )
+    return entities.PutEntitiesRequest(entities=messages)
+
+
+def patch_entity(name: str, set_: Mapping[str, Any], unset: Iterable[str]) -> entities.PatchEntityRequest:
+    return entities.PatchEntityRequest(
+        name=entity_name(name),
+        set=object_text(set_, "set") if set_ else b"",
+        unset=[text(item, path) for path, item in _items(unset, "unset")],
+    )
+
+
+def delete_entities(names: Iterable[str]) -> entities.DeleteEntitiesRequest:
+    return entities.DeleteEntitiesRequest(
+        names=[entity_name(item, path) for path, item in _items(names, "names")]
+    )
+
+
+def entity_name(name: str, path: str = "name") -> entities.EntityName:
+    """Read "type:id"; an id may have colons of its own."""
+    kind, colon, entity_id = text(name, path).partition(":")
+    if not colon:
+        raise invalid(path, 'must be "type:id", for example "vendor:V-1"')
+    return _entity_name(kind, entity_id, path)
+
+
+def _entity_name(kind: Any, entity_id: Any, path: str) -> entities.EntityName:
+    return entities.EntityName(type=text(kind, f"{path}.type"), id=text(entity_id, f"{path}.id"))
+
+
+def revision(value: int, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise invalid(path, "must be a revision, a whole number")
+    return value
+
+
 # --- parts ---------------------------------------------------------------------
 
 
@@ -308,8 +356,7 @@ def _amount_limits(value: Any) -> Iterable[AmountLimit]:
 def _tool(value: Tool | Mapping[str, Any], path: str) -> Tool:
     if isinstance(value, Tool):
         return value
-    known = {"name", "effect", "resource", "arguments_schema", "amount", "secret_arguments", "description"}
-    members = _members(value, path, known, required={"name", "effect"})
+    members = _members(value, path, {item.name for item in fields(Tool)}, required={"name", "effect"})
     amount = members.get("amount")
     if amount is not None and not isinstance(amount, AmountRole):
         names = {"argument", "unit", "currency_argument", "currency_code"}
@@ -331,6 +378,18 @@ def _tool_message(tool: Tool, path: str) -> admin.Tool:
         message.arguments_schema = object_text(tool.arguments_schema, f"{path}.arguments_schema")
     if tool.amount is not None:
         message.amount.CopyFrom(_amount_message(tool.amount, f"{path}.amount"))
+    add_parts(
+        message,
+        path,
+        reversible=tool.reversible,
+        argument_roles=tool.argument_roles,
+        normalise=tool.normalise,
+        entities=tool.entities,
+        business_key=tool.business_key,
+        prerequisites=tool.prerequisites,
+        output=tool.output,
+        redeem=tool.redeem,
+    )
     return message
 
 

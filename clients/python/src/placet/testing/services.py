@@ -57,6 +57,12 @@ class _Refused(Exception):
         self.field = field
 
 
+def _not_faked(context: Any) -> NoReturn:
+    """The fake checks what is registered, and keeps none of it."""
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, "the fake PDP does not keep the registry")
+    raise AssertionError("abort does not return")
+
+
 def register(server: grpc.Server, fake: FakePdp) -> None:
     """Add the services to a server that is not started yet."""
     decision_stubs.add_DecisionServiceServicer_to_server(_Decisions(fake), server)
@@ -278,6 +284,15 @@ class _Admin(admin_stubs.AdminServiceServicer):
             return admin.PutToolsResponse(tools_revision=self._fake.put("tools", caller.tenant))
 
         return _handle(self._fake, context, "PutTools", {"operator"}, answer)
+
+    def ListTools(self, request: admin.ListToolsRequest, context: Any) -> NoReturn:
+        _not_faked(context)
+
+    def ListToolHistory(self, request: admin.ListToolHistoryRequest, context: Any) -> NoReturn:
+        _not_faked(context)
+
+    def RollbackTools(self, request: admin.RollbackToolsRequest, context: Any) -> NoReturn:
+        _not_faked(context)
 
     def PutSignals(self, request: admin.PutSignalsRequest, context: Any) -> admin.PutSignalsResponse:
         def answer(caller: Caller) -> admin.PutSignalsResponse:

@@ -730,6 +730,156 @@ class PutToolsResponse(google.protobuf.message.Message):
 Global___PutToolsResponse: typing_extensions.TypeAlias = PutToolsResponse
 
 @typing.final
+class ListToolsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_REVISION_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    at_revision: builtins.int
+    """As they were at this revision; 0: now."""
+    after: builtins.str
+    """Only names after this one, in the order of their UTF-8 bytes."""
+    limit: builtins.int
+    """1 to 50; 0: 50."""
+    def __init__(
+        self,
+        *,
+        at_revision: builtins.int = ...,
+        after: builtins.str = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["after", b"after", "at_revision", b"at_revision", "limit", b"limit"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListToolsRequest: typing_extensions.TypeAlias = ListToolsRequest
+
+@typing.final
+class ListToolsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOOLS_FIELD_NUMBER: builtins.int
+    TOOLS_REVISION_FIELD_NUMBER: builtins.int
+    tools_revision: builtins.int
+    """The revision that they are of."""
+    @property
+    def tools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tool]: ...
+    def __init__(
+        self,
+        *,
+        tools: collections.abc.Iterable[Global___Tool] | None = ...,
+        tools_revision: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["tools", b"tools", "tools_revision", b"tools_revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListToolsResponse: typing_extensions.TypeAlias = ListToolsResponse
+
+@typing.final
+class ListToolHistoryRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BEFORE_REVISION_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    before_revision: builtins.int
+    """Only revisions before this one; 0: the latest."""
+    limit: builtins.int
+    """1 to 100; 0: 20."""
+    def __init__(
+        self,
+        *,
+        before_revision: builtins.int = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["before_revision", b"before_revision", "limit", b"limit"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListToolHistoryRequest: typing_extensions.TypeAlias = ListToolHistoryRequest
+
+@typing.final
+class ToolRevision(google.protobuf.message.Message):
+    """ToolRevision is one change of the registry."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    WRITTEN_AT_FIELD_NUMBER: builtins.int
+    WRITTEN_FIELD_NUMBER: builtins.int
+    REMOVED_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    @property
+    def written_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def written(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of the tools that it wrote, and of those that it removed."""
+
+    @property
+    def removed(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        written_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        written: collections.abc.Iterable[builtins.str] | None = ...,
+        removed: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["written_at", b"written_at"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["removed", b"removed", "revision", b"revision", "written", b"written", "written_at", b"written_at"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ToolRevision: typing_extensions.TypeAlias = ToolRevision
+
+@typing.final
+class ListToolHistoryResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISIONS_FIELD_NUMBER: builtins.int
+    @property
+    def revisions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ToolRevision]: ...
+    def __init__(
+        self,
+        *,
+        revisions: collections.abc.Iterable[Global___ToolRevision] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["revisions", b"revisions"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListToolHistoryResponse: typing_extensions.TypeAlias = ListToolHistoryResponse
+
+@typing.final
+class RollbackToolsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TO_REVISION_FIELD_NUMBER: builtins.int
+    to_revision: builtins.int
+    def __init__(
+        self,
+        *,
+        to_revision: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["to_revision", b"to_revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RollbackToolsRequest: typing_extensions.TypeAlias = RollbackToolsRequest
+
+@typing.final
+class RollbackToolsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOOLS_REVISION_FIELD_NUMBER: builtins.int
+    tools_revision: builtins.int
+    def __init__(
+        self,
+        *,
+        tools_revision: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["tools_revision", b"tools_revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RollbackToolsResponse: typing_extensions.TypeAlias = RollbackToolsResponse
+
+@typing.final
 class Signal(google.protobuf.message.Message):
     """Signal is something that the environment says, for example that an incident is
     being handled.

@@ -51,6 +51,21 @@ class AdminServiceStub(object):
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.PutToolsRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_admin__service__pb2.PutToolsResponse.FromString,
                 _registered_method=True)
+        self.ListTools = channel.unary_unary(
+                '/placet.v1.AdminService/ListTools',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.ListToolsRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.ListToolsResponse.FromString,
+                _registered_method=True)
+        self.ListToolHistory = channel.unary_unary(
+                '/placet.v1.AdminService/ListToolHistory',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.ListToolHistoryRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.ListToolHistoryResponse.FromString,
+                _registered_method=True)
+        self.RollbackTools = channel.unary_unary(
+                '/placet.v1.AdminService/RollbackTools',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.RollbackToolsRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.RollbackToolsResponse.FromString,
+                _registered_method=True)
         self.PutSignals = channel.unary_unary(
                 '/placet.v1.AdminService/PutSignals',
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.PutSignalsRequest.SerializeToString,
@@ -84,6 +99,31 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTools(self, request, context):
+        """ListTools returns tools by name, as they are or as they were at a revision. Roles:
+        operator, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListToolHistory(self, request, context):
+        """ListToolHistory returns what was registered when, latest first. Roles: operator,
+        auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackTools(self, request, context):
+        """RollbackTools writes a new revision that says what an old one said: every tool is as
+        it was then, and one that was not registered then is none. NOT_FOUND if there was
+        never such a revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutSignals(self, request, context):
         """PutSignals creates or replaces the signals that it lists.
         """
@@ -108,6 +148,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.PutTools,
                     request_deserializer=placet_dot_v1_dot_admin__service__pb2.PutToolsRequest.FromString,
                     response_serializer=placet_dot_v1_dot_admin__service__pb2.PutToolsResponse.SerializeToString,
+            ),
+            'ListTools': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTools,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.ListToolsRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.ListToolsResponse.SerializeToString,
+            ),
+            'ListToolHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListToolHistory,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.ListToolHistoryRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.ListToolHistoryResponse.SerializeToString,
+            ),
+            'RollbackTools': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackTools,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.RollbackToolsRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.RollbackToolsResponse.SerializeToString,
             ),
             'PutSignals': grpc.unary_unary_rpc_method_handler(
                     servicer.PutSignals,
@@ -198,6 +253,87 @@ class AdminService(object):
             '/placet.v1.AdminService/PutTools',
             placet_dot_v1_dot_admin__service__pb2.PutToolsRequest.SerializeToString,
             placet_dot_v1_dot_admin__service__pb2.PutToolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/ListTools',
+            placet_dot_v1_dot_admin__service__pb2.ListToolsRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.ListToolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListToolHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/ListToolHistory',
+            placet_dot_v1_dot_admin__service__pb2.ListToolHistoryRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.ListToolHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackTools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/RollbackTools',
+            placet_dot_v1_dot_admin__service__pb2.RollbackToolsRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.RollbackToolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

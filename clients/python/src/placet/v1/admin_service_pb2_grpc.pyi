@@ -35,6 +35,19 @@ class AdminServiceStub:
     """PutAgents creates or replaces the agents that it lists."""
     PutTools: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutToolsRequest, placet.v1.admin_service_pb2.PutToolsResponse]
     """PutTools creates or replaces the tools that it lists."""
+    ListTools: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListToolsRequest, placet.v1.admin_service_pb2.ListToolsResponse]
+    """ListTools returns tools by name, as they are or as they were at a revision. Roles:
+    operator, auditor.
+    """
+    ListToolHistory: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListToolHistoryRequest, placet.v1.admin_service_pb2.ListToolHistoryResponse]
+    """ListToolHistory returns what was registered when, latest first. Roles: operator,
+    auditor.
+    """
+    RollbackTools: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.RollbackToolsRequest, placet.v1.admin_service_pb2.RollbackToolsResponse]
+    """RollbackTools writes a new revision that says what an old one said: every tool is as
+    it was then, and one that was not registered then is none. NOT_FOUND if there was
+    never such a revision.
+    """
     PutSignals: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutSignalsRequest, placet.v1.admin_service_pb2.PutSignalsResponse]
     """PutSignals creates or replaces the signals that it lists."""
 
@@ -51,6 +64,19 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """PutAgents creates or replaces the agents that it lists."""
     PutTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutToolsRequest, placet.v1.admin_service_pb2.PutToolsResponse]  # type: ignore[assignment]
     """PutTools creates or replaces the tools that it lists."""
+    ListTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListToolsRequest, placet.v1.admin_service_pb2.ListToolsResponse]  # type: ignore[assignment]
+    """ListTools returns tools by name, as they are or as they were at a revision. Roles:
+    operator, auditor.
+    """
+    ListToolHistory: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListToolHistoryRequest, placet.v1.admin_service_pb2.ListToolHistoryResponse]  # type: ignore[assignment]
+    """ListToolHistory returns what was registered when, latest first. Roles: operator,
+    auditor.
+    """
+    RollbackTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.RollbackToolsRequest, placet.v1.admin_service_pb2.RollbackToolsResponse]  # type: ignore[assignment]
+    """RollbackTools writes a new revision that says what an old one said: every tool is as
+    it was then, and one that was not registered then is none. NOT_FOUND if there was
+    never such a revision.
+    """
     PutSignals: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutSignalsRequest, placet.v1.admin_service_pb2.PutSignalsResponse]  # type: ignore[assignment]
     """PutSignals creates or replaces the signals that it lists."""
 
@@ -82,6 +108,37 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.admin_service_pb2.PutToolsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.PutToolsResponse]]:
         """PutTools creates or replaces the tools that it lists."""
+
+    @abc.abstractmethod
+    def ListTools(
+        self,
+        request: placet.v1.admin_service_pb2.ListToolsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.ListToolsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.ListToolsResponse]]:
+        """ListTools returns tools by name, as they are or as they were at a revision. Roles:
+        operator, auditor.
+        """
+
+    @abc.abstractmethod
+    def ListToolHistory(
+        self,
+        request: placet.v1.admin_service_pb2.ListToolHistoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.ListToolHistoryResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.ListToolHistoryResponse]]:
+        """ListToolHistory returns what was registered when, latest first. Roles: operator,
+        auditor.
+        """
+
+    @abc.abstractmethod
+    def RollbackTools(
+        self,
+        request: placet.v1.admin_service_pb2.RollbackToolsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.RollbackToolsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.RollbackToolsResponse]]:
+        """RollbackTools writes a new revision that says what an old one said: every tool is as
+        it was then, and one that was not registered then is none. NOT_FOUND if there was
+        never such a revision.
+        """
 
     @abc.abstractmethod
     def PutSignals(

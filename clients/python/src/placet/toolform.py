@@ -1,0 +1,250 @@
+"""A tool's registration as plain values: the form of YAML files, of JSON and of `Tool`.
+
+Each part is a mapping with the names of the proto's fields and values in lower case:
+`{"name": "order", "type": "po", "via": {"entity": "invoice", "attribute": "po"}, "role": "order"}`.
+An unknown name is refused. Pure; raises `InvalidRequestError` that names the field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from placet.errors import invalid
+from placet.v1 import admin_service_pb2 as admin
+from placet.v1 import session_service_pb2 as sessions
+
+# Each enum's values in lower case, without its prefix.
+ROLES = ("destination", "selector", "content", "attachment", "secret", "profile", "other")
+STEPS = ("trim", "upper", "lower", "nfkc", "hyphenate", "compact")
+ENTITY_ROLES = ("record", "counterparty", "order", "other")
+FORMATS = ("json", "yaml", "python_literal", "text")
+TRUSTS = ("record", "free_text", "trusted")
+EFFECTS = ("read", "write", "send", "pay", "delete", "share", "credential")
+_REF = {
+    "name",
+    "type",
+    "id",
+    "via",
+    "role",
+    "amount_attribute",
+    "currency_attribute",
+    "status_attribute",
+    "must_match",
+}
+
+
+def add_parts(
+    message: admin.Tool,
+    path: str,
+    *,
+    reversible: Any,
+    argument_roles: Any,
+    normalise: Any,
+    entities: Any,
+    business_key: Any,
+    prerequisites: Any,
+    output: Any,
+    redeem: Any,
+) -> None:
+    """Set what these parts say in the message of a tool; None and empty parts say nothing."""
+    if not isinstance(reversible, bool):
+        raise invalid(f"{path}.reversible", "must be true or false")
+    if reversible:
+        message.reversibility = admin.REVERSIBILITY_REVERSIBLE
+    for name, role in _mapping(argument_roles or {}, f"{path}.argument_roles").items():
+        at = f"{path}.argument_roles.{name}"
+        message.argument_roles[_text(name, at)] = _number("ARGUMENT_ROLE", ROLES, role, at)
+    for name, steps in _mapping(normalise or {}, f"{path}.normalise").items():
+        at = f"{path}.normalise.{name}"
+        message.normalise.add(
+            argument=_text(name, at),
+            steps=[_number("NORMALISATION_STEP", STEPS, step, place) for place, step in _items(steps, at)],
+        )
+    for at, ref in _items(entities or (), f"{path}.entities"):
+        _add_entity(message.entities.add(), ref, at)
+    if business_key is not None:
+        at = f"{path}.business_key"
+        members = _members(business_key, at, {"name", "arguments"}, required=("arguments",))
+        message.business_key.name = _text(members.get("name", ""), f"{at}.name")
+        message.business_key.arguments.extend(_texts(members["arguments"], f"{at}.arguments"))
+    for at, rule in _items(prerequisites or (), f"{path}.prerequisites"):
+        members = _members(rule, at, {"tool", "same", "required"}, required=("tool",))
+        required = members.get("required", False)
+        if not isinstance(required, bool):
+            raise invalid(f"{at}.required", "must be true or false")
+        message.prerequisites.add(
+            tool=_text(members["tool"], f"{at}.tool"),
+            same=_texts(members.get("same", ()), f"{at}.same"),
+            required=required,
+        )
+    if output is not None:
+        _add_output(message.output, output, f"{path}.output")
+    if redeem not in ("", None, "required"):
+        raise invalid(f"{path}.redeem", "must be required, or left out")
+    if redeem:
+        message.redeem = admin.REDEEM_RULE_REQUIRED
+
+
+def tool_form(message: admin.Tool) -> dict[str, Any]:
+    """Return a registration as plain values; putting them again registers the same."""
+    form: dict[str, Any] = {
+        "name": message.name,
+        "effect": _word(sessions.ToolEffect.Name(message.effect), "TOOL_EFFECT"),
+        "reversible": message.reversibility == admin.REVERSIBILITY_REVERSIBLE,
+        "resource": message.resource,
+    }
+    if message.description:
+        form["description"] = message.description
+    if message.arguments_schema:
+        form["arguments_schema"] = json.loads(message.arguments_schema)
+    if message.HasField("amount"):
+        form["amount"] = _amount_form(message.amount)
+    roles = {
+        name: _word(admin.ArgumentRole.Name(role), "ARGUMENT_ROLE")
+        for name, role in sorted(message.argument_roles.items())
+    }
+    secret = [name for name in message.secret_arguments if roles.get(name) != "secret"]
+    if secret:
+        form["secret_arguments"] = secret
+    if roles:
+        form["argument_roles"] = roles
+    if message.normalise:
+        form["normalise"] = {
+            rule.argument: [
+                _word(admin.NormalisationStep.Name(step), "NORMALISATION_STEP") for step in rule.steps
+            ]
+            for rule in message.normalise
+        }
+    if message.entities:
+        form["entities"] = [_entity_form(ref) for ref in message.entities]
+    if message.HasField("business_key"):
+        form["business_key"] = {
+            "name": message.business_key.name,
+            "arguments": list(message.business_key.arguments),
+        }
+    if message.prerequisites:
+        form["prerequisites"] = [
+            {"tool": rule.tool, "same": list(rule.same), "required": rule.required}
+            for rule in message.prerequisites
+        ]
+    if message.HasField("output"):
+        form["output"] = _output_form(message.output)
+    if message.redeem == admin.REDEEM_RULE_REQUIRED:
+        form["redeem"] = "required"
+    return form
+
+
+def _add_entity(message: admin.EntityRef, value: Any, path: str) -> None:
+    members = _members(value, path, _REF, required=("name", "type"))
+    if ("id" in members) == ("via" in members):
+        raise invalid(path, "needs exactly one of id and via")
+    message.role = _number("ENTITY_ROLE", ENTITY_ROLES, members.get("role", "other"), f"{path}.role")
+    for name in ("name", "type", "id", "amount_attribute", "currency_attribute", "status_attribute"):
+        if name in members:
+            setattr(message, name, _text(members[name], f"{path}.{name}"))
+    for name in ("via", "must_match"):
+        if name in members:
+            at = f"{path}.{name}"
+            parts = _members(members[name], at, {"entity", "attribute"}, required=("entity", "attribute"))
+            target = getattr(message, name)
+            target.entity = _text(parts["entity"], f"{at}.entity")
+            target.attribute = _text(parts["attribute"], f"{at}.attribute")
+
+
+def _add_output(message: admin.Output, value: Any, path: str) -> None:
+    members = _members(value, path, {"format", "fields", "author_field"})
+    message.format = _number("OUTPUT_FORMAT", FORMATS, members.get("format", "text"), f"{path}.format")
+    message.author_field = _text(members.get("author_field", ""), f"{path}.author_field")
+    for name, trust in _mapping(members.get("fields", {}), f"{path}.fields").items():
+        at = f"{path}.fields.{name}"
+        message.fields.add(name=_text(name, at), trust=_number("FIELD_TRUST", TRUSTS, trust, at))
+
+
+def _amount_form(message: admin.Amount) -> dict[str, Any]:
+    form: dict[str, Any] = {"argument": message.argument}
+    if message.unit != admin.AMOUNT_UNIT_UNSPECIFIED:
+        form["unit"] = _word(admin.AmountUnit.Name(message.unit), "AMOUNT_UNIT")
+    currency = message.WhichOneof("currency")
+    if currency is not None:
+        form[currency] = getattr(message, currency)
+    return form
+
+
+def _entity_form(message: admin.EntityRef) -> dict[str, Any]:
+    form: dict[str, Any] = {"name": message.name, "type": message.type}
+    if message.WhichOneof("source") == "via":
+        form["via"] = {"entity": message.via.entity, "attribute": message.via.attribute}
+    else:
+        form["id"] = message.id
+    form["role"] = _word(admin.EntityRole.Name(message.role), "ENTITY_ROLE")
+    for name in ("amount_attribute", "currency_attribute"):
+        if getattr(message, name):
+            form[name] = getattr(message, name)
+    if message.status_attribute not in ("", "status"):
+        form["status_attribute"] = message.status_attribute
+    if message.HasField("must_match"):
+        form["must_match"] = {
+            "entity": message.must_match.entity,
+            "attribute": message.must_match.attribute,
+        }
+    return form
+
+
+def _output_form(message: admin.Output) -> dict[str, Any]:
+    form: dict[str, Any] = {"format": _word(admin.OutputFormat.Name(message.format), "OUTPUT_FORMAT")}
+    if message.fields:
+        form["fields"] = {
+            item.name: _word(admin.FieldTrust.Name(item.trust), "FIELD_TRUST") for item in message.fields
+        }
+    if message.author_field:
+        form["author_field"] = message.author_field
+    return form
+
+
+def _word(name: str, prefix: str) -> str:
+    return name.removeprefix(f"{prefix}_").lower()
+
+
+def _number(prefix: str, words: tuple[str, ...], value: Any, path: str) -> Any:
+    if value not in words:
+        raise invalid(path, f"{value!r} is not one of {', '.join(words)}")
+    return getattr(admin, f"{prefix}_{value.upper()}")
+
+
+def _members(value: Any, path: str, known: set[str], *, required: Iterable[str] = ()) -> Mapping[str, Any]:
+    members = _mapping(value, path)
+    for name in members:
+        if name not in known:
+            raise invalid(path, f"has no member {name!r}; known: {', '.join(sorted(known))}")
+    for name in required:
+        if name not in members:
+            raise invalid(f"{path}.{name}", "is required")
+    return members
+
+
+def _mapping(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise invalid(path, f"must be a mapping, not {type(value).__name__}")
+    return value
+
+
+def _items(value: Any, path: str) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise invalid(path, f"must be a list, not {type(value).__name__}")
+    return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+
+
+def _texts(value: Any, path: str) -> list[str]:
+    return [_text(item, place) for place, item in _items(value, path)]
+
+
+def _text(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise invalid(path, f"must be a string, not {type(value).__name__}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise invalid(path, "contains a lone surrogate") from exc
+    return value
