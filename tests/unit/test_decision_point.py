@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,20 @@ from pdp.errors import (
     StoreUnavailableError,
 )
 from pdp.fingerprint import Fingerprints
-from pdp.model import Effect, Hop, Position, Recording, Session, SessionState
+from pdp.model import (
+    JSON,
+    Effect,
+    EntityName,
+    EvaluationRequest,
+    Facts,
+    FactsRequest,
+    Hop,
+    Position,
+    Recording,
+    Session,
+    SessionState,
+    Verdict,
+)
 from pdp.ports import Ledger
 from pdp.receipts import read_decision
 from pdp.signing import RotatingSigner
@@ -322,3 +336,74 @@ async def test_secrets_reach_neither_policy_nor_receipt_nor_ledger(bench: Bench)
     assert b"hunter2" not in recorded.input_document
     assert "hunter2" not in str(parse(receipt.token).claims)
     assert bench.engine.documents[-1]["action"]["arguments"]["pin"] == "[secret]"
+
+
+ACTIVE: dict[EntityName, dict[str, JSON]] = {
+    EntityName(type="invoice", id="INV-1001"): {"vendor": "V-1", "amount": "1200", "currency": "EUR"},
+    EntityName(type="vendor", id="V-1"): {"status": "active"},
+}
+BLOCKED: dict[EntityName, dict[str, JSON]] = {EntityName(type="vendor", id="V-1"): {"status": "blocked"}}
+
+
+def by_status(document: dict[str, Any]) -> Verdict:
+    active = document["action"].get("counterparty", {}).get("status") == "active"
+    return verdict(Effect.ALLOW, "task.within_boundary") if active else verdict(Effect.BLOCK, "vendor")
+
+
+def payment(bench: Bench) -> EvaluationRequest:
+    arguments: dict[str, JSON] = {"invoice": " inv 1001", "vendor": "V-1", "amount": 1200, "currency": "EUR"}
+    return builders.evaluation(bench.session.session_id, what=builders.action(arguments=arguments))
+
+
+async def test_entities_are_found_by_the_registration_that_holds(bench: Bench) -> None:
+    """Also the first time, when which they are is not known before the registration is read."""
+    bench.engine.judge_by(by_status)
+    await bench.store.put_entities(builders.TENANT, ACTIVE, by="ops")
+    point = bench.point()
+    assert (await point.evaluate(payment(bench)))[0].effect is Effect.BLOCK
+    await bench.store.put_tools(builders.TENANT, [builders.payment_tool()])
+    for _ in range(2):
+        decision, _receipt = await point.evaluate(payment(bench))
+        assert (decision.effect, decision.data_revisions["entities"]) == (Effect.ALLOW, 1)
+    await bench.store.put_tools(builders.TENANT, [replace(builders.payment_tool(), entities=())])
+    assert (await point.evaluate(payment(bench)))[0].effect is Effect.BLOCK
+
+
+async def test_known_registration_costs_one_read(bench: Bench) -> None:
+    class Counting(FakeStore):
+        reads = 0
+
+        async def gather(self, request: FactsRequest) -> Facts:
+            self.reads += 1
+            return await bench.store.gather(request)
+
+    await bench.store.put_tools(builders.TENANT, [builders.payment_tool()])
+    counting = Counting()
+    point = DecisionPoint(
+        information=counting,
+        engine=bench.engine,
+        signer=bench.signer,
+        ledger=bench.store,
+        fingerprints=Fingerprints(b"k" * 32),
+        issuer="test",
+    )
+    await point.evaluate(payment(bench))
+    assert counting.reads == 2
+    await point.evaluate(payment(bench))
+    assert counting.reads == 3
+
+
+async def test_entity_that_changes_between_judgement_and_recording_is_judged_again(bench: Bench) -> None:
+    bench.engine.judge_by(by_status)
+    await bench.store.put_tools(builders.TENANT, [builders.payment_tool()])
+    await bench.store.put_entities(builders.TENANT, ACTIVE, by="ops")
+    bench.store.hold = asyncio.Event()
+    asked = asyncio.create_task(bench.point().evaluate(payment(bench)))
+    await bench.engine.asked()
+    await bench.store.put_entities(builders.TENANT, BLOCKED, by="ops")
+    bench.store.hold.set()
+    decision, receipt = await asked
+    assert (decision.effect, decision.data_revisions["entities"]) == (Effect.BLOCK, 2)
+    assert parse(receipt.token).claims["data"]["entities"] == 2
+    assert len(bench.engine.documents) == 2
+    assert len(bench.store.recorded) == 1

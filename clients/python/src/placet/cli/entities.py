@@ -1,0 +1,250 @@
+"""`placet entity`: what is known of the things that actions are about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from placet.cli.connection import Json, connected
+from placet.cli.entityfiles import Row, keep_progress, progress_of, rows
+from placet.cli.exits import CommandError, exit_of_error
+from placet.cli.inputs import read_list
+from placet.cli.output import print_json, printable
+from placet.client import Client
+from placet.errors import InvalidRequestError, PlacetError
+from placet.jsontext import json_text
+from placet.model import Entity
+
+app = typer.Typer(
+    help="Write and show vendors, invoices, orders.",
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+Name = Annotated[str, typer.Argument(metavar="TYPE:ID", help='For example "vendor:V-1".')]
+# Of one call: what the server takes of entities and of bytes, with room to spare.
+_CHUNK = 500
+_CHUNK_BYTES = 512 * 1024
+
+
+@app.command(
+    "put",
+    epilog="""\
+\b
+FILE holds a list:
+  [{"type": "vendor", "id": "V-1", "attributes": {"name": "Nordwind GmbH", "status": "active"}}]
+""",
+)
+@connected
+def put(
+    client: Client,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A JSON file; - is standard input.")],
+    as_json: Json = False,
+) -> None:
+    """Create or replace up to 1,000 entities, all or none."""
+    _print_revision(client.put_entities(read_list(file, "entities")), as_json=as_json)
+
+
+@app.command(
+    "patch",
+    epilog="\b\nExamples:\n  placet entity patch vendor:V-1 status=blocked\n"
+    "  placet entity patch vendor:V-1 --unset note --json\n",
+)
+@connected
+def patch(
+    client: Client,
+    name: Name,
+    attributes: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Text; NAME:=VALUE takes JSON.")
+    ] = None,
+    unset: Annotated[list[str] | None, typer.Option(help="An attribute to remove.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Set and remove attributes, and leave the others."""
+    given = dict(_attribute(text) for text in attributes or [])
+    _show(client.patch_entity(name, given, unset=unset or []), as_json=as_json)
+
+
+@app.command("delete", epilog="\b\nExample:\n  placet entity delete vendor:V-1\n")
+@connected
+def delete(
+    client: Client,
+    names: Annotated[list[str], typer.Argument(metavar="TYPE:ID…")],
+    as_json: Json = False,
+) -> None:
+    """Remove entities; their history stays."""
+    _print_revision(client.delete_entities(names), as_json=as_json)
+
+
+@app.command(
+    "get",
+    epilog="\b\nExamples:\n  placet entity get vendor:V-1\n"
+    "  placet entity get vendor:V-1 --at-decision 0199…\n",
+)
+@connected
+def get(
+    client: Client,
+    name: Name,
+    at: Annotated[int, typer.Option(help="As it was known at this revision.")] = 0,
+    at_decision: Annotated[str, typer.Option(help="As it was known to this decision.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show an entity as it is, or as it was known."""
+    if at_decision:
+        if at:
+            raise CommandError("give --at or --at-decision, not both")
+        revision = client.get_decision(at_decision).data_revisions.get("entities", 0)
+        if not revision:
+            raise CommandError(f"nothing was known of any entity at decision {at_decision}")
+        at = revision
+    _show(client.get_entity(name, at_revision=at), as_json=as_json)
+
+
+@app.command("history", epilog="\b\nExample:\n  placet entity history vendor:V-1\n")
+@connected
+def history(
+    client: Client,
+    name: Name,
+    before: Annotated[int, typer.Option(help="Only versions before this revision.")] = 0,
+    at_decision: Annotated[str, typer.Option(help="Only what this decision could know.")] = "",
+    limit: Annotated[int, typer.Option(help="How many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show what was written of an entity, latest first."""
+    if at_decision:
+        if before:
+            raise CommandError("give --before or --at-decision, not both")
+        before = client.get_decision(at_decision).data_revisions.get("entities", 0) + 1
+    versions = client.entity_history(name, before_revision=before, limit=limit)
+    if as_json:
+        print_json(versions)
+        return
+    for version in versions:
+        said = "deleted" if version.attributes is None else _text(version.attributes)
+        when = f"{version.written_at:%Y-%m-%dT%H:%M:%SZ}"
+        typer.echo(printable(f"{version.revision}  {when}  {version.written_by}  {said}"))
+
+
+@app.command(
+    "import",
+    epilog="""\
+\b
+FILE is CSV with a header, or JSON Lines. Lines go in chunks, each all or none. With --state an
+import that was cut off goes on after its last chunk; a chunk that is written twice does no harm.
+
+\b
+Example:
+  placet entity import vendors.csv --type vendor --state vendors.state
+""",
+)
+@connected
+def import_(
+    client: Client,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .csv or .jsonl.")],
+    kind: Annotated[str, typer.Option("--type", help="Type of the entities.")],
+    id_column: Annotated[str, typer.Option("--id", help="Column or member that holds the id.")] = "id",
+    state: Annotated[Path | None, typer.Option(help="File that remembers how far it got.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Create or replace any number of entities."""
+    fingerprint = _fingerprint(file, kind, id_column) if state is not None else ""
+    done = progress_of(state, fingerprint) if state is not None else 0
+    written, revision = 0, 0
+    for chunk in _chunks(rows(file, kind=kind, id_column=id_column), after=done):
+        try:
+            revision = client.put_entities(entity for _, entity in chunk)
+        except PlacetError as exc:
+            raise _placed(exc, file, chunk) from exc
+        written += len(chunk)
+        if state is not None:
+            keep_progress(state, fingerprint, chunk[-1][0])
+        if not as_json:
+            typer.echo(f"line {chunk[-1][0]}: {written} entities written, revision {revision}", err=True)
+    if as_json:
+        print_json({"written": written, "revision": revision})
+    else:
+        typer.echo(f"{written} entities written")
+
+
+def _chunks(found: Iterator[Row], *, after: int) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    named: set[str] = set()
+    size = 0
+    for line, entity in found:
+        if line <= after:
+            continue
+        length = len(json_text(entity["attributes"], "attributes")) + len(entity["id"].encode()) + 64
+        # One entity is written once a chunk: the later line is the later word.
+        if chunk and (len(chunk) == _CHUNK or size + length > _CHUNK_BYTES or entity["id"] in named):
+            yield chunk
+            chunk, named, size = [], set(), 0
+        chunk.append((line, entity))
+        named.add(entity["id"])
+        size += length
+    if chunk:
+        yield chunk
+
+
+def _placed(error: PlacetError, file: Path, chunk: list[Row]) -> CommandError:
+    """Say which line the server's words are about, and what is in already."""
+    where = f"{file}:{chunk[0][0]}-{chunk[-1][0]}"
+    what = str(error)
+    if isinstance(error, InvalidRequestError) and error.violations:
+        field = error.violations[0].field
+        found = re.match(r"entities\[(\d+)\]\.?(.*)", field)
+        if found and int(found[1]) < len(chunk):
+            where = f"{file}:{chunk[int(found[1])][0]}"
+            what = f"{found[2]}: {error.violations[0].description}"
+    return CommandError(
+        f"{where}: {what}; what stands before line {chunk[0][0]} is written", exit_of_error(error)
+    )
+
+
+def _fingerprint(file: Path, kind: str, id_column: str) -> str:
+    digest = hashlib.sha256(f"{kind}\0{id_column}\0".encode())
+    try:
+        with file.open("rb") as data:
+            while part := data.read(1 << 20):
+                digest.update(part)
+    except OSError as exc:
+        raise CommandError(f"{file}: {exc.strerror or exc}") from exc
+    return digest.hexdigest()
+
+
+def _attribute(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or name in ("", ":"):
+        raise CommandError(f"{text}: must be NAME=VALUE, or NAME:=JSON")
+    if not name.endswith(":"):
+        return name, value
+    try:
+        return name[:-1], json.loads(value, parse_float=Decimal)
+    except ValueError as exc:
+        raise CommandError(f"{text}: is not JSON after := ({exc})") from exc
+
+
+def _text(value: Any) -> str:
+    return json_text(value, "attributes").decode("utf-8")
+
+
+def _show(entity: Entity, *, as_json: bool) -> None:
+    if as_json:
+        print_json(entity)
+        return
+    typer.echo(printable(f"{entity.type}:{entity.id}  revision {entity.revision}, by {entity.written_by}"))
+    for name, value in (entity.attributes or {}).items():
+        typer.echo(printable(f"  {name}: {value if isinstance(value, str) else _text(value)}"))
+
+
+def _print_revision(revision: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"entities_revision": revision})
+    else:
+        typer.echo(f"entities: revision {revision}")

@@ -1,0 +1,155 @@
+"""Files of tools: YAML or JSON of registrations, and an MCP server's `tools/list`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from placet.cli.exits import CommandError
+from placet.cli.inputs import parse_json, read_bytes
+
+# Whoever imports a tool without a word on what it does gets the effect with the highest trust
+# floor; a hint of the tool's own maker is no such word.
+UNKNOWN_EFFECT = "credential"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Imported:
+    """A tool as it will be registered, with what nobody has said of it."""
+
+    form: dict[str, Any]
+    # Sentences: what was assumed, kept or left out.
+    notes: tuple[str, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, where YAML would take the last."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    result: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(None, None, "a key is no string", key_node.start_mark)
+        if key in result:
+            raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_tools(name: str) -> list[dict[str, Any]]:
+    """Return the registrations in a file: a list, or {"tools": [ … ]}. Errors name line and column."""
+    data = read_bytes(name)
+    value = parse_json(data, name) if data.lstrip()[:1] in (b"{", b"[") else _read_yaml(data, name)
+    if isinstance(value, dict) and set(value) == {"tools"}:
+        value = value["tools"]
+    if not isinstance(value, list):
+        raise CommandError(f'{name}: must hold a list of tools, or {{"tools": [ … ]}}')
+    for index, item in enumerate(value):
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+            raise CommandError(f"{name}: tools[{index}] must be a mapping with a name")
+    return value
+
+
+def print_tools(forms: Iterable[Mapping[str, Any]]) -> str:
+    """Return registrations as the YAML that `read_tools` reads."""
+    return yaml.safe_dump({"tools": list(forms)}, sort_keys=False, allow_unicode=True, width=100)
+
+
+def imported(
+    listed: Any,
+    *,
+    overlay: Mapping[str, Mapping[str, Any]],
+    registered: Mapping[str, Mapping[str, Any]],
+    accept_hints: bool,
+) -> list[Imported]:
+    """Return the tools of an MCP `tools/list` result (2025-06-18 specification), ready to register.
+
+    The operator's word counts: `overlay` first, then what is `registered` already; what the
+    tool's maker says fills what neither names. Annotations are hints, and are used only when
+    `accept_hints`. Raises `CommandError`.
+    """
+    if isinstance(listed, dict) and isinstance(listed.get("result"), dict):
+        listed = listed["result"]
+    tools = listed.get("tools") if isinstance(listed, dict) else None
+    if not isinstance(tools, list):
+        raise CommandError("is no result of tools/list: it has no list named tools")
+    result: list[Imported] = []
+    for index, tool in enumerate(tools):
+        name = tool.get("name") if isinstance(tool, dict) else None
+        if not isinstance(name, str) or not name:
+            raise CommandError(f"tools[{index}]: has no name")
+        if any(other.form["name"] == name for other in result):
+            raise CommandError(f"tools[{index}]: {name} is listed twice")
+        result.append(_imported(tool, overlay.get(name, {}), registered.get(name, {}), accept_hints))
+    unused = sorted(set(overlay) - {item.form["name"] for item in result})
+    if unused:
+        raise CommandError(f"the overlay names tools that are not listed: {', '.join(unused)}")
+    return result
+
+
+def _imported(
+    tool: Mapping[str, Any], overlay: Mapping[str, Any], registered: Mapping[str, Any], accept_hints: bool
+) -> Imported:
+    said = {**registered, **overlay}
+    notes: list[str] = []
+    form: dict[str, Any] = {"name": tool["name"]}
+    effect, reversible, note = _by_hints(tool.get("annotations"), accept_hints)
+    if "effect" not in said:
+        form |= {"effect": effect, "reversible": reversible}
+        notes.append(f"effect: {note}")
+    if "resource" not in said:
+        form["resource"] = f"tool:{tool['name']}"
+        notes.append("resource: nobody says what it touches; taken as the tool itself")
+    if isinstance(tool.get("description"), str):
+        form["description"] = tool["description"]
+    schema = tool.get("inputSchema")
+    if not isinstance(schema, dict):
+        raise CommandError(f"{tool['name']}: inputSchema must be an object")
+    if "additionalProperties" not in schema:
+        schema = {**schema, "additionalProperties": False}
+        if "arguments_schema" not in said:
+            notes.append("arguments_schema: closed, so that arguments that it does not name are blocked")
+    form["arguments_schema"] = schema
+    notes += [
+        f"{member}: differs from what is registered, which is kept"
+        for member in ("description", "arguments_schema")
+        if member in registered and member not in overlay and registered[member] != form.get(member)
+    ]
+    if "amount" not in said:
+        notes.append("amount: nobody says which argument is an amount; none is read")
+    return Imported(form=form | said, notes=tuple(notes))
+
+
+def _by_hints(annotations: Any, accept_hints: bool) -> tuple[str, bool, str]:
+    """Return effect, whether it can be undone, and why."""
+    hints = annotations if isinstance(annotations, dict) else {}
+    if accept_hints and hints.get("readOnlyHint") is True:
+        return "read", True, "read, by the accepted hint readOnlyHint"
+    if accept_hints and hints.get("readOnlyHint") is False and hints.get("destructiveHint") is False:
+        return "write", False, "write, by the accepted hint destructiveHint=false"
+    if accept_hints and hints.get("readOnlyHint") is False and hints.get("destructiveHint") is True:
+        return "delete", False, "delete, by the accepted hint destructiveHint"
+    ignored = ", ".join(sorted(name for name in hints if name.endswith("Hint")))
+    note = f"nobody says what it does; taken as {UNKNOWN_EFFECT}, irreversible"
+    return UNKNOWN_EFFECT, False, f"{note} (hints not accepted: {ignored})" if ignored else note
+
+
+def _read_yaml(data: bytes, name: str) -> Any:
+    try:
+        return yaml.load(data.decode("utf-8"), Loader=_Loader)
+    except UnicodeDecodeError as exc:
+        raise CommandError(f"{name}: is not UTF-8 (byte {exc.start})") from exc
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
+        raise CommandError(f"{name}{place}: {exc.problem}") from exc
+    except (yaml.YAMLError, RecursionError, ValueError) as exc:
+        raise CommandError(f"{name}: is no YAML that can be read: {exc}") from exc

@@ -1,0 +1,181 @@
+"""`placet tool`: the registry, from files and from MCP servers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from placet.cli.connection import Json, connected
+from placet.cli.exits import CommandError
+from placet.cli.inputs import read_json
+from placet.cli.output import print_json, printable
+from placet.cli.toolfiles import imported, print_tools, read_tools
+from placet.client import Client
+
+app = typer.Typer(
+    help="Register tools, show the registry and its history, roll it back.",
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_BATCH = 50
+
+
+@app.command(
+    "put",
+    epilog="""\
+\b
+FILE is YAML or JSON; docs/tools.md has all of it:
+  tools:
+    - name: payments.create
+      effect: pay
+      resource: "invoice:{invoice}"
+      arguments_schema: {type: object, required: [invoice, amount]}
+      amount: {argument: amount, unit: major, currency_code: EUR}
+      normalise: {invoice: [trim, upper, hyphenate]}
+
+\b
+Example:
+  placet tool put tools.yaml
+""",
+)
+@connected
+def put(
+    client: Client,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - is standard input.")],
+    as_json: Json = False,
+) -> None:
+    """Create or replace the tools in FILE, all or none."""
+    revision = client.put_tools(read_tools(file))
+    _print_revision(revision, as_json=as_json)
+
+
+@app.command("list", epilog="\b\nExample:\n  placet tool list --at 3\n")
+@connected
+def list_(
+    client: Client,
+    at: Annotated[int, typer.Option(help="As they were at this revision.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """List the registered tools. With --json everything that is registered of them."""
+    revision, forms = _all(client, at)
+    if as_json:
+        print_json({"tools_revision": revision, "tools": forms})
+        return
+    typer.echo(f"revision {revision}")
+    for form in forms:
+        undo = "reversible" if form["reversible"] else "irreversible"
+        typer.echo(printable(f"  {form['name']}  {form['effect']}, {undo}  {form['resource']}"))
+
+
+@app.command("show", epilog="\b\nExample:\n  placet tool show payments.create > tools.yaml\n")
+@connected
+def show(
+    client: Client,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    at: Annotated[int, typer.Option(help="As it was at this revision.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Show a tool as YAML that `placet tool put` takes."""
+    forms = [form for form in _all(client, at)[1] if form["name"] == name]
+    if not forms:
+        raise CommandError(f"there is no tool {name}{f' at revision {at}' if at else ''}")
+    if as_json:
+        print_json(forms[0])
+    else:
+        typer.echo(print_tools(forms), nl=False)
+
+
+@app.command("history", epilog="\b\nExample:\n  placet tool history\n")
+@connected
+def history(
+    client: Client,
+    before: Annotated[int, typer.Option(help="Only revisions before this one.")] = 0,
+    limit: Annotated[int, typer.Option(help="How many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show what was registered when, latest first."""
+    revisions = client.tool_history(before_revision=before, limit=limit)
+    if as_json:
+        print_json(revisions)
+        return
+    for item in revisions:
+        said = [*item.written, *(f"-{name}" for name in item.removed)]
+        typer.echo(printable(f"{item.revision}  {item.written_at:%Y-%m-%dT%H:%M:%SZ}  {' '.join(said)}"))
+
+
+@app.command("rollback", epilog="\b\nExample:\n  placet tool rollback 3\n")
+@connected
+def rollback(
+    client: Client,
+    revision: Annotated[int, typer.Argument(metavar="REVISION")],
+    as_json: Json = False,
+) -> None:
+    """Write a new revision that says what REVISION said."""
+    _print_revision(client.roll_back_tools(revision), as_json=as_json)
+
+
+@app.command(
+    "import-mcp",
+    epilog="""\
+\b
+FILE is the result of an MCP server's tools/list. Annotations are its maker's hints: without
+--accept-hints, and without a word of yours in the overlay or the registry, a tool gets the most
+restrictive reading. What is registered already is kept.
+
+\b
+Examples:
+  placet tool import-mcp listed.json --dry-run
+  placet tool import-mcp listed.json --overlay tools.yaml
+""",
+)
+@connected
+def import_mcp(
+    client: Client,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON; - is standard input.")],
+    overlay: Annotated[str, typer.Option(help="Tools whose members count before the server's.")] = "",
+    accept_hints: Annotated[bool, typer.Option("--accept-hints", help="Believe annotations.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, and register nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Register the tools of an MCP server, and say what nobody has said of them."""
+    said = {form["name"]: form for form in read_tools(overlay)} if overlay else {}
+    known = {form["name"]: form for form in _all(client, 0)[1]}
+    try:
+        found = imported(read_json(file), overlay=said, registered=known, accept_hints=accept_hints)
+    except CommandError as exc:
+        raise CommandError(f"{file}: {exc}") from exc
+    if not found:
+        raise CommandError(f"{file}: lists no tools")
+    revision = None if dry_run else client.put_tools([item.form for item in found])
+    if as_json:
+        print_json(
+            {
+                "tools_revision": revision,
+                "tools": [{"tool": item.form, "notes": list(item.notes)} for item in found],
+            }
+        )
+        return
+    for item in found:
+        typer.echo(printable(f"{item.form['name']}  {item.form['effect']}"))
+        for note in item.notes:
+            typer.echo(printable(f"  {note}"))
+    typer.echo("nothing was registered" if revision is None else f"tools: revision {revision}")
+
+
+def _all(client: Client, at: int) -> tuple[int, list[dict[str, Any]]]:
+    """Every tool, all of one revision."""
+    revision, forms = client.list_tools(at_revision=at)
+    page = forms
+    while len(page) == _BATCH:
+        _, page = client.list_tools(at_revision=revision, after=forms[-1]["name"])
+        forms += page
+    return revision, forms
+
+
+def _print_revision(revision: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"tools_revision": revision})
+    else:
+        typer.echo(f"tools: revision {revision}")
