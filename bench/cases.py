@@ -222,13 +222,21 @@ def spread(bench: Bench, ours: Target) -> None:
 
 
 def history(bench: Bench, ours: Target) -> None:
-    found = {}
-    for actions in bench.profile.history:
-        number = bench.profile.history_sessions
-        sessions = asyncio.run(seed.seed(bench.stack, sessions=number, history=actions, say=bench.say))
-        target = replace(ours, bodies=[workload.body(session) for session in sessions])
-        found[f"{actions:,} actions"] = (target, bench.load(number))
-    bench.measure("history", found)
+    """Sessions with a history: of approvals, which look at counters, and of payments, which look at the
+    windows too."""
+    load = bench.load(bench.profile.history_sessions)
+    seeded = {
+        f"{actions:,} before": asyncio.run(
+            seed.seed(bench.stack, sessions=bench.profile.history_sessions, history=actions, say=bench.say)
+        )
+        for actions in bench.profile.history
+    }
+    for case, tool in (("history", "invoices.approve"), ("payments", "payments.create")):
+        found = {
+            name: (replace(ours, bodies=[workload.body(session, tool=tool) for session in sessions]), load)
+            for name, sessions in seeded.items()
+        }
+        bench.measure(case, found)
 
 
 def many_rules(bench: Bench, ours: Target, running: contextlib.ExitStack) -> None:

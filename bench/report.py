@@ -76,7 +76,7 @@ def targets(results: Results, profile: Profile) -> list[Target]:
     found.append(
         Target(name="stream: rate by unary's", value=beside("stream", "4 streams", "unary"), bound=2.0)
     )
-    for case in ("history", "rules"):
+    for case in ("history", "payments", "rules"):
         subjects = list(results.rounds.get(case, {}))
         value = beside(case, subjects[-1], subjects[0]) if subjects else None
         name = f"{case}: rate at {subjects[-1]} by {subjects[0]}" if subjects else case

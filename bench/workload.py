@@ -70,7 +70,9 @@ async def open_sessions(address: str, number: int) -> list[str]:
 
 def body(session_id: str, *, tool: str = "payments.create") -> bytes:
     """An encoded EvaluateRequest with the marker where the call's id goes."""
-    arguments = {"invoice": "INV-1001", "amount": "12.50", "currency": "EUR"}
+    arguments = {"invoice": "INV-1001"}
+    if tool == "payments.create":
+        arguments |= {"amount": "12.50", "currency": "EUR"}
     request = messages.EvaluateRequest(
         action=decision_pb2.Action(
             tool=tool,
