@@ -24,7 +24,9 @@ WIDTH, LEFT, BAR, GAP = 760, 90, 16, 18
 
 
 def main(
-    report_file: Annotated[Path, typer.Argument(metavar="REPORT", help="A report as `python -m bench` wrote it.")],
+    report_file: Annotated[
+        Path, typer.Argument(metavar="REPORT", help="A report as `python -m bench` wrote it.")
+    ],
 ) -> None:
     """Make the documents say what a report says."""
     content = report_file.read_text(encoding="utf-8")
