@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_NAMED = re.compile(r"`([\w.-]+\.json)`[^`]*```json\n(.*?)```", re.DOTALL)
+_NAMED = re.compile(r"`([\w.-]+\.(?:json|yaml|csv))`[^`]*```(?:json|yaml|csv)\n(.*?)```", re.DOTALL)
 
 
 def documents() -> list[Path]:
@@ -32,7 +32,7 @@ def prose(text: str) -> str:
 
 
 def named_files(text: str) -> dict[str, str]:
-    """JSON blocks that follow the name of their file."""
+    """Blocks of JSON, YAML and CSV that follow the name of their file."""
     return dict(_NAMED.findall(text))
 
 

@@ -121,6 +121,33 @@ def test_shell_examples_run(real_pdp: RealPdp, tenant: str, programs: Path, tmp_
     assert "verified" in run_block("docs/auditors.md", tmp_path, environment, real_pdp)
 
 
+@pytest.mark.parametrize("document", ["docs/tools.md", "docs/entities.md"])
+def test_commands_on_tools_and_entities_run(
+    document: str, real_pdp: RealPdp, tenant: str, tmp_path: Path
+) -> None:
+    text = text_of(document)
+    for name, content in named_files(text).items():
+        (tmp_path / name).write_text(content)
+    found = blocks(text, "sh")
+    assert found
+    for block in found:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.replace("=acme", f"={tenant}")],
+            cwd=tmp_path,
+            env={
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "HOME": str(tmp_path),
+                "PLACET_TARGET": real_pdp.target,
+                "PLACET_TIMEOUT": str(PATIENCE),
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 4,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
 def test_receipt_has_the_fields_that_are_documented(real_pdp: RealPdp, tenant: str) -> None:
     agent = DevIdentity(
         tenant=tenant, subject="svc", roles=["agent", "session_issuer"], agents=["agent:payer"]

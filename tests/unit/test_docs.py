@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import tomllib
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from pdp.server.status import _INTERNAL, _TABLE
 from pdp.settings import parse_settings
 from placet.answers import failed
 from placet.errors import Blocked, PlacetError
+from placet.model import Tool, ToolEffect
+from placet.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
+from placet.toolform import ROLES as ARGUMENT_ROLES
 from placet.v1.error_reason_pb2 import ErrorReason
 from tests.markdown import ROOT, anchors, blocks, code, documents, prose, section, table, text_of
 
@@ -191,6 +195,20 @@ def test_decision_records_are_listed() -> None:
         assert name.startswith(f"{number:04}")
         assert re.match(rf"# {number:04} .+", text)
         assert "**Rejected.**" in text
+
+
+def test_members_of_a_tools_file_are_those_that_are_read() -> None:
+    rows = table(section(text_of("docs/tools.md"), "The file"))
+    assert {code(name)[0] for name, _ in rows} == {item.name for item in fields(Tool)}
+    said = {code(name)[0]: code(meaning) for name, meaning in rows}
+    assert set(ARGUMENT_ROLES) <= set(said["argument_roles"])
+    assert set(FORMATS + TRUSTS) <= set(said["output"])
+    assert set(EFFECTS) == set(said["effect"]) == set(ToolEffect)
+    assert set(STEPS) <= set(code(section(text_of("docs/tools.md"), "Spelling")))
+    roles = [
+        code(role)[0] for role, _ in table(section(text_of("docs/entities.md"), "What a call is judged on"))
+    ]
+    assert set(roles) == set(ENTITY_ROLES)
 
 
 def test_settings_of_a_tenant_are_those_that_are_read() -> None:
