@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 BENCH ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench check fmt proto proto-image setup setup-run clean
+.PHONY: help run test test-data bench check fmt proto proto-image setup setup-run clean
 
 help:
 	@echo 'make run     set up, start everything on this machine, play the first story, serve until Ctrl-C'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test    set up, run every check and every test that needs no container engine'
 	@echo '             (PYTEST_ARGS="…": options of pytest)'
 	@echo 'make bench   set up, measure beside plainer designs, print ratios (BENCH=quick: a minute; BENCH=full: ten)'
+	@echo 'make test-data   try converters on data that is not part of the project (PLACET_TEST_DATA: its folder)'
 	@echo 'make check   the fast part: format, lint, types, import floors, proto, Rego, unit tests'
 	@echo 'make fmt     format Python and Rego'
 	@echo 'make proto   generate the gRPC stubs from proto/'
@@ -27,10 +28,14 @@ run: setup-run
 
 test: setup
 	@$(PYTHON_RUN) tools/check.py --except "unit tests"
-	@$(PYTHON_RUN) -m pytest -m "not docker" -p tests.left_out $(PYTEST_ARGS)
+	@$(PYTHON_RUN) -m pytest -m "not docker and not data" -p tests.left_out $(PYTEST_ARGS)
 
 bench: setup-bench
 	@$(PYTHON_RUN) -m bench --profile $(BENCH)
+
+# PLACET_TEST_DATA names the folder that holds the data.
+test-data: setup
+	@$(PYTHON_RUN) -m pytest -m data tests/data $(PYTEST_ARGS)
 
 check: setup
 	@$(PYTHON_RUN) tools/check.py

@@ -16,6 +16,8 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not _LEFT_OUT:
         return
-    terminalreporter.section("left out: these need a container engine (run `pytest -m docker`)")
+    terminalreporter.section(
+        "left out: these need a container engine (`pytest -m docker`) or other data (`make test-data`)"
+    )
     for name in sorted(_LEFT_OUT):
         terminalreporter.line(name)

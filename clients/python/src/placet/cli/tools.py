@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from placet.cli.connection import Json, connected
+from placet.cli.connection import Json, connected, offline
 from placet.cli.exits import CommandError
 from placet.cli.inputs import read_json
 from placet.cli.output import print_json, printable
+from placet.cli.rolesjson import converted
 from placet.cli.toolfiles import imported, print_tools, read_tools
 from placet.client import Client
+from placet.toolform import EFFECTS
 
 app = typer.Typer(
     help="Register tools, show the registry and its history, roll it back.",
@@ -162,6 +164,45 @@ def import_mcp(
         for note in item.notes:
             typer.echo(printable(f"  {note}"))
     typer.echo("nothing was registered" if revision is None else f"tools: revision {revision}")
+
+
+@app.command(
+    "convert",
+    epilog="""\
+\b
+Reads a registry of roles: {"GROUP": {"TOOL": {"effect": …, "arguments": {"NAME": "ROLE"}, …}}}.
+Calls nobody. Notes on what nobody has said go to standard error.
+
+\b
+Example:
+  placet tool convert roles.json --format roles-json --effect profile=write > tools.yaml
+""",
+)
+@offline
+def convert(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON; - is standard input.")],
+    kind: Annotated[str, typer.Option("--format", help="roles-json is the one that is known.")],
+    group: Annotated[str, typer.Option(help="Only the tools of this group.")] = "",
+    effect: Annotated[
+        list[str] | None, typer.Option(help="NAME=EFFECT, for effects of another name.")
+    ] = None,
+) -> None:
+    """Print another kind of registry as YAML that `placet tool put` takes."""
+    if kind != "roles-json":
+        raise CommandError(f"{kind}: is no known format; known: roles-json")
+    effects = dict(_effect(text) for text in effect or [])
+    found = converted(read_json(file), group=group, effects=effects)
+    typer.echo(print_tools(item.form for item in found), nl=False)
+    for item in found:
+        for note in item.notes:
+            typer.echo(printable(f"{item.form['name']}: {note}"), err=True)
+
+
+def _effect(text: str) -> tuple[str, str]:
+    name, _, effect = text.partition("=")
+    if not name or effect not in EFFECTS:
+        raise CommandError(f"{text}: must be NAME=EFFECT, with one of {', '.join(EFFECTS)}")
+    return name, effect
 
 
 def _all(client: Client, at: int) -> tuple[int, list[dict[str, Any]]]:
