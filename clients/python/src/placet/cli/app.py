@@ -8,21 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from placet import __version__
-from placet.cli import entities, receipts, tools
+from placet.cli import entities, receipts, scenarios, tools
 from placet.cli.connection import Json, connected
 from placet.cli.exits import HELP, CommandError, exit_of
 from placet.cli.inputs import read_list, read_object
-from placet.cli.output import (
-    decision_json,
-    print_json,
-    show_decision,
-    show_session,
-    show_simulation,
-    simulation_json,
-)
+from placet.cli.output import print_json, show_decision, show_session, show_simulation
 from placet.client import Client
 from placet.errors import invalid
 from placet.model import Session
+from placet.plain import decision_json, simulation_json
 
 _KEEP = {"pretty_exceptions_enable": False, "no_args_is_help": True, "rich_markup_mode": None}
 _ENVIRONMENT = """\
@@ -47,6 +41,7 @@ app.add_typer(receipts.app, name="receipt")
 app.add_typer(tools.app, name="tool")
 app.add_typer(entities.app, name="entity")
 app.add_typer(admin, name="admin")
+app.add_typer(scenarios.app, name="scenario")
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="A JSON file; - is standard input.")]
 

@@ -12,11 +12,12 @@ import typer
 
 from placet.cli.exits import CommandError, exit_of_error
 from placet.cli.inputs import read_jwks
-from placet.cli.output import error_json, print_json, printable
+from placet.cli.output import print_json, printable
 from placet.client import Client
 from placet.credentials import TlsCredentials, token_from
 from placet.errors import PlacetError
 from placet.identity import DevIdentity
+from placet.plain import error_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any
 
 import typer
@@ -13,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from placet.jsontext import json_text
-from placet.model import AmountLimit, Decision, ResourceRule, Session, Simulation
+from placet.model import Decision, ResourceRule, Session, Simulation
+from placet.plain import plain
 from placet.receipt import ParsedReceipt
 
 _STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}
@@ -21,33 +19,7 @@ _STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"
 
 def print_json(value: Any) -> None:
     """One line of JSON on standard output."""
-    typer.echo(json_text(_plain(value), "output").decode("utf-8"))
-
-
-def decision_json(decision: Decision) -> dict[str, Any]:
-    """A decision as JSON has it: the same names as in Python."""
-    hidden = {"failure", "valid_until", "clock", "retry_after", "receipt", "input_document"}
-    result = {item.name: getattr(decision, item.name) for item in fields(decision) if item.name not in hidden}
-    result["allowed"] = decision.allowed
-    result["receipt"] = decision.receipt.decode("ascii", "replace")
-    result["retry_after_seconds"] = _seconds(decision.retry_after)
-    if decision.input_document:
-        result["input_document"] = decision.input_document.decode("utf-8", "replace")
-    if decision.failure is not None:
-        result["failure"] = {"message": str(decision.failure)} | error_json(decision.failure)
-    plain: dict[str, Any] = _plain(result)
-    return plain
-
-
-def error_json(error: Any) -> dict[str, Any]:
-    """What is known of a `PlacetError`."""
-    return {
-        "code": None if error.code is None else error.code.name,
-        "reason": error.reason,
-        "violations": [{"field": item.field, "description": item.description} for item in error.violations],
-        "retry_after_seconds": _seconds(error.retry_after),
-        "request_id": error.request_id,
-    }
+    typer.echo(json_text(plain(value), "output").decode("utf-8"))
 
 
 def show_decision(decision: Decision) -> None:
@@ -73,15 +45,6 @@ def show_decision(decision: Decision) -> None:
         "receipt": decision.receipt_status if decision.receipt else "",
     }
     _table(out, shown)
-
-
-def simulation_json(simulation: Simulation) -> dict[str, Any]:
-    """A simulation as JSON has it: the same names as in Python."""
-    names = [item.name for item in fields(simulation) if item.name not in ("retry_after", "input_document")]
-    result: dict[str, Any] = _plain({name: getattr(simulation, name) for name in names})
-    result["retry_after_seconds"] = _seconds(simulation.retry_after)
-    result["input_document"] = simulation.input_document.decode("utf-8", "replace")
-    return result
 
 
 def show_simulation(simulation: Simulation) -> None:
@@ -160,7 +123,7 @@ def _table(out: Console, rows: Mapping[str, Any]) -> None:
     width = max((len(name) for name in rows), default=0)
     for name, value in rows.items():
         line = Text(f"  {printable(name):<{width}}  ", style="dim")
-        line.append(printable(str(_plain(value))), style="not dim")
+        line.append(printable(str(plain(value))), style="not dim")
         out.print(line)
 
 
@@ -168,27 +131,3 @@ def _line(code: str, message: str, at: str) -> Text:
     line = Text(f"  {printable(code)}")
     line.append(f"  {printable(message)}" + (f" ({printable(at)})" if at else ""), style="dim")
     return line
-
-
-def _seconds(span: timedelta | None) -> float | None:
-    return None if span is None else span.total_seconds()
-
-
-def _plain(value: Any) -> Any:
-    """Values as JSON has them."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():g} s"
-    if isinstance(value, AmountLimit):
-        # As text: readers of JSON make a binary float of a number.
-        return {"currency": value.currency, "per_action": format(value.per_action, "f")}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

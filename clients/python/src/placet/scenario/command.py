@@ -1,0 +1,88 @@
+"""Loads files and runs them, with what the command line gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from placet.scenario.document import Fault
+from placet.scenario.load import load
+from placet.scenario.own_stack import own_stack
+from placet.scenario.report import ScenarioResult, StepResult
+from placet.scenario.run import Pdp
+from placet.scenario.runner import run_scenario
+from placet.scenario.scenario import Scenario
+from placet.scenario.steps.step import Scope
+from placet.verify import RefreshingVerifier, fetch_jwks
+
+
+class FaultsError(Exception):
+    """Files that are not as the format has them; nothing has run."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """`targets` of a running PDP, or a stack of our own with so many replicas."""
+
+    targets: tuple[str, ...]
+    own_stack: bool
+    replicas: int
+    tenant: str
+    timeout: float
+    jwks: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listener:
+    """Told what happens when it happens."""
+
+    begins: Callable[[Scenario, str], None]
+    step: Callable[[StepResult], None]
+    ends: Callable[[ScenarioResult], None]
+
+
+def load_all(texts: Sequence[tuple[str, str]], options: Options) -> list[tuple[str, Scenario]]:
+    """Scenarios of (file, text). Raises `FaultsError` with all faults of all files."""
+    loaded: list[tuple[str, Scenario]] = []
+    faults: list[Fault] = []
+    for file, text in texts:
+        scope = Scope(
+            keys=bool(options.jwks) or options.own_stack,
+            stack=options.own_stack,
+            replicas=options.replicas if options.own_stack else len(options.targets),
+        )
+        found = load(text, file, scope)
+        if isinstance(found, Scenario):
+            loaded.append((file, found))
+        else:
+            faults += found
+    if faults:
+        raise FaultsError(faults)
+    return loaded
+
+
+async def run_all(
+    scenarios: Sequence[tuple[str, Scenario]], options: Options, listener: Listener
+) -> list[ScenarioResult]:
+    """Run them one after another. Raises `StackError` if there is no stack to run on."""
+    results = []
+    async with AsyncExitStack() as opened:
+        targets, jwks = options.targets, options.jwks
+        stack = None
+        if options.own_stack:
+            stack = await opened.enter_async_context(own_stack(options.replicas))
+            targets, jwks = stack.targets, stack.jwks_url
+        verifier = RefreshingVerifier(partial(fetch_jwks, jwks), pause=0) if jwks else None
+        pdp = Pdp(targets=targets, timeout=options.timeout, verifier=verifier, stack=stack)
+        for file, scenario in scenarios:
+            listener.begins(scenario, file)
+            result = await run_scenario(scenario, pdp, file=file, tenant=options.tenant, told=listener.step)
+            listener.ends(result)
+            results.append(result)
+    return results

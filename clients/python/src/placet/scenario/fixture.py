@@ -1,0 +1,115 @@
+"""What a scenario finds: settings, agents, tools, signals, sessions.
+
+What the client sends as it stands (agents, tools, boundaries …) is plain JSON here, and its client
+refuses unknown names: a field that the API gains needs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from placet import requests
+from placet.errors import PlacetError
+from placet.scenario.document import Path
+from placet.scenario.model import JsonObject, Name, Part, Text
+from placet.scenario.times import Span
+
+Found = Iterator[tuple[Path, str]]
+
+
+def refused(path: Path, field: str, build: Callable[[], Any]) -> Found:
+    """What the client would refuse of a value at `path` that it calls `field`."""
+    try:
+        build()
+    except PlacetError as exc:
+        for item in exc.violations:
+            named = item.field.removeprefix(field)
+            yield (*path, *_parts(named)), item.description
+
+
+def _parts(named: str) -> Path:
+    parts: list[str | int] = []
+    for word in named.replace("[", ".[").split("."):
+        if word.startswith("[") and word[1:-1].isdigit():
+            parts.append(int(word[1:-1]))
+        elif word:
+            parts.append(word)
+    return tuple(parts)
+
+
+class Timed(Part):
+    """Something that expires."""
+
+    expires_in: Span | None = None
+    """From when it is written."""
+    expires_at: Span | None = None
+    """From the scenario's start."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Timed:
+        if self.expires_in is not None and self.expires_at is not None:
+            raise ValueError("has expires_in and expires_at; give one")
+        return self
+
+    @property
+    def has_expiry(self) -> bool:
+        return self.expires_in is not None or self.expires_at is not None
+
+    def expiry(self, *, start: datetime, now: datetime) -> datetime | None:
+        if self.expires_in is not None:
+            return now + self.expires_in
+        return start + self.expires_at if self.expires_at is not None else None
+
+
+class Signal(Timed):
+    name: Text
+    value: Any
+
+
+class Terms(Timed):
+    """What a session is opened with."""
+
+    principal: Text = "user:anna"
+    agent: Text
+    boundary: JsonObject = Field(default_factory=dict)
+    """What serving the task may need, as the API has it. Empty permits nothing."""
+    task: Text | JsonObject | None = None
+    """The task (id, description, prompt), or its id; absent: the session's name."""
+
+    def terms(self, name: str, suffix: str = "") -> dict[str, Any]:
+        """Arguments of `open_session`. `suffix` tells the task from those of other runs."""
+        task = {"id": self.task} if isinstance(self.task, str) else dict(self.task or {"id": name})
+        if isinstance(task.get("id"), str):
+            task["id"] += suffix
+        return {"task": task, "principal": self.principal, "agent": self.agent, "boundary": self.boundary}
+
+    def terms_faults(self, path: Path, name: str) -> Found:
+        def build() -> object:
+            return requests.open_session(**self.terms(name), expires_in=None, expires_at=None)
+
+        return refused(path, "", build)
+
+
+class Fixture(Part):
+    settings: JsonObject = Field(default_factory=dict)
+    """The tenant's settings; what is absent, the bundle's defaults decide."""
+    agents: list[JsonObject] = Field(default_factory=list)
+    """As `placet admin put-agents` takes them."""
+    tools: list[JsonObject] = Field(default_factory=list)
+    """As `placet admin put-tools` takes them."""
+    signals: list[Signal] = Field(default_factory=list)
+    sessions: dict[Name, Terms] = Field(default_factory=dict)
+    """By the names that steps call them."""
+
+    def timed(self) -> bool:
+        return any(item.has_expiry for item in (*self.signals, *self.sessions.values()))
+
+    def faults(self, path: Path) -> Found:
+        yield from refused((*path, "agents"), "agents", lambda: requests.put_agents(self.agents))
+        yield from refused((*path, "tools"), "tools", lambda: requests.put_tools(self.tools))
+        for name, terms in self.sessions.items():
+            yield from terms.terms_faults((*path, "sessions", name), name)

@@ -1,0 +1,101 @@
+"""What came out of scenarios: for people, as JSON and as JUnit XML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    title: str
+    answer: str
+    because: str
+    chapter: str = ""
+    seconds: float = 0.0
+    # How it is not as expected; empty: it is.
+    differences: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.differences
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScenarioResult:
+    file: str
+    name: str
+    tenant: str
+    steps: tuple[StepResult, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.different == 0
+
+    @property
+    def different(self) -> int:
+        """How many steps came out otherwise than expected."""
+        return sum(not step.ok for step in self.steps)
+
+
+def as_json(results: Sequence[ScenarioResult]) -> dict[str, Any]:
+    return {
+        "ok": all(result.ok for result in results),
+        "scenarios": [
+            {
+                "file": result.file,
+                "name": result.name,
+                "tenant": result.tenant,
+                "ok": result.ok,
+                "seconds": round(result.seconds, 6),
+                "steps": [
+                    {
+                        "title": step.title,
+                        "ok": step.ok,
+                        "answer": step.answer,
+                        "because": step.because,
+                        "seconds": round(step.seconds, 6),
+                        "differences": list(step.differences),
+                    }
+                    for step in result.steps
+                ],
+            }
+            for result in results
+        ],
+    }
+
+
+def as_junit(results: Sequence[ScenarioResult]) -> bytes:
+    """A suite a scenario, a case a step."""
+    root = ElementTree.Element("testsuites")
+    for result in results:
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=_legal(result.name),
+            tests=str(len(result.steps)),
+            failures=str(result.different),
+            errors="0",
+            time=f"{result.seconds:.6f}",
+        )
+        for number, step in enumerate(result.steps, start=1):
+            case = ElementTree.SubElement(
+                suite,
+                "testcase",
+                classname=_legal(result.file),
+                name=_legal(f"{number}. {step.title}"),
+                time=f"{step.seconds:.6f}",
+            )
+            if not step.ok:
+                failure = ElementTree.SubElement(case, "failure", message=_legal(step.differences[0]))
+                failure.text = _legal("\n".join((*step.differences, f"{step.answer}: {step.because}")))
+    xml: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return xml
+
+
+def _legal(text: str) -> str:
+    """Without what XML 1.0 cannot hold."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)

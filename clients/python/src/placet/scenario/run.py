@@ -1,0 +1,283 @@
+"""A run of one scenario: its tenant, its callers, and what its steps made so far."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+
+from placet import model
+from placet.answers import Verifier
+from placet.client import AsyncClient
+from placet.errors import NotFoundError, PlacetError, UnavailableError
+from placet.failures import placet_error
+from placet.model import Decision, Session
+from placet.plain import decision_json, plain
+from placet.scenario import receipts
+from placet.scenario.callers import AUDITOR, ISSUER, OPERATOR, Caller, runtime
+from placet.scenario.expect import ExpectDecision
+from placet.scenario.fixture import Fixture, Signal, Terms
+from placet.scenario.outcome import Outcome
+from placet.scenario.stack import Stack, StackError
+from placet.scenario.steps.evaluate import Evaluate
+from placet.scenario.steps.repeat import Repeat
+from placet.v1 import dev_service_pb2, dev_service_pb2_grpc
+
+# How long calls may take to reach a replica again that was away, in seconds.
+FOUND_WITHIN = 60.0
+
+
+class NotRunError(PlacetError):
+    """A step before this one did not make what this one needs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pdp:
+    """Where to run. `timeout` is the deadline of a call in seconds."""
+
+    targets: tuple[str, ...]
+    timeout: float = 20.0
+    verifier: Verifier | None = None
+    stack: Stack | None = None
+
+
+@dataclass(slots=True)
+class Clock:
+    """The database's clock: how far it is ahead of ours, and when the scenario began."""
+
+    ahead: timedelta = timedelta()
+    start: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+@dataclass(kw_only=True, slots=True)
+class Made:
+    """By name, what the steps made."""
+
+    sessions: dict[str, Session] = field(default_factory=dict)
+    # The step that made a call, and the call's id.
+    calls: dict[str, tuple[Evaluate, str]] = field(default_factory=dict)
+    receipts: dict[str, bytes] = field(default_factory=dict)
+    unnamed: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class Run:
+    """Use with `async with`. Copies made by `on` share everything."""
+
+    pdp: Pdp
+    tenant: str
+    # Tells ids of this run from those of others in the same tenant; empty in a tenant of its own.
+    suffix: str = ""
+    replica: int = 0
+    clock: Clock = field(default_factory=Clock)
+    made: Made = field(default_factory=Made)
+    _open: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _clients: dict[tuple[Any, ...], AsyncClient] = field(default_factory=dict)
+    _down: set[str] = field(default_factory=set)
+
+    async def __aenter__(self) -> Run:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            for component in sorted(self._down):
+                await self.restart(component)
+        finally:
+            await self._open.aclose()
+
+    def on(self, number: int) -> Run:
+        """This run, asking another replica by itself: they take turns."""
+        return replace(self, replica=number % len(self.pdp.targets))
+
+    async def client(self, caller: Caller, replica: int | None = None) -> AsyncClient:
+        """The client of a caller; always the same one. `replica` counts from 1."""
+        number = self.replica if replica is None else replica - 1
+        identity = caller.identity(self.tenant)
+        key = (number, identity)
+        if key not in self._clients:
+            self._clients[key] = AsyncClient(
+                self.pdp.targets[number],
+                identity=identity,
+                timeout=self.pdp.timeout,
+                verifier=self.pdp.verifier,
+            )
+            self._open.push_async_callback(self._clients[key].close)
+        return self._clients[key]
+
+    async def prepare(self, fixture: Fixture, *, timed: bool) -> None:
+        """Write the fixture. `timed`: instants matter. Raises `PlacetError`."""
+        operator = await self.client(OPERATOR)
+        await operator.put_tenant(fixture.settings)
+        if timed:
+            await self._read_clock()
+        if fixture.agents:
+            await operator.put_agents(fixture.agents)
+        if fixture.tools:
+            await operator.put_tools(fixture.tools)
+        if fixture.signals:
+            await operator.put_signals(self.signals(fixture.signals))
+        for name, terms in fixture.sessions.items():
+            await self.open(name, terms, ISSUER)
+
+    def signals(self, signals: Iterable[Signal]) -> list[model.Signal]:
+        return [
+            model.Signal(
+                name=signal.name,
+                value=signal.value,
+                expires_at=signal.expiry(start=self.clock.start, now=self.clock.now()),
+            )
+            for signal in signals
+        ]
+
+    async def open(self, name: str, terms: Terms, caller: Caller) -> Session:
+        client = await self.client(caller)
+        session = await client.open_session(
+            **terms.terms(name, self.suffix),
+            expires_at=terms.expiry(start=self.clock.start, now=self.clock.now()),
+        )
+        self.made.sessions[name] = session
+        return session
+
+    def session(self, name: str) -> Session:
+        """Raises `NotRunError`."""
+        if name not in self.made.sessions:
+            raise NotRunError(f"session {name} was not opened")
+        return self.made.sessions[name]
+
+    # --- calls ---------------------------------------------------------------
+
+    async def evaluate(self, step: Evaluate) -> Outcome:
+        self.session(step.session)
+        if step.call is None:
+            self.made.unnamed += 1
+            call_id = f"unnamed-{self.made.unnamed}{self.suffix}"
+        else:
+            call_id = f"{step.call}{self.suffix}"
+            self.made.calls.setdefault(step.call, (step, call_id))
+        return await self._ask(step, call_id, step.expect, step.replica, step.call)
+
+    async def repeat(self, step: Repeat) -> Outcome:
+        if step.repeat not in self.made.calls:
+            raise NotRunError(f"call {step.repeat} was not made")
+        first, call_id = self.made.calls[step.repeat]
+        if step.arguments is not None:
+            first = first.model_copy(update={"arguments": step.arguments})
+        return await self._ask(first, call_id, step.expect, step.replica, None)
+
+    async def _ask(
+        self, step: Evaluate, call_id: str, expect: ExpectDecision, replica: int | None, name: str | None
+    ) -> Outcome:
+        session = self.session(step.session)
+        hops = [hop if isinstance(hop, str) else str(hop.get("agent", "")) for hop in step.chain]
+        caller = step.as_ or runtime(*dict.fromkeys([session.agent, *filter(None, hops)]))
+        client = await self.client(caller, replica)
+        decision = await client.evaluate(
+            step.action(call_id), session=session, chain=step.chain, audience=step.audience
+        )
+        if decision.failure is not None:
+            return Outcome(error=decision.failure)
+        if name is not None:
+            self.made.receipts.setdefault(name, decision.receipt)
+        outcome = Outcome(decision=decision, values={"decision": decision_json(decision)})
+        if expect.asks_session:
+            issuer = await self.client(ISSUER)
+            outcome.values["session"] = plain(await issuer.get_session(session))
+        if expect.receipt is not None:
+            outcome.claims = receipts.claims(decision)
+            outcome.receipt_checks = await self._receipt_checks(decision, expect)
+        return outcome
+
+    async def _receipt_checks(self, decision: Decision, expect: ExpectDecision) -> dict[str, str]:
+        asked = expect.receipt
+        checks: dict[str, str] = {}
+        if asked is None:
+            return checks
+        if asked.verified:
+            checks["verified"] = receipts.verified(decision)
+        if asked.tamper_evident and self.pdp.verifier is not None:
+            checks["tamper_evident"] = receipts.tamper_evident(decision, self.pdp.verifier)
+        if asked.recorded:
+            auditor = await self.client(AUDITOR)
+            recorded = await auditor.get_decision(decision.decision_id)
+            checks["recorded"] = receipts.same(decision, recorded.receipt, "that decision in the ledger")
+        if asked.same_as:
+            first = self.made.receipts.get(asked.same_as, b"")
+            checks["same_as"] = receipts.same(decision, first, f"call {asked.same_as}")
+        return checks
+
+    # --- the world -----------------------------------------------------------
+
+    async def advance(self, by: timedelta) -> datetime:
+        """Move the database's clock and return its time. Raises `PlacetError`."""
+        span = Duration()
+        span.FromTimedelta(by)
+        async with grpc.aio.insecure_channel(self.pdp.targets[self.replica]) as channel:
+            try:
+                answer = await dev_service_pb2_grpc.DevServiceStub(channel).AdvanceClock(
+                    dev_service_pb2.AdvanceClockRequest(by=span),
+                    metadata=OPERATOR.identity(self.tenant).metadata(),
+                    timeout=self.pdp.timeout,
+                )
+            except grpc.aio.AioRpcError as exc:
+                raise placet_error(exc) from exc
+        now: datetime = answer.now.ToDatetime(UTC)
+        self.clock.ahead = now - datetime.now(UTC)
+        return now
+
+    async def _read_clock(self) -> None:
+        """A server whose clock cannot be moved has ours, as near as matters."""
+        try:
+            self.clock.start = await self.advance(timedelta(microseconds=1))
+        except PlacetError:
+            self.clock.start = self.clock.now()
+
+    async def kill(self, component: str) -> None:
+        assert self.pdp.stack is not None
+        try:
+            await self.pdp.stack.kill(component)
+        except StackError as exc:
+            raise PlacetError(str(exc)) from exc
+        self._down.add(component)
+
+    async def restart(self, component: str) -> None:
+        """Return when calls reach every replica again."""
+        assert self.pdp.stack is not None
+        try:
+            await self.pdp.stack.restart(component)
+        except StackError as exc:
+            raise PlacetError(str(exc)) from exc
+        self._down.discard(component)
+        if not any(name.startswith("pdp") or name == "postgres" for name in self._down):
+            for client in list(self._clients.values()):
+                await _found(client)
+
+
+async def _found(client: AsyncClient) -> None:
+    """gRPC looks after a while only for a server that was away."""
+    limit = time.monotonic() + FOUND_WITHIN
+    while True:
+        try:
+            await client.get_session("unknown")
+        except NotFoundError:
+            return
+        except UnavailableError:
+            if time.monotonic() > limit:
+                raise
+        except PlacetError:
+            return
+        await asyncio.sleep(0.05)
+
+
+def fresh_tenant(prefix: str) -> str:
+    return f"{prefix}-{secrets.token_hex(5)}"

@@ -1,0 +1,69 @@
+"""Runs a scenario, step by step."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+
+from placet.errors import PlacetError
+from placet.scenario.expect import said
+from placet.scenario.report import ScenarioResult, StepResult
+from placet.scenario.run import Pdp, Run, fresh_tenant
+from placet.scenario.scenario import Scenario
+from placet.scenario.steps.step import Step
+
+
+async def run_scenario(
+    scenario: Scenario,
+    pdp: Pdp,
+    *,
+    file: str,
+    tenant: str = "",
+    told: Callable[[StepResult], None] = lambda result: None,
+) -> ScenarioResult:
+    """Run it, in `tenant` or one of its own, and tell each step as it comes out.
+
+    Steps go on after one that differs, so that a report shows everything. Whatever was killed is
+    started again at the end.
+    """
+    steps: list[StepResult] = []
+    run = Run(
+        pdp=pdp,
+        tenant=tenant or fresh_tenant(scenario.tenant),
+        suffix=f"-{secrets.token_hex(3)}" if tenant else "",
+    )
+    began = time.perf_counter()
+
+    def tell(result: StepResult) -> None:
+        steps.append(result)
+        told(result)
+
+    async with run:
+        try:
+            await run.prepare(scenario.fixture, timed=scenario.timed)
+        except PlacetError as exc:
+            tell(StepResult(title="fixture", answer="error", because="", differences=(said(exc),)))
+        else:
+            for step in scenario.steps:
+                tell(await _performed(step, run))
+    return ScenarioResult(
+        file=file,
+        name=scenario.name,
+        tenant=run.tenant,
+        steps=tuple(steps),
+        seconds=time.perf_counter() - began,
+    )
+
+
+async def _performed(step: Step, run: Run) -> StepResult:
+    began = time.perf_counter()
+    outcome = await step.outcome(run)
+    return StepResult(
+        title=step.title or step.asked(),
+        chapter=step.chapter,
+        answer=outcome.answer,
+        because=outcome.because,
+        seconds=time.perf_counter() - began,
+        differences=tuple(step.differences(outcome)),
+    )

@@ -1,0 +1,41 @@
+"""`set_tools`: create or replace tools of the registry, as an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from placet import requests
+from placet.scenario.callers import OPERATOR, Caller
+from placet.scenario.document import Path
+from placet.scenario.expect import Expect
+from placet.scenario.fixture import refused
+from placet.scenario.model import JsonObject
+from placet.scenario.outcome import Outcome
+from placet.scenario.steps.step import Scope, Step
+
+if TYPE_CHECKING:
+    from placet.scenario.run import Run
+
+
+class SetTools(Step):
+    kind: ClassVar[str] = "set_tools"
+
+    set_tools: list[JsonObject]
+    as_: Caller | None = Field(default=None, alias="as")
+    expect: Expect = Field(default_factory=Expect)
+
+    def asked(self) -> str:
+        return "set tools"
+
+    def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
+        if self.expect.error is None:
+            place = (*path, "set_tools")
+            yield from refused(place, "tools", lambda: requests.put_tools(self.set_tools))
+
+    async def perform(self, run: Run) -> Outcome:
+        client = await run.client(self.as_ or OPERATOR)
+        revision = await client.put_tools(self.set_tools)
+        return Outcome(told=f"revision {revision}")

@@ -1,0 +1,81 @@
+"""What every step has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from placet.errors import PlacetError
+from placet.scenario.document import Path
+from placet.scenario.expect import Expect
+from placet.scenario.model import Part
+from placet.scenario.outcome import Outcome
+
+if TYPE_CHECKING:
+    from placet.scenario.run import Run
+
+
+@dataclass(kw_only=True, slots=True)
+class Scope:
+    """What earlier steps made, and what the run has to work with."""
+
+    sessions: set[str] = field(default_factory=set)
+    calls: set[str] = field(default_factory=set)
+    # Components that were killed and not started again.
+    down: set[str] = field(default_factory=set)
+    # There are keys to check receipts with.
+    keys: bool = False
+    # The runner owns the stack.
+    stack: bool = False
+    replicas: int = 1
+
+    def missing_session(self, name: str, path: Path) -> Iterator[tuple[Path, str]]:
+        if name not in self.sessions:
+            yield path, f"no session {name!r} is opened before this; there are {_list(self.sessions)}"
+
+    def missing_call(self, name: str, path: Path) -> Iterator[tuple[Path, str]]:
+        if name not in self.calls:
+            yield path, f"no call {name!r} is made before this; there are {_list(self.calls)}"
+
+
+def _list(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+class Step(Part):
+    """The key that names the kind holds the step's main value; the rest stands beside it."""
+
+    kind: ClassVar[str]
+
+    title: str = ""
+    """What tables and reports call the step."""
+    chapter: str = ""
+    """A heading before the step."""
+
+    def asked(self) -> str:
+        """What is done, in a few words."""
+        return f"{self.kind} {getattr(self, self.kind)}"
+
+    def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
+        """What makes no sense after the steps before; and tell the scope what this one makes."""
+        yield from ()
+
+    async def perform(self, run: Run) -> Outcome:
+        """Do it. Raises `PlacetError`."""
+        raise NotImplementedError
+
+    def differences(self, outcome: Outcome) -> list[str]:
+        expected: Expect = getattr(self, "expect")  # noqa: B009 - kinds narrow its type
+        return list(expected.differences(outcome))
+
+    def timed(self) -> bool:
+        """Whether it writes instants, so that the run must know the database's clock."""
+        return False
+
+    async def outcome(self, run: Run) -> Outcome:
+        """What came of it; an error is an outcome, too."""
+        try:
+            return await self.perform(run)
+        except PlacetError as exc:
+            return Outcome(error=exc)

@@ -1,0 +1,118 @@
+"""`placet scenario run` on real replicas: answers, exit codes, reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from placet.cli.app import app
+from tests.stack import RealPdp, RunningStack
+
+SCENARIO = """\
+name: payments
+fixture:
+  agents: [{agent: "agent:payer", owner: ap, trust: 0.8}]
+  tools:
+    - name: payments.create
+      effect: pay
+      resource: "invoice:{invoice}"
+      arguments_schema: {type: object, properties: {invoice: {type: string}}, required: [invoice]}
+      amount: {argument: amount, unit: major, currency_argument: currency}
+  sessions:
+    pay:
+      agent: agent:payer
+      expires_in: 1h
+      boundary: {tools: [payments.create], resources: ["invoice:*"], amounts: {EUR: "5000.00"}}
+steps:
+  - evaluate: payments.create
+    session: pay
+    call: first
+    arguments: {invoice: INV-1, amount: 100, currency: EUR}
+    expect: {effect: allow, codes: [task.within_boundary], fields: {session.decisions.allow: 1}}
+  - repeat: first
+    replica: 2
+    expect:
+      effect: allow
+      fields: {decision.replayed: true, decision.allowed: false}
+      receipt: {verified: true, tamper_evident: true, recorded: true, same_as: first,
+                claims: {act.tool: payments.create, effect: allow}}
+  - parallel: 16
+    step: {repeat: first}
+    expect: {counts: {allow: 16}, distinct: 1}
+  - parallel: 4
+    step: {evaluate: payments.create, session: pay, arguments: {invoice: INV-2, amount: 9000, currency: EUR}}
+    expect: {counts: {block: 4}, distinct: 4}
+  - advance: 2h
+  - evaluate: payments.create
+    session: pay
+    arguments: {invoice: INV-1, amount: 100, currency: EUR}
+    expect: {effect: block, exact_codes: [session.expired]}
+  - {open: other, agent: "agent:payer", expires_in: 1h, expect: {fields: {session.state: open}}}
+  - {complete: other, expect: {fields: {session.state: completed}}}
+  - {close: other, expect: {fields: {session.state: closed}}}
+  - {set_settings: {nonsense: 1}, expect: {error: {code: INVALID_ARGUMENT, field: settings.nonsense}}}
+  - {set_signals: [{name: incident, value: true, expires_in: 5m}]}
+"""
+
+
+def run(path: Path, pdp: RealPdp, *options: str) -> Result:
+    replicas = pdp.stack.described()["replicas"]
+    targets = [option for replica in replicas for option in ("--target", replica["grpc"])]
+    jwks = f"{pdp.http_url}/.well-known/jwks.json"
+    command = ["scenario", "run", str(path), *targets, "--jwks", jwks, *options]
+    return CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "payments.yaml"
+    path.write_text(SCENARIO)
+    return path
+
+
+def test_scenario_comes_out_as_expected(scenario: Path, real_pdp: RealPdp) -> None:
+    done = run(scenario, real_pdp)
+    assert done.exit_code == 0, done.output
+    assert "All 11 steps came out as expected." in done.output
+
+
+def test_wrong_expectation_is_told_and_fails(scenario: Path, real_pdp: RealPdp, tmp_path: Path) -> None:
+    scenario.write_text(SCENARIO.replace("codes: [task.within_boundary]", "codes: [payment.large]"))
+    report = tmp_path / "report.xml"
+    done = run(scenario, real_pdp, "--junit", str(report))
+    assert done.exit_code == 1, done.output
+    assert "DIFFERS  codes: payment.large missing among task.within_boundary" in done.output
+    assert "1 of 11 steps came out otherwise" in done.output
+    suite = ElementTree.parse(report).getroot()[0]
+    assert (suite.attrib["tests"], suite.attrib["failures"]) == ("11", "1")
+    failure = suite[0].find("failure")
+    assert failure is not None
+    assert "payment.large missing" in failure.attrib["message"]
+
+
+def test_client_made_block_is_no_block_of_policy(tmp_path: Path, real_pdp: RealPdp) -> None:
+    path = tmp_path / "unreachable.yaml"
+    path.write_text(
+        SCENARIO.split("steps:")[0]
+        + "steps:\n  - {evaluate: payments.create, session: pay, as: {subject: x, roles: [auditor]},"
+        " expect: {effect: block}}\n"
+    )
+    done = run(path, real_pdp, "--format", "json")
+    assert done.exit_code == 1, done.output
+    [result] = json.loads(done.stdout)["scenarios"]
+    assert result["steps"][0]["answer"] == "error"
+    assert "PERMISSION_DENIED" in result["steps"][0]["differences"][0]
+
+
+def test_faulty_file_runs_nothing(scenario: Path, real_stack: RunningStack, tmp_path: Path) -> None:
+    scenario.write_text(SCENARIO.replace("- repeat: first", "- repeat: frist").replace("close:", "clsoe:"))
+    done = run(scenario, RealPdp(stack=real_stack))
+    assert done.exit_code == 2, done.output
+    assert "no call 'frist' is made before this" in done.output
+    assert "steps[8]: is no step" in done.output
+    assert "2 faults; nothing has run" in done.output
+    assert "ALLOW" not in done.output
