@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from placet.canonical import action_digest, canonical_action, parse_object
+from placet.normalise import NormalisationStep, normalise
 from tests.conformance.make_vectors import vectors
 
+SPELLINGS = json.loads((Path(__file__).parent / "vectors" / "normalisation.json").read_text())
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "actions.json").read_text())
 
 
@@ -27,6 +30,17 @@ def test_action_has_the_vectors_form_and_digest(vector: dict[str, str]) -> None:
         salt=bytes.fromhex(vector["salt"]),
     )
     assert digest.hex() == vector["ad"]
+
+
+@pytest.mark.parametrize("vector", SPELLINGS, ids=lambda vector: vector["name"])
+def test_identifier_has_the_vectors_normal_form(vector: dict[str, Any]) -> None:
+    steps = [NormalisationStep(step) for step in vector["steps"]]
+    assert normalise(vector["given"], steps) == vector["normal"]
+    assert normalise(vector["normal"], steps) == vector["normal"]
+
+
+def test_every_step_has_a_vector() -> None:
+    assert {step for vector in SPELLINGS for step in vector["steps"]} == set(NormalisationStep)
 
 
 def test_vectors_were_made_independently() -> None:

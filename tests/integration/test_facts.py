@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 
 from pdp.errors import DeadlineExceededError, StoreUnavailableError
 from pdp.model import Facts
+from pdp.postgres.facts import _ENTITIES, _GATHER
 from pdp.postgres.store import PostgresStore
 from tests import builders
 from tests.builders import TENANT
@@ -37,6 +38,38 @@ async def test_damaged_fact_fails_only_who_needs_it(database_url: str, store: Po
     )
     for n, result in enumerate(results):
         assert isinstance(result, StoreUnavailableError if n % 4 == 0 else Facts)
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_entities_are_looked_up_by_key_however_many_there_are(
+    database_url: str, store: PostgresStore, mode: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            """
+            INSERT INTO placet.entities (tenant, type, id, attributes, revision, deleted)
+            SELECT %s, 'invoice', 'INV-' || n, json_build_object('po', 'INV-' || (n + 1))::text, 1, false
+            FROM generate_series(1, 50000) AS n
+            """,
+            [TENANT],
+        )
+        connection.execute("VACUUM ANALYZE placet.entities")
+        options = f"-c plan_cache_mode={mode}"
+        with psycopg.connect(database_url, options=options, autocommit=True) as reader:
+            reader.execute("SELECT pg_stat_reset_single_table_counters('placet.entities'::regclass)")
+            texts = ["INV-1", "INV-2"]
+            query = _GATHER.replace("%b", "%s")
+            arrays = [f"{{{text},{text}}}" for text in texts]
+            row = [[TENANT] * 2, *([texts] * 3), texts, [None, None], texts, ["{}", "{}"], [True, False]]
+            types, vias = ["{invoice,invoice}"] * 2, ["{NULL,po}"] * 2
+            for _ in range(3):
+                found = reader.execute(query, [*row, types, arrays, types, vias], prepare=True).fetchall()
+            assert [len(each[_ENTITIES]) for each in found] == [2, 2]
+            reader.execute("SELECT pg_stat_force_next_flush()")
+        scans = connection.execute(
+            "SELECT seq_scan, idx_scan > 0 FROM pg_stat_user_tables WHERE relid = 'placet.entities'::regclass"
+        ).fetchone()
+    assert scans == (0, True)
 
 
 async def test_key_without_its_decision_is_an_error_not_a_new_call(
