@@ -21,7 +21,7 @@ from bench import stack as stacks
 from bench import workload
 from pdp.limits import count
 from pdp.model import Bucket
-from pdp.postgres.rows import pay_text
+from pdp.postgres.rows import buckets_text
 from placet import Action, AsyncClient
 
 CHUNK = 10_000
@@ -93,7 +93,7 @@ async def seed(
         "decision": decision.decision_id,
         "run": run,
         "history": history,
-        "pay": pay_text(payments(history, int(time.time()))),
+        "pay": buckets_text(payments(history, int(time.time()))),
     }
     # Values go in as literals, whose types PostgreSQL finds by itself.
     async with await psycopg.AsyncConnection.connect(

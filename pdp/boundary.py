@@ -3,11 +3,14 @@
     {"tools": ["payments.create"], "effects": ["read"],
      "resources": [{"type": "invoice", "id": "INV-1001"}, {"type": "vendor", "prefix": "V-"},
                    {"type": "order", "ids": ["PO-1", "PO-2"]}],
-     "amounts": [{"currency": "EUR", "per_action": "5000.00"}],
+     "amounts": [{"currency": "EUR", "per_action": "5000.00", "total": "8000.00",
+                  "per_counterparty": "5000.00", "on_exceed": "escalate"}],
+     "max_actions": 100,
+     "velocity": [{"effects": ["pay"], "max": 5, "window_seconds": 60, "on_exceed": "block"}],
      "after_completion": ["report.create"]}
 
-Every member may be absent, and what is absent permits nothing. Amounts are decimal text in
-major units.
+Every member may be absent, and what is absent permits nothing; an absent limit of totals,
+counts or velocity limits nothing. Amounts are decimal text in major units.
 """
 
 from __future__ import annotations
@@ -17,13 +20,18 @@ from decimal import Decimal
 from typing import Any
 
 from pdp.errors import InvalidFieldError
-from pdp.model import JSON, AmountLimit, Boundary, ResourceRule, ToolEffect
+from pdp.limits import MAX_WINDOW
+from pdp.model import JSON, AmountLimit, Boundary, OnExceed, ResourceRule, ToolEffect, VelocityLimit
 from pdp.money import AmountError, decimal_text, major_to_minor, minor_digits, minor_to_major
 from pdp.names import name, text, unique
 
 MAX_RULES = 1_000
 MAX_RESOURCE_ID = 512
-_MEMBERS = frozenset({"tools", "effects", "resources", "amounts", "after_completion"})
+MAX_VELOCITY = 8
+MAX_ACTIONS = 2**53 - 1
+_MEMBERS = frozenset(
+    {"tools", "effects", "resources", "amounts", "after_completion", "max_actions", "velocity"}
+)
 
 
 def parse_boundary(value: JSON, path: str) -> Boundary:
@@ -31,26 +39,61 @@ def parse_boundary(value: JSON, path: str) -> Boundary:
     members = _object(value, path, _MEMBERS)
     amounts = [_amount(item, at) for item, at in _items(members, "amounts", path)]
     unique([limit.currency for limit in amounts], f"{path}.amounts", "currency")
+    velocity = _items(members, "velocity", path)
+    if len(velocity) > MAX_VELOCITY:
+        raise InvalidFieldError(f"{path}.velocity", f"has more than {MAX_VELOCITY} entries")
+    max_actions = members.get("max_actions")
     return Boundary(
         tools=tuple(_name(item, at) for item, at in _items(members, "tools", path)),
         effects=tuple(_effect(item, at) for item, at in _items(members, "effects", path)),
         resources=tuple(_resource(item, at) for item, at in _items(members, "resources", path)),
         amounts=tuple(amounts),
         after_completion=tuple(_name(item, at) for item, at in _items(members, "after_completion", path)),
+        max_actions=None
+        if max_actions is None
+        else _whole(max_actions, f"{path}.max_actions", 0, MAX_ACTIONS),
+        velocity=tuple(_velocity(item, at) for item, at in velocity),
     )
 
 
 def boundary_json(boundary: Boundary) -> dict[str, Any]:
     """Return the JSON form; `read_boundary` and `parse_boundary` are its inverses."""
-    return {
+    result: dict[str, Any] = {
         "tools": list(boundary.tools),
         "effects": [effect.value for effect in boundary.effects],
         "resources": [_resource_json(rule) for rule in boundary.resources],
-        "amounts": [
-            {"currency": limit.currency, "per_action": str(limit.per_action)} for limit in boundary.amounts
-        ],
+        "amounts": [_amount_json(limit) for limit in boundary.amounts],
         "after_completion": list(boundary.after_completion),
     }
+    return result | _counts_json(boundary)
+
+
+def _amount_json(limit: AmountLimit) -> dict[str, str]:
+    result = {"currency": limit.currency, "per_action": str(limit.per_action)}
+    if limit.total is not None:
+        result["total"] = str(limit.total)
+    if limit.per_counterparty is not None:
+        result["per_counterparty"] = str(limit.per_counterparty)
+    if limit.on_exceed is not OnExceed.BLOCK:
+        result["on_exceed"] = limit.on_exceed.value
+    return result
+
+
+def _counts_json(boundary: Boundary) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    if boundary.max_actions is not None:
+        result["max_actions"] = boundary.max_actions
+    if boundary.velocity:
+        result["velocity"] = [
+            {
+                "effects": sorted(effect.value for effect in limit.effects),
+                "max": limit.maximum,
+                "window_seconds": limit.window_seconds,
+                "on_exceed": limit.on_exceed.value,
+            }
+            for limit in boundary.velocity
+        ]
+    return result
 
 
 def read_boundary(stored: Mapping[str, Any]) -> Boundary:
@@ -68,10 +111,26 @@ def read_boundary(stored: Mapping[str, Any]) -> Boundary:
             for rule in stored["resources"]
         ),
         amounts=tuple(
-            AmountLimit(currency=limit["currency"], per_action=Decimal(limit["per_action"]))
+            AmountLimit(
+                currency=limit["currency"],
+                per_action=Decimal(limit["per_action"]),
+                total=Decimal(limit["total"]) if "total" in limit else None,
+                per_counterparty=Decimal(limit["per_counterparty"]) if "per_counterparty" in limit else None,
+                on_exceed=OnExceed(limit.get("on_exceed", "block")),
+            )
             for limit in stored["amounts"]
         ),
         after_completion=tuple(stored.get("after_completion", ())),
+        max_actions=stored.get("max_actions"),
+        velocity=tuple(
+            VelocityLimit(
+                effects=tuple(ToolEffect(effect) for effect in limit["effects"]),
+                maximum=limit["max"],
+                window_seconds=limit["window_seconds"],
+                on_exceed=OnExceed(limit["on_exceed"]),
+            )
+            for limit in stored.get("velocity", ())
+        ),
     )
 
 
@@ -84,14 +143,22 @@ def boundary_document(boundary: Boundary) -> dict[str, Any]:
         "tools": sorted(boundary.tools),
         "effects": sorted(boundary.effects),
         "resources": [_resource_json(rule) for rule in boundary.resources],
-        "amounts": {
-            limit.currency: {
-                "per_action_minor": major_to_minor(limit.per_action, minor_digits(limit.currency) or 0)
-            }
-            for limit in boundary.amounts
-        },
+        "amounts": {limit.currency: _amount_document(limit) for limit in boundary.amounts},
         "after_completion": sorted(boundary.after_completion),
+        **_counts_json(boundary),
     }
+
+
+def _amount_document(limit: AmountLimit) -> dict[str, Any]:
+    digits = minor_digits(limit.currency) or 0
+    result: dict[str, Any] = {"per_action_minor": major_to_minor(limit.per_action, digits)}
+    if limit.total is not None:
+        result["total_minor"] = major_to_minor(limit.total, digits)
+    if limit.per_counterparty is not None:
+        result["per_counterparty_minor"] = major_to_minor(limit.per_counterparty, digits)
+    if limit.on_exceed is not OnExceed.BLOCK:
+        result["on_exceed"] = limit.on_exceed.value
+    return result
 
 
 def _resource_json(rule: ResourceRule) -> dict[str, Any]:
@@ -121,19 +188,54 @@ def _resource(value: JSON, path: str) -> ResourceRule:
 
 
 def _amount(value: JSON, path: str) -> AmountLimit:
-    members = _object(value, path, {"currency", "per_action"})
+    members = _object(value, path, {"currency", "per_action", "total", "per_counterparty", "on_exceed"})
     currency = _string(members.get("currency", ""), f"{path}.currency")
     digits = minor_digits(currency)
     if digits is None:
         raise InvalidFieldError(f"{path}.currency", "is no ISO 4217 currency")
-    given = _string(members.get("per_action", ""), f"{path}.per_action")
+    return AmountLimit(
+        currency=currency,
+        per_action=_major(members.get("per_action", ""), digits, f"{path}.per_action"),
+        total=_major(members["total"], digits, f"{path}.total") if "total" in members else None,
+        per_counterparty=_major(members["per_counterparty"], digits, f"{path}.per_counterparty")
+        if "per_counterparty" in members
+        else None,
+        on_exceed=_on_exceed(members, path),
+    )
+
+
+def _major(value: JSON, digits: int, path: str) -> Decimal:
     try:
-        minor = major_to_minor(decimal_text(given), digits)
+        minor = major_to_minor(decimal_text(_string(value, path)), digits)
     except (ValueError, AmountError) as exc:
         raise InvalidFieldError(
-            f"{path}.per_action", f"must be decimal text of {digits} decimals at most, not negative"
+            path, f"must be decimal text of {digits} decimals at most, not negative"
         ) from exc
-    return AmountLimit(currency=currency, per_action=Decimal(minor_to_major(minor, digits)))
+    return Decimal(minor_to_major(minor, digits))
+
+
+def _velocity(value: JSON, path: str) -> VelocityLimit:
+    members = _object(value, path, {"effects", "max", "window_seconds", "on_exceed"})
+    effects = {_effect(item, at) for item, at in _items(members, "effects", path)}
+    return VelocityLimit(
+        effects=tuple(sorted(effects)),
+        maximum=_whole(members.get("max"), f"{path}.max", 0, 1_000_000),
+        window_seconds=_whole(members.get("window_seconds"), f"{path}.window_seconds", 1, MAX_WINDOW),
+        on_exceed=_on_exceed(members, path),
+    )
+
+
+def _on_exceed(members: Mapping[str, JSON], path: str) -> OnExceed:
+    given = members.get("on_exceed", OnExceed.BLOCK.value)
+    if given not in ("block", "escalate"):
+        raise InvalidFieldError(f"{path}.on_exceed", "must be block or escalate")
+    return OnExceed(str(given))
+
+
+def _whole(value: JSON, path: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidFieldError(path, f"must be a whole number from {low} to {high}")
+    return value
 
 
 def _effect(value: JSON, path: str) -> ToolEffect:

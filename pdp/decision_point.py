@@ -8,9 +8,10 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from pdp.budgets import guards, judged, limits
 from pdp.document import input_document
 from pdp.errors import (
     DeadlineExceededError,
@@ -23,6 +24,7 @@ from pdp.idempotency import Repeat, judge_repeat
 from pdp.limits import count
 from pdp.model import (
     Aggregates,
+    CounterKey,
     Decision,
     DecisionKey,
     Derived,
@@ -31,14 +33,18 @@ from pdp.model import (
     Facts,
     FactsRequest,
     Hop,
+    KeyHashes,
+    Limit,
     PolicyRevision,
+    Prerequisite,
     Reason,
     Receipt,
     Recording,
+    Reservation,
     Session,
     SessionMove,
     Simulation,
-    Tool,
+    Step,
     ToolEffect,
     Verdict,
 )
@@ -83,8 +89,8 @@ class DecisionPoint:
         self._fingerprints = fingerprints
         self._issuer = issuer
         self._turns = _Turns()
-        # Each tool's registration as it was read last: a hint of what to read next.
-        self._tools = _Hints()
+        # What was read last for a session and tool: a hint of what to read next.
+        self._hints = _Hints()
 
     async def evaluate(self, request: EvaluationRequest) -> tuple[Decision, Receipt]:
         """Return the decision and its signed receipt.
@@ -106,7 +112,8 @@ class DecisionPoint:
         raise SessionContendedError(retry_after=1.0)
 
     async def _judge(self, request: EvaluationRequest) -> tuple[Decision, Receipt]:
-        facts, derived = await self._gather(request)  # 1
+        facts, plan = await self._gather(request)  # 1
+        derived = plan.derived
         session = _own_session(request, facts)
         fingerprint = self._fingerprints.of(request)
         repeat = judge_repeat(facts.prior, fingerprint=fingerprint, session=session, now=facts.now)
@@ -117,7 +124,8 @@ class DecisionPoint:
                 Receipt(token=stored.token, position=stored.position),
             )
         hops = request.hops or (() if session is None else (Hop(agent=session.agent),))
-        document = input_document(request, facts, session=session, hops=hops, derived=derived)
+        met = judged(plan.limits, facts.counters, int(facts.now.timestamp()))
+        document = _document(request, facts, session, hops, plan, met)
 
         verdict = await self._verdict(document, request.deadline)  # 2
         decision = _decision(request, facts, session, verdict, repeat)
@@ -150,16 +158,19 @@ class DecisionPoint:
                 move=None if session is None else _move(session, facts, decision.effect),
                 deadline=request.deadline,
                 entities={entity.name: entity.revision for entity in facts.entities.values()},
+                reservation=_reservation(decision.effect, facts, met, plan.key),
+                steps=() if session is None else self._steps(request, facts, derived),
             )
         )
         return decision, replace(receipt, position=position)
 
     async def simulate(self, request: EvaluationRequest) -> Simulation:
         """Return what the decision on a new such call would be now, and leave no trace of it."""
-        facts, derived = await self._gather(request)
+        facts, plan = await self._gather(request)
         session = _own_session(request, facts)
         hops = request.hops or (() if session is None else (Hop(agent=session.agent),))
-        document = input_document(request, facts, session=session, hops=hops, derived=derived)
+        met = judged(plan.limits, facts.counters, int(facts.now.timestamp()))
+        document = _document(request, facts, session, hops, plan, met)
         verdict = await self._verdict(document, request.deadline)
         decision = _decision(request, facts, session, verdict, Repeat())
         return Simulation(
@@ -172,26 +183,53 @@ class DecisionPoint:
             retry_after=decision.retry_after,
         )
 
-    async def _gather(self, request: EvaluationRequest) -> tuple[Facts, Derived]:
-        """Return what is known of the action, its entities included, and what the registry says of it.
+    async def _gather(self, request: EvaluationRequest) -> tuple[Facts, _Plan]:
+        """Return what is known of the action, and what the registry and the limits make of it.
 
-        Which entities an action is about, its tool's registration says. So that one read is
-        enough, it is asked with the registration that was read last; if that is no longer it,
-        the read is repeated with the one that was found. Nothing is ever judged on the hint.
+        What to read of entities, counters and holds, the tool's registration, the session and
+        the settings say. So that one read is enough, it is asked with those that were read last;
+        if they are no longer it, the read is repeated with what was found. Nothing is ever
+        judged on a hint.
         """
-        hint = (request.caller.tenant, request.action.tool)
-        tool = self._tools.get(hint)
-        derived = derive(request.action, tool)
+        hint = (request.caller.tenant, request.session_id, request.action.tool)
+        plan = self._plan(request, self._hints.get(hint))
         for _ in range(_MAX_READS):
-            facts = await self._information.gather(_facts_request(request, derived))
-            if facts.tool != tool:
-                tool, asked = facts.tool, derived.entities
-                self._tools.keep(hint, tool)
-                derived = derive(request.action, tool)
-                if derived.entities != asked:
-                    continue
-            return facts, derived
-        raise SessionMovedError("the tool's registration moved between reads")
+            facts = await self._information.gather(_facts_request(request, plan))
+            found = self._plan(request, facts)
+            if not found.reads_more_than(plan):
+                self._hints.keep(hint, facts)
+                return facts, found
+            plan = found
+        raise SessionMovedError("what the action rests on moved between reads")
+
+    def _plan(self, request: EvaluationRequest, facts: Facts | None) -> _Plan:
+        """What to read, as far as `facts` tell."""
+        tool = None if facts is None else facts.tool
+        session = None if facts is None else _own_session(request, facts)
+        derived = derive(request.action, tool)
+        tenant = request.caller.tenant
+        agents = tuple(hop.agent for hop in request.hops) or (() if session is None else (session.agent,))
+        return _Plan(
+            derived=derived,
+            limits=()
+            if facts is None
+            else limits(session, facts.settings, tool, derived, agents=agents, entities=facts.entities),
+            key=None
+            if derived.business_key is None
+            else self._fingerprints.business_key(tenant, derived.business_key),
+            prerequisites=()
+            if tool is None
+            else tuple(
+                (rule, self._fingerprints.step(tenant, rule.tool, rule.same, derived.arguments))
+                for rule in tool.prerequisites
+            ),
+        )
+
+    def _steps(self, request: EvaluationRequest, facts: Facts, derived: Derived) -> tuple[Step, ...]:
+        tenant, tool = request.caller.tenant, request.action.tool
+        return tuple(
+            self._fingerprints.step(tenant, tool, same, derived.arguments) for same in facts.prerequisite_of
+        )
 
     async def _verdict(self, document: bytes, deadline: float) -> Verdict | None:
         """Return the engine's verdict; None when there is none in time to record it."""
@@ -203,13 +241,75 @@ class DecisionPoint:
             return None
 
 
-def _facts_request(request: EvaluationRequest, derived: Derived) -> FactsRequest:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """What the registry and the limits make of an action."""
+
+    derived: Derived
+    limits: tuple[Limit, ...]
+    key: KeyHashes | None
+    prerequisites: tuple[tuple[Prerequisite, Step], ...]
+
+    @property
+    def counters(self) -> tuple[CounterKey, ...]:
+        return tuple(dict.fromkeys(limit.key for limit in self.limits if limit.key is not None))
+
+    def reads_more_than(self, other: _Plan) -> bool:
+        return (
+            self.derived.entities != other.derived.entities
+            or self.key != other.key
+            or self.prerequisites != other.prerequisites
+            or not set(self.counters) <= set(other.counters)
+        )
+
+
+def _facts_request(request: EvaluationRequest, plan: _Plan) -> FactsRequest:
     return FactsRequest(
         key=_key(request),
         tool=request.action.tool,
         agents=tuple(hop.agent for hop in request.hops),
         deadline=request.deadline,
-        entities=derived.entities,
+        entities=plan.derived.entities,
+        counters=plan.counters,
+        business_key=None if plan.key is None else plan.key.normal,
+        prerequisites=tuple(step for _, step in plan.prerequisites),
+    )
+
+
+def _document(
+    request: EvaluationRequest,
+    facts: Facts,
+    session: Session | None,
+    hops: tuple[Hop, ...],
+    plan: _Plan,
+    met: tuple[Limit, ...],
+) -> bytes:
+    return input_document(
+        request,
+        facts,
+        session=session,
+        hops=hops,
+        derived=plan.derived,
+        limits=met,
+        key=plan.key,
+        prerequisites=plan.prerequisites,
+    )
+
+
+def _reservation(
+    effect: Effect, facts: Facts, met: tuple[Limit, ...], key: KeyHashes | None
+) -> Reservation | None:
+    """What an allow leaves behind. Reading reserves nothing but what is counted of it."""
+    tool = facts.tool
+    if effect is not Effect.ALLOW or tool is None:
+        return None
+    if tool.effect is ToolEffect.READ and key is None and not met and not tool.redeem_required:
+        return None
+    return Reservation(
+        guards=guards(met),
+        key=key,
+        key_version=facts.key_version,
+        redeem_required=tool.redeem_required,
     )
 
 
@@ -246,7 +346,8 @@ def _decision(
         # An answer does not outlive its session.
         expires_at = max(decided_at, min(expires_at, session.expires_at.replace(microsecond=0)))
     decision_id = uuid7(facts.now)
-    retryable = is_retryable(effect, reasons)
+    retry_after = None if verdict is None else verdict.retry_after
+    retryable = is_retryable(effect, reasons, retry_after)
     return Decision(
         decision_id=decision_id,
         effect=effect,
@@ -259,7 +360,7 @@ def _decision(
         data_revisions=facts.data_revisions,
         model_text=model_text(effect, decision_id, reasons, retryable=retryable),
         obligations=() if verdict is None or effect is Effect.BLOCK else verdict.obligations,
-        retry_after=verdict.retry_after if verdict is not None and retryable else None,
+        retry_after=retry_after if retryable else None,
         session_version=0 if session is None else session.version + 1,
         retryable=retryable,
         attempt_id=request.attempt_id,
@@ -305,21 +406,19 @@ async def _back_off(attempt: int, deadline: float) -> None:
 
 
 class _Hints:
-    """The latest `_MAX_HINTS` tools that were read, by tenant and name."""
+    """The latest `_MAX_HINTS` facts, by tenant, session and tool."""
 
     def __init__(self) -> None:
-        self._tools: OrderedDict[tuple[str, str], Tool] = OrderedDict()
+        self._facts: OrderedDict[tuple[str, str, str], Facts] = OrderedDict()
 
-    def get(self, key: tuple[str, str]) -> Tool | None:
-        return self._tools.get(key)
+    def get(self, key: tuple[str, str, str]) -> Facts | None:
+        return self._facts.get(key)
 
-    def keep(self, key: tuple[str, str], tool: Tool | None) -> None:
-        if tool is None:
-            self._tools.pop(key, None)
-            return
-        self._tools[key] = tool
-        if len(self._tools) > _MAX_HINTS:
-            self._tools.popitem(last=False)
+    def keep(self, key: tuple[str, str, str], facts: Facts) -> None:
+        self._facts[key] = facts
+        self._facts.move_to_end(key)
+        if len(self._facts) > _MAX_HINTS:
+            self._facts.popitem(last=False)
 
 
 class _Turns:

@@ -6,7 +6,7 @@ absent, and rules restrict what is absent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from pdp.boundary import boundary_document
+from pdp.budgets import limits_document
 from pdp.entities import counterparty, entities_document, is_measured, reference
 from pdp.model import (
     JSON,
@@ -23,7 +24,11 @@ from pdp.model import (
     EvaluationRequest,
     Facts,
     Hop,
+    KeyHashes,
+    Limit,
+    Prerequisite,
     Session,
+    Step,
     Tool,
     ToolEffect,
 )
@@ -37,11 +42,14 @@ def input_document(
     session: Session | None,
     hops: tuple[Hop, ...],
     derived: Derived,
+    limits: Sequence[Limit] = (),
+    key: KeyHashes | None = None,
+    prerequisites: Sequence[tuple[Prerequisite, Step]] = (),
 ) -> bytes:
     """Return the document as JSON text.
 
     `session` is the caller's own session; `hops` the chain, the session's own agent when
-    the request names none.
+    the request names none; `limits` those that the action meets, with what is used of them.
     """
     caller, action = request.caller, request.action
     document: dict[str, Any] = {
@@ -58,13 +66,15 @@ def input_document(
         "boundaries": [] if session is None else _boundaries(session),
         "chain": [{"agent": hop.agent, "grant": hop.grant} for hop in hops],
         "agents": _agents(facts, hops),
-        "action": _action(action.tool, action.tool_call_id, facts, derived),
+        "action": _action(action.tool, action.tool_call_id, facts, derived)
+        | _earlier(facts, key, prerequisites),
         "claimed": {
             "resource": action.claimed_resource,
             "provenance": action.provenance,
             "intent": action.intent,
         },
         "entities": entities_document(facts.tool, facts.entities),
+        "limits": limits_document(limits, facts.counters, int(facts.now.timestamp())),
         "settings": policy_settings(facts.settings),
         "signals": facts.signals,
     }
@@ -130,7 +140,12 @@ def _agents(facts: Facts, hops: tuple[Hop, ...]) -> dict[str, Any]:
 
 def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dict[str, Any]:
     tool = facts.tool
-    described: dict[str, Any] = {"name": name, "known": tool is not None}
+    described: dict[str, Any] = {
+        "name": name,
+        "known": tool is not None,
+        "business_key": tool is not None and tool.business_key is not None,
+        "prerequisites": 0 if tool is None else len(tool.prerequisites),
+    }
     if tool is not None:
         described["effect"] = tool.effect
         described["reversible"] = tool.reversible
@@ -161,6 +176,28 @@ def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dic
             if rule.argument in derived.arguments and rule.argument not in hidden
         }
     return action
+
+
+def _earlier(
+    facts: Facts, key: KeyHashes | None, prerequisites: Sequence[tuple[Prerequisite, Step]]
+) -> dict[str, Any]:
+    """What was decided before that stands in the action's way, or has to come first."""
+    result: dict[str, Any] = {}
+    if key is not None:
+        result["holds"] = [
+            {"state": hold.state, "spelling": "same" if hold.given == key.given else "other"}
+            for hold in facts.holds
+        ]
+    if prerequisites:
+        result["prerequisites"] = [
+            {
+                "tool": rule.tool,
+                "required": rule.required,
+                "latest": facts.prerequisites.get(step, "absent"),
+            }
+            for rule, step in prerequisites
+        ]
+    return result
 
 
 def arguments_json(arguments: Mapping[str, JSON]) -> bytes:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from pdp.model import EvaluationRequest
+from pdp.model import JSON, BusinessKey, EvaluationRequest, KeyHashes, Step
 from placet.canonical import canonical_json
 
 MIN_KEY_BYTES = 32
@@ -49,6 +50,23 @@ class Fingerprints:
         return hmac.digest(
             self._tenant_key(request.caller.tenant), b"placet-fingerprint/v1\0" + document, "sha256"
         )
+
+    def business_key(self, tenant: str, key: BusinessKey) -> KeyHashes:
+        """Hashes of a business key as it was given and in its normal form."""
+        return KeyHashes(
+            normal=self._hash(tenant, "placet-business-key/v1", [key.name, list(key.normal)]),
+            given=self._hash(tenant, "placet-business-key-given/v1", [key.name, list(key.given)]),
+        )
+
+    def step(self, tenant: str, tool: str, same: Sequence[str], arguments: Mapping[str, JSON]) -> Step:
+        """An action of `tool` whose arguments named in `same` are equal to those in `arguments`."""
+        equal = [[name, arguments[name]] for name in sorted(same) if name in arguments]
+        return Step(tool=tool, arguments=self._hash(tenant, "placet-step/v1", [tool, sorted(same), equal]))
+
+    def _hash(self, tenant: str, domain: str, document: JSON) -> str:
+        return hmac.digest(
+            self._tenant_key(tenant), domain.encode() + b"\0" + canonical_json(document), "sha256"
+        ).hex()
 
     def _derive(self, tenant: str) -> bytes:
         info = b"placet-tenant/v1\0" + tenant.encode()

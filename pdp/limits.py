@@ -1,31 +1,86 @@
-"""Sliding windows as buckets: bounded in number, whatever the history.
+"""Counters and sliding windows: bounded in number, whatever the history.
 
-Recent buckets are narrow and old ones wide, so that a window of a minute is judged to the
-two seconds and one of a day to the hour. A bucket counts for a window as long as any part
-of it lies inside: a limit is never applied too late.
+Windows are kept as buckets. Recent buckets are narrow and old ones wide, so that a window of a
+minute is judged to the two seconds and one of a day to the hour. A bucket counts for a window as
+long as any part of it lies inside: a limit is never applied too late, and waiting never ends too
+early.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
-from pdp.model import Bucket
+from pdp.model import Bucket, Counter, Guard
 
 # (age up to which it applies, width), seconds; each width divides the next one.
 _RESOLUTION = ((120, 2), (7_200, 60), (172_800, 3_600))
 MAX_WINDOW = _RESOLUTION[-1][0] - _RESOLUTION[-1][1]
+# What a counter never passes: the tables hold 64 bits.
+MAX_TOTAL = 2**62
 
 
-def count(buckets: Iterable[Bucket], now: int) -> tuple[Bucket, ...]:
-    """Return `buckets` with one more action at `now` (Unix seconds), coarsened by age."""
+def count(buckets: Iterable[Bucket], now: int, amount: int = 1) -> tuple[Bucket, ...]:
+    """Return `buckets` with `amount` more at `now` (Unix seconds), coarsened by age."""
     totals: dict[tuple[int, int], int] = {}
     narrowest = _RESOLUTION[0][1]
-    for bucket in (*buckets, Bucket(start=now - now % narrowest, width=narrowest, count=1)):
+    for bucket in (*buckets, Bucket(start=now - now % narrowest, width=narrowest, count=amount)):
         width = _width(bucket, now)
         if width is not None:
             key = (bucket.start - bucket.start % width, width)
             totals[key] = totals.get(key, 0) + bucket.count
     return tuple(Bucket(start=start, width=width, count=n) for (start, width), n in sorted(totals.items()))
+
+
+def used(counter: Counter, window_seconds: int | None, now: int) -> int:
+    """Return what counts at `now`: the total, or what lies at least partly in the window."""
+    if window_seconds is None:
+        return counter.total
+    return sum(b.count for b in counter.buckets if b.start + b.width > now - window_seconds)
+
+
+def retry_after(counter: Counter, window_seconds: int, now: int, room: int) -> int | None:
+    """Return after how many seconds the window holds `room` or less; None if waiting never helps.
+
+    Never early: buckets that will have been made coarser by then count to their new end.
+    """
+    if room < 0:
+        return None
+    width = _final_width(window_seconds)
+    ends = sorted((_aligned(b.start + b.width, width), b.count) for b in counter.buckets)
+    left = sum(n for end, n in ends if end > now - window_seconds)
+    for end, n in ends:
+        if left <= room:
+            break
+        if end > now - window_seconds:
+            left -= n
+            delay = end + window_seconds - now
+            if left <= room:
+                return max(1, delay)
+    return 1
+
+
+def holds(guard: Guard, counter: Counter, now: int) -> bool:
+    """Whether what was allowed may still be added to the counter."""
+    if counter.total + guard.add > MAX_TOTAL:
+        return False
+    return guard.ceiling is None or used(counter, guard.window_seconds, now) + guard.add <= guard.ceiling
+
+
+def moved(counter: Counter, guards: Sequence[Guard], now: int) -> Counter:
+    """Return the counter after an allow. `guards` are the allow's own on this counter: it counts once."""
+    add = guards[0].add
+    windowed = any(guard.window_seconds is not None for guard in guards)
+    return Counter(
+        total=counter.total + add,
+        buckets=count(counter.buckets, now, add) if windowed else counter.buckets,
+    )
+
+
+def given_back(counter: Counter, add: int) -> Counter:
+    """Return the counter without what turned out not to have happened. Windows are not given back."""
+    return replace(counter, total=max(0, counter.total - add))
 
 
 def _width(bucket: Bucket, now: int) -> int | None:
@@ -36,3 +91,18 @@ def _width(bucket: Bucket, now: int) -> int | None:
             # Never split: a bucket that is wide already stays so.
             return max(width, bucket.width)
     return None
+
+
+def _final_width(window_seconds: int) -> int:
+    """How wide a bucket may be when it has left the window for good.
+
+    One that has left comes back if it is made so much wider that it reaches in again.
+    """
+    for (limit, width), (_, wider) in pairwise(_RESOLUTION):
+        if window_seconds <= limit - wider:
+            return width
+    return _RESOLUTION[-1][1]
+
+
+def _aligned(end: int, width: int) -> int:
+    return end + -end % width

@@ -107,6 +107,150 @@ class EvaluationRequest:
     audience: str = ""
 
 
+# --- limits ------------------------------------------------------------------
+
+
+# The unit of counters of actions; those of money have their currency.
+ACTIONS = "actions"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CounterKey:
+    """Names one counter of a tenant. `unit` is a currency, or what is counted."""
+
+    scope: str
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counter:
+    """What was allowed so far: in all, and in a window's buckets, oldest first."""
+
+    total: int = 0
+    buckets: tuple[Bucket, ...] = ()
+
+
+class BudgetScope(StrEnum):
+    """Whose payments a budget adds up."""
+
+    TENANT = "tenant"
+    PRINCIPAL = "principal"
+    AGENT = "agent"
+    TASK = "task"
+    COUNTERPARTY = "counterparty"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """A tenant's limit on payments in one currency, counted from when it is set.
+
+    `maximum` is in minor units; `window_seconds` None: for good.
+    """
+
+    name: str
+    scope: BudgetScope
+    currency: str
+    maximum: int
+    window_seconds: int | None
+    on_exceed: OnExceed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ceiling:
+    """`maximum` in minor units."""
+
+    maximum: int
+    on_exceed: OnExceed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """A limit that an action meets. What is None could not be derived, and restricts.
+
+    `key` None with `used` given: the session's own history counts, under its version.
+    """
+
+    # The reason for exceeding it.
+    code: str
+    # Whose limit it is, for people.
+    of: str
+    on_exceed: OnExceed
+    add: int | None
+    maximum: int | None
+    key: CounterKey | None = None
+    window_seconds: int | None = None
+    used: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guard:
+    """What an allow adds to a counter, and what must still hold when it is recorded.
+
+    `ceiling` None: the limit was exceeded with an approval, and the counter only moves.
+    `window_seconds` None: the limit is on the total.
+    """
+
+    key: CounterKey
+    add: int
+    ceiling: int | None
+    window_seconds: int | None
+
+
+class HoldState(StrEnum):
+    RESERVED = "reserved"
+    COMMITTED = "committed"
+    UNRESOLVED = "unresolved"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """An allowed action that stands in the way of its own repetition."""
+
+    decision_id: str
+    state: HoldState
+    # Keyed hash of the business key as it was given.
+    given: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyHashes:
+    """Keyed hashes (hex) of a business key: who holds the database learns no argument."""
+
+    normal: str
+    given: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reservation:
+    """What an allow leaves behind until its outcome is known."""
+
+    guards: tuple[Guard, ...] = ()
+    key: KeyHashes | None = None
+    # Version of the key that the decision was taken on; 0: it had never been held.
+    key_version: int = 0
+    redeem_required: bool = False
+
+    @property
+    def totals(self) -> tuple[tuple[CounterKey, int], ...]:
+        """What a release gives back: sums of money without a window."""
+        return tuple(
+            {
+                guard.key: guard.add
+                for guard in self.guards
+                if guard.window_seconds is None and guard.key.unit != ACTIONS
+            }.items()
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """An action as others name it as their prerequisite: tool, and hash of the equal arguments."""
+
+    tool: str
+    arguments: str
+
+
 # --- what is known -----------------------------------------------------------
 
 
@@ -127,11 +271,34 @@ class ResourceRule:
     ids: tuple[str, ...] | None = None
 
 
+class OnExceed(StrEnum):
+    """What exceeding a limit means."""
+
+    BLOCK = "block"
+    ESCALATE = "escalate"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AmountLimit:
+    """Limits of one currency, in major units. None: no such limit."""
+
     currency: str
-    # Major units.
     per_action: Decimal
+    # Of everything that is paid, in all and to one counterparty.
+    total: Decimal | None = None
+    per_counterparty: Decimal | None = None
+    # For `total` and `per_counterparty`.
+    on_exceed: OnExceed = OnExceed.BLOCK
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VelocityLimit:
+    """At most `maximum` allowed actions of the effects (none: of any) in any `window_seconds`."""
+
+    effects: tuple[ToolEffect, ...]
+    maximum: int
+    window_seconds: int
+    on_exceed: OnExceed = OnExceed.BLOCK
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,11 +311,14 @@ class Boundary:
     amounts: tuple[AmountLimit, ...] = ()
     # Tools that are still permitted once the task is completed.
     after_completion: tuple[str, ...] = ()
+    # Allowed actions in all; None: any number.
+    max_actions: int | None = None
+    velocity: tuple[VelocityLimit, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bucket:
-    """`count` actions in the `width` seconds from `start` (Unix seconds)."""
+    """`count` actions, or minor units, in the `width` seconds from `start` (Unix seconds)."""
 
     start: int
     width: int
@@ -481,6 +651,10 @@ class FactsRequest:
     agents: tuple[str, ...]
     deadline: float
     entities: tuple[EntityQuery, ...] = ()
+    counters: tuple[CounterKey, ...] = ()
+    # Hash of the normalised business key.
+    business_key: str | None = None
+    prerequisites: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -500,6 +674,15 @@ class Facts:
     prior: PriorDecision | None
     # By the name that the tool gives them. What has no entry could not be read: its id is not known.
     entities: Mapping[str, KnownEntity] = field(default_factory=dict)
+    # A counter that never moved is absent.
+    counters: Mapping[CounterKey, Counter] = field(default_factory=dict)
+    # Those of the business key that are not released.
+    holds: tuple[Hold, ...] = ()
+    key_version: int = 0
+    # Latest effect of each prerequisite in this session; one that was never asked for is absent.
+    prerequisites: Mapping[Step, Effect] = field(default_factory=dict)
+    # The sets of arguments by which other tools name this one as their prerequisite.
+    prerequisite_of: tuple[tuple[str, ...], ...] = ()
 
 
 # --- what is decided ---------------------------------------------------------
@@ -622,6 +805,10 @@ class Recording:
     deadline: float
     # Every entity that was read, with its revision.
     entities: Mapping[EntityName, int] = field(default_factory=dict)
+    # None unless the action is allowed, and has anything to reserve.
+    reservation: Reservation | None = None
+    # What this action is to tools that name it as their prerequisite.
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ Policy's own reasons are worded by the bundle that gave them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from pdp.model import Effect, Reason
 
@@ -22,6 +23,8 @@ REVIEW_UNKNOWN = Reason(
 )
 # Blocks that asking again, with the same call, may lift.
 _RETRYABLE = frozenset({"pdp.policy_unavailable", "velocity.payments"})
+# Those of which some never lift: retryable only where the answer says when.
+_TIMED = frozenset({"boundary.velocity", "limit.budget"})
 
 
 def key_reused(original: str) -> Reason:
@@ -44,9 +47,10 @@ def replay_stale(original: str) -> Reason:
     )
 
 
-def is_retryable(effect: Effect, reasons: Iterable[Reason]) -> bool:
+def is_retryable(effect: Effect, reasons: Iterable[Reason], retry_after: timedelta | None) -> bool:
     """True for a block that no lasting reason stands behind."""
-    return effect is Effect.BLOCK and all(r.code in _RETRYABLE for r in reasons if r.effect is Effect.BLOCK)
+    passing = _RETRYABLE if retry_after is None else _RETRYABLE | _TIMED
+    return effect is Effect.BLOCK and all(r.code in passing for r in reasons if r.effect is Effect.BLOCK)
 
 
 def model_text(effect: Effect, decision_id: str, reasons: tuple[Reason, ...], *, retryable: bool) -> str:

@@ -5,15 +5,16 @@ What a tenant does not set, the bundle's defaults decide (`data.placet.defaults`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from pdp.boundary import parse_boundary
 from pdp.errors import InvalidFieldError
 from pdp.limits import MAX_WINDOW
-from pdp.model import JSON, Boundary, ToolEffect
+from pdp.model import JSON, Boundary, Budget, BudgetScope, Ceiling, OnExceed, ToolEffect
 from pdp.money import AmountError, major_to_minor, minor_digits, read_number
+from pdp.names import name, unique
 from placet.canonical import CanonicalError, parse_object
 
 DEFAULT_ALLOW_TTL = 60
@@ -28,8 +29,11 @@ _NAMES = frozenset(
         "velocity",
         "allow_ttl_seconds",
         "boundary_template",
+        "budgets",
+        "counterparty_session_total",
     }
 )
+_MAX_BUDGETS = 16
 _PPM = 1_000_000
 
 
@@ -48,9 +52,9 @@ def policy_settings(settings: Mapping[str, JSON]) -> dict[str, Any]:
 
     Raises `InvalidFieldError` with the path of what is wrong.
     """
-    for name in settings:
-        if name not in _NAMES:
-            raise InvalidFieldError(f"settings.{name}", f"is unknown; known: {', '.join(sorted(_NAMES))}")
+    for member in settings:
+        if member not in _NAMES:
+            raise InvalidFieldError(f"settings.{member}", f"is unknown; known: {', '.join(sorted(_NAMES))}")
     result: dict[str, Any] = {}
     if "trust_floor" in settings:
         result["trust_floor"] = _trust_floor(settings["trust_floor"])
@@ -68,6 +72,8 @@ def policy_settings(settings: Mapping[str, JSON]) -> dict[str, Any]:
         result["velocity"] = _velocity(settings["velocity"])
     allow_ttl(settings)
     boundary_template(settings)
+    budgets(settings)
+    counterparty_session_total(settings)
     return result
 
 
@@ -83,6 +89,79 @@ def allow_ttl(settings: Mapping[str, JSON]) -> int:
     return _whole(
         settings.get("allow_ttl_seconds", DEFAULT_ALLOW_TTL), "allow_ttl_seconds", 1, _MAX_ALLOW_TTL
     )
+
+
+def budgets(settings: Mapping[str, JSON]) -> tuple[Budget, ...]:
+    """What the tenant's payments may come to, beside what each task may spend."""
+    given = settings.get("budgets", ())
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InvalidFieldError("settings.budgets", "must be a list")
+    if len(given) > _MAX_BUDGETS:
+        raise InvalidFieldError("settings.budgets", f"has more than {_MAX_BUDGETS} entries")
+    result = tuple(_budget(item, f"budgets[{index}]") for index, item in enumerate(given))
+    unique([budget.name for budget in result], "settings.budgets", "name")
+    return result
+
+
+def counterparty_session_total(settings: Mapping[str, JSON]) -> Mapping[str, Ceiling] | None:
+    """What a session may pay to one counterparty, by currency; None: the tenant limits nothing."""
+    if "counterparty_session_total" not in settings:
+        return None
+    totals = {}
+    for currency, limit in _object(
+        settings["counterparty_session_total"], "counterparty_session_total"
+    ).items():
+        path = f"counterparty_session_total.{currency}"
+        members = _object(limit, path)
+        if set(members) != {"max", "on_exceed"}:
+            raise InvalidFieldError(f"settings.{path}", "needs exactly max and on_exceed")
+        totals[currency] = Ceiling(
+            maximum=_minor(members["max"], currency, path), on_exceed=_on_exceed(members["on_exceed"], path)
+        )
+    return totals
+
+
+def _budget(value: JSON, path: str) -> Budget:
+    members = _object(value, path)
+    needed, optional = {"name", "scope", "currency", "max", "on_exceed"}, {"window_seconds"}
+    if not needed <= set(members) <= needed | optional:
+        raise InvalidFieldError(
+            f"settings.{path}", "needs name, scope, currency, max, on_exceed, and at most window_seconds"
+        )
+    scope, currency = members["scope"], members["currency"]
+    if scope not in set(BudgetScope):
+        raise InvalidFieldError(f"settings.{path}.scope", f"must be one of {', '.join(BudgetScope)}")
+    label = members["name"]
+    if not isinstance(label, str) or not isinstance(currency, str):
+        raise InvalidFieldError(f"settings.{path}", "name and currency must be text")
+    return Budget(
+        name=name(label, f"settings.{path}.name"),
+        scope=BudgetScope(str(scope)),
+        currency=currency,
+        maximum=_minor(members["max"], currency, path),
+        window_seconds=_whole(members["window_seconds"], f"{path}.window_seconds", 1, MAX_WINDOW)
+        if "window_seconds" in members
+        else None,
+        on_exceed=_on_exceed(members["on_exceed"], path),
+    )
+
+
+def _minor(value: JSON, currency: str, path: str) -> int:
+    digits = minor_digits(currency)
+    if digits is None:
+        raise InvalidFieldError(f"settings.{path}", f"{currency} is no ISO 4217 currency")
+    try:
+        return major_to_minor(read_number(value), digits)
+    except (ValueError, AmountError) as exc:
+        raise InvalidFieldError(
+            f"settings.{path}.max", f"must be an amount of {digits} decimals at most"
+        ) from exc
+
+
+def _on_exceed(value: JSON, path: str) -> OnExceed:
+    if value not in ("block", "escalate"):
+        raise InvalidFieldError(f"settings.{path}.on_exceed", "must be block or escalate")
+    return OnExceed(str(value))
 
 
 def _trust_floor(value: JSON) -> dict[str, Any]:
@@ -122,16 +201,16 @@ def _ratio(value: JSON, name: str, low: int, high: int) -> dict[str, int]:
 
 def _velocity(value: JSON) -> dict[str, Any]:
     limits: dict[str, Any] = {}
-    for name, limit in _object(value, "velocity").items():
-        path = f"velocity.{name}"
-        if name != "payments":
+    for limited, limit in _object(value, "velocity").items():
+        path = f"velocity.{limited}"
+        if limited != "payments":
             raise InvalidFieldError(f"settings.{path}", "is unknown; known: payments")
         members = _object(limit, path)
         if set(members) != {"max", "window_seconds", "on_exceed"}:
             raise InvalidFieldError(f"settings.{path}", "needs exactly max, window_seconds and on_exceed")
         if members["on_exceed"] not in ("block", "escalate"):
             raise InvalidFieldError(f"settings.{path}.on_exceed", "must be block or escalate")
-        limits[name] = {
+        limits[limited] = {
             "max": _whole(members["max"], f"{path}.max", 0, 1_000_000),
             "window_seconds": _whole(members["window_seconds"], f"{path}.window_seconds", 1, MAX_WINDOW),
             "on_exceed": members["on_exceed"],

@@ -35,11 +35,13 @@ from pdp.model import (
     Reason,
     Receipt,
     Recording,
+    Reservation,
     ResourceRule,
     Role,
     Session,
     SessionMove,
     SessionState,
+    Step,
     Task,
     Tool,
     ToolEffect,
@@ -298,6 +300,8 @@ def recording(
     retryable: bool = False,
     fingerprint: bytes = b"\x01" * 32,
     input_document: bytes = b'{"tenant": "acme"}',
+    reservation: Reservation | None = None,
+    steps: tuple[Step, ...] = (),
     entities: Mapping[EntityName, int] | None = None,
 ) -> Recording:
     """A decision on `of`; `moves` is the session as it was read, if the decision moves it."""
@@ -337,5 +341,7 @@ def recording(
         claims_key=claims_key,
         move=move,
         deadline=deadline(seconds),
+        reservation=reservation,
+        steps=steps,
         entities=entities or {},
     )

@@ -51,6 +51,8 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
                 "roles": ["counterparty", "order", "record"],
                 "measured": True,
                 "must_match": ["vendor"],
+                "business_key": False,
+                "prerequisites": 0,
             },
             "resource": {"type": "invoice", "id": "INV-1001"},
             "arguments": {"invoice": "INV-1001", "amount": "1200.00", "currency": "EUR", "iban": "[secret]"},
@@ -84,6 +86,7 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
             "order": {"type": "po", "id": "PO-77", "known": True, "attributes": {"open": "1200"}},
         },
         "claimed": {"resource": "invoice:INV-1001", "provenance": {}, "intent": "pay the invoice"},
+        "limits": [],
         "settings": {},
         "signals": {},
     }

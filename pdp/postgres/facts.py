@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,19 +15,31 @@ from pdp.errors import DeadlineExceededError, PdpError, StoreUnavailableError, T
 from pdp.model import (
     JSON,
     Agent,
+    Counter,
+    CounterKey,
     Effect,
     EntityName,
     EntityQuery,
     Facts,
     FactsRequest,
+    Hold,
+    HoldState,
     KnownEntity,
     Position,
     PriorDecision,
+    Step,
 )
 from pdp.postgres.arrays import booleans, texts
 from pdp.postgres.connection import Access, Connection, bounded, connect, lost, stale, storable, unavailable
 from pdp.postgres.inbox import Inbox, Ticket
-from pdp.postgres.rows import SESSION_WIDTH, TOOL_WIDTH, json_value, session_from_row, tool_from_row
+from pdp.postgres.rows import (
+    SESSION_WIDTH,
+    TOOL_WIDTH,
+    buckets_from,
+    json_value,
+    session_from_row,
+    tool_from_row,
+)
 from pdp.registry import identifier
 
 BATCH = 64
@@ -51,12 +63,15 @@ _GATHER = """
         o.name, o.effect, o.resource, o.arguments_schema, o.amount_argument, o.amount_unit,
         o.amount_currency_argument, o.amount_currency_code, o.secret_arguments, o.description, o.revision,
         o.details, e.places, e.ids, e.revisions, e.attributes, coalesce(c.revision, 0),
+        b.version, h.decision_ids, h.states, h.givens, n.scopes, n.units, n.totals, n.buckets,
+        p.tools, p.arguments, p.effects, w.sames,
         l.recorded_at
     FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
-                %b::text[], %b::bool[], %b::text[], %b::text[], %b::text[], %b::text[])
+                %b::text[], %b::bool[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
+                %b::text[], %b::text[], %b::text[], %b::text[])
         WITH ORDINALITY
         AS r(tenant, session_id, caller, leaf_grant, tool_call_id, review_id, tool, agents, lead,
-             types, ids, ofs, vias, place)
+             types, ids, ofs, vias, key, scopes, units, step_tools, step_arguments, place)
     CROSS JOIN moment
     LEFT JOIN placet.tenants t ON t.tenant = r.tenant
     LEFT JOIN placet.sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
@@ -103,12 +118,60 @@ _GATHER = """
             LIMIT 1
         ) y ON true
     ) e ON true
+    LEFT JOIN placet.business_keys b ON b.tenant = r.tenant AND b.key = r.key
+    LEFT JOIN LATERAL (
+        SELECT array_agg(y.decision_id) AS decision_ids, array_agg(y.state) AS states,
+               array_agg(y.given) AS givens
+        FROM (
+            SELECT x.decision_id, x.given,
+                   -- Silence: it may have been executed, and nobody says so.
+                   CASE WHEN x.state = 'reserved' AND x.expires_at <= moment.now
+                        THEN 'unresolved' ELSE x.state END AS state
+            FROM placet.holds x
+            WHERE x.tenant = r.tenant AND x.key = r.key AND x.state <> 'released'
+                -- What nobody redeemed in time can never be.
+                AND NOT (x.redeem_required AND x.state = 'reserved' AND x.redeemed_at IS NULL
+                         AND x.expires_at <= moment.now)
+            LIMIT 64
+        ) y
+    ) h ON true
+    LEFT JOIN LATERAL (
+        SELECT array_agg(x.scope) AS scopes, array_agg(x.unit) AS units, array_agg(x.total) AS totals,
+               array_agg(x.buckets) AS buckets
+        FROM unnest(r.scopes::text[], r.units::text[]) AS q(scope, unit)
+        CROSS JOIN LATERAL (
+            SELECT y.scope, y.unit, y.total, y.buckets
+            FROM placet.counters y
+            WHERE y.tenant = r.tenant AND y.scope = q.scope AND y.unit = q.unit
+            LIMIT 1
+        ) x
+    ) n ON true
+    LEFT JOIN LATERAL (
+        SELECT array_agg(x.tool) AS tools, array_agg(x.arguments) AS arguments,
+               array_agg(x.effect) AS effects
+        FROM unnest(r.step_tools::text[], r.step_arguments::text[]) AS q(tool, arguments)
+        CROSS JOIN LATERAL (
+            SELECT y.tool, y.arguments, y.effect
+            FROM placet.prerequisites y
+            WHERE y.tenant = r.tenant AND y.session_id = r.session_id AND y.tool = q.tool
+                AND y.arguments = q.arguments
+            LIMIT 1
+        ) x
+    ) p ON true
+    LEFT JOIN LATERAL (
+        SELECT array_agg(array_to_json(x.same)::text) AS sames
+        FROM placet.prerequisite_rules x
+        WHERE x.tenant = r.tenant AND x.tool = r.tool
+    ) w ON true
     ORDER BY r.place
 """
 _SESSION = 25
 _TOOL = _SESSION + SESSION_WIDTH
 _ENTITIES = _TOOL + TOOL_WIDTH
 _CLOCK = _ENTITIES + 4
+_HOLDS = _CLOCK + 1
+_COUNTERS = _HOLDS + 4
+_PREREQUISITES = _COUNTERS + 4
 
 _Ticket = Ticket[FactsRequest, Facts]
 
@@ -152,6 +215,7 @@ class PostgresInformationPoint:
             ("action.tool", request.tool),
             *(("chain", agent) for agent in request.agents),
             *(("action.arguments", query.id) for query in request.entities),
+            *(("chain", counter.scope) for counter in request.counters),
         ):
             storable(field, text)
         return await self._inbox.ask(request, request.deadline)
@@ -269,6 +333,11 @@ async def _query(connection: Connection, requests: Sequence[FactsRequest]) -> li
             texts([_array([query.id for query in request.entities]) for request in requests]),
             texts([_array([query.of for query in request.entities]) for request in requests]),
             texts([_array([query.via for query in request.entities]) for request in requests]),
+            texts([request.business_key for request in requests]),
+            texts([_array([key.scope for key in request.counters]) for request in requests]),
+            texts([_array([key.unit for key in request.counters]) for request in requests]),
+            texts([_array([step.tool for step in request.prerequisites]) for request in requests]),
+            texts([_array([step.arguments for step in request.prerequisites]) for request in requests]),
         ],
         prepare=True,
     )
@@ -311,6 +380,11 @@ def _attributes(text: str) -> dict[str, JSON]:
     if not isinstance(attributes, dict):
         raise TypeError("attributes are not an object")
     return attributes
+
+
+def _rows(columns: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
+    """Return the rows of aggregated columns; there are none where they are NULL."""
+    return () if columns[0] is None else zip(*columns, strict=True)
 
 
 def _entities(row: Sequence[Any], queries: Sequence[EntityQuery]) -> dict[str, KnownEntity]:
@@ -379,4 +453,18 @@ def _facts(
         signals=signals,
         prior=prior,
         entities=_entities(row[_ENTITIES:_CLOCK], queries),
+        key_version=row[_HOLDS] or 0,
+        holds=tuple(
+            Hold(decision_id=decision_id, state=HoldState(state), given=given)
+            for decision_id, state, given in _rows(row[_HOLDS + 1 : _COUNTERS])
+        ),
+        counters={
+            CounterKey(scope=scope, unit=unit): Counter(total=total, buckets=buckets_from(buckets))
+            for scope, unit, total, buckets in _rows(row[_COUNTERS:_PREREQUISITES])
+        },
+        prerequisites={
+            Step(tool=tool, arguments=arguments): Effect(effect)
+            for tool, arguments, effect in _rows(row[_PREREQUISITES : _PREREQUISITES + 3])
+        },
+        prerequisite_of=tuple(tuple(_parsed(same)) for same in row[_PREREQUISITES + 3] or ()),
     )

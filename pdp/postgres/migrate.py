@@ -192,6 +192,11 @@ _GRANTS = {
     "entity_clock": "SELECT, INSERT, UPDATE",
     "entities": "SELECT, INSERT, UPDATE",
     "entity_history": "SELECT, INSERT",
+    "counters": "SELECT, INSERT, UPDATE",
+    "business_keys": "SELECT, INSERT, UPDATE",
+    "holds": "SELECT, INSERT, UPDATE",
+    "prerequisite_rules": "SELECT, INSERT",
+    "prerequisites": "SELECT, INSERT, UPDATE",
     "sessions": "SELECT, INSERT, UPDATE",
     # DELETE: a row that a losing recording created, within its own transaction.
     "decision_keys": "SELECT, INSERT, UPDATE, DELETE",

@@ -7,7 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pdp.model import Aggregates, DecisionKey, EntityName, Recording, SessionState
+from pdp.limits import holds, moved
+from pdp.model import (
+    Aggregates,
+    Counter,
+    CounterKey,
+    DecisionKey,
+    EntityName,
+    Guard,
+    Recording,
+    SessionState,
+)
 
 LIVE = frozenset({SessionState.OPEN, SessionState.COMPLETED})
 
@@ -31,6 +41,9 @@ class Locked:
     keys: dict[DecisionKey, str | None]
     # The revision of each entity, by tenant; what was never written is absent.
     entities: dict[tuple[str, EntityName], int] = field(default_factory=dict)
+    # Those of the reservations, which exist: what was missing was created before it was locked.
+    counters: dict[tuple[str, CounterKey], Counter] = field(default_factory=dict)
+    business_keys: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +63,9 @@ class Applied:
     winners: list[int] = field(default_factory=list)
     sessions: dict[tuple[str, str], Moved] = field(default_factory=dict)
     keys: dict[DecisionKey, str] = field(default_factory=dict)
+    counters: dict[tuple[str, CounterKey], Counter] = field(default_factory=dict)
+    # Versions.
+    business_keys: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def key_order(key: DecisionKey) -> tuple[str, str, str, str, str, bool, str]:
@@ -84,6 +100,9 @@ def apply(recordings: Sequence[Recording], indices: Iterable[int], locked: Locke
             for name, revision in recording.entities.items()
         ):
             continue
+        counters = _counted(recording, locked, applied)
+        if counters is None or not _unheld(recording, locked, applied):
+            continue
         if move is not None:
             place = (key.tenant, move.session_id)
             row = locked.sessions.get(place)
@@ -101,5 +120,39 @@ def apply(recordings: Sequence[Recording], indices: Iterable[int], locked: Locke
             )
         if recording.claims_key:
             applied.keys[key] = recording.decision.decision_id
+        applied.counters.update(counters)
+        if recording.reservation is not None and recording.reservation.key is not None:
+            held = (key.tenant, recording.reservation.key.normal)
+            applied.business_keys[held] = recording.reservation.key_version + 1
         applied.winners.append(index)
     return applied
+
+
+def _counted(
+    recording: Recording, locked: Locked, applied: Applied
+) -> dict[tuple[str, CounterKey], Counter] | None:
+    """Return the counters after this allow; None if a limit no longer has room for it."""
+    if recording.reservation is None:
+        return {}
+    now = int(locked.now.timestamp())
+    by_key: dict[CounterKey, list[Guard]] = {}
+    for guard in recording.reservation.guards:
+        by_key.setdefault(guard.key, []).append(guard)
+    result = {}
+    for key, guards in by_key.items():
+        place = (recording.key.tenant, key)
+        counter = applied.counters.get(place, locked.counters.get(place))
+        if counter is None or not all(holds(guard, counter, now) for guard in guards):
+            return None
+        result[place] = moved(counter, guards, now)
+    return result
+
+
+def _unheld(recording: Recording, locked: Locked, applied: Applied) -> bool:
+    """Whether the business key is held by none but those that the decision knew of."""
+    reservation = recording.reservation
+    if reservation is None or reservation.key is None:
+        return True
+    place = (recording.key.tenant, reservation.key.normal)
+    version = applied.business_keys.get(place, locked.business_keys.get(place))
+    return version == reservation.key_version

@@ -223,6 +223,16 @@ async def _write_tools(connection: Connection, tenant: str, tools: Sequence[Tool
         """,
         [_tool_row(tenant, tool, revision) for tool in tools],
     )
+    # Never removed: a rule that no tool has any more costs a row, and one that is missing a prerequisite.
+    rules = {(rule.tool, tuple(sorted(rule.same))) for tool in tools for rule in tool.prerequisites}
+    await cursor.executemany(
+        """
+        INSERT INTO placet.prerequisite_rules (tenant, tool, same)
+        VALUES (%s, %s, %s::text[])
+        ON CONFLICT DO NOTHING
+        """,
+        [(tenant, name, list(same)) for name, same in sorted(rules)],
+    )
     await _remember(connection, tenant, "tools", revision, [(tool.name, tool_text(tool)) for tool in tools])
 
 

@@ -17,6 +17,7 @@ from pdp.model import (
     AmountUnit,
     Boundary,
     Bucket,
+    CounterKey,
     Session,
     SessionState,
     Task,
@@ -65,14 +66,22 @@ def boundary_from(text: str) -> Boundary:
     return read_boundary(json.loads(text))
 
 
-def pay_text(buckets: Sequence[Bucket]) -> str:
+def buckets_text(buckets: Sequence[Bucket]) -> str:
     return json.dumps([[b.start, b.width, b.count] for b in buckets], separators=(",", ":"))
 
 
-def pay_from(text: str) -> tuple[Bucket, ...]:
+def buckets_from(text: str) -> tuple[Bucket, ...]:
     if text == "[]":
         return ()
     return tuple(Bucket(start=start, width=width, count=count) for start, width, count in json.loads(text))
+
+
+def totals_text(totals: Sequence[tuple[CounterKey, int]]) -> str:
+    return json.dumps([[key.scope, key.unit, add] for key, add in totals], separators=(",", ":"))
+
+
+def totals_from(text: str) -> tuple[tuple[CounterKey, int], ...]:
+    return tuple((CounterKey(scope=scope, unit=unit), add) for scope, unit, add in json.loads(text))
 
 
 def session_from_row(row: Sequence[Any]) -> Session:
@@ -91,7 +100,7 @@ def session_from_row(row: Sequence[Any]) -> Session:
         opened_at=row[10],
         expires_at=row[11],
         closed_at=row[12],
-        aggregates=Aggregates(allow=row[13], block=row[14], escalate=row[15], pay=pay_from(row[16])),
+        aggregates=Aggregates(allow=row[13], block=row[14], escalate=row[15], pay=buckets_from(row[16])),
         last_receipt=row[17],
         completed_at=row[18],
         template=None if row[19] is None else boundary_from(row[19]),

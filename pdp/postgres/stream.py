@@ -17,13 +17,13 @@ from psycopg import pq
 from psycopg.types.numeric import Int8
 
 from pdp.errors import StoreUnavailableError
-from pdp.model import DecisionKey, EntityName, Position, Recording, SessionState
+from pdp.model import Counter, CounterKey, DecisionKey, EntityName, Position, Recording, SessionState
 from pdp.postgres.arrays import blobs, booleans, instants, integers, texts
 from pdp.postgres.connection import Access, Connection, bounded, connect, lost, shut, stale
 from pdp.postgres.locks import control_lock, entity_lock
 from pdp.postgres.migrate import check_durable
 from pdp.postgres.recording import Applied, Locked, SessionRow, apply, key_order
-from pdp.postgres.rows import pay_text
+from pdp.postgres.rows import buckets_from, buckets_text, totals_text
 
 # Sorted by the caller, so that every batch locks in one order. LATERAL keeps that order and
 # looks each row up by its key, whatever the planner believes of the table.
@@ -60,6 +60,38 @@ _KEYS = """
             AND x.review_id IS NOT DISTINCT FROM r.review_id
         FOR UPDATE
     ) k
+"""
+# Created first, as above, then locked; business keys before counters.
+_NEW_BUSINESS_KEYS = """
+    INSERT INTO placet.business_keys (tenant, key)
+    SELECT r.tenant, r.key FROM unnest(%b::text[], %b::text[]) AS r(tenant, key)
+    ON CONFLICT DO NOTHING
+"""
+_BUSINESS_KEYS = """
+    SELECT k.tenant, k.key, k.version
+    FROM unnest(%b::text[], %b::text[]) AS r(tenant, key)
+    CROSS JOIN LATERAL (
+        SELECT x.tenant, x.key, x.version
+        FROM placet.business_keys x
+        WHERE x.tenant = r.tenant AND x.key = r.key
+        FOR UPDATE
+    ) k
+"""
+_NEW_COUNTERS = """
+    INSERT INTO placet.counters (tenant, scope, unit)
+    SELECT r.tenant, r.scope, r.unit
+    FROM unnest(%b::text[], %b::text[], %b::text[]) AS r(tenant, scope, unit)
+    ON CONFLICT DO NOTHING
+"""
+_COUNTERS = """
+    SELECT c.tenant, c.scope, c.unit, c.total, c.buckets
+    FROM unnest(%b::text[], %b::text[], %b::text[]) AS r(tenant, scope, unit)
+    CROSS JOIN LATERAL (
+        SELECT x.tenant, x.scope, x.unit, x.total, x.buckets
+        FROM placet.counters x
+        WHERE x.tenant = r.tenant AND x.scope = r.scope AND x.unit = r.unit
+        FOR UPDATE
+    ) c
 """
 # A later statement than the locks: its snapshot sees every change that was made before them.
 _GROUND = """
@@ -122,6 +154,46 @@ _WRITE = """
         (SELECT count(*) FROM moved) = %b AND (SELECT count(*) FROM pointed) = %b
         AND (SELECT count(*) FROM recorded) = %b AND (SELECT count(*) FROM detailed) = %b
     )::int
+"""
+_RESERVE = """
+    WITH counted AS (
+        UPDATE placet.counters c
+        SET total = n.total, buckets = n.buckets
+        FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[])
+            AS n(tenant, scope, unit, total, buckets)
+        WHERE c.tenant = n.tenant AND c.scope = n.scope AND c.unit = n.unit
+        RETURNING 1
+    ), keyed AS (
+        UPDATE placet.business_keys k
+        SET version = n.version
+        FROM unnest(%b::text[], %b::text[], %b::bigint[]) AS n(tenant, key, version)
+        WHERE k.tenant = n.tenant AND k.key = n.key
+        RETURNING 1
+    ), held AS (
+        INSERT INTO placet.holds (
+            tenant, decision_id, session_id, tool_call_id, key, given, state, redeem_required, expires_at,
+            totals)
+        SELECT n.tenant, n.decision_id, n.session_id, n.tool_call_id, n.key, n.given, 'reserved',
+               n.redeem_required, n.expires_at, n.totals
+        FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bool[],
+                    %b::timestamptz[], %b::text[])
+            AS n(tenant, decision_id, session_id, tool_call_id, key, given, redeem_required, expires_at,
+                 totals)
+        RETURNING 1
+    )
+    SELECT 1 / (
+        (SELECT count(*) FROM counted) = %b AND (SELECT count(*) FROM keyed) = %b
+        AND (SELECT count(*) FROM held) = %b
+    )::int
+"""
+# Sorted, and each once: later answers of the batch replace earlier ones before they come here.
+_STEP = """
+    INSERT INTO placet.prerequisites (tenant, session_id, tool, arguments, effect, decision_id)
+    SELECT n.tenant, n.session_id, n.tool, n.arguments, n.effect, n.decision_id
+    FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+        AS n(tenant, session_id, tool, arguments, effect, decision_id)
+    ON CONFLICT (tenant, session_id, tool, arguments)
+    DO UPDATE SET effect = EXCLUDED.effect, decision_id = EXCLUDED.decision_id
 """
 _FORGET_KEYS = """
     DELETE FROM placet.decision_keys k
@@ -254,6 +326,21 @@ class Stream:
             await connection.execute(_NEW_KEYS, key_columns, prepare=True)
             key_rows = connection.cursor(binary=True)
             await key_rows.execute(_KEYS, key_columns, prepare=True)
+            reserved = [(r.key.tenant, r.reservation) for r in recordings if r.reservation is not None]
+            held = sorted({(tenant, kept.key.normal) for tenant, kept in reserved if kept.key is not None})
+            counted = sorted(
+                {(tenant, g.key.scope, g.key.unit) for tenant, kept in reserved for g in kept.guards}
+            )
+            key_versions = connection.cursor(binary=True)
+            if held:
+                columns = [texts(column) for column in zip(*held, strict=True)]
+                await connection.execute(_NEW_BUSINESS_KEYS, columns, prepare=True)
+                await key_versions.execute(_BUSINESS_KEYS, columns, prepare=True)
+            counters = connection.cursor(binary=True)
+            if counted:
+                columns = [texts(column) for column in zip(*counted, strict=True)]
+                await connection.execute(_NEW_COUNTERS, columns, prepare=True)
+                await counters.execute(_COUNTERS, columns, prepare=True)
             ground = connection.cursor(binary=True)
             await ground.execute(_GROUND, [texts(tenants)], prepare=True)
             known = connection.cursor(binary=True)
@@ -297,6 +384,16 @@ class Stream:
                     (tenant, EntityName(type=kind, id=entity_id)): revision
                     for tenant, kind, entity_id, revision in (await known.fetchall() if entities else [])
                 },
+                business_keys={
+                    (tenant, key): version
+                    for tenant, key, version in (await key_versions.fetchall() if held else [])
+                },
+                counters={
+                    (tenant, CounterKey(scope=scope, unit=unit)): Counter(
+                        total=total, buckets=buckets_from(buckets)
+                    )
+                    for tenant, scope, unit, total, buckets in (await counters.fetchall() if counted else [])
+                },
             ),
             xid,
         )
@@ -324,6 +421,25 @@ class Stream:
                 ],
                 prepare=True,
             )
+            reserved = [r for r in winners if r.reservation is not None]
+            if reserved:
+                await connection.execute(
+                    _RESERVE,
+                    [
+                        *_counter_columns(applied),
+                        *_business_key_columns(applied),
+                        *_hold_columns(reserved),
+                        Int8(len(applied.counters)),
+                        Int8(len(applied.business_keys)),
+                        Int8(len(reserved)),
+                    ],
+                    prepare=True,
+                )
+            steps = _step_rows(winners)
+            if steps:
+                await connection.execute(
+                    _STEP, [texts(column) for column in zip(*steps, strict=True)], prepare=True
+                )
             if empty:
                 await connection.execute(_FORGET_KEYS, _key_columns(empty))
             commit = await connection.execute("COMMIT")
@@ -382,7 +498,7 @@ def _session_columns(applied: Applied) -> list[Any]:
         integers([row.aggregates.allow for row in moved]),
         integers([row.aggregates.block for row in moved]),
         integers([row.aggregates.escalate for row in moved]),
-        texts([pay_text(row.aggregates.pay) for row in moved]),
+        texts([buckets_text(row.aggregates.pay) for row in moved]),
         blobs([row.last_receipt for row in moved]),
     ]
 
@@ -413,3 +529,49 @@ def _detail_columns(winners: Sequence[Recording]) -> list[Any]:
         blobs([r.receipt.token[len(r.receipt.signed) :] for r in winners]),
         blobs([zlib.compress(r.input_document, 1) for r in winners]),
     ]
+
+
+def _counter_columns(applied: Applied) -> list[Any]:
+    return [
+        texts([tenant for tenant, _ in applied.counters]),
+        texts([key.scope for _, key in applied.counters]),
+        texts([key.unit for _, key in applied.counters]),
+        integers([counter.total for counter in applied.counters.values()]),
+        texts([buckets_text(counter.buckets) for counter in applied.counters.values()]),
+    ]
+
+
+def _business_key_columns(applied: Applied) -> list[Any]:
+    return [
+        texts([tenant for tenant, _ in applied.business_keys]),
+        texts([key for _, key in applied.business_keys]),
+        integers(list(applied.business_keys.values())),
+    ]
+
+
+def _hold_columns(reserved: Sequence[Recording]) -> list[Any]:
+    found = [(r, r.reservation) for r in reserved if r.reservation is not None]
+    return [
+        texts([r.key.tenant for r, _ in found]),
+        texts([r.decision.decision_id for r, _ in found]),
+        texts([r.key.session_id for r, _ in found]),
+        texts([r.key.tool_call_id for r, _ in found]),
+        texts([None if kept.key is None else kept.key.normal for _, kept in found]),
+        texts([None if kept.key is None else kept.key.given for _, kept in found]),
+        booleans([kept.redeem_required for _, kept in found]),
+        instants([r.decision.expires_at for r, _ in found]),
+        texts([totals_text(kept.totals) for _, kept in found]),
+    ]
+
+
+def _step_rows(winners: Sequence[Recording]) -> list[tuple[str, ...]]:
+    """The latest answer to each prerequisite, in the order of the rows' keys."""
+    latest = {
+        (r.key.tenant, r.key.session_id, step.tool, step.arguments): (
+            r.decision.effect.value,
+            r.decision.decision_id,
+        )
+        for r in winners
+        for step in r.steps
+    }
+    return [(*place, *answer) for place, answer in sorted(latest.items())]

@@ -28,6 +28,7 @@ from pdp.model import (
     EvaluationRequest,
     Hop,
     Obligation,
+    OnExceed,
     Reason,
     Receipt,
     ResourceRule,
@@ -76,6 +77,11 @@ _TOOL_EFFECTS = {
 }
 _TOOL_EFFECT_NUMBERS = {effect: number for number, effect in _TOOL_EFFECTS.items()}
 
+
+_ON_EXCEED = {
+    OnExceed.BLOCK: sessions.ON_EXCEED_BLOCK,
+    OnExceed.ESCALATE: sessions.ON_EXCEED_ESCALATE,
+}
 
 # --- requests ----------------------------------------------------------------
 
@@ -336,10 +342,28 @@ def boundary_message(boundary: Boundary) -> sessions.Boundary:
         effects=[_TOOL_EFFECT_NUMBERS[effect] for effect in boundary.effects],
         resources=[_resource_message(rule) for rule in boundary.resources],
         amounts=[
-            sessions.AmountLimit(currency=limit.currency, per_action=format(limit.per_action, "f"))
+            sessions.AmountLimit(
+                currency=limit.currency,
+                per_action=format(limit.per_action, "f"),
+                total=None if limit.total is None else format(limit.total, "f"),
+                per_counterparty=None
+                if limit.per_counterparty is None
+                else format(limit.per_counterparty, "f"),
+                on_exceed=_ON_EXCEED[limit.on_exceed],
+            )
             for limit in boundary.amounts
         ],
         after_completion=boundary.after_completion,
+        max_actions=boundary.max_actions,
+        velocity=[
+            sessions.VelocityLimit(
+                effects=[_TOOL_EFFECT_NUMBERS[effect] for effect in limit.effects],
+                max=limit.maximum,
+                window=Duration(seconds=limit.window_seconds),
+                on_exceed=_ON_EXCEED[limit.on_exceed],
+            )
+            for limit in boundary.velocity
+        ],
     )
 
 
@@ -376,7 +400,7 @@ def _action(message: nouns.Action) -> Action:
 
 
 def _boundary(message: sessions.Boundary) -> Boundary:
-    for field in ("tools", "effects", "resources", "amounts", "after_completion"):
+    for field in ("tools", "effects", "resources", "amounts", "after_completion", "velocity"):
         if len(getattr(message, field)) > MAX_RULES:
             raise InvalidFieldError(f"boundary.{field}", f"has more than {MAX_RULES} entries")
     return parse_boundary(
@@ -389,12 +413,49 @@ def _boundary(message: sessions.Boundary) -> Boundary:
                 _resource_rule(rule, f"boundary.resources[{i}]") for i, rule in enumerate(message.resources)
             ],
             "amounts": [
-                {"currency": limit.currency, "per_action": limit.per_action} for limit in message.amounts
+                _amount_limit(limit, f"boundary.amounts[{i}]") for i, limit in enumerate(message.amounts)
             ],
             "after_completion": list(message.after_completion),
+            "velocity": [
+                _velocity_limit(limit, f"boundary.velocity[{i}]") for i, limit in enumerate(message.velocity)
+            ],
+            **({"max_actions": message.max_actions} if message.HasField("max_actions") else {}),
         },
         "boundary",
     )
+
+
+def _amount_limit(message: sessions.AmountLimit, path: str) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "currency": message.currency,
+        "per_action": message.per_action,
+        "on_exceed": _on_exceed(message.on_exceed, f"{path}.on_exceed"),
+    }
+    if message.HasField("total"):
+        result["total"] = message.total
+    if message.HasField("per_counterparty"):
+        result["per_counterparty"] = message.per_counterparty
+    return result
+
+
+def _velocity_limit(message: sessions.VelocityLimit, path: str) -> dict[str, Any]:
+    if message.window.nanos:
+        raise InvalidFieldError(f"{path}.window", "must be whole seconds")
+    return {
+        "effects": [tool_effect(effect, f"{path}.effects[{i}]") for i, effect in enumerate(message.effects)],
+        "max": message.max,
+        "window_seconds": message.window.seconds,
+        "on_exceed": _on_exceed(message.on_exceed, f"{path}.on_exceed"),
+    }
+
+
+def _on_exceed(number: int, path: str) -> str:
+    if number == sessions.ON_EXCEED_UNSPECIFIED:
+        return OnExceed.BLOCK.value
+    for consequence, known in _ON_EXCEED.items():
+        if known == number:
+            return consequence.value
+    raise InvalidFieldError(path, "must be one of the known consequences")
 
 
 def _resource_rule(message: sessions.ResourceRule, path: str) -> dict[str, Any]:

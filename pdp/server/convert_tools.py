@@ -147,10 +147,6 @@ def _tool(message: admin.Tool, path: str) -> Tool:
 
 def _refuse_unenforced(tool: Tool, path: str) -> None:
     """What is registered must hold: refuse what nothing enforces yet."""
-    if tool.business_key is not None:
-        raise InvalidFieldError(f"{path}.business_key", "is not enforced yet, so it cannot be registered")
-    if tool.prerequisites:
-        raise InvalidFieldError(f"{path}.prerequisites", "are not enforced yet, so none can be registered")
     if tool.redeem_required:
         raise InvalidFieldError(f"{path}.redeem", "is not enforced yet, so it cannot be registered")
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from pdp import limits
 from pdp.errors import (
     DeadlineExceededError,
     InvalidFieldError,
@@ -25,12 +26,17 @@ from pdp.errors import (
 from pdp.model import (
     JSON,
     Agent,
+    Counter,
+    CounterKey,
     DecisionKey,
+    Effect,
     EntityName,
     EntityQuery,
     EntityVersion,
     Facts,
     FactsRequest,
+    Hold,
+    HoldState,
     KnownEntity,
     Position,
     PriorDecision,
@@ -39,6 +45,7 @@ from pdp.model import (
     Session,
     SessionState,
     Signal,
+    Step,
     Tool,
     ToolRevision,
 )
@@ -47,6 +54,21 @@ from pdp.settings import boundary_template
 
 START = datetime(2026, 11, 24, 10, tzinfo=UTC)
 _LIVE = (SessionState.OPEN, SessionState.COMPLETED)
+
+
+@dataclass(slots=True)
+class _Hold:
+    hold: Hold
+    expires_at: datetime
+    redeem_required: bool
+
+    def seen_at(self, now: datetime) -> Hold | None:
+        """As it counts; None if it does not."""
+        if self.hold.state is HoldState.RELEASED:
+            return None
+        if self.hold.state is not HoldState.RESERVED or now < self.expires_at:
+            return self.hold
+        return None if self.redeem_required else replace(self.hold, state=HoldState.UNRESOLVED)
 
 
 @dataclass(slots=True)
@@ -63,6 +85,11 @@ class _Tenant:
     tool_history: list[tuple[int, datetime, Mapping[str, Tool | None]]] = field(default_factory=list)
     # What was written of each entity, oldest first.
     entities: dict[EntityName, list[EntityVersion]] = field(default_factory=dict)
+    counters: dict[CounterKey, Counter] = field(default_factory=dict)
+    # Version and holds of each business key.
+    keys: dict[str, tuple[int, list[_Hold]]] = field(default_factory=dict)
+    # Latest answer to each prerequisite, by session.
+    steps: dict[tuple[str, Step], Effect] = field(default_factory=dict)
 
     def tools_at(self, revision: int) -> dict[str, Tool]:
         tools: dict[str, Tool | None] = {}
@@ -171,6 +198,28 @@ class FakeStore:
             },
             prior=prior,
             entities=_entities(tenant, request.entities),
+            counters={key: tenant.counters[key] for key in request.counters if key in tenant.counters},
+            holds=tuple(
+                seen
+                for held in tenant.keys.get(request.business_key or "", (0, []))[1]
+                if (seen := held.seen_at(self.moment)) is not None
+            ),
+            key_version=tenant.keys.get(request.business_key or "", (0, []))[0],
+            prerequisites={
+                step: tenant.steps[key.session_id, step]
+                for step in request.prerequisites
+                if (key.session_id, step) in tenant.steps
+            },
+            prerequisite_of=tuple(
+                sorted(
+                    {
+                        tuple(sorted(rule.same))
+                        for tool in tenant.tools.values()
+                        for rule in tool.prerequisites
+                        if rule.tool == request.tool
+                    }
+                )
+            ),
         )
 
     # --- Ledger ---
@@ -193,6 +242,12 @@ class FakeStore:
             raise SessionMovedError("the key's latest decision is another")
         if any(tenant.known(name).revision != revision for name, revision in recording.entities.items()):
             raise SessionMovedError("an entity moved")
+        counters = _counted(recording, tenant, self.moment)
+        kept = recording.reservation
+        if kept is not None and kept.key is not None:
+            version, _ = tenant.keys.get(kept.key.normal, (0, []))
+            if version != kept.key_version:
+                raise SessionMovedError("the business key's holds moved")
         session = None
         if move is not None:
             session = self._sessions.get((key.tenant, move.session_id))
@@ -208,6 +263,19 @@ class FakeStore:
         self._decisions[key.tenant, decision.decision_id] = (recording, position)
         if recording.claims_key:
             self._keys[key] = decision.decision_id
+        tenant.counters.update(counters)
+        if kept is not None and kept.key is not None:
+            version, held = tenant.keys.get(kept.key.normal, (0, []))
+            hold = Hold(decision_id=decision.decision_id, state=HoldState.RESERVED, given=kept.key.given)
+            tenant.keys[kept.key.normal] = (
+                version + 1,
+                [
+                    *held,
+                    _Hold(hold=hold, expires_at=decision.expires_at, redeem_required=kept.redeem_required),
+                ],
+            )
+        for step in recording.steps:
+            tenant.steps[key.session_id, step] = decision.effect
         if move is not None and session is not None:
             self._sessions[key.tenant, move.session_id] = replace(
                 session,
@@ -470,3 +538,17 @@ def _entities(tenant: _Tenant, queries: Sequence[EntityQuery]) -> dict[str, Know
         if isinstance(entity_id, str) and identifier(entity_id) is not None:
             found[query.name] = tenant.known(EntityName(type=query.type, id=entity_id))
     return found
+
+
+def _counted(recording: Recording, tenant: _Tenant, now: datetime) -> dict[CounterKey, Counter]:
+    """Return the counters after an allow. Raises `SessionMovedError` where there is no room for it."""
+    result: dict[CounterKey, Counter] = {}
+    guards = () if recording.reservation is None else recording.reservation.guards
+    seconds = int(now.timestamp())
+    for key in {guard.key for guard in guards}:
+        of_key = [guard for guard in guards if guard.key == key]
+        counter = tenant.counters.get(key, Counter())
+        if not all(limits.holds(guard, counter, seconds) for guard in of_key):
+            raise SessionMovedError("a limit has no room any more")
+        result[key] = limits.moved(counter, of_key, seconds)
+    return result

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pdp.boundary import MAX_RULES, boundary_document, boundary_json, parse_boundary, read_boundary
 from pdp.errors import InvalidFieldError
-from pdp.model import AmountLimit, Boundary, ResourceRule, ToolEffect
+from pdp.limits import MAX_WINDOW
+from pdp.model import AmountLimit, Boundary, OnExceed, ResourceRule, ToolEffect, VelocityLimit
 
 names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 boundaries = st.builds(
@@ -29,11 +30,25 @@ boundaries = st.builds(
             AmountLimit,
             currency=st.sampled_from(["EUR", "USD", "JPY"]),
             per_action=st.integers(0, 10**9).map(Decimal),
+            total=st.none() | st.integers(0, 10**9).map(Decimal),
+            per_counterparty=st.none() | st.integers(0, 10**9).map(Decimal),
+            on_exceed=st.sampled_from(OnExceed),
         ),
         max_size=3,
         unique_by=lambda limit: limit.currency,
     ).map(tuple),
     after_completion=st.lists(names, max_size=3).map(tuple),
+    max_actions=st.none() | st.integers(0, 2**53 - 1),
+    velocity=st.lists(
+        st.builds(
+            VelocityLimit,
+            effects=st.sets(st.sampled_from(ToolEffect)).map(sorted).map(tuple),
+            maximum=st.integers(0, 1_000_000),
+            window_seconds=st.integers(1, MAX_WINDOW),
+            on_exceed=st.sampled_from(OnExceed),
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 
 
@@ -77,6 +92,30 @@ def test_rules_see_amounts_in_minor_units() -> None:
         ({"amounts": [{"currency": "EUR", "per_action": "1.001"}]}, "b.amounts[0].per_action"),
         ({"amounts": [{"currency": "EUR", "per_action": "1", "limit": "2"}]}, "b.amounts[0].limit"),
         ({"amounts": [{"currency": "EUR", "per_action": "1"}] * 2}, "b.amounts[1].currency"),
+        ({"amounts": [{"currency": "EUR", "per_action": "1", "total": 1}]}, "b.amounts[0].total"),
+        ({"amounts": [{"currency": "EUR", "per_action": "1", "total": "0.001"}]}, "b.amounts[0].total"),
+        (
+            {"amounts": [{"currency": "EUR", "per_action": "1", "per_counterparty": "-1"}]},
+            "b.amounts[0].per_counterparty",
+        ),
+        (
+            {"amounts": [{"currency": "EUR", "per_action": "1", "on_exceed": "warn"}]},
+            "b.amounts[0].on_exceed",
+        ),
+        ({"max_actions": -1}, "b.max_actions"),
+        ({"max_actions": True}, "b.max_actions"),
+        ({"velocity": [{"max": 1}]}, "b.velocity[0].window_seconds"),
+        ({"velocity": [{"window_seconds": 1}]}, "b.velocity[0].max"),
+        ({"velocity": [{"max": 1, "window_seconds": MAX_WINDOW + 1}]}, "b.velocity[0].window_seconds"),
+        (
+            {"velocity": [{"max": 1, "window_seconds": 1, "effects": ["steal"]}]},
+            "b.velocity[0].effects[0]",
+        ),
+        (
+            {"velocity": [{"max": 1, "window_seconds": 1, "on_exceed": None}]},
+            "b.velocity[0].on_exceed",
+        ),
+        ({"velocity": [{"max": 1, "window_seconds": 1}] * 9}, "b.velocity"),
         ({"after_completion": [None]}, "b.after_completion[0]"),
     ],
 )

@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from dataclasses import fields
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,19 @@ import typer
 
 import placet.cli.app
 import placet.errors
+from pdp.boundary import boundary_json, parse_boundary
 from pdp.cli import app as pdp_app
 from pdp.config import Config
 from pdp.errors import InvalidFieldError
 from pdp.metrics import Metrics
+from pdp.server import convert_tools
 from pdp.server.identity import ROLES
 from pdp.server.status import _INTERNAL, _TABLE
-from pdp.settings import parse_settings
+from pdp.settings import budgets, parse_settings, policy_settings
 from placet.answers import failed
 from placet.errors import Blocked, PlacetError
 from placet.model import Tool, ToolEffect
+from placet.requests import put_tools
 from placet.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
 from placet.toolform import ROLES as ARGUMENT_ROLES
 from placet.v1.error_reason_pb2 import ErrorReason
@@ -209,6 +213,19 @@ def test_members_of_a_tools_file_are_those_that_are_read() -> None:
         code(role)[0] for role, _ in table(section(text_of("docs/entities.md"), "What a call is judged on"))
     ]
     assert set(roles) == set(ENTITY_ROLES)
+
+
+def test_limits_are_written_as_they_are_read() -> None:
+    boundary, settings, tool = (
+        json.loads(b, parse_float=Decimal) for b in blocks(text_of("docs/limits.md"), "json")
+    )
+    assert boundary_json(parse_boundary(boundary, "boundary")) == boundary | {
+        "effects": [],
+        "after_completion": [],
+    }
+    assert len(budgets(settings)) == 2
+    assert set(policy_settings(settings)) == set()
+    assert convert_tools.tools(put_tools([tool]))[0].business_key is not None
 
 
 def test_settings_of_a_tenant_are_those_that_are_read() -> None:

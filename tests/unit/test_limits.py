@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.limits import MAX_WINDOW, count
-from pdp.model import Bucket
+from pdp.limits import MAX_TOTAL, MAX_WINDOW, count, given_back, holds, moved, retry_after, used
+from pdp.model import Bucket, Counter, CounterKey, Guard
 
 GAPS = st.lists(st.integers(min_value=0, max_value=8000), min_size=1, max_size=60)
 
@@ -42,3 +42,76 @@ def test_number_of_buckets_does_not_grow_with_history() -> None:
     _, buckets = counted([1] * 20_000)
     assert len(buckets) < 250
     assert sum(b.count for b in buckets) == 20_000
+
+
+KEY = CounterKey(scope="s", unit="EUR")
+
+
+def guard(add: int, ceiling: int | None, window: int | None = None) -> Guard:
+    return Guard(key=KEY, add=add, ceiling=ceiling, window_seconds=window)
+
+
+@given(st.lists(st.integers(0, 50), max_size=30), st.integers(0, 300), st.none() | st.integers(1, MAX_WINDOW))
+def test_guarded_moves_never_pass_the_ceiling(amounts: list[int], ceiling: int, window: int | None) -> None:
+    counter, let_through = Counter(), 0
+    for amount in amounts:
+        asked = guard(amount, ceiling, window)
+        if holds(asked, counter, 1000):
+            counter, let_through = moved(counter, [asked], 1000), let_through + amount
+    assert let_through == used(counter, window, 1000) <= ceiling
+
+
+@given(GAPS, st.integers(1, MAX_WINDOW), st.integers(0, 30))
+def test_waiting_as_long_as_told_makes_room(gaps: list[int], window: int, room: int) -> None:
+    instants, buckets = counted(gaps)
+    counter, now = Counter(buckets=buckets), instants[-1]
+    delay = retry_after(counter, window, now, room)
+    assert delay is not None
+    assert delay >= 1
+    # However much coarser the buckets have become by then.
+    later = Counter(buckets=count(buckets, now + delay, 0))
+    assert used(later, window, now + delay) <= room
+
+
+@given(GAPS, st.integers(1, MAX_WINDOW), st.integers(0, 30))
+def test_waiting_is_late_by_a_bucket_at_most(gaps: list[int], window: int, room: int) -> None:
+    instants, buckets = counted(gaps)
+    now = instants[-1]
+    if used(Counter(buckets=buckets), window, now) <= room:
+        return
+    delay = retry_after(Counter(buckets=buckets), window, now, room)
+    assert delay is not None
+    width = max(b.width for b in buckets)
+    coarsest = 2 if window <= 60 else 60 if window <= 3600 else 3600
+    # Before the last bucket began to leave there was no room: `count` only ever rounds up.
+    true = sum(1 for instant in instants if instant > now + delay - window - width - coarsest - 2)
+    assert true > room
+
+
+def test_waiting_never_helps_what_is_more_than_the_limit() -> None:
+    assert retry_after(Counter(), 60, 1000, -1) is None
+
+
+def test_limit_that_was_exceeded_with_an_approval_only_moves() -> None:
+    assert holds(guard(10, None), Counter(total=1000), 0)
+    assert moved(Counter(total=1000), [guard(10, None)], 0).total == 1010
+
+
+def test_counter_counts_an_allow_once_however_many_limits_share_it() -> None:
+    shared = [guard(10, 100), guard(10, 50, 60)]
+    after = moved(Counter(), shared, 1000)
+    assert (after.total, used(after, 60, 1000)) == (10, 10)
+
+
+def test_window_that_is_not_limited_is_not_kept() -> None:
+    assert moved(Counter(), [guard(10, 100)], 1000).buckets == ()
+
+
+def test_counter_never_overflows_the_tables() -> None:
+    assert not holds(guard(1, None), Counter(total=MAX_TOTAL), 0)
+
+
+def test_giving_back_lowers_the_total_and_leaves_windows() -> None:
+    after = moved(Counter(), [guard(10, 100, 60)], 1000)
+    assert given_back(after, 10) == Counter(total=0, buckets=after.buckets)
+    assert given_back(after, 99).total == 0

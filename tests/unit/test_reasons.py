@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,16 @@ def test_reason_is_documented_as_it_is_worded(reason: Reason) -> None:
 
 
 def test_block_is_retryable_only_if_every_reason_passes() -> None:
-    assert is_retryable(Effect.BLOCK, [POLICY_UNAVAILABLE, WAIT])
-    assert not is_retryable(Effect.BLOCK, [POLICY_UNAVAILABLE, key_reused("d")])
-    assert not is_retryable(Effect.ESCALATE, [WAIT])
-    assert not is_retryable(Effect.ALLOW, [])
+    assert is_retryable(Effect.BLOCK, [POLICY_UNAVAILABLE, WAIT], None)
+    assert not is_retryable(Effect.BLOCK, [POLICY_UNAVAILABLE, key_reused("d")], None)
+    assert not is_retryable(Effect.ESCALATE, [WAIT], None)
+    assert not is_retryable(Effect.ALLOW, [], None)
+
+
+def test_used_up_limit_is_retryable_where_the_answer_says_when() -> None:
+    budget = Reason(code="limit.budget", effect=Effect.BLOCK)
+    assert is_retryable(Effect.BLOCK, [budget, WAIT], timedelta(seconds=4))
+    assert not is_retryable(Effect.BLOCK, [budget], None)
 
 
 @pytest.mark.parametrize("effect", list(Effect))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdp.model import JSON, AmountLimit, Boundary, Bucket, ResourceRule, ToolEffect
-from pdp.postgres.rows import boundary_from, boundary_text, json_text, json_value, pay_from, pay_text
+from pdp.postgres.rows import boundary_from, boundary_text, buckets_from, buckets_text, json_text, json_value
 
 decimals = st.decimals(allow_nan=False, allow_infinity=False)
 values = st.recursive(
@@ -46,7 +46,7 @@ def test_boundary_comes_back_equal(boundary: Boundary) -> None:
 
 @given(st.lists(buckets).map(tuple))
 def test_buckets_come_back_equal(pay: tuple[Bucket, ...]) -> None:
-    assert pay_from(pay_text(pay)) == pay
+    assert buckets_from(buckets_text(pay)) == pay
 
 
 @pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("Infinity"), 1.5])

@@ -85,8 +85,6 @@ def test_what_is_not_enforced_yet_comes_back_when_it_is_stored() -> None:
 @pytest.mark.parametrize(
     ("part", "field"),
     [
-        ({"business_key": {"arguments": ["invoice"]}}, "business_key"),
-        ({"prerequisites": [{"tool": "t"}]}, "prerequisites"),
         ({"redeem": "required"}, "redeem"),
     ],
 )

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from placet.model import Effect as Effect
     from placet.model import Hop as Hop
     from placet.model import Obligation as Obligation
+    from placet.model import OnExceed as OnExceed
     from placet.model import PolicyRevision as PolicyRevision
     from placet.model import Position as Position
     from placet.model import Reason as Reason
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from placet.model import Task as Task
     from placet.model import Tool as Tool
     from placet.model import ToolEffect as ToolEffect
+    from placet.model import VelocityLimit as VelocityLimit
 
 _HOMES = {
     "placet.client": ("AsyncClient", "Client"),
@@ -95,6 +97,7 @@ _HOMES = {
         "Effect",
         "Hop",
         "Obligation",
+        "OnExceed",
         "PolicyRevision",
         "Position",
         "Reason",
@@ -108,6 +111,7 @@ _HOMES = {
         "Task",
         "Tool",
         "ToolEffect",
+        "VelocityLimit",
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

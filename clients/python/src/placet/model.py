@@ -57,6 +57,13 @@ class Task:
     prompt: str = ""
 
 
+class OnExceed(StrEnum):
+    """What exceeding a limit means."""
+
+    BLOCK = "block"
+    ESCALATE = "escalate"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResourceRule:
     """Exactly one of `id`, `prefix` and `ids` is set; an empty prefix is every id."""
@@ -69,9 +76,26 @@ class ResourceRule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AmountLimit:
+    """Limits of one currency, in major units. None: no such limit."""
+
     currency: str
-    # Major units.
     per_action: Decimal
+    # Of everything that is paid, in all and to one counterparty.
+    total: Decimal | None = None
+    per_counterparty: Decimal | None = None
+    # For `total` and `per_counterparty`.
+    on_exceed: OnExceed = OnExceed.BLOCK
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VelocityLimit:
+    """At most `max` allowed actions of the effects (none: of any) in any window."""
+
+    max: int
+    # Whole seconds.
+    window: timedelta
+    effects: tuple[ToolEffect, ...] = ()
+    on_exceed: OnExceed = OnExceed.BLOCK
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +108,9 @@ class Boundary:
     amounts: tuple[AmountLimit, ...] = ()
     # Tools that are still permitted once the task is completed.
     after_completion: tuple[str, ...] = ()
+    # Allowed actions in all; None: any number.
+    max_actions: int | None = None
+    velocity: tuple[VelocityLimit, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ from placet.model import (
     Effect,
     Entity,
     Obligation,
+    OnExceed,
     PolicyRevision,
     Position,
     Reason,
@@ -31,6 +32,7 @@ from placet.model import (
     Task,
     ToolEffect,
     ToolRevision,
+    VelocityLimit,
 )
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
@@ -190,14 +192,18 @@ def session(message: sessions.Session) -> Session:
 
 
 def boundary(message: sessions.Boundary) -> Boundary:
-    effects = []
-    for effect in message.effects:
-        if effect not in _TOOL_EFFECTS:
-            raise AnswerError(f"the boundary's effect {effect} is unknown")
-        effects.append(_TOOL_EFFECTS[effect])
+    effects = [_tool_effect(effect) for effect in message.effects]
     try:
         amounts = tuple(
-            AmountLimit(currency=limit.currency, per_action=Decimal(limit.per_action))
+            AmountLimit(
+                currency=limit.currency,
+                per_action=Decimal(limit.per_action),
+                total=Decimal(limit.total) if limit.HasField("total") else None,
+                per_counterparty=Decimal(limit.per_counterparty)
+                if limit.HasField("per_counterparty")
+                else None,
+                on_exceed=_on_exceed(limit.on_exceed),
+            )
             for limit in message.amounts
         )
     except InvalidOperation as exc:
@@ -208,7 +214,33 @@ def boundary(message: sessions.Boundary) -> Boundary:
         resources=tuple(_resource_rule(rule) for rule in message.resources),
         amounts=amounts,
         after_completion=tuple(message.after_completion),
+        max_actions=message.max_actions if message.HasField("max_actions") else None,
+        velocity=tuple(
+            VelocityLimit(
+                max=limit.max,
+                window=limit.window.ToTimedelta(),
+                effects=tuple(_tool_effect(effect) for effect in limit.effects),
+                on_exceed=_on_exceed(limit.on_exceed),
+            )
+            for limit in message.velocity
+        ),
     )
+
+
+def _tool_effect(number: int) -> ToolEffect:
+    if number not in _TOOL_EFFECTS:
+        raise AnswerError(f"the boundary's effect {number} is unknown")
+    return _TOOL_EFFECTS[number]
+
+
+def _on_exceed(number: int) -> OnExceed:
+    match number:
+        case sessions.ON_EXCEED_BLOCK | sessions.ON_EXCEED_UNSPECIFIED:
+            return OnExceed.BLOCK
+        case sessions.ON_EXCEED_ESCALATE:
+            return OnExceed.ESCALATE
+        case _:
+            raise AnswerError(f"the boundary has a limit of which nobody knows what {number} means")
 
 
 def _resource_rule(message: sessions.ResourceRule) -> ResourceRule:

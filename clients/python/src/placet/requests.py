@@ -26,12 +26,14 @@ from placet.model import (
     AmountRole,
     Boundary,
     Hop,
+    OnExceed,
     ResourceRule,
     Session,
     Signal,
     Task,
     Tool,
     ToolEffect,
+    VelocityLimit,
 )
 from placet.toolform import add_parts
 from placet.v1 import admin_service_pb2 as admin
@@ -45,6 +47,7 @@ _UNITS = {
     "major": admin.AMOUNT_UNIT_MAJOR,
     "minor": admin.AMOUNT_UNIT_MINOR,
 }
+_ON_EXCEED = {OnExceed.BLOCK: sessions.ON_EXCEED_BLOCK, OnExceed.ESCALATE: sessions.ON_EXCEED_ESCALATE}
 _EFFECT_NUMBERS = {
     ToolEffect.READ: sessions.TOOL_EFFECT_READ,
     ToolEffect.WRITE: sessions.TOOL_EFFECT_WRITE,
@@ -268,7 +271,7 @@ def _task(value: Task | Mapping[str, Any] | str) -> Task:
 def _boundary(value: Boundary | Mapping[str, Any]) -> Boundary:
     if isinstance(value, Boundary):
         return value
-    known = {"tools", "effects", "resources", "amounts", "after_completion"}
+    known = {"tools", "effects", "resources", "amounts", "after_completion", "max_actions", "velocity"}
     members = _members(value, "boundary", known)
     return Boundary(
         tools=tuple(name for _, name in _items(members.get("tools", ()), "boundary.tools")),
@@ -283,6 +286,11 @@ def _boundary(value: Boundary | Mapping[str, Any]) -> Boundary:
         amounts=tuple(_amount_limits(members.get("amounts", ()))),
         after_completion=tuple(
             name for _, name in _items(members.get("after_completion", ()), "boundary.after_completion")
+        ),
+        max_actions=members.get("max_actions"),
+        velocity=tuple(
+            _velocity_limit(limit, path)
+            for path, limit in _items(members.get("velocity", ()), "boundary.velocity")
         ),
     )
 
@@ -300,14 +308,58 @@ def boundary_message(boundary: Boundary) -> sessions.Boundary:
         amounts=[
             sessions.AmountLimit(
                 currency=text(limit.currency, f"{path}.currency"),
-                per_action=format(_decimal(limit.per_action, f"{path}.per_action"), "f"),
+                per_action=_major(limit.per_action, f"{path}.per_action"),
+                total=None if limit.total is None else _major(limit.total, f"{path}.total"),
+                per_counterparty=None
+                if limit.per_counterparty is None
+                else _major(limit.per_counterparty, f"{path}.per_counterparty"),
+                on_exceed=_ON_EXCEED[_one_of(OnExceed, limit.on_exceed, f"{path}.on_exceed")],
             )
             for path, limit in _items(boundary.amounts, "boundary.amounts")
         ],
         after_completion=[
             text(name, path) for path, name in _items(boundary.after_completion, "boundary.after_completion")
         ],
+        max_actions=None
+        if boundary.max_actions is None
+        else _count(boundary.max_actions, "boundary.max_actions", most=2**64 - 1),
+        velocity=[
+            _velocity_message(limit, path) for path, limit in _items(boundary.velocity, "boundary.velocity")
+        ],
     )
+
+
+def _velocity_message(limit: VelocityLimit, path: str) -> sessions.VelocityLimit:
+    message = sessions.VelocityLimit(
+        effects=[
+            _EFFECT_NUMBERS[_one_of(ToolEffect, effect, place)]
+            for place, effect in _items(limit.effects, f"{path}.effects")
+        ],
+        max=_count(limit.max, f"{path}.max", most=2**32 - 1),
+        on_exceed=_ON_EXCEED[_one_of(OnExceed, limit.on_exceed, f"{path}.on_exceed")],
+    )
+    message.window.FromTimedelta(_span(limit.window, f"{path}.window"))
+    return message
+
+
+def _velocity_limit(value: Any, path: str) -> VelocityLimit:
+    """{"max": 5, "window": 60}, with `effects` and `on_exceed` where it matters."""
+    if isinstance(value, VelocityLimit):
+        return value
+    names = {"max", "window", "effects", "on_exceed"}
+    members = _members(value, path, names, required={"max", "window"})
+    members["window"] = _span(members["window"], f"{path}.window")
+    return VelocityLimit(**members)
+
+
+def _major(value: Any, path: str) -> str:
+    return format(_decimal(value, path), "f")
+
+
+def _count(value: Any, path: str, *, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise invalid(path, f"must be a whole number from 0 to {most}")
+    return value
 
 
 def _resource_message(rule: ResourceRule, path: str) -> sessions.ResourceRule:
@@ -337,7 +389,7 @@ def _resource_rule(value: Any, path: str) -> ResourceRule:
 
 
 def _amount_limits(value: Any) -> Iterable[AmountLimit]:
-    """{"EUR": "5000.00"}, or a list of limits."""
+    """{"EUR": "5000.00"} per action, or a list of limits."""
     field = "boundary.amounts"
     if isinstance(value, Mapping):
         for currency, limit in value.items():
@@ -347,10 +399,12 @@ def _amount_limits(value: Any) -> Iterable[AmountLimit]:
         if isinstance(item, AmountLimit):
             yield item
         else:
-            names = {"currency", "per_action"}
-            members = _members(item, path, names, required=names)
-            per_action = _decimal(members["per_action"], f"{path}.per_action")
-            yield AmountLimit(currency=members["currency"], per_action=per_action)
+            needed = {"currency", "per_action"}
+            sums = {"per_action", "total", "per_counterparty"}
+            members = _members(item, path, needed | sums | {"on_exceed"}, required=needed)
+            for name in sums & set(members):
+                members[name] = _decimal(members[name], f"{path}.{name}")
+            yield AmountLimit(**members)
 
 
 def _tool(value: Tool | Mapping[str, Any], path: str) -> Tool:

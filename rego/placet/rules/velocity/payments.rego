@@ -50,13 +50,13 @@ payments_by_end := sort([[ends, bucket.count] |
 
 payments_aligned(ends, width) := ends + ((width - (ends % width)) % width)
 
-# History grows coarser with age (pdp/limits.py): how wide buckets are by the time that they leave.
+# History grows coarser with age (pdp/limits.py): how wide buckets are once they have left for good.
 default payments_final_width := 3600
 
 payments_final_width := 2 if {
-	payments_limit.window_seconds < 120
+	payments_limit.window_seconds <= 60
 } else := 60 if {
-	payments_limit.window_seconds < 7200
+	payments_limit.window_seconds <= 3600
 }
 
 payments_counts := [number | some [_, number] in payments_by_end]

@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fplacet/v1/session_service.proto\x12\tplacet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"\xb0\x01\n\x08\x42oundary\x12\r\n\x05tools\x18\x01 \x03(\t\x12&\n\x07\x65\x66\x66\x65\x63ts\x18\x02 \x03(\x0e\x32\x15.placet.v1.ToolEffect\x12*\n\tresources\x18\x03 \x03(\x0b\x32\x17.placet.v1.ResourceRule\x12\'\n\x07\x61mounts\x18\x04 \x03(\x0b\x32\x16.placet.v1.AmountLimit\x12\x18\n\x10\x61\x66ter_completion\x18\x05 \x03(\t\"f\n\x0cResourceRule\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x03 \x01(\tH\x00\x12\x1f\n\x03ids\x18\x04 \x01(\x0b\x32\x10.placet.v1.IdSetH\x00\x42\x07\n\x05match\"\x14\n\x05IdSet\x12\x0b\n\x03ids\x18\x01 \x03(\t\"3\n\x0b\x41mountLimit\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x12\n\nper_action\x18\x02 \x01(\t\"\x9d\x04\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1d\n\x04task\x18\x02 \x01(\x0b\x32\x0f.placet.v1.Task\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x0e\n\x06issuer\x18\x05 \x01(\t\x12%\n\x08\x62oundary\x18\x06 \x01(\x0b\x32\x13.placet.v1.Boundary\x12&\n\x05state\x18\x07 \x01(\x0e\x32\x17.placet.v1.SessionState\x12\x0f\n\x07version\x18\x08 \x01(\x04\x12-\n\topened_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08template\x18\x0e \x01(\x0b\x32\x13.placet.v1.Boundary\x12\x34\n\tdecisions\x18\x0c \x03(\x0b\x32!.placet.v1.Session.DecisionsEntry\x1a\x30\n\x0e\x44\x65\x63isionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xac\x01\n\x12OpenSessionRequest\x12\x1d\n\x04task\x18\x01 \x01(\x0b\x32\x0f.placet.v1.Task\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12%\n\x08\x62oundary\x18\x04 \x01(\x0b\x32\x13.placet.v1.Boundary\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x13OpenSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"9\n\x12GetSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"9\n\x13\x43ompleteTaskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\x14\x43ompleteTaskResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"9\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\x14\x43loseSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session*\xcc\x01\n\nToolEffect\x12\x1b\n\x17TOOL_EFFECT_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_EFFECT_READ\x10\x01\x12\x15\n\x11TOOL_EFFECT_WRITE\x10\x02\x12\x14\n\x10TOOL_EFFECT_SEND\x10\x03\x12\x13\n\x0fTOOL_EFFECT_PAY\x10\x04\x12\x16\n\x12TOOL_EFFECT_DELETE\x10\x05\x12\x15\n\x11TOOL_EFFECT_SHARE\x10\x06\x12\x1a\n\x16TOOL_EFFECT_CREDENTIAL\x10\x07*\xb1\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_STATE_OPEN\x10\x01\x12\x1b\n\x17SESSION_STATE_COMPLETED\x10\x02\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x03\x12\x19\n\x15SESSION_STATE_EXPIRED\x10\x04\x12\x18\n\x14SESSION_STATE_HALTED\x10\x05\x32\xcb\x02\n\x0eSessionService\x12L\n\x0bOpenSession\x12\x1d.placet.v1.OpenSessionRequest\x1a\x1e.placet.v1.OpenSessionResponse\x12I\n\nGetSession\x12\x1c.placet.v1.GetSessionRequest\x1a\x1d.placet.v1.GetSessionResponse\x12O\n\x0c\x43ompleteTask\x12\x1e.placet.v1.CompleteTaskRequest\x1a\x1f.placet.v1.CompleteTaskResponse\x12O\n\x0c\x43loseSession\x12\x1e.placet.v1.CloseSessionRequest\x1a\x1f.placet.v1.CloseSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fplacet/v1/session_service.proto\x12\tplacet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"\x86\x02\n\x08\x42oundary\x12\r\n\x05tools\x18\x01 \x03(\t\x12&\n\x07\x65\x66\x66\x65\x63ts\x18\x02 \x03(\x0e\x32\x15.placet.v1.ToolEffect\x12*\n\tresources\x18\x03 \x03(\x0b\x32\x17.placet.v1.ResourceRule\x12\'\n\x07\x61mounts\x18\x04 \x03(\x0b\x32\x16.placet.v1.AmountLimit\x12\x18\n\x10\x61\x66ter_completion\x18\x05 \x03(\t\x12\x18\n\x0bmax_actions\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12*\n\x08velocity\x18\x07 \x03(\x0b\x32\x18.placet.v1.VelocityLimitB\x0e\n\x0c_max_actions\"\x97\x01\n\rVelocityLimit\x12&\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\x0e\x32\x15.placet.v1.ToolEffect\x12\x0b\n\x03max\x18\x02 \x01(\r\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\ton_exceed\x18\x04 \x01(\x0e\x32\x13.placet.v1.OnExceed\"f\n\x0cResourceRule\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x03 \x01(\tH\x00\x12\x1f\n\x03ids\x18\x04 \x01(\x0b\x32\x10.placet.v1.IdSetH\x00\x42\x07\n\x05match\"\x14\n\x05IdSet\x12\x0b\n\x03ids\x18\x01 \x03(\t\"\xad\x01\n\x0b\x41mountLimit\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x12\n\nper_action\x18\x02 \x01(\t\x12\x12\n\x05total\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10per_counterparty\x18\x04 \x01(\tH\x01\x88\x01\x01\x12&\n\ton_exceed\x18\x05 \x01(\x0e\x32\x13.placet.v1.OnExceedB\x08\n\x06_totalB\x13\n\x11_per_counterparty\"\x9d\x04\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1d\n\x04task\x18\x02 \x01(\x0b\x32\x0f.placet.v1.Task\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x0e\n\x06issuer\x18\x05 \x01(\t\x12%\n\x08\x62oundary\x18\x06 \x01(\x0b\x32\x13.placet.v1.Boundary\x12&\n\x05state\x18\x07 \x01(\x0e\x32\x17.placet.v1.SessionState\x12\x0f\n\x07version\x18\x08 \x01(\x04\x12-\n\topened_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08template\x18\x0e \x01(\x0b\x32\x13.placet.v1.Boundary\x12\x34\n\tdecisions\x18\x0c \x03(\x0b\x32!.placet.v1.Session.DecisionsEntry\x1a\x30\n\x0e\x44\x65\x63isionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xac\x01\n\x12OpenSessionRequest\x12\x1d\n\x04task\x18\x01 \x01(\x0b\x32\x0f.placet.v1.Task\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12%\n\x08\x62oundary\x18\x04 \x01(\x0b\x32\x13.placet.v1.Boundary\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x13OpenSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"9\n\x12GetSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"9\n\x13\x43ompleteTaskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\x14\x43ompleteTaskResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"9\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\x14\x43loseSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session*R\n\x08OnExceed\x12\x19\n\x15ON_EXCEED_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_EXCEED_BLOCK\x10\x01\x12\x16\n\x12ON_EXCEED_ESCALATE\x10\x02*\xcc\x01\n\nToolEffect\x12\x1b\n\x17TOOL_EFFECT_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_EFFECT_READ\x10\x01\x12\x15\n\x11TOOL_EFFECT_WRITE\x10\x02\x12\x14\n\x10TOOL_EFFECT_SEND\x10\x03\x12\x13\n\x0fTOOL_EFFECT_PAY\x10\x04\x12\x16\n\x12TOOL_EFFECT_DELETE\x10\x05\x12\x15\n\x11TOOL_EFFECT_SHARE\x10\x06\x12\x1a\n\x16TOOL_EFFECT_CREDENTIAL\x10\x07*\xb1\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_STATE_OPEN\x10\x01\x12\x1b\n\x17SESSION_STATE_COMPLETED\x10\x02\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x03\x12\x19\n\x15SESSION_STATE_EXPIRED\x10\x04\x12\x18\n\x14SESSION_STATE_HALTED\x10\x05\x32\xcb\x02\n\x0eSessionService\x12L\n\x0bOpenSession\x12\x1d.placet.v1.OpenSessionRequest\x1a\x1e.placet.v1.OpenSessionResponse\x12I\n\nGetSession\x12\x1c.placet.v1.GetSessionRequest\x1a\x1d.placet.v1.GetSessionResponse\x12O\n\x0c\x43ompleteTask\x12\x1e.placet.v1.CompleteTaskRequest\x1a\x1f.placet.v1.CompleteTaskResponse\x12O\n\x0c\x43loseSession\x12\x1e.placet.v1.CloseSessionRequest\x1a\x1f.placet.v1.CloseSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,40 +35,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SESSION_DECISIONSENTRY']._loaded_options = None
   _globals['_SESSION_DECISIONSENTRY']._serialized_options = b'8\001'
-  _globals['_TOOLEFFECT']._serialized_start=1614
-  _globals['_TOOLEFFECT']._serialized_end=1818
-  _globals['_SESSIONSTATE']._serialized_start=1821
-  _globals['_SESSIONSTATE']._serialized_end=1998
-  _globals['_TASK']._serialized_start=79
-  _globals['_TASK']._serialized_end=134
-  _globals['_BOUNDARY']._serialized_start=137
-  _globals['_BOUNDARY']._serialized_end=313
-  _globals['_RESOURCERULE']._serialized_start=315
-  _globals['_RESOURCERULE']._serialized_end=417
-  _globals['_IDSET']._serialized_start=419
-  _globals['_IDSET']._serialized_end=439
-  _globals['_AMOUNTLIMIT']._serialized_start=441
-  _globals['_AMOUNTLIMIT']._serialized_end=492
-  _globals['_SESSION']._serialized_start=495
-  _globals['_SESSION']._serialized_end=1036
-  _globals['_SESSION_DECISIONSENTRY']._serialized_start=988
-  _globals['_SESSION_DECISIONSENTRY']._serialized_end=1036
-  _globals['_OPENSESSIONREQUEST']._serialized_start=1039
-  _globals['_OPENSESSIONREQUEST']._serialized_end=1211
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=1213
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=1271
-  _globals['_GETSESSIONREQUEST']._serialized_start=1273
-  _globals['_GETSESSIONREQUEST']._serialized_end=1312
-  _globals['_GETSESSIONRESPONSE']._serialized_start=1314
-  _globals['_GETSESSIONRESPONSE']._serialized_end=1371
-  _globals['_COMPLETETASKREQUEST']._serialized_start=1373
-  _globals['_COMPLETETASKREQUEST']._serialized_end=1430
-  _globals['_COMPLETETASKRESPONSE']._serialized_start=1432
-  _globals['_COMPLETETASKRESPONSE']._serialized_end=1491
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=1493
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=1550
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1552
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1611
-  _globals['_SESSIONSERVICE']._serialized_start=2001
-  _globals['_SESSIONSERVICE']._serialized_end=2332
+  _globals['_ONEXCEED']._serialized_start=2008
+  _globals['_ONEXCEED']._serialized_end=2090
+  _globals['_TOOLEFFECT']._serialized_start=2093
+  _globals['_TOOLEFFECT']._serialized_end=2297
+  _globals['_SESSIONSTATE']._serialized_start=2300
+  _globals['_SESSIONSTATE']._serialized_end=2477
+  _globals['_TASK']._serialized_start=111
+  _globals['_TASK']._serialized_end=166
+  _globals['_BOUNDARY']._serialized_start=169
+  _globals['_BOUNDARY']._serialized_end=431
+  _globals['_VELOCITYLIMIT']._serialized_start=434
+  _globals['_VELOCITYLIMIT']._serialized_end=585
+  _globals['_RESOURCERULE']._serialized_start=587
+  _globals['_RESOURCERULE']._serialized_end=689
+  _globals['_IDSET']._serialized_start=691
+  _globals['_IDSET']._serialized_end=711
+  _globals['_AMOUNTLIMIT']._serialized_start=714
+  _globals['_AMOUNTLIMIT']._serialized_end=887
+  _globals['_SESSION']._serialized_start=890
+  _globals['_SESSION']._serialized_end=1431
+  _globals['_SESSION_DECISIONSENTRY']._serialized_start=1383
+  _globals['_SESSION_DECISIONSENTRY']._serialized_end=1431
+  _globals['_OPENSESSIONREQUEST']._serialized_start=1434
+  _globals['_OPENSESSIONREQUEST']._serialized_end=1606
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=1608
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=1666
+  _globals['_GETSESSIONREQUEST']._serialized_start=1668
+  _globals['_GETSESSIONREQUEST']._serialized_end=1707
+  _globals['_GETSESSIONRESPONSE']._serialized_start=1709
+  _globals['_GETSESSIONRESPONSE']._serialized_end=1766
+  _globals['_COMPLETETASKREQUEST']._serialized_start=1768
+  _globals['_COMPLETETASKREQUEST']._serialized_end=1825
+  _globals['_COMPLETETASKRESPONSE']._serialized_start=1827
+  _globals['_COMPLETETASKRESPONSE']._serialized_end=1886
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1888
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1945
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1947
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=2006
+  _globals['_SESSIONSERVICE']._serialized_start=2480
+  _globals['_SESSIONSERVICE']._serialized_end=2811
 # @@protoc_insertion_point(module_scope)

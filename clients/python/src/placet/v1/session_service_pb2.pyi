@@ -6,6 +6,7 @@ isort:skip_file
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
@@ -19,6 +20,26 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _OnExceed:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OnExceedEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_OnExceed.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ON_EXCEED_UNSPECIFIED: _OnExceed.ValueType  # 0
+    """As BLOCK."""
+    ON_EXCEED_BLOCK: _OnExceed.ValueType  # 1
+    ON_EXCEED_ESCALATE: _OnExceed.ValueType  # 2
+
+class OnExceed(_OnExceed, metaclass=_OnExceedEnumTypeWrapper):
+    """OnExceed is what exceeding a limit means."""
+
+ON_EXCEED_UNSPECIFIED: OnExceed.ValueType  # 0
+"""As BLOCK."""
+ON_EXCEED_BLOCK: OnExceed.ValueType  # 1
+ON_EXCEED_ESCALATE: OnExceed.ValueType  # 2
+Global___OnExceed: typing_extensions.TypeAlias = OnExceed
 
 class _ToolEffect:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -110,6 +131,10 @@ class Boundary(google.protobuf.message.Message):
     RESOURCES_FIELD_NUMBER: builtins.int
     AMOUNTS_FIELD_NUMBER: builtins.int
     AFTER_COMPLETION_FIELD_NUMBER: builtins.int
+    MAX_ACTIONS_FIELD_NUMBER: builtins.int
+    VELOCITY_FIELD_NUMBER: builtins.int
+    max_actions: builtins.int
+    """Allowed actions in all; absent: any number."""
     @property
     def tools(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """An action must be named by its tool or by its tool's effect."""
@@ -129,6 +154,10 @@ class Boundary(google.protobuf.message.Message):
         `effects` names them too.
         """
 
+    @property
+    def velocity(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___VelocityLimit]:
+        """At most 8. Each must have room."""
+
     def __init__(
         self,
         *,
@@ -137,11 +166,53 @@ class Boundary(google.protobuf.message.Message):
         resources: collections.abc.Iterable[Global___ResourceRule] | None = ...,
         amounts: collections.abc.Iterable[Global___AmountLimit] | None = ...,
         after_completion: collections.abc.Iterable[builtins.str] | None = ...,
+        max_actions: builtins.int | None = ...,
+        velocity: collections.abc.Iterable[Global___VelocityLimit] | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["after_completion", b"after_completion", "amounts", b"amounts", "effects", b"effects", "resources", b"resources", "tools", b"tools"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_actions", b"_max_actions", "max_actions", b"max_actions"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_actions", b"_max_actions", "after_completion", b"after_completion", "amounts", b"amounts", "effects", b"effects", "max_actions", b"max_actions", "resources", b"resources", "tools", b"tools", "velocity", b"velocity"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_actions: typing_extensions.TypeAlias = typing.Literal["max_actions"]
+    _WhichOneofArgType__max_actions: typing_extensions.TypeAlias = typing.Literal["_max_actions", b"_max_actions"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_actions) -> _WhichOneofReturnType__max_actions | None: ...
 
 Global___Boundary: typing_extensions.TypeAlias = Boundary
+
+@typing.final
+class VelocityLimit(google.protobuf.message.Message):
+    """VelocityLimit limits how many actions are allowed in any window of time."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EFFECTS_FIELD_NUMBER: builtins.int
+    MAX_FIELD_NUMBER: builtins.int
+    WINDOW_FIELD_NUMBER: builtins.int
+    ON_EXCEED_FIELD_NUMBER: builtins.int
+    max: builtins.int
+    on_exceed: Global___OnExceed.ValueType
+    @property
+    def effects(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___ToolEffect.ValueType]:
+        """Actions of these effects count; empty: all actions."""
+
+    @property
+    def window(self) -> google.protobuf.duration_pb2.Duration:
+        """Whole seconds."""
+
+    def __init__(
+        self,
+        *,
+        effects: collections.abc.Iterable[Global___ToolEffect.ValueType] | None = ...,
+        max: builtins.int = ...,
+        window: google.protobuf.duration_pb2.Duration | None = ...,
+        on_exceed: Global___OnExceed.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["window", b"window"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["effects", b"effects", "max", b"max", "on_exceed", b"on_exceed", "window", b"window"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___VelocityLimit: typing_extensions.TypeAlias = VelocityLimit
 
 @typing.final
 class ResourceRule(google.protobuf.message.Message):
@@ -207,18 +278,41 @@ class AmountLimit(google.protobuf.message.Message):
 
     CURRENCY_FIELD_NUMBER: builtins.int
     PER_ACTION_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    PER_COUNTERPARTY_FIELD_NUMBER: builtins.int
+    ON_EXCEED_FIELD_NUMBER: builtins.int
     currency: builtins.str
     """ISO 4217, for example "EUR"."""
     per_action: builtins.str
     """Largest amount of one action, in major units, as decimal text: "5000.00"."""
+    total: builtins.str
+    """Everything that is paid, in all and to one counterparty; absent: any sum. Counts
+    what was allowed, until it is believed not to have happened.
+    """
+    per_counterparty: builtins.str
+    on_exceed: Global___OnExceed.ValueType
+    """What exceeding `total` or `per_counterparty` means."""
     def __init__(
         self,
         *,
         currency: builtins.str = ...,
         per_action: builtins.str = ...,
+        total: builtins.str | None = ...,
+        per_counterparty: builtins.str | None = ...,
+        on_exceed: Global___OnExceed.ValueType = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["currency", b"currency", "per_action", b"per_action"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_per_counterparty", b"_per_counterparty", "_total", b"_total", "per_counterparty", b"per_counterparty", "total", b"total"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_per_counterparty", b"_per_counterparty", "_total", b"_total", "currency", b"currency", "on_exceed", b"on_exceed", "per_action", b"per_action", "per_counterparty", b"per_counterparty", "total", b"total"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__per_counterparty: typing_extensions.TypeAlias = typing.Literal["per_counterparty"]
+    _WhichOneofArgType__per_counterparty: typing_extensions.TypeAlias = typing.Literal["_per_counterparty", b"_per_counterparty"]
+    _WhichOneofReturnType__total: typing_extensions.TypeAlias = typing.Literal["total"]
+    _WhichOneofArgType__total: typing_extensions.TypeAlias = typing.Literal["_total", b"_total"]
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__per_counterparty) -> _WhichOneofReturnType__per_counterparty | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total) -> _WhichOneofReturnType__total | None: ...
 
 Global___AmountLimit: typing_extensions.TypeAlias = AmountLimit
 

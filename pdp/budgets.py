@@ -1,0 +1,284 @@
+"""Which limits an action meets, on what counters. Pure.
+
+Only payments count for totals, budgets and what one counterparty gets. What cannot be derived
+(an amount, a counterparty) leaves the limit without a number, and rules restrict that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pdp.limits import retry_after, used
+from pdp.model import (
+    ACTIONS,
+    JSON,
+    Amount,
+    AmountLimit,
+    Boundary,
+    Budget,
+    BudgetScope,
+    Counter,
+    CounterKey,
+    Derived,
+    EntityName,
+    EntityRole,
+    Guard,
+    KnownEntity,
+    Limit,
+    OnExceed,
+    Session,
+    Tool,
+    ToolEffect,
+)
+from pdp.money import major_to_minor, minor_digits
+from pdp.settings import budgets, counterparty_session_total
+
+_LONGEST_SCOPE = 1024
+
+
+def limits(
+    session: Session | None,
+    settings: Mapping[str, JSON],
+    tool: Tool | None,
+    derived: Derived,
+    *,
+    agents: Sequence[str],
+    grants: Sequence[tuple[str, Boundary]] = (),
+    entities: Mapping[str, KnownEntity],
+) -> tuple[Limit, ...]:
+    """Return every limit that the action meets, as yet without what is used of it.
+
+    `session` is the caller's own; `agents` all on the chain; `grants` the hash and boundary of
+    each grant on the path; `entities` what is known of the action's.
+    """
+    if session is None or tool is None:
+        return ()
+    pays = tool.effect is ToolEffect.PAY
+    party = _counterparty(tool, derived, entities) if pays else None
+    places = [("session", "session", session.session_id, session.boundary)]
+    if session.template is not None:
+        places.append(("template", "session", session.session_id, session.template))
+    places += [("grant", "grant", grant, boundary) for grant, boundary in grants]
+    found: list[Limit] = []
+    for of, kind, name, boundary in places:
+        if boundary.max_actions is not None:
+            if kind == "session":
+                allowed = session.aggregates.allow
+                found.append(_actions(of, boundary.max_actions, used=allowed))
+            else:
+                found.append(_actions(of, boundary.max_actions, key=_key(kind, name, unit=ACTIONS)))
+        for rule in boundary.velocity:
+            if not rule.effects or tool.effect in rule.effects:
+                unit = f"{ACTIONS}:{','.join(sorted(rule.effects))}"
+                found.append(
+                    Limit(
+                        code="boundary.velocity",
+                        of=of,
+                        on_exceed=rule.on_exceed,
+                        add=1,
+                        maximum=rule.maximum,
+                        key=_key(kind, name, "window", unit=unit),
+                        window_seconds=rule.window_seconds,
+                    )
+                )
+        if pays:
+            found += _totals(of, kind, name, boundary.amounts, derived.amount, party)
+    if pays:
+        found += _session_total(session, settings, derived.amount, party)
+        for budget in budgets(settings):
+            found += _budget(budget, session, derived.amount, party, agents)
+    return tuple(found)
+
+
+def judged(limits: Sequence[Limit], counters: Mapping[CounterKey, Counter], now: int) -> tuple[Limit, ...]:
+    """Return the limits with what is used of them at `now` (Unix seconds)."""
+    return tuple(
+        limit
+        if limit.key is None
+        else replace(limit, used=used(counters.get(limit.key, Counter()), limit.window_seconds, now))
+        for limit in limits
+    )
+
+
+def limits_document(
+    limits: Sequence[Limit], counters: Mapping[CounterKey, Counter], now: int
+) -> list[dict[str, Any]]:
+    """Return the limits as rules see them; what is not known is absent."""
+    return [_described(limit, counters, now) for limit in limits]
+
+
+def guards(limits: Sequence[Limit]) -> tuple[Guard, ...]:
+    """Return what an allow of the action adds, under which conditions."""
+    return tuple(
+        Guard(
+            key=limit.key,
+            add=limit.add,
+            ceiling=None if limit.maximum is None or exceeded(limit) else limit.maximum,
+            window_seconds=limit.window_seconds,
+        )
+        for limit in limits
+        if limit.key is not None and limit.add is not None
+    )
+
+
+def exceeded(limit: Limit) -> bool:
+    if limit.used is None or limit.add is None or limit.maximum is None:
+        return True
+    return limit.used + limit.add > limit.maximum
+
+
+def _described(limit: Limit, counters: Mapping[CounterKey, Counter], now: int) -> dict[str, Any]:
+    result: dict[str, Any] = {"code": limit.code, "of": limit.of, "on_exceed": limit.on_exceed}
+    if limit.key is not None and not limit.key.unit.startswith(ACTIONS):
+        result["currency"] = limit.key.unit
+    for name, value in (("used", limit.used), ("add", limit.add), ("max", limit.maximum)):
+        if value is not None:
+            result[name] = value
+    if limit.window_seconds is not None:
+        result["window_seconds"] = limit.window_seconds
+        if exceeded(limit) and limit.key is not None and limit.maximum is not None and limit.add is not None:
+            delay = retry_after(
+                counters.get(limit.key, Counter()), limit.window_seconds, now, limit.maximum - limit.add
+            )
+            if delay is not None:
+                result["retry_after_seconds"] = delay
+    return result
+
+
+def _actions(of: str, maximum: int, *, key: CounterKey | None = None, used: int | None = None) -> Limit:
+    return Limit(
+        code="boundary.max_actions",
+        of=of,
+        on_exceed=OnExceed.BLOCK,
+        add=1,
+        maximum=maximum,
+        key=key,
+        used=used,
+    )
+
+
+def _totals(
+    of: str,
+    kind: str,
+    name: str,
+    rules: Sequence[AmountLimit],
+    amount: Amount | None,
+    party: EntityName | None,
+) -> list[Limit]:
+    """A currency that a boundary does not list is blocked by `boundary.amount` already."""
+    if amount is None:
+        return []
+    found = []
+    for rule in rules:
+        if rule.currency != amount.currency:
+            continue
+        digits = minor_digits(rule.currency) or 0
+        if rule.total is not None:
+            found.append(
+                Limit(
+                    code="boundary.total",
+                    of=of,
+                    on_exceed=rule.on_exceed,
+                    add=amount.minor,
+                    maximum=major_to_minor(rule.total, digits),
+                    key=_key(kind, name, unit=rule.currency),
+                )
+            )
+        if rule.per_counterparty is not None:
+            found.append(
+                Limit(
+                    code="boundary.counterparty_total",
+                    of=of,
+                    on_exceed=rule.on_exceed,
+                    add=amount.minor,
+                    maximum=major_to_minor(rule.per_counterparty, digits),
+                    key=_party_key(kind, name, party, rule.currency),
+                )
+            )
+    return found
+
+
+def _session_total(
+    session: Session, settings: Mapping[str, JSON], amount: Amount | None, party: EntityName | None
+) -> list[Limit]:
+    totals = counterparty_session_total(settings)
+    if totals is None or amount is None:
+        return []
+    ceiling = totals.get(amount.currency)
+    return [
+        Limit(
+            code="payment.counterparty_total",
+            of="session",
+            # A currency that is not listed has no maximum, and a person decides.
+            on_exceed=OnExceed.ESCALATE if ceiling is None else ceiling.on_exceed,
+            add=amount.minor,
+            maximum=None if ceiling is None else ceiling.maximum,
+            key=_party_key("session", session.session_id, party, amount.currency),
+        )
+    ]
+
+
+def _budget(
+    budget: Budget,
+    session: Session,
+    amount: Amount | None,
+    party: EntityName | None,
+    agents: Sequence[str],
+) -> list[Limit]:
+    if amount is None or amount.currency != budget.currency:
+        return []
+    members: list[tuple[str, ...] | None]
+    match budget.scope:
+        case BudgetScope.TENANT:
+            members = [()]
+        case BudgetScope.PRINCIPAL:
+            members = [(session.principal,)]
+        case BudgetScope.AGENT:
+            members = [(agent,) for agent in dict.fromkeys(agents)]
+        case BudgetScope.TASK:
+            members = [(session.task.id,)]
+        case BudgetScope.COUNTERPARTY:
+            members = [None if party is None else (party.type, party.id)]
+    return [
+        Limit(
+            code="limit.budget",
+            of=f"budget:{budget.name}",
+            on_exceed=budget.on_exceed,
+            add=amount.minor,
+            maximum=budget.maximum,
+            key=None
+            if member is None
+            else _key("budget", budget.name, budget.scope, *member, unit=budget.currency),
+            window_seconds=budget.window_seconds,
+        )
+        for member in members
+    ]
+
+
+def _counterparty(tool: Tool, derived: Derived, entities: Mapping[str, KnownEntity]) -> EntityName | None:
+    """Whom the action deals with; None if that is not known."""
+    ref = tool.entity_of(EntityRole.COUNTERPARTY)
+    if ref is None:
+        return None
+    if ref.via is None:
+        return next((EntityName(type=q.type, id=q.id) for q in derived.entities if q.name == ref.name), None)
+    found = entities.get(ref.name)
+    return None if found is None else found.name
+
+
+def _party_key(kind: str, name: str, party: EntityName | None, currency: str) -> CounterKey | None:
+    if party is None:
+        return None
+    return _key(kind, name, "counterparty", party.type, party.id, unit=currency)
+
+
+def _key(*parts: str, unit: str) -> CounterKey:
+    """Name a counter so that no two scopes share a name, whatever their parts hold."""
+    scope = json.dumps(parts, separators=(",", ":"))
+    if len(scope) > _LONGEST_SCOPE:
+        scope = "sha256:" + hashlib.sha256(scope.encode()).hexdigest()
+    return CounterKey(scope=scope, unit=unit)

@@ -1,0 +1,22 @@
+package placet.rules.limit
+
+# METADATA
+# scope: rule
+# title: Limits not known
+# description: Which limits the action meets could not be read in full.
+# custom:
+#   remediation: None for the caller; the operator should look at the server's log.
+block contains "limit.unknown" if not unknown_disproven
+
+unknown_disproven if {
+	is_array(input.limits)
+	every limit in input.limits {
+		limit.code in unknown_none_of
+	}
+}
+
+# Limits that some rule judges.
+unknown_none_of := {
+	"boundary.counterparty_total", "boundary.max_actions", "boundary.total", "boundary.velocity",
+	"limit.budget", "payment.counterparty_total",
+}

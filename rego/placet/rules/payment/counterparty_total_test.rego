@@ -1,0 +1,31 @@
+package placet.rules.payment_test
+
+import data.placet.fixtures_test as fixtures
+import data.placet.rules.payment
+
+test_counterparty_total_fires_above_the_limit if {
+	"payment.counterparty_total" in payment.block with input as fixtures.limited({"code": "payment.counterparty_total", "used": 680001})
+}
+
+test_counterparty_total_quiet_at_the_limit if {
+	document := fixtures.limited({"code": "payment.counterparty_total", "used": 680000})
+	not "payment.counterparty_total" in payment.block with input as document
+	not "payment.counterparty_total" in payment.escalate with input as document
+}
+
+test_counterparty_total_quiet_without_such_a_limit if {
+	not "payment.counterparty_total" in payment.block with input as fixtures.replaced("/limits", [])
+}
+
+test_counterparty_total_fires_for_odd_numbers if {
+	every odd in [null, "1", -1, {}] {
+		"payment.counterparty_total" in payment.block with input as fixtures.limited({"code": "payment.counterparty_total", "used": odd})
+		"payment.counterparty_total" in payment.block with input as fixtures.limited({"code": "payment.counterparty_total", "max": odd})
+	}
+}
+
+test_counterparty_total_escalates_where_the_limit_says_so if {
+	document := fixtures.limited({"code": "payment.counterparty_total", "used": 680001, "on_exceed": "escalate"})
+	"payment.counterparty_total" in payment.escalate with input as document
+	not "payment.counterparty_total" in payment.block with input as document
+}
