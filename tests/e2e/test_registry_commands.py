@@ -100,6 +100,17 @@ def test_registry_is_written_shown_and_rolled_back(run: Run, tmp_path: Path) -> 
     assert "there is no tool nothing" in run("tool", "show", "nothing", code=2).stderr
 
 
+def test_long_registry_is_listed_whole(run: Run) -> None:
+    names = [f"tool-{n:03}" for n in range(100)]
+    run(
+        "tool",
+        "put",
+        "-",
+        stdin=json.dumps([{"name": name, "effect": "read", "resource": "x:y"} for name in names]),
+    )
+    assert [tool["name"] for tool in parsed(run("tool", "list", "--json"))["tools"]] == names
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
