@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from bench.drive import MARKER, Target
 from bench.stack import Stack
-from pdp.dev.fixture import TOOLS
+from pdp.dev.story import story
 from placet import Agent, AmountLimit, AsyncClient, Boundary, DevIdentity, ResourceRule, Task
 from placet.v1 import decision_pb2
 from placet.v1 import decision_service_pb2 as messages
@@ -39,7 +39,7 @@ async def prepare(address: str) -> None:
     async with AsyncClient(address, identity=OPERATOR, timeout=DEADLINE) as admin:
         await admin.put_tenant(SETTINGS)
         await admin.put_agents([Agent(agent=AGENT, owner="accounts-payable", trust=0.8)])
-        await admin.put_tools(TOOLS)
+        await admin.put_tools(story().fixture.tools)
 
 
 async def open_sessions(address: str, number: int) -> list[str]:

@@ -8,15 +8,17 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from pdp.dev import story
+from pdp.dev import control, story
 from pdp.dev.stack import GRPC_PORT, HTTP_PORT, Stack, StackError, StackOptions
 from pdp.dev.terminal import Terminal
 
+T = TypeVar("T")
 DEFAULT_DATA_DIR = Path(".placet/dev")
 
 EPILOG = """\
@@ -59,6 +61,14 @@ def dev(
         typer.Option(metavar="system|manual", help="manual: the database's clock can be moved, for tests."),
     ] = "system",
     with_story: Annotated[bool, typer.Option("--story", help="Play the first story.")] = False,
+    with_control: Annotated[
+        bool,
+        typer.Option(
+            "--control",
+            help="For programs: take commands as JSON lines on standard input, until its end. "
+            "The first line out describes the stack.",
+        ),
+    ] = False,
     once: Annotated[
         bool, typer.Option("--once", help="End when everything is up and the story is over.")
     ] = False,
@@ -76,7 +86,10 @@ def dev(
         any_ports=one_of("--ports", ports, "fixed", "auto") == "auto",
         manual_clock=one_of("--clock", clock, "system", "manual") == "manual",
     )
-    raise typer.Exit(asyncio.run(run(options, with_story=with_story, once=once)))
+    if with_control and (with_story or once):
+        raise typer.BadParameter("goes with neither --story nor --once", param_hint="--control")
+    work = run(options, with_story=with_story, once=once, with_control=with_control)
+    raise typer.Exit(asyncio.run(work))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -90,9 +103,10 @@ def one_of(option: str, given: str, *known: str) -> str:
     return given
 
 
-async def run(options: StackOptions, *, with_story: bool, once: bool) -> int:
+async def run(options: StackOptions, *, with_story: bool, once: bool, with_control: bool) -> int:
     """Return the exit code: 0 after an orderly stop, 1 if something failed or the story differed."""
-    terminal = Terminal(sys.stdout)
+    # With control, standard output is for answers.
+    terminal = Terminal(sys.stderr if with_control else sys.stdout)
     stack = Stack(options=options, say=terminal.note)
     work = asyncio.current_task()
     assert work is not None
@@ -109,7 +123,7 @@ async def run(options: StackOptions, *, with_story: bool, once: bool) -> int:
         loop.add_signal_handler(number, stop, number)
     code = 0
     try:
-        code = await serve(stack, terminal, with_story=with_story, once=once)
+        code = await serve(stack, terminal, with_story=with_story, once=once, with_control=with_control)
     except StackError as exc:
         terminal.error(str(exc))
         code = 1
@@ -131,30 +145,37 @@ async def stop_all(stack: Stack, terminal: Terminal) -> None:
     terminal.note(f"Stopped in {time.monotonic() - began:.1f} s; the data stays in {shown(stack.directory)}")
 
 
-async def serve(stack: Stack, terminal: Terminal, *, with_story: bool, once: bool) -> int:
+async def serve(stack: Stack, terminal: Terminal, *, with_story: bool, once: bool, with_control: bool) -> int:
     terminal.title("Placet: the policy decision point for AI agents")
     await stack.start()
+    if with_control:
+        await unless_failed(stack, control.serve(stack))
+        return 0
     code = 0
     if with_story:
-        story_task = asyncio.create_task(story.play(stack, terminal))
-        failed = asyncio.create_task(stack.failed.wait())
-        try:
-            await asyncio.wait({story_task, failed}, return_when=asyncio.FIRST_COMPLETED)
-            if story_task.done():
-                code = 0 if story_task.result() else 1
-        finally:
-            for task in (story_task, failed):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-    if stack.failed.is_set():
-        raise StackError(stack.failure)
+        code = 0 if await unless_failed(stack, story.play(stack, terminal)) else 1
     addresses(stack, terminal)
     if once:
         return code
     terminal.note("Serving until Ctrl-C" if os.isatty(0) else "Serving until SIGINT or SIGTERM")
     await stack.failed.wait()
     raise StackError(stack.failure)
+
+
+async def unless_failed(stack: Stack, work: Coroutine[Any, Any, T]) -> T:
+    """Do `work`, unless a child is given up first. Raises `StackError` then."""
+    working = asyncio.create_task(work)
+    failed = asyncio.create_task(stack.failed.wait())
+    try:
+        await asyncio.wait({working, failed}, return_when=asyncio.FIRST_COMPLETED)
+        if stack.failed.is_set():
+            raise StackError(stack.failure)
+        return working.result()
+    finally:
+        for task in (working, failed):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 def addresses(stack: Stack, terminal: Terminal) -> None:

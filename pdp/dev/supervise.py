@@ -111,6 +111,10 @@ class Supervisor:
         process = self._running[name].process
         return process.pid if process is not None and process.returncode is None else None
 
+    def runs(self, name: str) -> bool:
+        """Whether there is such a child, up or down."""
+        return name in self._running
+
     def is_ready(self, name: str) -> bool:
         return self._running[name].is_ready.is_set()
 

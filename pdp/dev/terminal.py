@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import textwrap
 from typing import TextIO
 
 BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
@@ -28,6 +29,10 @@ class Terminal:
             return text
         room = max(shutil.get_terminal_size().columns - before, 20)
         return text if len(text) <= room else f"{text[: room - 1]}…"
+
+    def wrapped(self, text: str) -> str:
+        """A paragraph, two columns in."""
+        return textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  ")
 
     def line(self, text: str = "") -> None:
         print(text, file=self._stream, flush=True)

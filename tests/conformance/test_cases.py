@@ -1,84 +1,81 @@
-"""cases/*.yaml through OPA directly and through gRPC: one answer."""
+"""cases/*.yaml through OPA directly and, as scenarios, through gRPC: one answer."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from pdp.document import input_document
 from pdp.model import EvaluationRequest, Facts, Hop
 from pdp.registry import derive
 from pdp.server import convert, convert_tools
 from pdp.settings import parse_settings
-from placet import Client, DevIdentity, requests
+from placet import requests
 from placet.jsontext import object_text
+from placet.scenario.load import load
+from placet.scenario.run import Pdp
+from placet.scenario.runner import run_scenario
+from placet.scenario.scenario import Scenario
+from placet.scenario.steps.evaluate import Evaluate
+from placet.scenario.steps.step import Scope
 from placet.v1 import decision_service_pb2
 from tests import builders
 from tests.opa import RunningOpa
 from tests.stack import RealPdp
 
 FILES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
-SETS = {file.stem: yaml.safe_load(file.read_text()) for file in FILES}
-CASES = [
-    pytest.param(name, case, id=f"{name}: {case['name']}")
-    for name, own in SETS.items()
-    for case in own["cases"]
-]
 TIMEOUT = 60.0
 
 
-def action(case: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "tool": case["tool"],
-        "arguments": case["arguments"],
-        "tool_call_id": case["name"],
-        "resource": case.get("resource", ""),
-    }
+def scenario_in(file: Path) -> Scenario:
+    found = load(file.read_text(), file.name, Scope())
+    assert isinstance(found, Scenario), "\n".join(map(str, found))
+    return found
+
+
+SCENARIOS = {file.stem: scenario_in(file) for file in FILES}
+CASES = [
+    pytest.param(name, step, id=f"{name}: {step.title}")
+    for name, scenario in SCENARIOS.items()
+    for step in scenario.steps
+    if isinstance(step, Evaluate)
+]
 
 
 async def test_there_are_cases() -> None:
     assert CASES
 
 
-@pytest.mark.parametrize(("name", "case"), CASES)
-async def test_policy_answers(opa: RunningOpa, name: str, case: dict[str, Any]) -> None:
-    own = SETS[name]
-    agent = case.get("agent", own["agent"])
+@pytest.mark.parametrize(("name", "step"), CASES)
+async def test_policy_answers(opa: RunningOpa, name: str, step: Evaluate) -> None:
+    fixture = SCENARIOS[name].fixture
+    terms = fixture.sessions[step.session]
     session = convert.session_to_open(
-        requests.open_session(
-            task="T-1",
-            principal="user:anna",
-            agent=agent,
-            boundary=case.get("boundary", own["boundary"]),
-            expires_in=None,
-            expires_at=None,
-        ),
+        requests.open_session(**terms.terms("T-1"), expires_in=None, expires_at=None),
         issuer="svc-issuer",
         session_id="s-1",
         now=builders.NOW,
     )
-    tools = {tool.name: tool for tool in convert_tools.tools(requests.put_tools(own["tools"]))}
-    agents = {known.agent: known for known in convert.agents(requests.put_agents(own["agents"]))}
-    asked = requests.action(action(case))
+    tools = {tool.name: tool for tool in convert_tools.tools(requests.put_tools(fixture.tools))}
+    agents = {known.agent: known for known in convert.agents(requests.put_agents(fixture.agents))}
+    asked = requests.action(step.action("call-1"))
     message = decision_service_pb2.EvaluateRequest(session_id="s-1")
     message.action.tool = asked.tool
-    message.action.arguments = object_text(case["arguments"], "arguments")
-    message.action.tool_call_id = case["name"]
-    message.action.resource = case.get("resource", "")
+    message.action.arguments = object_text(step.arguments, "arguments")
+    message.action.tool_call_id = asked.tool_call_id
+    message.action.resource = step.resource
     request: EvaluationRequest = convert.evaluation_request(
-        message, caller=builders.caller(agents=frozenset({agent})), deadline=time.monotonic() + TIMEOUT
+        message,
+        caller=builders.caller(agents=frozenset({terms.agent})),
+        deadline=time.monotonic() + TIMEOUT,
     )
     tool = tools.get(asked.tool)
     facts = Facts(
         now=builders.NOW,
         epoch=1,
-        settings=parse_settings(object_text(own["settings"], "settings")),
+        settings=parse_settings(object_text(fixture.settings, "settings")),
         data_revisions={},
         session=session,
         tool=tool,
@@ -86,7 +83,7 @@ async def test_policy_answers(opa: RunningOpa, name: str, case: dict[str, Any]) 
         signals={},
         prior=None,
     )
-    hops = tuple(Hop(agent=hop) for hop in case.get("chain", [agent]))
+    hops = tuple(Hop(agent=hop) for hop in step.chain or [terms.agent])
     document = input_document(
         request, facts, session=session, hops=hops, derived=derive(request.action, tool)
     )
@@ -95,54 +92,14 @@ async def test_policy_answers(opa: RunningOpa, name: str, case: dict[str, Any]) 
         verdict = await engine.decide(document, deadline=time.monotonic() + TIMEOUT)
     finally:
         await engine.aclose()
-    assert (verdict.effect, sorted(reason.code for reason in verdict.reasons)) == (
-        case["effect"],
-        sorted(case["reasons"]),
-    )
+    codes = sorted(reason.code for reason in verdict.reasons)
+    assert step.expect.exact_codes is not None
+    assert (verdict.effect, codes) == (step.expect.effect, sorted(step.expect.exact_codes))
 
 
-@dataclass(kw_only=True, slots=True)
-class Tenants:
-    """A tenant for each set of cases, made when first asked for."""
-
-    pdp: RealPdp
-    names: dict[str, str]
-
-    def client(self, tenant: str, subject: str, *roles: str, agents: tuple[str, ...] = ()) -> Client:
-        identity = DevIdentity(tenant=tenant, subject=subject, roles=roles, agents=agents)
-        return Client(self.pdp.target, identity=identity, timeout=TIMEOUT)
-
-    def of(self, name: str) -> str:
-        if name not in self.names:
-            tenant, own = self.pdp.fresh_tenant(), SETS[name]
-            with self.client(tenant, "svc-operator", "operator") as operator:
-                operator.put_tenant(own["settings"])
-                operator.put_agents(own["agents"])
-                operator.put_tools(own["tools"])
-            self.names[name] = tenant
-        return self.names[name]
-
-
-@pytest.fixture(scope="module")
-def tenants(real_pdp: RealPdp) -> Iterator[Tenants]:
-    return Tenants(pdp=real_pdp, names={})
-
-
-@pytest.mark.parametrize(("name", "case"), CASES)
-def test_server_answers(tenants: Tenants, name: str, case: dict[str, Any]) -> None:
-    own, tenant = SETS[name], tenants.of(name)
-    agent = case.get("agent", own["agent"])
-    with tenants.client(tenant, "svc-issuer", "session_issuer") as issuer:
-        session = issuer.open_session(
-            task=case["name"],
-            principal="user:anna",
-            agent=agent,
-            boundary=case.get("boundary", own["boundary"]),
-        )
-    with tenants.client(tenant, "svc-ap", "agent", agents=(agent,)) as pep:
-        decision = pep.evaluate(action(case), session=session, chain=case.get("chain", ()))
-    assert decision.failure is None
-    assert (decision.effect, sorted(reason.code for reason in decision.reasons)) == (
-        case["effect"],
-        sorted(case["reasons"]),
-    )
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_server_answers(real_pdp: RealPdp, name: str) -> None:
+    pdp = Pdp(targets=(real_pdp.target,), timeout=TIMEOUT)
+    result = await run_scenario(SCENARIOS[name], pdp, file=name)
+    assert {step.title: step.differences for step in result.steps if not step.ok} == {}
+    assert len(result.steps) == len(SCENARIOS[name].steps)

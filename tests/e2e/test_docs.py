@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pdp.dev.fixture import AGENTS, TOOLS
+from pdp.dev.story import story
 from placet import Action, Client, DevIdentity
 from placet.receipt import parse
 from tests.markdown import blocks, code, named_files, section, table, text_of
@@ -41,8 +41,8 @@ def tenant(real_pdp: RealPdp) -> str:
     operator = DevIdentity(tenant=name, subject="ops", roles=["operator"])
     with Client(real_pdp.target, identity=operator, timeout=PATIENCE) as admin:
         admin.put_tenant({})
-        admin.put_agents(AGENTS)
-        admin.put_tools(TOOLS)
+        admin.put_agents(story().fixture.agents)
+        admin.put_tools(story().fixture.tools)
     return name
 
 

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from placet.cli.app import app
-from tests.stack import RealPdp, RunningStack
+from tests.processes import running_with
+from tests.stack import ROOT, RealPdp, RunningStack
 
 SCENARIO = """\
 name: payments
@@ -56,6 +57,29 @@ steps:
   - {close: other, expect: {fields: {session.state: closed}}}
   - {set_settings: {nonsense: 1}, expect: {error: {code: INVALID_ARGUMENT, field: settings.nonsense}}}
   - {set_signals: [{name: incident, value: true, expires_in: 5m}]}
+"""
+
+
+KILLS = """\
+name: kills
+fixture:
+  agents: [{agent: "agent:payer", trust: 0.8}]
+  tools: [{name: invoices.get, effect: read, resource: "invoice:all", arguments_schema: {type: object}}]
+  sessions: {s: {agent: "agent:payer", boundary: {tools: [invoices.get], resources: ["invoice:*"]}}}
+steps:
+  - {evaluate: invoices.get, session: s, call: a, expect: {effect: allow}}
+  - {kill: pdp-1}
+  - {repeat: a, replica: 2, expect: {effect: allow, fields: {decision.replayed: true}}}
+  - {evaluate: invoices.get, session: s, replica: 1, expect: {error: {code: UNAVAILABLE}}}
+  - {restart: pdp-1}
+  - {repeat: a, replica: 1, expect: {effect: allow, receipt: {verified: true, same_as: a}}}
+  - {restart: postgres}
+  - {repeat: a, expect: {effect: allow, receipt: {recorded: true}}}
+  - {kill: opa}
+  - parallel: 8
+    step: {evaluate: invoices.get, session: s}
+    expect: {counts: {block: 8}}
+  - {restart: pdp, expect: {error: {code: UNAVAILABLE}}}
 """
 
 
@@ -116,3 +140,19 @@ def test_faulty_file_runs_nothing(scenario: Path, real_stack: RunningStack, tmp_
     assert "steps[8]: is no step" in done.output
     assert "2 faults; nothing has run" in done.output
     assert "ALLOW" not in done.output
+
+
+def test_own_stack_tells_story_and_cases_and_survives_kills(tmp_path: Path) -> None:
+    kills = tmp_path / "kills.yaml"
+    kills.write_text(KILLS)
+    story, cases = ROOT / "scenarios/story.yaml", ROOT / "tests/conformance/cases/invoice.yaml"
+    command = ["scenario", "run", str(kills), str(story), str(cases), "--stack", "--format", "json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1, done.output
+    told = json.loads(done.stdout)["scenarios"]
+    wrong = [step for result in told for step in result["steps"] if not step["ok"]]
+    # The last of the kills: a refusal of the stack has no status, whatever is expected of it.
+    assert [step["title"] for step in wrong] == ["restart pdp"], wrong
+    assert "restart that first" in wrong[0]["differences"][0]
+    assert [result["tenant"].split("-")[0] for result in told] == ["scenario", "acme", "scenario"]
+    assert not running_with("placet-scenario-")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from placet.scenario.load import load
-from placet.scenario.scenario import Scenario
+from placet.scenario.scenario import Scenario, json_schema
 from placet.scenario.steps.step import Scope
 
+ROOT = Path(__file__).parents[2]
 HEAD = """\
 name: payments
 fixture:
@@ -105,3 +108,15 @@ def test_text_that_is_no_scenario_is_refused(text: str, fault: str) -> None:
 def test_malformed_step_still_makes_what_it_names() -> None:
     found = steps("- {open: s, agnt: a}\n- {close: s}\n")
     assert [line.split(": ")[1] for line in found] == ["steps[0].agent", "steps[0].agnt"]
+
+
+def test_aliases_of_aliases_do_not_grow_without_bound() -> None:
+    text = "a: &a [1,1,1,1,1,1,1,1,1]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True):
+        text += f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    assert "more than 100000 values" in faults(text)[0]
+
+
+def test_published_schema_is_that_of_the_format() -> None:
+    published = json.loads((ROOT / "docs/scenario.schema.json").read_text())
+    assert published == json_schema(), "placet scenario schema > docs/scenario.schema.json"

@@ -16,6 +16,8 @@ import yaml
 
 Path = tuple[str | int, ...]
 
+# Aliases of aliases would grow without bound.
+_MOST_PARTS = 100_000
 _STRING = "tag:yaml.org,2002:str"
 
 
@@ -64,6 +66,7 @@ class Document:
         self.faults: list[Fault] = []
         self._root: yaml.Node | None = None
         self._open: list[yaml.Node] = []
+        self._parts = 0
         try:
             self._root = yaml.compose(text, Loader=_Loader)
         except yaml.MarkedYAMLError as exc:
@@ -89,6 +92,11 @@ class Document:
         line = node.start_mark.line + 1
         if node in self._open:
             self._add(line, path, "contains itself")
+            return None
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            if self._parts == _MOST_PARTS + 1:
+                self._add(line, path, f"is too much: there are more than {_MOST_PARTS} values")
             return None
         if isinstance(node, yaml.ScalarNode):
             if node.tag not in _VALUES:

@@ -90,11 +90,7 @@ class Run:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        try:
-            for component in sorted(self._down):
-                await self.restart(component)
-        finally:
-            await self._open.aclose()
+        await self._open.aclose()
 
     def on(self, number: int) -> Run:
         """This run, asking another replica by itself: they take turns."""
@@ -249,6 +245,12 @@ class Run:
         except StackError as exc:
             raise PlacetError(str(exc)) from exc
         self._down.add(component)
+
+    async def restore(self) -> None:
+        """Start what is still down. Raises `PlacetError`."""
+        # By name: opa and postgres come before the replicas, which need them.
+        for component in sorted(self._down):
+            await self.restart(component)
 
     async def restart(self, component: str) -> None:
         """Return when calls reach every replica again."""

@@ -43,10 +43,16 @@ async def run_scenario(
         try:
             await run.prepare(scenario.fixture, timed=scenario.timed)
         except PlacetError as exc:
-            tell(StepResult(title="fixture", answer="error", because="", differences=(said(exc),)))
+            tell(_failed("fixture", exc))
         else:
             for step in scenario.steps:
                 tell(await _performed(step, run))
+        try:
+            await run.restore()
+        except PlacetError as exc:
+            tell(
+                StepResult(title="restart what is down", answer="error", because="", differences=(said(exc),))
+            )
     return ScenarioResult(
         file=file,
         name=scenario.name,
@@ -67,3 +73,7 @@ async def _performed(step: Step, run: Run) -> StepResult:
         seconds=time.perf_counter() - began,
         differences=tuple(step.differences(outcome)),
     )
+
+
+def _failed(title: str, error: PlacetError) -> StepResult:
+    return StepResult(title=title, answer="error", because="", differences=(said(error),))
