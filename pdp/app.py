@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
+from pdp.admission import Admission
 from pdp.config import Config, ConfigError, split_address
 from pdp.decision_point import DecisionPoint
 from pdp.errors import PdpError
@@ -87,6 +88,7 @@ async def serve(config: Config) -> None:
         await signer.rotate()
         engine = OpaPolicyEngine(config.opa_socket, token=_token(config.opa_token_file))
         stack.push_async_callback(engine.aclose)
+        admission = Admission(max_in_flight=config.max_in_flight)
         decision_point = DecisionPoint(
             information=MeasuredInformationPoint(store.information_point, metrics),
             engine=MeasuredEngine(engine, metrics),
@@ -94,15 +96,27 @@ async def serve(config: Config) -> None:
             ledger=MeasuredLedger(store.ledger, metrics),
             fingerprints=Fingerprints(config.fingerprint_key_file.read_bytes()),
             issuer=config.issuer,
+            admission=admission,
         )
+        for stage, load in (
+            ("admission", admission.load),
+            ("turn", decision_point.turns),
+            ("enrich", store.information_point.load),
+            ("decide", engine.load),
+            ("record", store.ledger.load),
+        ):
+            metrics.watch(stage, load)
+        metrics.watch_apart(engine.tenants_apart)
 
-        edge = Edge(metrics, _authenticator(config, metrics, stack))
+        edge = Edge(metrics, _authenticator(config, metrics, stack), admission)
         server = grpc.aio.server(
             interceptors=[edge],
             options=[
                 # Two servers on one port would share its calls without a word.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
+                # What one connection has open beyond this waits at the caller's, not in our memory.
+                ("grpc.max_concurrent_streams", 2 * config.max_in_flight),
             ],
         )
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(

@@ -73,6 +73,9 @@ class Config(BaseSettings):
         "system", description="manual: the database's clock can be moved"
     )
     drain_seconds: float = Field(20.0, ge=0, le=600, description="how long SIGTERM waits for calls in flight")
+    max_in_flight: int = Field(
+        1024, ge=1, le=65_536, description="decisions in flight at most; further calls are turned away"
+    )
     key_rotation_hours: float = Field(12.0, gt=0, le=24, description="age at which a signing key is replaced")
     log_format: Literal["json", "console"] = Field("json", description="how logs are written, to stderr")
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from pdp.admission import Admission
 from pdp.budgets import guards, judged, limits
 from pdp.document import input_document
 from pdp.errors import (
     DeadlineExceededError,
+    OverloadedError,
     PolicyUnavailableError,
     SessionContendedError,
     SessionMovedError,
@@ -22,6 +24,7 @@ from pdp.errors import (
 from pdp.fingerprint import Fingerprints, leaf_grant_hash
 from pdp.idempotency import Repeat, judge_repeat
 from pdp.limits import count
+from pdp.load import Load
 from pdp.model import (
     Aggregates,
     CounterKey,
@@ -48,6 +51,7 @@ from pdp.model import (
     ToolEffect,
     Verdict,
 )
+from pdp.pace import Pace
 from pdp.ports import InformationPoint, Ledger, PolicyEngine, Signer
 from pdp.reasons import POLICY_UNAVAILABLE, REVIEW_UNKNOWN, is_retryable, model_text
 from pdp.receipts import Basis, read_decision, sign_receipt
@@ -80,15 +84,19 @@ class DecisionPoint:
         ledger: Ledger,
         fingerprints: Fingerprints,
         issuer: str,
+        admission: Admission | None = None,
     ) -> None:
-        """`issuer` is the receipts' `iss`."""
+        """`issuer` is the receipts' `iss`. `admission`: who decides what is begun at all."""
         self._information = information
         self._engine = engine
         self._signer = signer
         self._ledger = ledger
         self._fingerprints = fingerprints
         self._issuer = issuer
-        self._turns = _Turns()
+        self._admission = admission or Admission()
+        self._turns = _Turns(self._admission)
+        # Steps 2 to 4.
+        self._rest = Pace()
         # What was read last for a session and tool: a hint of what to read next.
         self._hints = _Hints()
 
@@ -101,19 +109,31 @@ class DecisionPoint:
         4. Record   receipt, session event and key in one transaction.
 
         Nothing is returned before step 4 has committed, so no agent can act on a
-        decision that the ledger does not hold. Raises `PdpError` if it cannot finish.
+        decision that the ledger does not hold. Raises `PdpError` if it cannot finish, at once
+        if it is clear beforehand (see `pdp.admission`).
         """
-        async with self._turns.take(request):
-            for attempt in range(_MAX_JUDGEMENTS):
-                try:
-                    return await self._judge(request)
-                except SessionMovedError:
-                    await _back_off(attempt, request.deadline)
+        with self._admission.enter(request.deadline):
+            async with self._turns.take(request):
+                with self._admission.judging(request.deadline):
+                    return await self._settled(request)
+
+    def turns(self) -> Load:
+        """The calls that wait for earlier actions of their session."""
+        return self._turns.load()
+
+    async def _settled(self, request: EvaluationRequest) -> tuple[Decision, Receipt]:
+        """Judge until nothing has moved meanwhile."""
+        for attempt in range(_MAX_JUDGEMENTS):
+            try:
+                return await self._judge(request)
+            except SessionMovedError:
+                await _back_off(attempt, request.deadline)
         raise SessionContendedError(retry_after=1.0)
 
     async def _judge(self, request: EvaluationRequest) -> tuple[Decision, Receipt]:
         facts, plan = await self._gather(request)  # 1
         derived = plan.derived
+        began = time.monotonic()
         session = _own_session(request, facts)
         fingerprint = self._fingerprints.of(request)
         repeat = judge_repeat(facts.prior, fingerprint=fingerprint, session=session, now=facts.now)
@@ -127,7 +147,7 @@ class DecisionPoint:
         met = judged(plan.limits, facts.counters, int(facts.now.timestamp()))
         document = _document(request, facts, session, hops, plan, met)
 
-        verdict = await self._verdict(document, request.deadline)  # 2
+        verdict = await self._verdict(document, request)  # 2
         decision = _decision(request, facts, session, verdict, repeat)
 
         receipt = await sign_receipt(  # 3
@@ -162,6 +182,7 @@ class DecisionPoint:
                 steps=() if session is None else self._steps(request, facts, derived),
             )
         )
+        self._rest.took(time.monotonic() - began)
         return decision, replace(receipt, position=position)
 
     async def simulate(self, request: EvaluationRequest) -> Simulation:
@@ -171,7 +192,7 @@ class DecisionPoint:
         hops = request.hops or (() if session is None else (Hop(agent=session.agent),))
         met = judged(plan.limits, facts.counters, int(facts.now.timestamp()))
         document = _document(request, facts, session, hops, plan, met)
-        verdict = await self._verdict(document, request.deadline)
+        verdict = await self._verdict(document, request)
         decision = _decision(request, facts, session, verdict, Repeat())
         return Simulation(
             would_be=decision.effect,
@@ -194,7 +215,7 @@ class DecisionPoint:
         hint = (request.caller.tenant, request.session_id, request.action.tool)
         plan = self._plan(request, self._hints.get(hint))
         for _ in range(_MAX_READS):
-            facts = await self._information.gather(_facts_request(request, plan))
+            facts = await self._information.gather(_facts_request(request, plan, self._facts_deadline(request)))
             found = self._plan(request, facts)
             if not found.reads_more_than(plan):
                 self._hints.keep(hint, facts)
@@ -231,12 +252,20 @@ class DecisionPoint:
             self._fingerprints.step(tenant, tool, same, derived.arguments) for same in facts.prerequisite_of
         )
 
-    async def _verdict(self, document: bytes, deadline: float) -> Verdict | None:
+    def _facts_deadline(self, request: EvaluationRequest) -> float:
+        """Facts that come when no time is left for the rest are of no use.
+
+        The estimate may be wrong, so it gets half of the time at most.
+        """
+        left = request.deadline - time.monotonic()
+        return request.deadline - min(self._rest.seconds(), left / 2)
+
+    async def _verdict(self, document: bytes, request: EvaluationRequest) -> Verdict | None:
         """Return the engine's verdict; None when there is none in time to record it."""
         now = time.monotonic()
-        share = min((deadline - now) * (1 - _RECORDING_SHARE), _MAX_ENGINE_SECONDS)
+        share = min((request.deadline - now) * (1 - _RECORDING_SHARE), _MAX_ENGINE_SECONDS)
         try:
-            return await self._engine.decide(document, deadline=now + share)
+            return await self._engine.decide(document, deadline=now + share, tenant=request.caller.tenant)
         except PolicyUnavailableError:
             return None
 
@@ -263,12 +292,12 @@ class _Plan:
         )
 
 
-def _facts_request(request: EvaluationRequest, plan: _Plan) -> FactsRequest:
+def _facts_request(request: EvaluationRequest, plan: _Plan, deadline: float) -> FactsRequest:
     return FactsRequest(
         key=_key(request),
         tool=request.action.tool,
         agents=tuple(hop.agent for hop in request.hops),
-        deadline=request.deadline,
+        deadline=deadline,
         entities=plan.derived.entities,
         counters=plan.counters,
         business_key=None if plan.key is None else plan.key.normal,
@@ -424,29 +453,34 @@ class _Hints:
 class _Turns:
     """One undecided action of a caller's session at a time; order is arrival."""
 
-    def __init__(self) -> None:
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
         self._locks: dict[tuple[str, str, str], tuple[asyncio.Lock, int]] = {}
+        self._waiting = 0
+        self._dropped: Counter[str] = Counter()
+
+    def load(self) -> Load:
+        return Load(waiting=self._waiting, dropped=dict(self._dropped))
 
     @asynccontextmanager
     async def take(self, request: EvaluationRequest) -> AsyncIterator[None]:
-        """Hold the turn. Raises `DeadlineExceededError` when it does not come in time.
+        """Hold the turn. Raises `DeadlineExceededError` when it does not come in time, and
+        `OverloadedError` when too many wait for it.
 
         The caller is part of the key: a stranger who names a session must not queue
         before its owner. Correctness never rests on turns, only on versions.
         """
         key = (request.caller.tenant, request.session_id, request.caller.subject)
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        if users >= self._admission.of_a_session:
+            self._dropped["full"] += 1
+            raise OverloadedError(self._admission.hint())
         self._locks[key] = (lock, users + 1)
         try:
-            try:
-                if users == 0:
-                    # Nobody to wait for, so no timer to set.
-                    await lock.acquire()
-                else:
-                    async with asyncio.timeout(request.deadline - time.monotonic()):
-                        await lock.acquire()
-            except TimeoutError as exc:
-                raise DeadlineExceededError("earlier actions of this session took all the time") from exc
+            if users:
+                await self._wait(lock, request.deadline)
+            else:
+                await lock.acquire()
             try:
                 yield
             finally:
@@ -457,3 +491,17 @@ class _Turns:
                 del self._locks[key]
             else:
                 self._locks[key] = (lock, users - 1)
+
+    async def _wait(self, lock: asyncio.Lock, deadline: float) -> None:
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await lock.acquire()
+        except TimeoutError as exc:
+            self._dropped["late"] += 1
+            raise DeadlineExceededError("earlier actions of this session took all the time") from exc
+        except asyncio.CancelledError:
+            self._dropped["gone"] += 1
+            raise
+        finally:
+            self._waiting -= 1

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from pdp.errors import PolicyUnavailableError
+from pdp.load import Load
 from pdp.model import Facts, FactsRequest, Position, RecordedDecision, Recording, Verdict
 from pdp.ports import InformationPoint, Ledger, PolicyEngine
 
@@ -70,7 +73,22 @@ class Metrics:
             "When the server's certificate ends (Unix time); 0 without TLS.",
             registry=self.registry,
         )
+        self._apart = Gauge(
+            "placet_engine_tenants_apart",
+            "Tenants that are judged singly, because a document of theirs broke a batch.",
+            registry=self.registry,
+        )
         self._revision = ""
+        self._loads = _Loads()
+        self.registry.register(self._loads)
+
+    def watch(self, stage: str, load: Callable[[], Load]) -> None:
+        """Show what waits and what is dropped at a stage, read when somebody looks."""
+        self._loads.sources[stage] = load
+
+    def watch_apart(self, count: Callable[[], int]) -> None:
+        """Show how many tenants the engine judges singly."""
+        self._apart.set_function(count)
 
     def evaluated(self, effect: str, code: str, seconds: float) -> None:
         self._evaluations.labels(effect, code).inc()
@@ -116,6 +134,29 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+class _Loads(Collector):
+    """Queues by stage. Stage `admission` is the whole pipeline: what is in flight."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Callable[[], Load]] = {}
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        in_flight = GaugeMetricFamily("placet_in_flight", "Decisions in flight.")
+        waiting = GaugeMetricFamily("placet_queue_depth", "Calls that wait before a stage.", labels=["stage"])
+        dropped = CounterMetricFamily(
+            "placet_dropped", "Calls that were turned away or dropped unbegun.", labels=["stage", "reason"]
+        )
+        for stage, source in self.sources.items():
+            load = source()
+            if stage == "admission":
+                in_flight.add_metric([], load.waiting)
+            else:
+                waiting.add_metric([stage], load.waiting)
+            for reason in ("full", "gone", "late"):
+                dropped.add_metric([stage, reason], load.dropped.get(reason, 0))
+        return iter((in_flight, waiting, dropped))
+
+
 class MeasuredInformationPoint:
     """An InformationPoint whose time is measured."""
 
@@ -135,10 +176,10 @@ class MeasuredEngine:
         self._inner = inner
         self._metrics = metrics
 
-    async def decide(self, document: bytes, *, deadline: float) -> Verdict:
+    async def decide(self, document: bytes, *, deadline: float, tenant: str = "") -> Verdict:
         try:
             with self._metrics.stage("decide"):
-                verdict = await self._inner.decide(document, deadline=deadline)
+                verdict = await self._inner.decide(document, deadline=deadline, tenant=tenant)
         except PolicyUnavailableError as exc:
             self._metrics.failed_closed(f"policy_{exc.cause}")
             raise

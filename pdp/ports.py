@@ -46,13 +46,14 @@ class InformationPoint(Protocol):
 class PolicyEngine(Protocol):
     """Applies the rules."""
 
-    async def decide(self, document: bytes, *, deadline: float) -> Verdict:
-        """Return the verdict on one input document (JSON).
+    async def decide(self, document: bytes, *, deadline: float, tenant: str = "") -> Verdict:
+        """Return the verdict on one input document (JSON) of a tenant.
 
         Implementations MUST return only a verdict that the engine gave for exactly this
         document: known effect, at least one reason, a policy revision. Anything else, a late
         answer included, MUST raise `PolicyUnavailableError`, before `deadline`. A document
-        that breaks the engine MUST NOT change the verdict on another.
+        that breaks the engine MUST NOT change the verdict on another. Raises `OverloadedError`
+        at once when too many calls wait.
         """
         ...
 

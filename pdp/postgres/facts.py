@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 
 from pdp.errors import DeadlineExceededError, PdpError, StoreUnavailableError, TenantUnknownError
+from pdp.load import Load
 from pdp.model import (
     JSON,
     Agent,
@@ -201,6 +202,10 @@ class PostgresInformationPoint:
         await asyncio.gather(*self._readers, return_exceptions=True)
         self._inbox.fail_waiting(lambda: StoreUnavailableError("the store is closed"))
 
+    def load(self) -> Load:
+        """What waits to be read."""
+        return self._inbox.load()
+
     async def gather(self, request: FactsRequest) -> Facts:
         if not self._readers or any(reader.done() for reader in self._readers):
             raise StoreUnavailableError("the store is closed")
@@ -258,7 +263,7 @@ class PostgresInformationPoint:
         """Answer or fail every ticket. Does not raise, except when cancelled."""
         began = time.monotonic()
         error = await _answer(connection, batch)
-        self._inbox.pace = time.monotonic() - began
+        self._inbox.served(began)
         if error is None:
             return
         if lost(connection, error) or len(batch) == 1:

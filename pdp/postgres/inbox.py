@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from pdp.errors import DeadlineExceededError, OverloadedError, PdpError
+from pdp.load import Load
+from pdp.pace import Pace
 
 # Turns of the event loop without an arrival, after which a batch is complete. gRPC hands new calls
 # over one by one, a few turns apart; a turn in which nothing else is to do takes microseconds.
@@ -47,6 +49,9 @@ class Ticket(Generic[Value, Result]):
 class Inbox(Generic[Value, Result]):
     """A bounded queue of calls, each answered or failed by its deadline.
 
+    Served in order of arrival. A call that has less time left than serving a batch takes is dropped
+    when it would be taken, unless nobody else is left: somebody must find out how long it takes now.
+
     `overdue` names the failure of a call whose deadline passes after work on it has begun.
     """
 
@@ -60,11 +65,18 @@ class Inbox(Generic[Value, Result]):
         self._arrivals = 0
         self._last_batch = 0
         self._arrived = asyncio.Event()
-        # Seconds that serving one full batch took, for the hint to whom we turn away.
-        self.pace = 0.01
+        self._pace = Pace()
+        self._dropped: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return self._waiting
+
+    def load(self) -> Load:
+        return Load(waiting=self._waiting, dropped=dict(self._dropped))
+
+    def served(self, began: float) -> None:
+        """A batch that was begun at this instant is done."""
+        self._pace.took(time.monotonic() - began)
 
     async def ask(self, value: Value, deadline: float) -> Result:
         """Wait for the answer. Raises `OverloadedError`, `DeadlineExceededError`, or the failure."""
@@ -73,7 +85,8 @@ class Inbox(Generic[Value, Result]):
         if left <= 0:
             raise DeadlineExceededError("the deadline had passed before the call")
         if self._waiting >= self._capacity:
-            raise OverloadedError(max(0.05, self.pace * self._waiting / 64))
+            self._dropped["full"] += 1
+            raise OverloadedError(max(0.05, self._pace.seconds() * self._waiting / 64))
         ticket: Ticket[Value, Result] = Ticket(value, deadline, loop.create_future())
         timer = loop.call_later(left, self._expire, ticket)
         self._tickets.append(ticket)
@@ -82,6 +95,10 @@ class Inbox(Generic[Value, Result]):
         self._arrived.set()
         try:
             return await ticket.future
+        except asyncio.CancelledError:
+            if not ticket.begun:
+                self._dropped["gone"] += 1
+            raise
         finally:
             timer.cancel()
             if ticket.begun:
@@ -115,7 +132,23 @@ class Inbox(Generic[Value, Result]):
     def take(self, most: int) -> list[Ticket[Value, Result]]:
         """Begin up to `most` calls, in order of arrival."""
         taken: list[Ticket[Value, Result]] = []
-        while self._tickets and len(taken) < most:
+        late: list[Ticket[Value, Result]] = []
+        soonest = time.monotonic() + self._pace.seconds()
+        while len(taken) < most and (ticket := self._next()) is not None:
+            (taken if ticket.deadline > soonest else late).append(ticket)
+        if late and not taken:
+            taken.append(max(late, key=lambda ticket: ticket.deadline))
+        for ticket in late:
+            if ticket not in taken:
+                self._dropped["late"] += 1
+                ticket.fail(DeadlineExceededError("too little time was left to begin"))
+        if taken:
+            self._last_batch = len(taken)
+        return taken
+
+    def _next(self) -> Ticket[Value, Result] | None:
+        """Take the first call that somebody waits for."""
+        while self._tickets:
             ticket = self._tickets.popleft()
             if ticket.begun:
                 continue
@@ -125,14 +158,13 @@ class Inbox(Generic[Value, Result]):
             # One that is done already is counted off here: its caller may not have run yet, and
             # whoever serves would find somebody waiting, and nobody to take, without end.
             if not ticket.done:
-                taken.append(ticket)
-        if taken:
-            self._last_batch = len(taken)
-        return taken
+                return ticket
+            self._dropped["gone"] += ticket.future.cancelled()
+        return None
 
     def fail_waiting(self, error: Callable[[], PdpError]) -> None:
         """Fail everybody who waits now."""
-        for ticket in self.take(len(self._tickets)):
+        while (ticket := self._next()) is not None:
             ticket.fail(error())
 
     def _expire(self, ticket: Ticket[Value, Result]) -> None:
@@ -141,6 +173,7 @@ class Inbox(Generic[Value, Result]):
         if ticket.begun:
             ticket.fail(self._overdue(ticket))
         else:
+            self._dropped["late"] += 1
             ticket.fail(DeadlineExceededError("the deadline passed in the queue"))
 
     def _trim(self) -> None:

@@ -17,6 +17,7 @@ from pdp.errors import (
     SessionMovedError,
     StoreUnavailableError,
 )
+from pdp.load import Load
 from pdp.model import DecisionKey, Position, RecordedDecision, Recording
 from pdp.postgres.connection import Access, Connection, bounded, connect, storable, unavailable
 from pdp.postgres.inbox import Inbox, Ticket
@@ -77,6 +78,10 @@ class PostgresLedger:
         await asyncio.gather(*self._flights, return_exceptions=True)
         if self._stream is not None:
             await self._stream.close()
+
+    def load(self) -> Load:
+        """What waits to be recorded."""
+        return self._inbox.load()
 
     async def record(self, recording: Recording) -> Position:
         if self._pump is None or self._pump.done():
@@ -199,7 +204,7 @@ class PostgresLedger:
                 await self._singly(flight, tickets)
             elif refusal is not None:
                 tickets[0].fail(_refused(refusal))
-            self._inbox.pace = time.monotonic() - began
+            self._inbox.served(began)
         except BaseException:
             stream.closed = True
             raise

@@ -11,24 +11,34 @@ from uuid import uuid4
 import grpc
 import structlog
 
-from pdp.errors import DeadlineExceededError, PdpError
+from pdp.admission import Admission
+from pdp.errors import DeadlineExceededError, OverloadedError, PdpError
 from pdp.metrics import Metrics
 from pdp.model import Caller
 from pdp.server.authentication import Authenticator
+from pdp.server.deadline import deadline_of
 from pdp.server.identity import OPEN_SERVICES, enter, require_role
 from pdp.server.status import DETAILS_KEY, Status, status_of
 from placet.v1 import decision_pb2, decision_service_pb2
 
 _LOG = structlog.get_logger("pdp.server")
 EVALUATE = "/placet.v1.DecisionService/Evaluate"
+# Seconds between two log lines about calls turned away: a line for each would cost more than the
+# refusal does. The metrics count them all.
+_OVERLOAD_LOG_SECONDS = 1.0
 
 
 class Edge(grpc.aio.ServerInterceptor):
     """The one place where an exception becomes a gRPC status."""
 
-    def __init__(self, metrics: Metrics, authenticator: Authenticator) -> None:
+    def __init__(
+        self, metrics: Metrics, authenticator: Authenticator, admission: Admission | None = None
+    ) -> None:
+        """`admission` turns Evaluate calls away before anything else is done for them."""
         self._metrics = metrics
         self._authenticator = authenticator
+        self._admission = admission
+        self._overload_logged = -_OVERLOAD_LOG_SECONDS
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
@@ -47,6 +57,8 @@ class Edge(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             try:
                 # The last line of defence: whatever hangs, the caller's deadline ends it.
+                if method == EVALUATE and self._admission is not None:
+                    self._admission.check(deadline_of(context))
                 async with asyncio.timeout(context.time_remaining()):
                     enter(await self.admit(context, method))
                     response = await behaviour(request, context)
@@ -152,6 +164,11 @@ class Edge(grpc.aio.ServerInterceptor):
             self._metrics.refused(status.reason.removeprefix("ERROR_REASON_").lower(), elapsed)
         else:
             self._metrics.rpc(method, status.code.name, elapsed)
+        if isinstance(error, OverloadedError):
+            now = time.monotonic()
+            if now - self._overload_logged < _OVERLOAD_LOG_SECONDS:
+                return status
+            self._overload_logged = now
         expected = isinstance(error, PdpError)
         # The cause of a fault is for the log alone; its text may name a field, never a value.
         _LOG.log(

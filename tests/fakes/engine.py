@@ -64,7 +64,7 @@ class FakePolicyEngine:
         """Return once a call has come in."""
         await self._asked.wait()
 
-    async def decide(self, document: bytes, *, deadline: float) -> Verdict:
+    async def decide(self, document: bytes, *, deadline: float, tenant: str = "") -> Verdict:
         try:
             parsed = orjson.loads(document)
         except ValueError as exc:

@@ -22,6 +22,7 @@ from pdp.boundary import boundary_json, parse_boundary
 from pdp.cli import app as pdp_app
 from pdp.config import Config
 from pdp.errors import InvalidFieldError
+from pdp.load import Load
 from pdp.metrics import Metrics
 from pdp.server import convert_tools
 from pdp.server.identity import ROLES
@@ -136,6 +137,7 @@ def test_metrics_are_those_that_are_exposed() -> None:
     metrics.credentials_read("tls", ok=True)
     with metrics.stage("decide"):
         pass
+    metrics.watch("decide", lambda: Load(waiting=1, dropped={}))
     exposed = {}
     for family in metrics.registry.collect():
         labels = set().union(*(sample.labels for sample in family.samples)) - {"le"}

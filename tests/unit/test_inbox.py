@@ -155,3 +155,43 @@ async def test_call_beside_one_that_is_served_waits_for_company() -> None:
     for ticket in (served, *box.take(64)):
         ticket.answer(0)
     assert await asyncio.gather(*first, *second) == [0, 0]
+
+
+async def test_call_with_less_time_left_than_a_batch_takes_is_not_begun() -> None:
+    box = inbox()
+    for _ in range(100):
+        box.served(builders.deadline(-10.0))
+    (hurried,) = await asked(box, 1, seconds=2.0)
+    (patient,) = await asked(box, 2, seconds=60.0)
+    assert [ticket.value for ticket in box.take(64)] == [2]
+    with pytest.raises(DeadlineExceededError, match="too little time"):
+        await hurried
+    assert box.load().dropped == {"late": 1}
+    patient.cancel()
+
+
+async def test_of_calls_that_are_all_too_late_the_last_to_expire_is_begun() -> None:
+    """Or nobody would ever find out that the work is fast again."""
+    box = inbox()
+    for _ in range(100):
+        box.served(builders.deadline(-10.0))
+    tasks = [(await asked(box, value, seconds=value))[0] for value in (1, 3, 2)]
+    (ticket,) = box.take(64)
+    assert ticket.value == 3
+    ticket.answer(30)
+    assert await tasks[1] == 30
+    for task in (tasks[0], tasks[2]):
+        with pytest.raises(DeadlineExceededError):
+            await task
+
+
+async def test_load_counts_who_waits_and_who_was_dropped() -> None:
+    box = inbox(capacity=2)
+    tasks = await asked(box, 1, 2)
+    with pytest.raises(OverloadedError):
+        await box.ask(3, builders.deadline())
+    assert (box.load().waiting, box.load().dropped) == (2, {"full": 1})
+    tasks[0].cancel()
+    await asyncio.gather(tasks[0], return_exceptions=True)
+    assert (box.load().waiting, box.load().dropped) == (1, {"full": 1, "gone": 1})
+    tasks[1].cancel()
