@@ -70,7 +70,7 @@ class Engine:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def decide(self, document: bytes, *, deadline: float) -> Verdict:
+    async def decide(self, document: bytes, *, deadline: float, tenant: str = "") -> Verdict:
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 async with self._session.post(URL, data=b'{"input":%b}' % document) as answer:

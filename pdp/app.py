@@ -115,8 +115,9 @@ async def serve(config: Config) -> None:
                 # Two servers on one port would share its calls without a word.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
-                # What one connection has open beyond this waits at the caller's, not in our memory.
-                ("grpc.max_concurrent_streams", 2 * config.max_in_flight),
+                # gRPC resets what one connection opens beyond this, without a hint: a bound of memory,
+                # far above what admission refuses in order.
+                ("grpc.max_concurrent_streams", max(1024, 2 * config.max_in_flight)),
             ],
         )
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(

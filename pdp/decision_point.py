@@ -215,7 +215,9 @@ class DecisionPoint:
         hint = (request.caller.tenant, request.session_id, request.action.tool)
         plan = self._plan(request, self._hints.get(hint))
         for _ in range(_MAX_READS):
-            facts = await self._information.gather(_facts_request(request, plan, self._facts_deadline(request)))
+            facts = await self._information.gather(
+                _facts_request(request, plan, self._facts_deadline(request))
+            )
             found = self._plan(request, facts)
             if not found.reads_more_than(plan):
                 self._hints.keep(hint, facts)

@@ -190,7 +190,9 @@ class OpaPolicyEngine:
         """Send what is queued, as far as requests may be under way."""
         self._pump_due = False
         while not self._closed and (free := self._in_flight - len(self._tasks)) > 0:
-            batch = self._take_from(self._queue, min(max(_LEAST_SHARE, math.ceil(len(self._queue) / free)), self._max_batch))
+            batch = self._take_from(
+                self._queue, min(max(_LEAST_SHARE, math.ceil(len(self._queue) / free)), self._max_batch)
+            )
             if not batch:
                 break
             self._start(batch, self._tasks)

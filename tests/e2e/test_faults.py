@@ -322,7 +322,7 @@ GARBAGE: dict[str, Script] = {
 
 
 @asynccontextmanager
-async def replica_with(stack: Stack, name: str, **settings: str) -> AsyncIterator[Replica]:
+async def replica_with(stack: Stack, name: str, **settings: Any) -> AsyncIterator[Replica]:
     """One more replica of this stack, configured otherwise. The same process serves to the end."""
     grpc_port, http_port = free_ports(2)
     replica = Replica(name=name, grpc_address=f"127.0.0.1:{grpc_port}", http_address=f"127.0.0.1:{http_port}")

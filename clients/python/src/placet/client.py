@@ -9,6 +9,8 @@ Both are thin: what a call is, and what its answer must be, stands in `calls` an
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -35,6 +37,7 @@ from placet.model import (
     Tool,
     ToolRevision,
 )
+from placet.patience import pause
 from placet.stream import MAX_IN_FLIGHT, DecisionStream
 
 T = TypeVar("T")
@@ -118,12 +121,15 @@ class Client:
         )
         if isinstance(asking, Decision):
             return asking
-        try:
-            return asking.call.read(
-                self._link.send(asking.call.method, asking.call.request, asking.call.timeout)
-            )
-        except PlacetError as exc:
-            return asking.failed(exc)
+        call, end = asking.call, time.monotonic() + asking.call.timeout
+        while True:
+            try:
+                return call.read(self._link.send(call.method, call.request, end - time.monotonic()))
+            except PlacetError as exc:
+                wait = pause(exc, end - time.monotonic())
+                if wait is None:
+                    return asking.failed(exc)
+            time.sleep(wait)
 
     def guard(
         self,
@@ -376,11 +382,15 @@ class AsyncClient:
         )
         if isinstance(asking, Decision):
             return asking
-        call = asking.call
-        try:
-            return call.read(await self._link.send(call.method, call.request, call.timeout))
-        except PlacetError as exc:
-            return asking.failed(exc)
+        call, end = asking.call, time.monotonic() + asking.call.timeout
+        while True:
+            try:
+                return call.read(await self._link.send(call.method, call.request, end - time.monotonic()))
+            except PlacetError as exc:
+                wait = pause(exc, end - time.monotonic())
+                if wait is None:
+                    return asking.failed(exc)
+            await asyncio.sleep(wait)
 
     def stream(self, *, in_flight: int = MAX_IN_FLIGHT) -> DecisionStream:
         """Return a stream for many calls of evaluate at a time, to be used with `async with`.

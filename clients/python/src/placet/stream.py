@@ -33,6 +33,7 @@ from placet.errors import (
 )
 from placet.failures import call_error, placet_error
 from placet.model import Action, Decision, Session
+from placet.patience import pause
 from placet.v1 import decision_service_pb2 as decisions
 
 METHOD = "/placet.v1.DecisionService/EvaluateStream"
@@ -109,7 +110,8 @@ class DecisionStream:
     async def _answer(self, asking: Asking) -> bytes:
         """Return an EvaluateResponse. Raises a `PlacetError`."""
         end = asyncio.get_running_loop().time() + asking.call.timeout
-        for attempt in range(1, _MAX_ATTEMPTS + 1):
+        attempt = 1
+        while True:
             fresh = self._line is None or self._line.over is not None
             try:
                 return await self._sent(asking, end)
@@ -117,11 +119,17 @@ class DecisionStream:
                 if attempt == _MAX_ATTEMPTS or self._closed:
                     raise
                 await asyncio.sleep(random.uniform(0.5, 1) * _BACKOFF * 2 ** (attempt - 1))
+                attempt += 1
             except UnauthenticatedError:
                 # The token of an older stream has expired; a new stream asks for a new one.
                 if fresh or attempt == _MAX_ATTEMPTS:
                     raise
-        raise AssertionError("the last attempt returns or raises")
+                attempt += 1
+            except PlacetError as exc:
+                wait = pause(exc, end - asyncio.get_running_loop().time())
+                if wait is None:
+                    raise
+                await asyncio.sleep(wait)
 
     async def _sent(self, asking: Asking, end: float) -> bytes:
         if self._closed:
