@@ -16,7 +16,7 @@ import pytest
 
 from pdp import limits
 from pdp.bundle import build, ensure_signing_key, policy_sources
-from pdp.errors import PolicyUnavailableError
+from pdp.errors import OverloadedError, PolicyUnavailableError
 from pdp.model import Bucket, Effect, Verdict
 from pdp.opa import EngineCall, OpaAdministration, OpaPolicyEngine
 from tests.documents import NOW, encode, payment_document
@@ -160,7 +160,11 @@ async def test_document_that_breaks_opa_changes_no_other_verdict(
         )
 
     outcomes = await asyncio.gather(
-        *(engine.decide(document(i), deadline=soon()) for i in range(24)), return_exceptions=True
+        *(
+            engine.decide(document(i), deadline=soon(), tenant="poisoner" if i == 10 else "other")
+            for i in range(24)
+        ),
+        return_exceptions=True,
     )
 
     assert [getattr(o, "effect", None) for i, o in enumerate(outcomes) if i != 10] == [
@@ -169,6 +173,36 @@ async def test_document_that_breaks_opa_changes_no_other_verdict(
     assert getattr(outcomes[10], "cause", None) == "status"
     assert calls[0].documents == 24
     assert calls[0].cause == "status"
+
+    # From now on it breaks no batch of the others, and is judged all the same.
+    assert engine.tenants_apart() == 1
+    calls.clear()
+    outcomes = await asyncio.gather(
+        *(
+            engine.decide(document(i), deadline=soon(), tenant="poisoner" if i < 12 else "other")
+            for i in range(24)
+        ),
+        return_exceptions=True,
+    )
+    assert [getattr(o, "effect", None) for i, o in enumerate(outcomes) if i != 10] == [
+        effects[i % 3] for i in range(24) if i != 10
+    ]
+    assert not any(call.after_batch for call in calls)
+    assert [call.cause for call in calls if call.documents > 1] == [""]
+    assert sorted(call.documents for call in calls) == [1] * 12 + [12]
+    await engine.aclose()
+
+
+async def test_more_calls_than_may_wait_are_turned_away_with_a_hint(own_opa: RunningOpa) -> None:
+    engine = own_opa.engine(capacity=4)
+    outcomes = await asyncio.gather(
+        *(engine.decide(DOCUMENT, deadline=soon()) for _ in range(6)), return_exceptions=True
+    )
+    assert [getattr(o, "effect", None) for o in outcomes[:4]] == [Effect.ALLOW] * 4
+    hints = [o.retry_after for o in outcomes[4:] if isinstance(o, OverloadedError)]
+    assert len(hints) == 2
+    assert min(hints) > 0
+    assert (engine.load().waiting, engine.load().dropped) == (0, {"full": 2})
     await engine.aclose()
 
 

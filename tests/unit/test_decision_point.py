@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from pdp.admission import Admission
 from pdp.decision_point import DecisionPoint
 from pdp.errors import (
     DeadlineExceededError,
+    OverloadedError,
     SessionContendedError,
     SessionMovedError,
     SignerUnavailableError,
@@ -51,7 +53,7 @@ class Bench:
         self.signer = RotatingSigner(self.store, replica="test")
         self.session: Session = builders.session()
 
-    def point(self, ledger: Ledger | None = None) -> DecisionPoint:
+    def point(self, ledger: Ledger | None = None, admission: Admission | None = None) -> DecisionPoint:
         return DecisionPoint(
             information=self.store,
             engine=self.engine,
@@ -59,6 +61,7 @@ class Bench:
             ledger=ledger or self.store,
             fingerprints=Fingerprints(b"k" * 32),
             issuer="test",
+            admission=admission,
         )
 
 
@@ -307,6 +310,43 @@ async def test_turn_that_does_not_come_is_a_deadline_and_leaves_nothing_behind(b
     bench.engine.resume()
     assert (await first)[0].effect is Effect.ALLOW
     assert (await point.evaluate(builders.evaluation(bench.session.session_id)))[0].effect is Effect.ALLOW
+
+
+async def test_session_that_holds_its_share_of_all_places_is_turned_away_and_others_are_not(
+    bench: Bench,
+) -> None:
+    admission = Admission(max_in_flight=8)
+    point = bench.point(admission=admission)
+    other = await bench.store.open(builders.TENANT, builders.session(now=await bench.store.now()))
+    bench.engine.pause()
+    first = asyncio.create_task(point.evaluate(builders.evaluation(bench.session.session_id)))
+    await bench.engine.asked()
+    second = asyncio.create_task(point.evaluate(builders.evaluation(bench.session.session_id)))
+    await asyncio.sleep(0)
+    assert point.turns().waiting == 1
+    with pytest.raises(OverloadedError) as refused:
+        await point.evaluate(builders.evaluation(bench.session.session_id))
+    assert refused.value.retry_after > 0
+    assert point.turns().dropped == {"full": 1}
+    elsewhere = asyncio.create_task(point.evaluate(builders.evaluation(other.session_id)))
+    bench.engine.resume()
+    for decision, _ in await asyncio.gather(first, second, elsewhere):
+        assert decision.effect is Effect.ALLOW
+    assert admission.load().waiting == point.turns().waiting == 0
+
+
+async def test_full_replica_turns_away_before_anything_is_read(bench: Bench) -> None:
+    admission = Admission(max_in_flight=1)
+    point = bench.point(admission=admission)
+    bench.engine.pause()
+    first = asyncio.create_task(point.evaluate(builders.evaluation(bench.session.session_id)))
+    await bench.engine.asked()
+    with pytest.raises(OverloadedError):
+        await point.evaluate(builders.evaluation(bench.session.session_id))
+    assert admission.load().dropped == {"full": 1}
+    bench.engine.resume()
+    assert (await first)[0].effect is Effect.ALLOW
+    assert len(bench.engine.documents) == 1
 
 
 async def test_answer_does_not_outlive_its_session(bench: Bench) -> None:

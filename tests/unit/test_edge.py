@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from typing import Any
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 import pdp.errors
+from pdp.admission import Admission
 from pdp.errors import (
     InvalidFieldError,
     OverloadedError,
@@ -18,11 +21,16 @@ from pdp.errors import (
     SessionMovedError,
     UnauthenticatedError,
 )
-from pdp.model import Role
+from pdp.metrics import Metrics
+from pdp.model import Caller, Role
+from pdp.server.authentication import InsecureAuthenticator
+from pdp.server.edge import Edge
 from pdp.server.identity import ROLES, identify, require_role
 from pdp.server.status import status_of
-from placet.v1 import error_reason_pb2
+from placet.failures import placet_error
+from placet.v1 import decision_pb2, decision_service_pb2, decision_service_pb2_grpc, error_reason_pb2
 from tests import builders
+from tests.processes import PATIENCE
 from tests.rpcs import ROWS, methods
 
 METADATA = [("placet-tenant", "acme"), ("placet-subject", "svc"), ("placet-roles", "agent, operator")]
@@ -114,3 +122,34 @@ def test_foreign_exception_shows_nothing_of_itself() -> None:
     assert status.code is grpc.StatusCode.INTERNAL
     assert "hunter2" not in status.message
     assert b"hunter2" not in status.details
+
+
+async def test_full_replica_turns_a_call_away_before_it_asks_who_calls() -> None:
+    asked: list[str] = []
+
+    class Authenticator(InsecureAuthenticator):
+        async def authenticate(self, context: Any) -> Caller:
+            asked.append("who")
+            return await super().authenticate(context)
+
+    class Service(decision_service_pb2_grpc.DecisionServiceServicer):
+        async def Evaluate(self, request: Any, context: Any) -> Any:  # type: ignore[override]
+            decision = decision_pb2.Decision(reasons=[decision_pb2.Reason(code="task.within_boundary")])
+            return decision_service_pb2.EvaluateResponse(decision=decision)
+
+    admission = Admission(max_in_flight=1)
+    serving = grpc.aio.server(interceptors=[Edge(Metrics(), Authenticator(), admission)])
+    decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(Service(), serving)
+    address = f"127.0.0.1:{serving.add_insecure_port('127.0.0.1:0')}"
+    await serving.start()
+    async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(address) as channel:
+        stub = decision_service_pb2_grpc.DecisionServiceStub(channel)
+        with admission.enter(builders.deadline()):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.Evaluate(decision_service_pb2.EvaluateRequest(), metadata=METADATA)
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert placet_error(refused.value).retry_after
+            assert asked == []
+        await stub.Evaluate(decision_service_pb2.EvaluateRequest(), metadata=METADATA)
+        assert asked == ["who"]
+    await serving.stop(None)
