@@ -389,6 +389,31 @@ async def test_garbage_is_no_policy(scene: Scene) -> None:
         assert sum(causes.values()) == len(GARBAGE) + len(many)
 
 
+async def test_no_session_waits_for_the_evaluation_of_anothers(scene: Scene) -> None:
+    stuck, free = await scene.session(), await scene.session()
+    held, begun = asyncio.Event(), asyncio.Event()
+
+    async def script(query: Query) -> bytes:
+        if any(document["session"]["id"] == stuck.session_id for document in query.documents.values()):
+            begun.set()
+            await held.wait()
+        return allow_all(query)
+
+    async with (
+        garbage_server(script) as server,
+        replica_with(scene.stack, "pdp-held", opa_socket=str(server.socket_path)) as replica,
+    ):
+        scene.jwks = await jwks(replica)
+        agent = await scene.agent(address=replica.grpc_address)
+        waiting = asyncio.create_task(agent.evaluate(read(), session=stuck))
+        await asyncio.wait_for(begun.wait(), DEADLINE)
+        for _ in range(10):
+            assert (await agent.evaluate(read(), session=free)).allowed
+        assert not waiting.done()
+        held.set()
+        assert (await waiting).failure is None
+
+
 # --- the database ------------------------------------------------------------
 
 

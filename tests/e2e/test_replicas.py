@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import urllib.request
 from collections import Counter
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -28,14 +29,15 @@ class Both:
         return AsyncClient(self.replicas[replica].target, identity=identity, timeout=PATIENCE)
 
     async def session(self) -> str:
+        return await self.session_of(new_call())
+
+    async def session_of(self, task: str) -> str:
         async with self.client(0, "ops", "operator") as operator:
             await operator.put_tenant({})
             await operator.put_agents([{"agent": AGENT, "trust": 0.9}])
             await operator.put_tools(TOOLS)
         async with self.client(0, "issuer", "session_issuer") as issuer:
-            opened = await issuer.open_session(
-                task=new_call(), principal=PRINCIPAL, agent=AGENT, boundary=BOUNDARY
-            )
+            opened = await issuer.open_session(task=task, principal=PRINCIPAL, agent=AGENT, boundary=BOUNDARY)
         return opened.session_id
 
     def judged(self) -> int:
@@ -84,6 +86,61 @@ async def test_window_of_payments_holds_across_replicas(both: Both) -> None:
     decisions = await both.ask_at_once([pay(1) for _ in range(20)], await both.session())
     found = Counter(code for decision in decisions for code in codes(decision))
     assert found == {"task.within_boundary": 5, "velocity.payments": 15}
+
+
+@dataclass(kw_only=True)
+class Changes:
+    """What was written, by revision, and the latest revision that a call now must rest on."""
+
+    written: dict[int, float] = field(default_factory=dict)
+    latest: int = 0
+
+
+async def test_change_under_load_holds_on_both_replicas_from_its_answer_on(both: Both) -> None:
+    """No call that begins after the answer rests on what was before it, whichever replica it meets."""
+    sessions = [await both.session_of(f"T-{number}") for number in range(4)]
+    changes, answered, done = Changes(), asyncio.Semaphore(0), asyncio.Event()
+
+    async def act(client: AsyncClient, session: str) -> None:
+        while not done.is_set():
+            since = changes.latest
+            decision = await client.evaluate(pay(3000), session=session)
+            assert decision.failure is None, decision.failure
+            revision = decision.data_revisions["settings"]
+            assert revision >= since
+            # The answer to a change may still be on its way to the operator.
+            threshold = 4000 if revision % 2 else 2000
+            assert changes.written.get(revision, threshold) == threshold
+            assert decision.effect == ("allow" if threshold == 4000 else "escalate"), codes(decision)
+            answered.release()
+
+    async with (
+        both.client(0, "svc", "agent", agents=(AGENT,)) as first,
+        both.client(1, "svc", "agent", agents=(AGENT,)) as second,
+        both.client(0, "ops", "operator") as here,
+        both.client(1, "ops", "operator") as there,
+        asyncio.TaskGroup() as acting,
+    ):
+        threshold, most = {0: 2000, 1: 4000}, {"max": 1_000_000, "window_seconds": 60, "on_exceed": "block"}
+        revision = 0
+        while revision % 2 == 0:
+            revision = await here.put_tenant(
+                {"large_amount": {"EUR": threshold[1]}, "velocity": {"payments": most}}
+            )
+        changes.written[revision], changes.latest = threshold[1], revision
+        for session in sessions:
+            for client in (first, second):
+                acting.create_task(act(client, session))
+        for change in range(20):
+            for _ in range(8):
+                await answered.acquire()
+            amount = threshold[(revision + 1) % 2]
+            operator = (here, there)[change % 2]
+            revision = await operator.put_tenant(
+                {"large_amount": {"EUR": amount}, "velocity": {"payments": most}}
+            )
+            changes.written[revision], changes.latest = amount, revision
+        done.set()
 
 
 async def test_client_that_knows_the_keys_address_verifies_every_replica(both: Both) -> None:
