@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from placet.cli.app import app
+from tests.markdown import blocks, named_files, section, text_of
 from tests.processes import running_with
 from tests.stack import ROOT, RealPdp, RunningStack
 
@@ -142,11 +144,21 @@ def test_faulty_file_runs_nothing(scenario: Path, real_stack: RunningStack, tmp_
     assert "ALLOW" not in done.output
 
 
+def documented() -> str:
+    """The file of docs/scenarios.md, and after its steps the examples of every kind."""
+    text = text_of("docs/scenarios.md")
+    examples = blocks(section(text, "Steps"), "yaml")
+    return named_files(text)["payments.yaml"] + textwrap.indent("".join(examples), "  ")
+
+
 def test_own_stack_tells_story_and_cases_and_survives_kills(tmp_path: Path) -> None:
     kills = tmp_path / "kills.yaml"
     kills.write_text(KILLS)
     story, cases = ROOT / "scenarios/story.yaml", ROOT / "tests/conformance/cases/invoice.yaml"
-    command = ["scenario", "run", str(kills), str(story), str(cases), "--stack", "--format", "json"]
+    document = tmp_path / "documented.yaml"
+    document.write_text(documented())
+    files = [str(file) for file in (kills, story, cases, document)]
+    command = ["scenario", "run", *files, "--stack", "--format", "json"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1, done.output
     told = json.loads(done.stdout)["scenarios"]
@@ -154,5 +166,5 @@ def test_own_stack_tells_story_and_cases_and_survives_kills(tmp_path: Path) -> N
     # The last of the kills: a refusal of the stack has no status, whatever is expected of it.
     assert [step["title"] for step in wrong] == ["restart pdp"], wrong
     assert "restart that first" in wrong[0]["differences"][0]
-    assert [result["tenant"].split("-")[0] for result in told] == ["scenario", "acme", "scenario"]
+    assert [result["tenant"].split("-")[0] for result in told] == ["scenario", "acme", "scenario", "scenario"]
     assert not running_with("placet-scenario-")

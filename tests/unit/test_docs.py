@@ -32,6 +32,7 @@ from placet.answers import failed
 from placet.errors import Blocked, PlacetError
 from placet.model import Tool, ToolEffect
 from placet.requests import put_tools
+from placet.scenario.steps.union import KINDS
 from placet.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
 from placet.toolform import ROLES as ARGUMENT_ROLES
 from placet.v1.error_reason_pb2 import ErrorReason
@@ -237,3 +238,12 @@ def test_settings_of_a_tenant_are_those_that_are_read() -> None:
     assert set(parse_settings(f"{{{members}}}".encode())) == set(examples)
     with pytest.raises(InvalidFieldError, match=re.escape(", ".join(sorted(examples)))):
         parse_settings(b'{"unknown": 1}')
+
+
+def test_scenario_steps_are_documented_each_with_an_example() -> None:
+    text = section(text_of("docs/scenarios.md"), "Steps")
+    kinds = [code(row[0])[0] for row in table(text)]
+    assert set(kinds) == {kind.kind for kind in KINDS}
+    for kind in kinds:
+        (example, *_) = blocks(section(text, f"`{kind}`"), "yaml")
+        assert any(line.startswith(f"- {kind}:") for line in example.splitlines()), kind

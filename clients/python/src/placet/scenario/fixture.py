@@ -101,6 +101,8 @@ class Fixture(Part):
     """As `placet admin put-agents` takes them."""
     tools: list[JsonObject] = Field(default_factory=list)
     """As `placet admin put-tools` takes them."""
+    entities: list[JsonObject] = Field(default_factory=list)
+    """As `placet entity put` takes them."""
     signals: list[Signal] = Field(default_factory=list)
     sessions: dict[Name, Terms] = Field(default_factory=dict)
     """By the names that steps call them."""
@@ -111,5 +113,6 @@ class Fixture(Part):
     def faults(self, path: Path) -> Found:
         yield from refused((*path, "agents"), "agents", lambda: requests.put_agents(self.agents))
         yield from refused((*path, "tools"), "tools", lambda: requests.put_tools(self.tools))
+        yield from refused((*path, "entities"), "entities", lambda: requests.put_entities(self.entities))
         for name, terms in self.sessions.items():
             yield from terms.terms_faults((*path, "sessions", name), name)

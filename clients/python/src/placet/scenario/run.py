@@ -121,6 +121,8 @@ class Run:
             await operator.put_agents(fixture.agents)
         if fixture.tools:
             await operator.put_tools(fixture.tools)
+        if fixture.entities:
+            await operator.put_entities(fixture.entities)
         if fixture.signals:
             await operator.put_signals(self.signals(fixture.signals))
         for name, terms in fixture.sessions.items():

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import Discriminator, Tag
 
+from placet.scenario.steps.step import Step
+
 PREFIX = "kind:"
 
 
@@ -13,8 +15,9 @@ def tag(kind: str) -> Tag:
     return Tag(PREFIX + kind)
 
 
-def by_key(*kinds: str) -> Discriminator:
+def by_key(*steps: type[Step]) -> Discriminator:
     """Choose among kinds. What has none or two of the keys is no step."""
+    kinds = [step.kind for step in steps]
 
     def chosen(value: Any) -> str | None:
         if not isinstance(value, dict):

@@ -11,10 +11,25 @@ from placet.scenario.steps.evaluate import Evaluate
 from placet.scenario.steps.open import Open
 from placet.scenario.steps.repeat import Repeat
 from placet.scenario.steps.set_agents import SetAgents
+from placet.scenario.steps.set_entities import SetEntities
+from placet.scenario.steps.set_entity import SetEntity
 from placet.scenario.steps.set_settings import SetSettings
 from placet.scenario.steps.set_signals import SetSignals
 from placet.scenario.steps.set_tools import SetTools
 
+SINGLE = (
+    Open,
+    Evaluate,
+    Repeat,
+    Complete,
+    Close,
+    SetSettings,
+    SetAgents,
+    SetTools,
+    SetEntities,
+    SetEntity,
+    SetSignals,
+)
 Single = Annotated[
     Annotated[Open, tag(Open.kind)]
     | Annotated[Evaluate, tag(Evaluate.kind)]
@@ -24,16 +39,8 @@ Single = Annotated[
     | Annotated[SetSettings, tag(SetSettings.kind)]
     | Annotated[SetAgents, tag(SetAgents.kind)]
     | Annotated[SetTools, tag(SetTools.kind)]
+    | Annotated[SetEntities, tag(SetEntities.kind)]
+    | Annotated[SetEntity, tag(SetEntity.kind)]
     | Annotated[SetSignals, tag(SetSignals.kind)],
-    by_key(
-        Open.kind,
-        Evaluate.kind,
-        Repeat.kind,
-        Complete.kind,
-        Close.kind,
-        SetSettings.kind,
-        SetAgents.kind,
-        SetTools.kind,
-        SetSignals.kind,
-    ),
+    by_key(*SINGLE),
 ]

@@ -1,0 +1,43 @@
+"""`set_entity: TYPE:ID`: change attributes of an entity, as an operator; those not named stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from placet import requests
+from placet.scenario.callers import OPERATOR, Caller
+from placet.scenario.document import Path
+from placet.scenario.expect import Expect
+from placet.scenario.fixture import refused
+from placet.scenario.model import JsonObject, Text
+from placet.scenario.outcome import Outcome
+from placet.scenario.steps.step import Scope, Step
+
+if TYPE_CHECKING:
+    from placet.scenario.run import Run
+
+
+class SetEntity(Step):
+    kind: ClassVar[str] = "set_entity"
+
+    set_entity: Text
+    """vendor:V-1"""
+    attributes: JsonObject = Field(default_factory=dict)
+    """Those to set."""
+    unset: list[Text] = Field(default_factory=list)
+    """Those to remove."""
+    as_: Caller | None = Field(default=None, alias="as")
+    expect: Expect = Field(default_factory=Expect)
+
+    def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
+        if self.expect.error is None:
+            place = (*path, "set_entity")
+            yield from refused(place, "name", lambda: requests.entity_name(self.set_entity))
+
+    async def perform(self, run: Run) -> Outcome:
+        client = await run.client(self.as_ or OPERATOR)
+        entity = await client.patch_entity(self.set_entity, self.attributes, unset=self.unset)
+        return Outcome(told=f"revision {entity.revision}")
