@@ -5,10 +5,11 @@
 PYTHON_RUN = .venv/bin/python
 ARGS ?=
 PYTEST_ARGS ?=
+FUZZ ?= 1000000
 BENCH ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-data bench check fmt proto proto-image setup setup-run clean
+.PHONY: help run test fuzz test-data bench check fmt proto proto-image setup setup-run clean
 
 help:
 	@echo 'make run     set up, start everything on this machine, play the first story, serve until Ctrl-C'
@@ -17,6 +18,7 @@ help:
 	@echo '             (PYTEST_ARGS="…": options of pytest)'
 	@echo 'make bench   set up, measure beside plainer designs, print ratios (BENCH=quick: a minute; BENCH=full: ten)'
 	@echo 'make test-data   try converters on data that is not part of the project (PLACET_TEST_DATA: its folder)'
+	@echo 'make fuzz    send a million odd requests to a stack of its own (FUZZ=number)'
 	@echo 'make check   the fast part: format, lint, types, import floors, proto, Rego, unit tests'
 	@echo 'make fmt     format Python and Rego'
 	@echo 'make proto   generate the gRPC stubs from proto/'
@@ -36,6 +38,9 @@ bench: setup-bench
 # PLACET_TEST_DATA names the folder that holds the data.
 test-data: setup
 	@$(PYTHON_RUN) -m pytest -m data tests/data $(PYTEST_ARGS)
+
+fuzz: setup
+	@$(PYTHON_RUN) -m tests.fuzz $(FUZZ)
 
 check: setup
 	@$(PYTHON_RUN) tools/check.py
