@@ -28,7 +28,7 @@ from pdp.dev.ports import free_ports
 from pdp.dev.postgres import LOGIN, SUPERUSER
 from pdp.dev.stack import Replica, Stack, answers_ok
 from pdp.dev.supervise import Child, Supervisor
-from placet import Decision, Effect, PlacetError
+from placet import Decision, Effect, PlacetError, Session
 from tests.e2e.scene import (
     Scene,
     codes,
@@ -485,6 +485,45 @@ async def test_connection_lost_around_commit_makes_no_second_truth(scene: Scene,
         found = await (await scene.issuer()).get_session(session)
         assert found.decisions["allow"] == 2, "the payment counts once"
         assert await until(lambda: _is_ready(replica), "/readyz is 200 again")
+
+
+async def test_connection_lost_after_the_commit_of_many_loses_and_doubles_nothing(scene: Scene) -> None:
+    async with (
+        proxied(database_url(scene.stack)) as proxy,
+        replica_with(scene.stack, "pdp-cut-many", database_url=proxy.conninfo) as replica,
+    ):
+        scene.jwks = await jwks(replica)
+        agent = await scene.agent(address=replica.grpc_address)
+        sessions = [await scene.session() for _ in range(64)]
+        actions = [pay() for _ in sessions]
+        assert (await agent.evaluate(read(), session=await scene.session())).allowed
+
+        async def decided(action: dict[str, Any], session: Session) -> Decision:
+            """The answer to this attempt, however often it has to be asked for."""
+            attempt = new_call()
+
+            async def ask() -> Decision | None:
+                decision = await agent.evaluate(action, session=session, attempt_id=attempt, timeout=DEADLINE)
+                return None if decision.failure is not None else decision
+
+            decision = await until(ask, "the call is decided")
+            assert decision is not None
+            return decision
+
+        proxy.cut_after_commit = True
+        answers = await asyncio.gather(*map(decided, actions, sessions))
+        assert proxy.was_cut.is_set()
+        for answer, session in zip(answers, sessions, strict=True):
+            assert answer.allowed, codes(answer)
+            assert (await scene.recorded(answer.decision_id)).receipt == answer.receipt
+            found = await (await scene.issuer()).get_session(session)
+            assert dict(found.decisions)["allow"] == 1, "each payment counts once"
+        with psycopg.connect(owner_url(scene.stack)) as database:
+            rows = database.execute(
+                "SELECT tool_call_id FROM placet.ledger WHERE tenant = %s AND tool_call_id = ANY (%s)",
+                [scene.tenant, [action["tool_call_id"] for action in actions]],
+            ).fetchall()
+        assert sorted(row[0] for row in rows) == sorted(action["tool_call_id"] for action in actions)
 
 
 async def test_killed_pdp_takes_back_nothing(scene: Scene) -> None:
