@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import calendar
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -142,32 +142,38 @@ def decision_id(message: decisions.GetDecisionRequest) -> str:
 
 
 def session_to_open(
-    message: sessions.OpenSessionRequest, *, issuer: str, session_id: str, now: datetime
-) -> Session:
-    """`now` is the database's time."""
+    message: sessions.OpenSessionRequest, *, issuer: str
+) -> Callable[[str, datetime], Session]:
+    """Check the message; return what makes the session, of its id and the database's time."""
     if not message.HasField("task"):
         raise InvalidFieldError("task", "is required")
-    expires_at = now + timedelta(hours=1)
-    if message.HasField("expires_at"):
-        expires_at = _instant(message.expires_at, "expires_at")
-    if not now < expires_at <= now + timedelta(days=30):
-        raise InvalidFieldError("expires_at", "must lie ahead, by 30 days at most")
-    return Session(
-        session_id=session_id,
-        task=Task(
-            id=name(message.task.id, "task.id"),
-            description=text(message.task.description, "task.description", MAX_INTENT),
-            prompt=text(message.task.prompt, "task.prompt", MAX_PROMPT),
-        ),
-        principal=name(message.principal, "principal"),
-        agent=name(message.agent, "agent"),
-        issuer=issuer,
-        boundary=_boundary(message.boundary),
-        state=SessionState.OPEN,
-        version=1,
-        opened_at=now,
-        expires_at=expires_at,
+    task = Task(
+        id=name(message.task.id, "task.id"),
+        description=text(message.task.description, "task.description", MAX_INTENT),
+        prompt=text(message.task.prompt, "task.prompt", MAX_PROMPT),
     )
+    principal, agent = name(message.principal, "principal"), name(message.agent, "agent")
+    boundary = _boundary(message.boundary)
+    wanted = _instant(message.expires_at, "expires_at") if message.HasField("expires_at") else None
+
+    def at(session_id: str, now: datetime) -> Session:
+        expires_at = now + timedelta(hours=1) if wanted is None else wanted
+        if not now < expires_at <= now + timedelta(days=30):
+            raise InvalidFieldError("expires_at", "must lie ahead, by 30 days at most")
+        return Session(
+            session_id=session_id,
+            task=task,
+            principal=principal,
+            agent=agent,
+            issuer=issuer,
+            boundary=boundary,
+            state=SessionState.OPEN,
+            version=1,
+            opened_at=now,
+            expires_at=expires_at,
+        )
+
+    return at
 
 
 def session_id(

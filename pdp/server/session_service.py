@@ -24,11 +24,9 @@ class SessionService(stubs.SessionServiceServicer):
         self, request: messages.OpenSessionRequest, context: Any
     ) -> messages.OpenSessionResponse:
         caller = current_caller()
+        opened_at = convert.session_to_open(request, issuer=caller.subject)
         now = await self._clock.now()
-        session = await self._sessions.open(
-            caller.tenant,
-            convert.session_to_open(request, issuer=caller.subject, session_id=uuid7(now), now=now),
-        )
+        session = await self._sessions.open(caller.tenant, opened_at(uuid7(now), now))
         return messages.OpenSessionResponse(session=convert.session_message(session, now))
 
     async def GetSession(
