@@ -39,6 +39,7 @@ from pdp.server.edge import Edge
 from pdp.server.entity_service import EntityService
 from pdp.server.http import http_application, http_server
 from pdp.server.jwks import key_source
+from pdp.server.listing import Listing
 from pdp.server.session_service import SessionService
 from pdp.server.tokens import TokenVerifier
 from pdp.signing import RotatingSigner
@@ -121,7 +122,10 @@ async def serve(config: Config) -> None:
             ],
         )
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(
-            DecisionService(decision_point, store.ledger, edge, stopping), server
+            DecisionService(
+                decision_point, store.ledger, Listing(store.sessions, store.registry), edge, stopping
+            ),
+            server,
         )
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
             SessionService(store.sessions, store.clock), server

@@ -118,6 +118,10 @@ ROWS: Mapping[str, Row] = {
             caller=decision_service_pb2.SimulatedCaller(subject="svc-ap", agents=[things.agent]),
         )
     ),
+    # To a stranger nothing is listed.
+    "/placet.v1.DecisionService/ListAllowedTools": Row(
+        request=lambda things: decision_service_pb2.ListAllowedToolsRequest(session_id=things.session_id)
+    ),
     "/placet.v1.DecisionService/GetDecision": Row(
         request=lambda things: decision_service_pb2.GetDecisionRequest(decision_id=things.decision_id),
         answered=frozenset({Role.AUDITOR, Role.OPERATOR}),

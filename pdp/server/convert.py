@@ -92,23 +92,27 @@ def evaluation_request(
     """`deadline` is an instant of `time.monotonic()`."""
     if not message.HasField("action"):
         raise InvalidFieldError("action", "is required")
-    if len(message.chain.hops) > MAX_HOPS:
-        raise InvalidFieldError("chain.hops", f"has {len(message.chain.hops)} hops; at most {MAX_HOPS}")
     return EvaluationRequest(
         caller=caller,
         action=_action(message.action),
         session_id=name(message.session_id, "session_id"),
         deadline=deadline,
-        hops=tuple(
-            Hop(
-                agent=name(hop.agent, f"chain.hops[{index}].agent"),
-                grant=text(hop.grant, f"chain.hops[{index}].grant", MAX_GRANT),
-            )
-            for index, hop in enumerate(message.chain.hops)
-        ),
+        hops=hops(message.chain),
         review_id=optional_name(message.review_id, "review_id") or None,
         attempt_id=optional_name(message.attempt_id, "attempt_id"),
         audience=optional_name(message.audience, "audience"),
+    )
+
+
+def hops(message: nouns.DelegationChain) -> tuple[Hop, ...]:
+    if len(message.hops) > MAX_HOPS:
+        raise InvalidFieldError("chain.hops", f"has {len(message.hops)} hops; at most {MAX_HOPS}")
+    return tuple(
+        Hop(
+            agent=name(hop.agent, f"chain.hops[{index}].agent"),
+            grant=text(hop.grant, f"chain.hops[{index}].grant", MAX_GRANT),
+        )
+        for index, hop in enumerate(message.hops)
     )
 
 
@@ -177,7 +181,10 @@ def session_to_open(
 
 
 def session_id(
-    message: sessions.GetSessionRequest | sessions.CompleteTaskRequest | sessions.CloseSessionRequest,
+    message: sessions.GetSessionRequest
+    | sessions.CompleteTaskRequest
+    | sessions.CloseSessionRequest
+    | decisions.ListAllowedToolsRequest,
 ) -> str:
     return name(message.session_id, "session_id")
 

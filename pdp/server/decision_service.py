@@ -16,6 +16,7 @@ from pdp.server import convert
 from pdp.server.deadline import deadline_of
 from pdp.server.evaluate_stream import EvaluateStream, Gate
 from pdp.server.identity import current_caller
+from pdp.server.listing import Listing
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 from placet.v1 import decision_service_pb2_grpc as stubs
@@ -25,11 +26,17 @@ _LOG = structlog.get_logger("pdp")
 
 class DecisionService(stubs.DecisionServiceServicer):
     def __init__(
-        self, decision_point: DecisionPoint, ledger: Ledger, gate: Gate, stopping: asyncio.Event
+        self,
+        decision_point: DecisionPoint,
+        ledger: Ledger,
+        listing: Listing,
+        gate: Gate,
+        stopping: asyncio.Event,
     ) -> None:
         """Streams let each message pass `gate`, and end when the server is `stopping`."""
         self._decision_point = decision_point
         self._ledger = ledger
+        self._listing = listing
         self._gate = gate
         self._stopping = stopping
 
@@ -62,6 +69,25 @@ class DecisionService(stubs.DecisionServiceServicer):
             codes=[reason.code for reason in simulation.reasons],
         )
         return convert.simulation_message(simulation)
+
+    async def ListAllowedTools(
+        self, request: messages.ListAllowedToolsRequest, context: Any
+    ) -> messages.ListAllowedToolsResponse:
+        tools, revision, version = await self._listing.allowed(
+            current_caller(), convert.session_id(request), convert.hops(request.chain)
+        )
+        return messages.ListAllowedToolsResponse(
+            tools=[
+                messages.AllowedTool(
+                    name=tool.name,
+                    description=tool.description,
+                    arguments_schema=tool.arguments_schema.encode(),
+                )
+                for tool in tools
+            ],
+            tools_revision=revision,
+            session_version=version,
+        )
 
     async def GetDecision(
         self, request: messages.GetDecisionRequest, context: Any

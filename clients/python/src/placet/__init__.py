@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from placet.identity import DevIdentity as DevIdentity
     from placet.model import Action as Action
     from placet.model import Agent as Agent
+    from placet.model import AllowedTool as AllowedTool
     from placet.model import AmountLimit as AmountLimit
     from placet.model import AmountRole as AmountRole
     from placet.model import Boundary as Boundary
@@ -90,6 +91,7 @@ _HOMES = {
     "placet.model": (
         "Action",
         "Agent",
+        "AllowedTool",
         "AmountLimit",
         "AmountRole",
         "Boundary",

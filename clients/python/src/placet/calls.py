@@ -21,6 +21,7 @@ from placet.identity import DevIdentity
 from placet.model import (
     Action,
     Agent,
+    AllowedTool,
     Boundary,
     Decision,
     Entity,
@@ -163,6 +164,19 @@ class Calls:
             request=request.SerializeToString(),
             timeout=self._deadline(timeout),
             read=lambda data: replies.simulation(replies.read(decisions.SimulateResponse, data)),
+        )
+
+    def list_allowed_tools(
+        self, session: Session | str, chain: requests.Chain, timeout: float | None
+    ) -> Call[tuple[AllowedTool, ...]]:
+        request = decisions.ListAllowedToolsRequest(
+            session_id=requests.session_id(session), chain=requests.chain(chain)
+        )
+        return Call(
+            method="/placet.v1.DecisionService/ListAllowedTools",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.allowed_tools(replies.read(decisions.ListAllowedToolsResponse, data)),
         )
 
     def get_decision(self, decision_id: str, timeout: float | None) -> Call[Decision]:

@@ -33,6 +33,7 @@ from placet.failures import placet_error  # noqa: E402
 RETRIED = (
     ("placet.v1.DecisionService", "Evaluate"),
     ("placet.v1.DecisionService", "Simulate"),
+    ("placet.v1.DecisionService", "ListAllowedTools"),
     ("placet.v1.DecisionService", "GetDecision"),
     ("placet.v1.SessionService", "OpenSession"),
     ("placet.v1.SessionService", "GetSession"),

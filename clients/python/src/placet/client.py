@@ -27,6 +27,7 @@ from placet.identity import DevIdentity
 from placet.model import (
     Action,
     Agent,
+    AllowedTool,
     Boundary,
     Decision,
     Entity,
@@ -187,6 +188,16 @@ class Client:
                 timeout=timeout,
             )
         )
+
+    def list_allowed_tools(
+        self, session: Session | str, *, chain: requests.Chain = (), timeout: float | None = None
+    ) -> tuple[AllowedTool, ...]:
+        """Return the tools that may still be allowed in the session: fit for a model's list of tools.
+
+        One that is not listed is blocked whatever its arguments; one that is listed may be blocked
+        all the same, so each call still asks. Role: agent; at a bounded rate.
+        """
+        return self._run(self._calls.list_allowed_tools(session, chain, timeout))
 
     def get_decision(self, decision_id: str, *, timeout: float | None = None) -> Decision:
         """Return a recorded decision: to read, not to act on (`allowed` is False)."""
@@ -452,6 +463,16 @@ class AsyncClient:
                 timeout=timeout,
             )
         )
+
+    async def list_allowed_tools(
+        self,
+        session: Session | str,
+        *,
+        chain: requests.Chain = (),
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> tuple[AllowedTool, ...]:
+        """See `Client.list_allowed_tools`."""
+        return await self._run(self._calls.list_allowed_tools(session, chain, timeout))
 
     async def get_decision(
         self,

@@ -294,6 +294,16 @@ class Simulation:
     input_document: bytes = b""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AllowedTool:
+    """A tool that may still be allowed, with some arguments. Ask before each call."""
+
+    name: str
+    description: str = ""
+    # JSON Schema (2020-12) of the arguments, as it was registered; empty: no arguments.
+    arguments_schema: bytes = b""
+
+
 def _unpacked(members: dict[str, Any]) -> Decision:
     return Decision(**members)
 

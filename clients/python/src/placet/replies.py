@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from placet.canonical import CanonicalError, parse_object
 from placet.errors import AnswerError, UnknownEffectError
 from placet.model import (
+    AllowedTool,
     AmountLimit,
     Boundary,
     Decision,
@@ -138,6 +139,15 @@ def decision(message: nouns.Decision) -> Decision:
         position=Position(writer=message.receipt.position.writer, seq=message.receipt.position.seq)
         if message.receipt.HasField("position")
         else None,
+    )
+
+
+def allowed_tools(message: decisions.ListAllowedToolsResponse) -> tuple[AllowedTool, ...]:
+    if not all(tool.name for tool in message.tools):
+        raise AnswerError("the answer has a tool without a name")
+    return tuple(
+        AllowedTool(name=tool.name, description=tool.description, arguments_schema=tool.arguments_schema)
+        for tool in message.tools
     )
 
 

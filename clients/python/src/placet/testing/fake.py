@@ -356,6 +356,14 @@ class FakePdp:
                 self._moved(caller.tenant, session, decision.effect)
             return decision
 
+    def scripted_tools(self, caller: Caller, session_id: str) -> list[str]:
+        """The tools that something was said about: all of them may be allowed, as far as a fake knows."""
+        with self._lock:
+            session = self.find(caller.tenant, session_id)
+            if session is None or session.agent not in caller.agents:
+                return []
+            return sorted(self._scripts) if session.state is SessionState.OPEN else []
+
     def simulate(self, received: Received) -> Verdict:
         """What a new such call would get; nothing is recorded."""
         with self._lock:

@@ -135,6 +135,18 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
 
         return _handle(self._fake, context, "Simulate", {"policy_author"}, answer)
 
+    def ListAllowedTools(
+        self, request: decisions.ListAllowedToolsRequest, context: Any
+    ) -> decisions.ListAllowedToolsResponse:
+        def answer(caller: Caller) -> decisions.ListAllowedToolsResponse:
+            session_id = _name(request.session_id, "session_id")
+            tools = self._fake.scripted_tools(caller, session_id)
+            return decisions.ListAllowedToolsResponse(
+                tools=[decisions.AllowedTool(name=tool) for tool in tools]
+            )
+
+        return _handle(self._fake, context, "ListAllowedTools", {"agent"}, answer)
+
     def GetDecision(
         self, request: decisions.GetDecisionRequest, context: Any
     ) -> decisions.GetDecisionResponse:

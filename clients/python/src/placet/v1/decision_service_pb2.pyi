@@ -333,6 +333,77 @@ class SimulateResponse(google.protobuf.message.Message):
 Global___SimulateResponse: typing_extensions.TypeAlias = SimulateResponse
 
 @typing.final
+class ListAllowedToolsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    @property
+    def chain(self) -> placet.v1.decision_pb2.DelegationChain:
+        """As in EvaluateRequest."""
+
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        chain: placet.v1.decision_pb2.DelegationChain | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "session_id", b"session_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListAllowedToolsRequest: typing_extensions.TypeAlias = ListAllowedToolsRequest
+
+@typing.final
+class ListAllowedToolsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOOLS_FIELD_NUMBER: builtins.int
+    TOOLS_REVISION_FIELD_NUMBER: builtins.int
+    SESSION_VERSION_FIELD_NUMBER: builtins.int
+    tools_revision: builtins.int
+    """What this rests on: later revisions and versions may list others."""
+    session_version: builtins.int
+    @property
+    def tools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AllowedTool]: ...
+    def __init__(
+        self,
+        *,
+        tools: collections.abc.Iterable[Global___AllowedTool] | None = ...,
+        tools_revision: builtins.int = ...,
+        session_version: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["session_version", b"session_version", "tools", b"tools", "tools_revision", b"tools_revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListAllowedToolsResponse: typing_extensions.TypeAlias = ListAllowedToolsResponse
+
+@typing.final
+class AllowedTool(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    ARGUMENTS_SCHEMA_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    description: builtins.str
+    arguments_schema: builtins.bytes
+    """JSON Schema (2020-12) of the arguments; absent: no arguments."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        description: builtins.str = ...,
+        arguments_schema: builtins.bytes = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["arguments_schema", b"arguments_schema", "description", b"description", "name", b"name"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___AllowedTool: typing_extensions.TypeAlias = AllowedTool
+
+@typing.final
 class GetDecisionRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

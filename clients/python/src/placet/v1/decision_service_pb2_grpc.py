@@ -50,6 +50,11 @@ class DecisionServiceStub(object):
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.SimulateRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_decision__service__pb2.SimulateResponse.FromString,
                 _registered_method=True)
+        self.ListAllowedTools = channel.unary_unary(
+                '/placet.v1.DecisionService/ListAllowedTools',
+                request_serializer=placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsResponse.FromString,
+                _registered_method=True)
         self.GetDecision = channel.unary_unary(
                 '/placet.v1.DecisionService/GetDecision',
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.GetDecisionRequest.SerializeToString,
@@ -104,6 +109,16 @@ class DecisionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAllowedTools(self, request, context):
+        """ListAllowedTools returns the tools that the session's agent may still be allowed to
+        use, by name. One that is not listed is blocked whatever its arguments; one that is
+        listed may be blocked all the same: ask. To whom the session is not, nothing is
+        listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDecision(self, request, context):
         """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
         only), operator, auditor.
@@ -129,6 +144,11 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.Simulate,
                     request_deserializer=placet_dot_v1_dot_decision__service__pb2.SimulateRequest.FromString,
                     response_serializer=placet_dot_v1_dot_decision__service__pb2.SimulateResponse.SerializeToString,
+            ),
+            'ListAllowedTools': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAllowedTools,
+                    request_deserializer=placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsResponse.SerializeToString,
             ),
             'GetDecision': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDecision,
@@ -218,6 +238,33 @@ class DecisionService(object):
             '/placet.v1.DecisionService/Simulate',
             placet_dot_v1_dot_decision__service__pb2.SimulateRequest.SerializeToString,
             placet_dot_v1_dot_decision__service__pb2.SimulateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAllowedTools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.DecisionService/ListAllowedTools',
+            placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsRequest.SerializeToString,
+            placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

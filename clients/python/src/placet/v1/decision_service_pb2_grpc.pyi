@@ -58,6 +58,12 @@ class DecisionServiceStub:
     message. A repeat of an earlier call is judged as a new one. Role:
     policy_author. The server's log says who asked.
     """
+    ListAllowedTools: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ListAllowedToolsRequest, placet.v1.decision_service_pb2.ListAllowedToolsResponse]
+    """ListAllowedTools returns the tools that the session's agent may still be allowed to
+    use, by name. One that is not listed is blocked whatever its arguments; one that is
+    listed may be blocked all the same: ask. To whom the session is not, nothing is
+    listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
+    """
     GetDecision: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]
     """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
     only), operator, auditor.
@@ -98,6 +104,12 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     permission: nothing is signed, recorded or held, and the answer is another
     message. A repeat of an earlier call is judged as a new one. Role:
     policy_author. The server's log says who asked.
+    """
+    ListAllowedTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ListAllowedToolsRequest, placet.v1.decision_service_pb2.ListAllowedToolsResponse]  # type: ignore[assignment]
+    """ListAllowedTools returns the tools that the session's agent may still be allowed to
+    use, by name. One that is not listed is blocked whatever its arguments; one that is
+    listed may be blocked all the same: ask. To whom the session is not, nothing is
+    listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
     """
     GetDecision: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]  # type: ignore[assignment]
     """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
@@ -154,6 +166,18 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         permission: nothing is signed, recorded or held, and the answer is another
         message. A repeat of an earlier call is judged as a new one. Role:
         policy_author. The server's log says who asked.
+        """
+
+    @abc.abstractmethod
+    def ListAllowedTools(
+        self,
+        request: placet.v1.decision_service_pb2.ListAllowedToolsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.decision_service_pb2.ListAllowedToolsResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.ListAllowedToolsResponse]]:
+        """ListAllowedTools returns the tools that the session's agent may still be allowed to
+        use, by name. One that is not listed is blocked whatever its arguments; one that is
+        listed may be blocked all the same: ask. To whom the session is not, nothing is
+        listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
         """
 
     @abc.abstractmethod
