@@ -74,7 +74,7 @@ def _amount_json(limit: AmountLimit) -> dict[str, str]:
         result["total"] = str(limit.total)
     if limit.per_counterparty is not None:
         result["per_counterparty"] = str(limit.per_counterparty)
-    if limit.on_exceed is not OnExceed.BLOCK:
+    if limit.on_exceed != OnExceed.BLOCK:
         result["on_exceed"] = limit.on_exceed.value
     return result
 
@@ -156,7 +156,7 @@ def _amount_document(limit: AmountLimit) -> dict[str, Any]:
         result["total_minor"] = major_to_minor(limit.total, digits)
     if limit.per_counterparty is not None:
         result["per_counterparty_minor"] = major_to_minor(limit.per_counterparty, digits)
-    if limit.on_exceed is not OnExceed.BLOCK:
+    if limit.on_exceed != OnExceed.BLOCK:
         result["on_exceed"] = limit.on_exceed.value
     return result
 
