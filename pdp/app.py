@@ -26,6 +26,7 @@ from pdp.errors import PdpError
 from pdp.fingerprint import Fingerprints
 from pdp.metrics import MeasuredEngine, MeasuredInformationPoint, MeasuredLedger, Metrics
 from pdp.opa import OpaAdministration, OpaPolicyEngine
+from pdp.outcome_point import OutcomePoint
 from pdp.postgres.store import PostgresStore
 from pdp.server.admin_service import AdminService, DevService
 from pdp.server.authentication import (
@@ -108,6 +109,9 @@ async def serve(config: Config) -> None:
         ):
             metrics.watch(stage, load)
         metrics.watch_apart(engine.tenants_apart)
+        outcomes = OutcomePoint(
+            ledger=store.ledger, signer=signer, reported=metrics.reported, issuer=config.issuer
+        )
 
         edge = Edge(metrics, _authenticator(config, metrics, stack), admission)
         server = grpc.aio.server(
@@ -123,7 +127,12 @@ async def serve(config: Config) -> None:
         )
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(
             DecisionService(
-                decision_point, store.ledger, Listing(store.sessions, store.registry), edge, stopping
+                decision_point,
+                outcomes,
+                store.ledger,
+                Listing(store.sessions, store.registry),
+                edge,
+                stopping,
             ),
             server,
         )

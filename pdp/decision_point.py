@@ -38,6 +38,7 @@ from pdp.model import (
     Hop,
     KeyHashes,
     Limit,
+    Obligation,
     PolicyRevision,
     Prerequisite,
     Reason,
@@ -70,6 +71,10 @@ _MAX_BACKOFF = 0.1
 # What signing and recording may need after the engine has used up its share.
 _RECORDING_SHARE = 0.4
 _MAX_ENGINE_SECONDS = 5.0
+
+
+# The tool's own side redeems the decision before it acts.
+REDEEM = Obligation(id="redeem")
 
 
 class DecisionPoint:
@@ -390,12 +395,20 @@ def _decision(
         policy=PolicyRevision() if verdict is None else verdict.policy,
         data_revisions=facts.data_revisions,
         model_text=model_text(effect, decision_id, reasons, retryable=retryable),
-        obligations=() if verdict is None or effect is Effect.BLOCK else verdict.obligations,
+        obligations=_obligations(facts, verdict, effect),
         retry_after=retry_after if retryable else None,
         session_version=0 if session is None else session.version + 1,
         retryable=retryable,
         attempt_id=request.attempt_id,
     )
+
+
+def _obligations(facts: Facts, verdict: Verdict | None, effect: Effect) -> tuple[Obligation, ...]:
+    if verdict is None or effect is Effect.BLOCK:
+        return ()
+    if effect is Effect.ALLOW and facts.tool is not None and facts.tool.redeem_required:
+        return (*verdict.obligations, REDEEM)
+    return verdict.obligations
 
 
 def _effect(verdict: Verdict | None, found: tuple[Reason, ...]) -> tuple[Effect, tuple[Reason, ...]]:

@@ -41,6 +41,14 @@ class SessionOverError(PdpError):
     """The session has ended, so this can no longer be done to it."""
 
 
+class OutcomeRefusedError(PdpError):
+    """The decision allowed nothing, so nothing can have become of it."""
+
+
+class NotRedeemableError(PdpError):
+    """The decision does not permit this action, here and now."""
+
+
 class SessionMovedError(PdpError):
     """What the decision was taken on no longer holds; judge again."""
 

@@ -6,7 +6,7 @@
 | of another action | judged, and blocked: `action.key_reused`; the key stays with the first |
 | block, not retryable | the stored decision |
 | block, retryable | judged anew |
-| allow or escalate, unexpired, session the caller's and as it was | the stored decision |
+| allow or escalate, unexpired, session the caller's and as it was, no outcome | the stored decision |
 | escalate, otherwise | judged anew |
 | allow, otherwise | judged, and blocked: `action.replay_stale` |
 
@@ -56,12 +56,17 @@ def judge_repeat(
 
 def _stands(session: Session, prior: PriorDecision, now: datetime) -> bool:
     """Whether what led to the earlier answer still does, as far as session and time go."""
-    if now >= prior.expires_at:
+    if now >= prior.expires_at or prior.has_outcome:
         return False
+    return stands(session, recorded_at=prior.recorded_at, now=now)
+
+
+def stands(session: Session, *, recorded_at: datetime, now: datetime) -> bool:
+    """Whether the session still is as it was when a decision in it was recorded."""
     state = session.state_at(now)
     # What was permitted before completion may not be after it.
     return state is SessionState.OPEN or (
         state is SessionState.COMPLETED
         and session.completed_at is not None
-        and prior.recorded_at >= session.completed_at
+        and recorded_at >= session.completed_at
     )

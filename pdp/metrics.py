@@ -68,6 +68,12 @@ class Metrics:
             ("source", "outcome"),
             registry=self.registry,
         )
+        self._outcomes = Counter(
+            "placet_outcomes",
+            "Reports of what became of allows; `conflict`: contradicts the first.",
+            ("outcome", "conflict"),
+            registry=self.registry,
+        )
         self._certificate = Gauge(
             "placet_certificate_expiry_timestamp_seconds",
             "When the server's certificate ends (Unix time); 0 without TLS.",
@@ -93,6 +99,9 @@ class Metrics:
     def evaluated(self, effect: str, code: str, seconds: float) -> None:
         self._evaluations.labels(effect, code).inc()
         self._evaluate_seconds.observe(seconds)
+
+    def reported(self, outcome: str, conflict: bool) -> None:
+        self._outcomes.labels(outcome, "yes" if conflict else "no").inc()
 
     def refused(self, reason: str, seconds: float) -> None:
         """An Evaluate call that got no decision; `reason` is an ErrorReason in lower case, or

@@ -203,6 +203,15 @@ class HoldState(StrEnum):
     RELEASED = "released"
 
 
+class Outcome(StrEnum):
+    EXECUTED = "executed"
+    FAILED = "failed"
+    NOT_EXECUTED = "not_executed"
+    UNKNOWN = "unknown"
+    # The caller never got the answer in time, and will not act on it.
+    VOIDED = "voided"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hold:
     """An allowed action that stands in the way of its own repetition."""
@@ -640,6 +649,8 @@ class PriorDecision:
     # Full receipt, disclosures included.
     token: bytes
     position: Position
+    # Somebody said what became of it.
+    has_outcome: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -819,3 +830,79 @@ class RecordedDecision:
     token: bytes
     position: Position
     input_document: bytes | None
+    # What became of it, as far as anybody said.
+    outcome: Outcome | None = None
+    redeemed: bool = False
+
+
+# --- what became of it -------------------------------------------------------
+
+
+class EntryKind(StrEnum):
+    OUTCOME = "outcome"
+    CONFLICT = "outcome.conflict"
+    REDEMPTION = "redemption"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HoldRecord:
+    """A hold as the table has it. `version` 0: there is none yet."""
+
+    state: HoldState
+    expires_at: datetime
+    key: str | None = None
+    redeem_required: bool = False
+    redeemed: bool = False
+    outcome: Outcome | None = None
+    # Who reported `outcome` can be believed about money.
+    believed: bool = False
+    totals: tuple[tuple[CounterKey, int], ...] = ()
+    version: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """A recorded decision and what became of it until `now`, of the database's clock."""
+
+    decision_id: str
+    key: DecisionKey
+    token: bytes
+    effect: Effect
+    recorded_at: datetime
+    hold: HoldRecord
+    session: Session | None
+    now: datetime
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenDecision:
+    """An allow whose outcome nobody reported."""
+
+    decision_id: str
+    session_id: str
+    tool_call_id: str
+    state: HoldState
+    redeemed: bool
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One signed entry about an earlier decision, ready for the ledger."""
+
+    entry_id: str
+    kind: EntryKind
+    # Compact JWS.
+    token: bytes
+    caller: str
+    # What it was taken on.
+    about: Standing
+    # The hold afterwards.
+    hold: HoldRecord
+    gives_back: tuple[tuple[CounterKey, int], ...]
+    deadline: float
+
+    @property
+    def key(self) -> DecisionKey:
+        return self.about.key

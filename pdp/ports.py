@@ -15,13 +15,16 @@ from pdp.model import (
     Agent,
     EntityName,
     EntityVersion,
+    Entry,
     Facts,
     FactsRequest,
+    OpenDecision,
     Position,
     RecordedDecision,
     Recording,
     Session,
     Signal,
+    Standing,
     Tool,
     ToolRevision,
     Verdict,
@@ -103,6 +106,32 @@ class Ledger(Protocol):
 
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         """Return a recorded decision, its bytes as they were returned; None if there is none."""
+        ...
+
+
+class EntryLedger(Protocol):
+    """Holds what became of decisions."""
+
+    async def standing(
+        self, tenant: str, *, decision_id: str = "", session_id: str = "", tool_call_id: str = ""
+    ) -> Standing | None:
+        """Return a decision with what became of it; by its id, else by session and tool call.
+
+        By a call only those are found that hold something.
+        """
+        ...
+
+    async def record_entry(self, entry: Entry) -> Position:
+        """Record the entry and what it does to hold, key and counters, in one transaction.
+
+        What `Ledger.record` promises. MUST raise `SessionMovedError`, leaving no trace, when the
+        hold is no longer what the entry was taken on; and for a redemption when the tenant's
+        epoch moved, or the decision or its session is past its expiry or end.
+        """
+        ...
+
+    async def open_decisions(self, tenant: str, *, after: str, limit: int) -> Sequence[OpenDecision]:
+        """Return expired allows without an outcome that hold something, by id from `after` on."""
         ...
 
 

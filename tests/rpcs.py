@@ -127,6 +127,24 @@ ROWS: Mapping[str, Row] = {
         answered=frozenset({Role.AUDITOR, Role.OPERATOR}),
         elsewhere=NOT_FOUND,
     ),
+    "/placet.v1.DecisionService/ReportOutcome": Row(
+        request=lambda things: decision_service_pb2.ReportOutcomeRequest(
+            decision_id=things.decision_id, outcome=decision_service_pb2.OUTCOME_UNKNOWN
+        ),
+        answered=frozenset({Role.OPERATOR, Role.TOOL}),
+        elsewhere=NOT_FOUND,
+    ),
+    # What it answers about a decision that there is, tests/e2e/test_outcomes.py says.
+    "/placet.v1.DecisionService/Redeem": Row(
+        request=lambda things: decision_service_pb2.RedeemRequest(
+            decision_id="unknown", tool=things.tool, arguments=b"{}"
+        ),
+        answered=frozenset(),
+        elsewhere=NOT_FOUND,
+    ),
+    "/placet.v1.DecisionService/ListOpenDecisions": Row(
+        request=lambda _: decision_service_pb2.ListOpenDecisionsRequest()
+    ),
     # A task's id is the tenant's own.
     "/placet.v1.SessionService/OpenSession": Row(request=_open_session),
     "/placet.v1.SessionService/GetSession": Row(

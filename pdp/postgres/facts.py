@@ -66,7 +66,7 @@ _GATHER = """
         o.details, e.places, e.ids, e.revisions, e.attributes, coalesce(c.revision, 0),
         b.version, h.decision_ids, h.states, h.givens, n.scopes, n.units, n.totals, n.buckets,
         p.tools, p.arguments, p.effects, w.sames,
-        l.recorded_at
+        ho.outcome, l.recorded_at
     FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
                 %b::text[], %b::bool[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
                 %b::text[], %b::text[], %b::text[], %b::text[])
@@ -82,6 +82,7 @@ _GATHER = """
         AND k.leaf_grant = r.leaf_grant AND k.tool_call_id = r.tool_call_id
         AND k.review_id IS NOT DISTINCT FROM r.review_id
     LEFT JOIN placet.ledger l ON l.tenant = k.tenant AND l.decision_id = k.decision_id
+    LEFT JOIN placet.holds ho ON ho.tenant = k.tenant AND ho.decision_id = k.decision_id
     LEFT JOIN placet.decision_details d ON d.tenant = k.tenant AND d.decision_id = k.decision_id
     LEFT JOIN LATERAL (
         SELECT array_agg(x.agent) AS agents, array_agg(x.owner) AS owners, array_agg(x.trust) AS trusts,
@@ -440,6 +441,7 @@ def _facts(
             # Erased disclosures leave the signed part alone.
             token=row[20] + (row[21] if row[21] is not None else b"~"),
             position=Position(writer=row[22], seq=row[23]),
+            has_outcome=row[-2] is not None,
         )
     return Facts(
         now=row[0],

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,20 @@ from pdp.errors import (
     StoreUnavailableError,
 )
 from pdp.load import Load
-from pdp.model import DecisionKey, Position, RecordedDecision, Recording
+from pdp.model import (
+    DecisionKey,
+    Entry,
+    OpenDecision,
+    Outcome,
+    Position,
+    RecordedDecision,
+    Recording,
+    Standing,
+)
 from pdp.postgres.connection import Access, Connection, bounded, connect, storable, unavailable
 from pdp.postgres.inbox import Inbox, Ticket
 from pdp.postgres.pool import Pool
+from pdp.postgres.standing import read_open, read_standing
 from pdp.postgres.stream import RefusedError, Stream, StreamLostError
 
 BATCH = 64
@@ -36,7 +47,7 @@ _PASSING = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
 )
-_Ticket = Ticket[Recording, Position]
+_Ticket = Ticket[Recording | Entry, Position]
 
 
 @dataclass(slots=True)
@@ -60,7 +71,7 @@ class PostgresLedger:
         self._access = access
         self._pool = pool
         self._replica = replica
-        self._inbox: Inbox[Recording, Position] = Inbox(capacity=capacity, overdue=self._overdue)
+        self._inbox: Inbox[Recording | Entry, Position] = Inbox(capacity=capacity, overdue=self._overdue)
         self._stream: Stream | None = None
         self._flights: dict[asyncio.Task[None], _Flight] = {}
         self._pump: asyncio.Task[None] | None = None
@@ -98,6 +109,25 @@ class PostgresLedger:
             storable(field, text)
         return await self._inbox.ask(recording, recording.deadline)
 
+    async def record_entry(self, entry: Entry) -> Position:
+        if self._pump is None or self._pump.done():
+            raise StoreUnavailableError("the ledger is closed")
+        return await self._inbox.ask(entry, entry.deadline)
+
+    async def standing(
+        self, tenant: str, *, decision_id: str = "", session_id: str = "", tool_call_id: str = ""
+    ) -> Standing | None:
+        if any("\0" in text for text in (decision_id, session_id, tool_call_id)):
+            return None
+        return await self._pool.run(
+            lambda connection: read_standing(connection, tenant, decision_id, session_id, tool_call_id)
+        )
+
+    async def open_decisions(self, tenant: str, *, after: str, limit: int) -> Sequence[OpenDecision]:
+        if "\0" in after:
+            return []
+        return await self._pool.run(lambda connection: read_open(connection, tenant, after, limit))
+
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         if "\0" in decision_id:
             return None
@@ -107,10 +137,11 @@ class PostgresLedger:
             await cursor.execute(
                 """
                 SELECT l.session_id, l.caller, l.leaf_grant, l.tool_call_id, l.review_id, l.jws, l.writer,
-                       l.seq, d.disclosures, d.input_document
+                       l.seq, d.disclosures, d.input_document, h.outcome, h.redeemed_at
                 FROM placet.ledger l
+                LEFT JOIN placet.holds h ON h.tenant = l.tenant AND h.decision_id = l.decision_id
                 LEFT JOIN placet.decision_details d ON d.tenant = l.tenant AND d.decision_id = l.decision_id
-                WHERE l.tenant = %s AND l.decision_id = %s
+                WHERE l.tenant = %s AND l.decision_id = %s AND l.kind = 'decision'
                 """,
                 [tenant, decision_id],
             )
@@ -135,6 +166,8 @@ class PostgresLedger:
             token=row[5] + (row[8] if row[8] is not None else b"~"),
             position=Position(writer=row[6], seq=row[7]),
             input_document=document,
+            outcome=None if row[10] is None else Outcome(row[10]),
+            redeemed=row[11] is not None,
         )
 
     # --- the pump ---

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pdp.limits import holds, moved
+from pdp.limits import given_back, holds, moved
 from pdp.model import (
     Aggregates,
     Counter,
     CounterKey,
     DecisionKey,
     EntityName,
+    Entry,
+    EntryKind,
     Guard,
     Recording,
     SessionState,
@@ -44,6 +46,8 @@ class Locked:
     # Those of the reservations, which exist: what was missing was created before it was locked.
     counters: dict[tuple[str, CounterKey], Counter] = field(default_factory=dict)
     business_keys: dict[tuple[str, str], int] = field(default_factory=dict)
+    # Versions of the holds that entries are about.
+    holds: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +70,8 @@ class Applied:
     counters: dict[tuple[str, CounterKey], Counter] = field(default_factory=dict)
     # Versions.
     business_keys: dict[tuple[str, str], int] = field(default_factory=dict)
+    # The last entry about each hold that holds.
+    holds: dict[tuple[str, str], Entry] = field(default_factory=dict)
 
 
 def key_order(key: DecisionKey) -> tuple[str, str, str, str, str, bool, str]:
@@ -81,7 +87,7 @@ def key_order(key: DecisionKey) -> tuple[str, str, str, str, str, bool, str]:
     )
 
 
-def apply(recordings: Sequence[Recording], indices: Iterable[int], locked: Locked) -> Applied:
+def apply(recordings: Sequence[Recording | Entry], indices: Iterable[int], locked: Locked) -> Applied:
     """Apply the recordings of `indices` one after the other, each on what the one before left.
 
     One that was taken on something else is left out and leaves no trace; so is, in its turn,
@@ -90,6 +96,10 @@ def apply(recordings: Sequence[Recording], indices: Iterable[int], locked: Locke
     applied = Applied()
     for index in indices:
         recording = recordings[index]
+        if isinstance(recording, Entry):
+            if _entered(recording, locked, applied):
+                applied.winners.append(index)
+            continue
         key, move = recording.key, recording.move
         if locked.epochs.get(key.tenant) != recording.epoch or key not in locked.keys:
             continue
@@ -156,3 +166,34 @@ def _unheld(recording: Recording, locked: Locked, applied: Applied) -> bool:
     place = (recording.key.tenant, reservation.key.normal)
     version = applied.business_keys.get(place, locked.business_keys.get(place))
     return version == reservation.key_version
+
+
+def _entered(entry: Entry, locked: Locked, applied: Applied) -> bool:
+    """Apply an entry about an earlier decision; False if it no longer holds, and left no trace."""
+    tenant, about = entry.key.tenant, entry.about
+    place = (tenant, about.decision_id)
+    # One entry about a hold a batch: the next one was taken on what this one changes.
+    if place in applied.holds or locked.holds.get(place) != about.hold.version:
+        return False
+    if entry.kind is EntryKind.REDEMPTION:
+        session = locked.sessions.get((tenant, entry.key.session_id))
+        if (
+            locked.epochs.get(tenant) != about.epoch
+            or session is None
+            or session.state not in LIVE
+            or locked.now >= min(session.expires_at, about.hold.expires_at)
+        ):
+            return False
+    counters = {}
+    for key, add in entry.gives_back:
+        counter = applied.counters.get((tenant, key), locked.counters.get((tenant, key)))
+        if counter is None:
+            return False
+        counters[tenant, key] = given_back(counter, add)
+    applied.counters.update(counters)
+    applied.holds[place] = entry
+    if about.hold.key is not None:
+        held = (tenant, about.hold.key)
+        version = applied.business_keys.get(held, locked.business_keys.get(held, 0))
+        applied.business_keys[held] = version + 1
+    return True

@@ -10,14 +10,25 @@ import contextlib
 import uuid
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import pq
 from psycopg.types.numeric import Int8
 
 from pdp.errors import StoreUnavailableError
-from pdp.model import Counter, CounterKey, DecisionKey, EntityName, Position, Recording, SessionState
+from pdp.model import (
+    Counter,
+    CounterKey,
+    DecisionKey,
+    EntityName,
+    Entry,
+    EntryKind,
+    Position,
+    Recording,
+    SessionState,
+)
 from pdp.postgres.arrays import blobs, booleans, instants, integers, texts
 from pdp.postgres.connection import Access, Connection, bounded, connect, lost, shut, stale
 from pdp.postgres.locks import control_lock, entity_lock
@@ -93,6 +104,25 @@ _COUNTERS = """
         FOR UPDATE
     ) c
 """
+# What had nothing to hold gets its row when somebody says what became of it.
+_NEW_HOLDS = """
+    INSERT INTO placet.holds (
+        tenant, decision_id, session_id, tool_call_id, state, redeem_required, expires_at, version)
+    SELECT r.tenant, r.decision_id, r.session_id, r.tool_call_id, 'reserved', false, r.expires_at, 0
+    FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[])
+        AS r(tenant, decision_id, session_id, tool_call_id, expires_at)
+    ON CONFLICT DO NOTHING
+"""
+_HOLDS = """
+    SELECT h.tenant, h.decision_id, h.version
+    FROM unnest(%b::text[], %b::text[]) AS r(tenant, decision_id)
+    CROSS JOIN LATERAL (
+        SELECT x.tenant, x.decision_id, x.version
+        FROM placet.holds x
+        WHERE x.tenant = r.tenant AND x.decision_id = r.decision_id
+        FOR UPDATE
+    ) h
+"""
 # A later statement than the locks: its snapshot sees every change that was made before them.
 _GROUND = """
     WITH moment AS MATERIALIZED (SELECT placet.now() AS now, pg_current_xact_id()::text AS xid)
@@ -132,16 +162,17 @@ _WRITE = """
         RETURNING 1
     ), recorded AS (
         INSERT INTO placet.ledger (
-            tenant, writer, seq, decision_id, kind, effect, jws, action_fingerprint, session_id, caller,
-            leaf_grant, tool_call_id, review_id, session_version, retryable, expires_at, recorded_at)
-        SELECT n.tenant, %b, n.seq, n.decision_id, 'decision', n.effect, n.jws, n.action_fingerprint,
+            tenant, writer, seq, decision_id, kind, about, effect, jws, action_fingerprint, session_id,
+            caller, leaf_grant, tool_call_id, review_id, session_version, retryable, expires_at,
+            recorded_at)
+        SELECT n.tenant, %b, n.seq, n.decision_id, n.kind, n.about, n.effect, n.jws, n.action_fingerprint,
                n.session_id, n.caller, n.leaf_grant, n.tool_call_id, n.review_id, n.session_version,
                n.retryable, n.expires_at, %b
-        FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::text[],
-                    %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::bool[],
-                    %b::timestamptz[])
-            AS n(tenant, seq, decision_id, effect, jws, action_fingerprint, session_id, caller, leaf_grant,
-                 tool_call_id, review_id, session_version, retryable, expires_at)
+        FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bytea[],
+                    %b::bytea[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[],
+                    %b::bool[], %b::timestamptz[])
+            AS n(tenant, seq, decision_id, kind, about, effect, jws, action_fingerprint, session_id, caller,
+                 leaf_grant, tool_call_id, review_id, session_version, retryable, expires_at)
         RETURNING 1
     ), detailed AS (
         INSERT INTO placet.decision_details (tenant, decision_id, disclosures, input_document)
@@ -154,6 +185,20 @@ _WRITE = """
         (SELECT count(*) FROM moved) = %b AND (SELECT count(*) FROM pointed) = %b
         AND (SELECT count(*) FROM recorded) = %b AND (SELECT count(*) FROM detailed) = %b
     )::int
+"""
+# The time is the transaction's, once for each kind of entry.
+_CHANGE = """
+    WITH changed AS (
+        UPDATE placet.holds h
+        SET state = n.state, outcome = n.outcome, believed = n.believed, version = n.version,
+            redeemed_at = CASE WHEN n.redeems THEN %b ELSE h.redeemed_at END,
+            reported_at = CASE WHEN n.redeems THEN h.reported_at ELSE %b END
+        FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::bool[], %b::bigint[])
+            AS n(tenant, decision_id, state, outcome, believed, redeems, version)
+        WHERE h.tenant = n.tenant AND h.decision_id = n.decision_id
+        RETURNING 1
+    )
+    SELECT 1 / ((SELECT count(*) FROM changed) = %b)::int
 """
 _RESERVE = """
     WITH counted AS (
@@ -262,7 +307,7 @@ class Stream:
         await _discard(self.connection)
 
     async def record(
-        self, recordings: Sequence[Recording], wanted: Callable[[int], bool]
+        self, recordings: Sequence[Recording | Entry], wanted: Callable[[int], bool]
     ) -> list[Position | None]:
         """Record what still holds; return each one's position, None for one that does not.
 
@@ -305,9 +350,14 @@ class Stream:
             raise StoreUnavailableError(f"the commit is in doubt: {'; '.join(self._warnings)}")
         return positions
 
-    async def _lock(self, recordings: Sequence[Recording]) -> tuple[Locked, str]:
-        tenants = sorted({r.key.tenant for r in recordings})
-        places = sorted({(r.key.tenant, r.move.session_id) for r in recordings if r.move is not None})
+    async def _lock(self, batch: Sequence[Recording | Entry]) -> tuple[Locked, str]:
+        recordings = [r for r in batch if isinstance(r, Recording)]
+        entries = [r for r in batch if isinstance(r, Entry)]
+        tenants = sorted({r.key.tenant for r in batch})
+        moved = {(r.key.tenant, r.move.session_id) for r in recordings if r.move is not None}
+        places = sorted(
+            moved | {(e.key.tenant, e.key.session_id) for e in entries if e.kind is EntryKind.REDEMPTION}
+        )
         keys = sorted({r.key for r in recordings}, key=key_order)
         key_columns = _key_columns(keys)
         entities = {(r.key.tenant, name) for r in recordings for name in r.entities}
@@ -327,9 +377,13 @@ class Stream:
             key_rows = connection.cursor(binary=True)
             await key_rows.execute(_KEYS, key_columns, prepare=True)
             reserved = [(r.key.tenant, r.reservation) for r in recordings if r.reservation is not None]
-            held = sorted({(tenant, kept.key.normal) for tenant, kept in reserved if kept.key is not None})
+            held = sorted(
+                {(tenant, kept.key.normal) for tenant, kept in reserved if kept.key is not None}
+                | {(e.key.tenant, e.about.hold.key) for e in entries if e.about.hold.key is not None}
+            )
             counted = sorted(
                 {(tenant, g.key.scope, g.key.unit) for tenant, kept in reserved for g in kept.guards}
+                | {(e.key.tenant, key.scope, key.unit) for e in entries for key, _ in e.gives_back}
             )
             key_versions = connection.cursor(binary=True)
             if held:
@@ -341,6 +395,13 @@ class Stream:
                 columns = [texts(column) for column in zip(*counted, strict=True)]
                 await connection.execute(_NEW_COUNTERS, columns, prepare=True)
                 await counters.execute(_COUNTERS, columns, prepare=True)
+            hold_versions = connection.cursor(binary=True)
+            if entries:
+                about = sorted({(e.key.tenant, e.about.decision_id) for e in entries})
+                await connection.execute(_NEW_HOLDS, _new_hold_columns(entries), prepare=True)
+                await hold_versions.execute(
+                    _HOLDS, [texts(column) for column in zip(*about, strict=True)], prepare=True
+                )
             ground = connection.cursor(binary=True)
             await ground.execute(_GROUND, [texts(tenants)], prepare=True)
             known = connection.cursor(binary=True)
@@ -384,6 +445,10 @@ class Stream:
                     (tenant, EntityName(type=kind, id=entity_id)): revision
                     for tenant, kind, entity_id, revision in (await known.fetchall() if entities else [])
                 },
+                holds={
+                    (tenant, decision_id): version
+                    for tenant, decision_id, version in (await hold_versions.fetchall() if entries else [])
+                },
                 business_keys={
                     (tenant, key): version
                     for tenant, key, version in (await key_versions.fetchall() if held else [])
@@ -398,8 +463,10 @@ class Stream:
             xid,
         )
 
-    async def _write(self, recordings: Sequence[Recording], applied: Applied, locked: Locked) -> None:
-        winners = [recordings[index] for index in applied.winners]
+    async def _write(self, recordings: Sequence[Recording | Entry], applied: Applied, locked: Locked) -> None:
+        won = [recordings[index] for index in applied.winners]
+        winners = [r for r in won if isinstance(r, Recording)]
+        entries = list(applied.holds.values())
         keys = sorted(applied.keys, key=key_order)
         empty = [key for key, decision in locked.keys.items() if decision is None and key not in applied.keys]
         connection = self.connection
@@ -412,17 +479,17 @@ class Stream:
                     texts([applied.keys[key] for key in keys]),
                     self.writer,
                     locked.now,
-                    *_ledger_columns(winners, self.last_seq + 1),
+                    *_ledger_columns(won, self.last_seq + 1),
                     *_detail_columns(winners),
                     Int8(len(applied.sessions)),
                     Int8(len(keys)),
-                    Int8(len(winners)),
+                    Int8(len(won)),
                     Int8(len(winners)),
                 ],
                 prepare=True,
             )
             reserved = [r for r in winners if r.reservation is not None]
-            if reserved:
+            if reserved or applied.counters or applied.business_keys:
                 await connection.execute(
                     _RESERVE,
                     [
@@ -433,6 +500,12 @@ class Stream:
                         Int8(len(applied.business_keys)),
                         Int8(len(reserved)),
                     ],
+                    prepare=True,
+                )
+            if entries:
+                await connection.execute(
+                    _CHANGE,
+                    [locked.now, locked.now, *_change_columns(entries), Int8(len(entries))],
                     prepare=True,
                 )
             steps = _step_rows(winners)
@@ -503,22 +576,94 @@ def _session_columns(applied: Applied) -> list[Any]:
     ]
 
 
-def _ledger_columns(winners: Sequence[Recording], first: int) -> list[Any]:
+def _ledger_columns(winners: Sequence[Recording | Entry], first: int) -> list[Any]:
+    rows = [_ledger_row(winner) for winner in winners]
     return [
         texts([r.key.tenant for r in winners]),
         integers(range(first, first + len(winners))),
-        texts([r.decision.decision_id for r in winners]),
-        texts([r.decision.effect.value for r in winners]),
-        blobs([r.receipt.signed for r in winners]),
-        blobs([r.action_fingerprint for r in winners]),
+        texts([row.entry_id for row in rows]),
+        texts([row.kind for row in rows]),
+        texts([row.about for row in rows]),
+        texts([row.effect for row in rows]),
+        blobs([row.jws for row in rows]),
+        blobs([row.action_fingerprint for row in rows]),
         texts([r.key.session_id for r in winners]),
-        texts([r.key.caller for r in winners]),
+        texts([row.caller for row in rows]),
         texts([r.key.leaf_grant for r in winners]),
         texts([r.key.tool_call_id for r in winners]),
         texts([r.key.review_id for r in winners]),
-        integers([r.decision.session_version for r in winners]),
-        booleans([r.decision.retryable for r in winners]),
-        instants([r.decision.expires_at for r in winners]),
+        integers([row.session_version for row in rows]),
+        booleans([row.retryable for row in rows]),
+        instants([row.expires_at for row in rows]),
+    ]
+
+
+class _LedgerRow(NamedTuple):
+    """What differs between a decision and an entry about one."""
+
+    entry_id: str
+    kind: str
+    about: str | None
+    effect: str | None
+    jws: bytes
+    action_fingerprint: bytes
+    caller: str
+    session_version: int
+    retryable: bool
+    expires_at: datetime
+
+
+def _ledger_row(winner: Recording | Entry) -> _LedgerRow:
+    if isinstance(winner, Entry):
+        return _LedgerRow(
+            entry_id=winner.entry_id,
+            kind=winner.kind.value,
+            about=winner.about.decision_id,
+            effect=None,
+            jws=winner.token,
+            action_fingerprint=b"",
+            caller=winner.caller,
+            session_version=0,
+            retryable=False,
+            expires_at=winner.hold.expires_at,
+        )
+    return _LedgerRow(
+        entry_id=winner.decision.decision_id,
+        kind="decision",
+        about=None,
+        effect=winner.decision.effect.value,
+        jws=winner.receipt.signed,
+        action_fingerprint=winner.action_fingerprint,
+        caller=winner.key.caller,
+        session_version=winner.decision.session_version,
+        retryable=winner.decision.retryable,
+        expires_at=winner.decision.expires_at,
+    )
+
+
+def _new_hold_columns(entries: Sequence[Entry]) -> list[Any]:
+    fresh = sorted(
+        {(e.key.tenant, e.about.decision_id): e for e in entries if e.about.hold.version == 0}.items()
+    )
+    found = [entry for _, entry in fresh]
+    return [
+        texts([e.key.tenant for e in found]),
+        texts([e.about.decision_id for e in found]),
+        texts([e.key.session_id for e in found]),
+        texts([e.key.tool_call_id for e in found]),
+        instants([e.hold.expires_at for e in found]),
+    ]
+
+
+def _change_columns(entries: Sequence[Entry]) -> list[Any]:
+    return [
+        texts([e.key.tenant for e in entries]),
+        texts([e.about.decision_id for e in entries]),
+        texts([e.hold.state.value for e in entries]),
+        texts([None if e.hold.outcome is None else e.hold.outcome.value for e in entries]),
+        booleans([e.hold.believed for e in entries]),
+        booleans([e.kind is EntryKind.REDEMPTION for e in entries]),
+        integers([e.about.hold.version + 1 for e in entries]),
     ]
 
 

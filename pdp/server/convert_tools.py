@@ -140,15 +140,8 @@ def _tool(message: admin.Tool, path: str) -> Tool:
     )
     if message.redeem not in (admin.REDEEM_RULE_UNSPECIFIED, admin.REDEEM_RULE_REQUIRED):
         raise InvalidFieldError(f"{path}.redeem", "must be one of the known rules")
-    _refuse_unenforced(converted, path)
     check_tool(converted, path)
     return converted
-
-
-def _refuse_unenforced(tool: Tool, path: str) -> None:
-    """What is registered must hold: refuse what nothing enforces yet."""
-    if tool.redeem_required:
-        raise InvalidFieldError(f"{path}.redeem", "is not enforced yet, so it cannot be registered")
 
 
 def tool_message(tool: Tool) -> admin.Tool:

@@ -10,9 +10,10 @@ import structlog
 from pdp.decision_point import DecisionPoint
 from pdp.errors import NotFoundError
 from pdp.model import Caller, Receipt, Role
+from pdp.outcome_point import OutcomePoint
 from pdp.ports import Ledger
 from pdp.receipts import read_decision
-from pdp.server import convert
+from pdp.server import convert, convert_outcomes
 from pdp.server.deadline import deadline_of
 from pdp.server.evaluate_stream import EvaluateStream, Gate
 from pdp.server.identity import current_caller
@@ -28,6 +29,7 @@ class DecisionService(stubs.DecisionServiceServicer):
     def __init__(
         self,
         decision_point: DecisionPoint,
+        outcomes: OutcomePoint,
         ledger: Ledger,
         listing: Listing,
         gate: Gate,
@@ -35,6 +37,7 @@ class DecisionService(stubs.DecisionServiceServicer):
     ) -> None:
         """Streams let each message pass `gate`, and end when the server is `stopping`."""
         self._decision_point = decision_point
+        self._outcomes = outcomes
         self._ledger = ledger
         self._listing = listing
         self._gate = gate
@@ -104,4 +107,42 @@ class DecisionService(stubs.DecisionServiceServicer):
                 decision, Receipt(token=recorded.token, position=recorded.position)
             ),
             input_document=(recorded.input_document or b"") if sees_all else b"",
+            outcome=convert_outcomes.outcome_number(recorded.outcome),
+            redeemed=recorded.redeemed,
         )
+
+    async def ReportOutcome(
+        self, request: messages.ReportOutcomeRequest, context: Any
+    ) -> messages.ReportOutcomeResponse:
+        caller, said = current_caller(), convert_outcomes.report(request)
+        decision_id, hold, conflict = await self._outcomes.report(
+            caller,
+            said.outcome,
+            decision_id=said.decision_id,
+            session_id=said.session_id,
+            tool_call_id=said.tool_call_id,
+            output=said.output,
+            deadline=deadline_of(context),
+        )
+        if conflict:
+            _LOG.warning("outcome_conflict", decision_id=decision_id, outcome=said.outcome)
+        return convert_outcomes.report_message(decision_id, hold, conflict)
+
+    async def Redeem(self, request: messages.RedeemRequest, context: Any) -> messages.RedeemResponse:
+        decision_id, tool, arguments, audience = convert_outcomes.redemption(request)
+        await self._outcomes.redeem(
+            current_caller(),
+            decision_id,
+            tool=tool,
+            arguments=arguments,
+            audience=audience,
+            deadline=deadline_of(context),
+        )
+        return messages.RedeemResponse(decision_id=decision_id)
+
+    async def ListOpenDecisions(
+        self, request: messages.ListOpenDecisionsRequest, context: Any
+    ) -> messages.ListOpenDecisionsResponse:
+        after, limit = convert_outcomes.page(request)
+        found = await self._outcomes.open_decisions(current_caller(), after=after, limit=limit)
+        return convert_outcomes.open_message(found)

@@ -136,6 +136,7 @@ def test_metrics_are_those_that_are_exposed() -> None:
     metrics.rpc("/placet.v1.SessionService/GetSession", "OK", 0.1)
     metrics.bundle("1")
     metrics.credentials_read("tls", ok=True)
+    metrics.reported("executed", conflict=False)
     with metrics.stage("decide"):
         pass
     metrics.watch("decide", lambda: Load(waiting=1, dropped={}))

@@ -82,18 +82,6 @@ def test_what_is_not_enforced_yet_comes_back_when_it_is_stored() -> None:
     assert form["redeem"] == "required"
 
 
-@pytest.mark.parametrize(
-    ("part", "field"),
-    [
-        ({"redeem": "required"}, "redeem"),
-    ],
-)
-def test_what_nothing_enforces_cannot_be_registered(part: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidFieldError) as caught:
-        converted(TOOLS[0] | part)
-    assert caught.value.field == f"tools[0].{field}"
-
-
 def test_secret_role_makes_an_argument_secret() -> None:
     [tool] = converted(WHOLE)
     assert tool.secret_arguments == ("pin", "iban")

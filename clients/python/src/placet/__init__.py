@@ -44,9 +44,12 @@ if TYPE_CHECKING:
     from placet.model import Boundary as Boundary
     from placet.model import Decision as Decision
     from placet.model import Effect as Effect
+    from placet.model import HoldState as HoldState
     from placet.model import Hop as Hop
     from placet.model import Obligation as Obligation
     from placet.model import OnExceed as OnExceed
+    from placet.model import OpenDecision as OpenDecision
+    from placet.model import Outcome as Outcome
     from placet.model import PolicyRevision as PolicyRevision
     from placet.model import Position as Position
     from placet.model import Reason as Reason
@@ -97,9 +100,12 @@ _HOMES = {
         "Boundary",
         "Decision",
         "Effect",
+        "HoldState",
         "Hop",
         "Obligation",
         "OnExceed",
+        "OpenDecision",
+        "Outcome",
         "PolicyRevision",
         "Position",
         "Reason",

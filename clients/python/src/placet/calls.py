@@ -18,6 +18,7 @@ from placet.channel import Connection, Credentials
 from placet.clock import SteadyClock
 from placet.errors import AnswerError, DeadlineError, PlacetError, invalid
 from placet.identity import DevIdentity
+from placet.jsontext import object_text
 from placet.model import (
     Action,
     Agent,
@@ -25,6 +26,9 @@ from placet.model import (
     Boundary,
     Decision,
     Entity,
+    HoldState,
+    OpenDecision,
+    Outcome,
     Session,
     Signal,
     Simulation,
@@ -65,6 +69,10 @@ class Asking:
         return failed(error, self.question.request)
 
 
+# A tool's own side redeems: what the caller has to do is to hand the receipt on.
+ALWAYS_UNDERSTOOD = frozenset({"redeem"})
+
+
 class Calls:
     """Makes calls for one caller."""
 
@@ -97,7 +105,7 @@ class Calls:
         self._rules = Rules(
             clock=clock,
             verifier=_verifier(jwks, verifier),
-            understood=frozenset(understands),
+            understood=frozenset(understands) | ALWAYS_UNDERSTOOD,
             tenant=self._tenant,
         )
 
@@ -177,6 +185,56 @@ class Calls:
             request=request.SerializeToString(),
             timeout=self._deadline(timeout),
             read=lambda data: replies.allowed_tools(replies.read(decisions.ListAllowedToolsResponse, data)),
+        )
+
+    def report_outcome(
+        self,
+        decision_id: str,
+        outcome: Outcome | str,
+        *,
+        session: Session | str,
+        tool_call_id: str,
+        output: bytes,
+        timeout: float | None,
+    ) -> Call[HoldState]:
+        return Call(
+            method="/placet.v1.DecisionService/ReportOutcome",
+            request=requests.report_outcome(
+                decision_id, outcome, session=session, tool_call_id=tool_call_id, output=output
+            ).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=replies.hold_state,
+        )
+
+    def redeem(
+        self,
+        decision_id: str,
+        *,
+        tool: str,
+        arguments: Mapping[str, Any] | bytes,
+        audience: str,
+        timeout: float | None,
+    ) -> Call[None]:
+        return Call(
+            method="/placet.v1.DecisionService/Redeem",
+            request=decisions.RedeemRequest(
+                decision_id=requests.text(decision_id, "decision_id"),
+                tool=requests.text(tool, "tool"),
+                arguments=object_text(arguments, "arguments"),
+                audience=requests.text(audience, "audience"),
+            ).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.redeemed(data, decision_id),
+        )
+
+    def list_open_decisions(self, *, after: str, timeout: float | None) -> Call[tuple[OpenDecision, ...]]:
+        return Call(
+            method="/placet.v1.DecisionService/ListOpenDecisions",
+            request=decisions.ListOpenDecisionsRequest(
+                after=requests.text(after, "after")
+            ).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=replies.open_decisions,
         )
 
     def get_decision(self, decision_id: str, timeout: float | None) -> Call[Decision]:

@@ -31,6 +31,9 @@ from placet.model import (
     Boundary,
     Decision,
     Entity,
+    HoldState,
+    OpenDecision,
+    Outcome,
     Session,
     Signal,
     Simulation,
@@ -198,6 +201,56 @@ class Client:
         all the same, so each call still asks. Role: agent; at a bounded rate.
         """
         return self._run(self._calls.list_allowed_tools(session, chain, timeout))
+
+    def report_outcome(
+        self,
+        decision_id: str = "",
+        outcome: Outcome | str = Outcome.UNKNOWN,
+        *,
+        session: Session | str = "",
+        tool_call_id: str = "",
+        output: bytes = b"",
+        timeout: float | None = None,
+    ) -> HoldState:
+        """Say what became of an allow; return what it still holds.
+
+        Without a decision id, of the call `tool_call_id` of `session`. Of `output` the PDP keeps a hash.
+        """
+        return self._run(
+            self._calls.report_outcome(
+                decision_id,
+                outcome,
+                session=session,
+                tool_call_id=tool_call_id,
+                output=output,
+                timeout=timeout,
+            )
+        )
+
+    def redeem(
+        self,
+        decision_id: str,
+        *,
+        tool: str,
+        arguments: Mapping[str, Any] | bytes,
+        audience: str = "",
+        timeout: float | None = None,
+    ) -> None:
+        """Use an allow, once, for the action that is about to run. Role: tool.
+
+        Raises `PreconditionError` if it does not permit that: then do not act.
+        """
+        self._run(
+            self._calls.redeem(
+                decision_id, tool=tool, arguments=arguments, audience=audience, timeout=timeout
+            )
+        )
+
+    def list_open_decisions(
+        self, *, after: str = "", timeout: float | None = None
+    ) -> tuple[OpenDecision, ...]:
+        """Return expired allows whose outcome nobody reported, after the decision `after`."""
+        return self._run(self._calls.list_open_decisions(after=after, timeout=timeout))
 
     def get_decision(self, decision_id: str, *, timeout: float | None = None) -> Decision:
         """Return a recorded decision: to read, not to act on (`allowed` is False)."""
@@ -473,6 +526,53 @@ class AsyncClient:
     ) -> tuple[AllowedTool, ...]:
         """See `Client.list_allowed_tools`."""
         return await self._run(self._calls.list_allowed_tools(session, chain, timeout))
+
+    async def report_outcome(
+        self,
+        decision_id: str = "",
+        outcome: Outcome | str = Outcome.UNKNOWN,
+        *,
+        session: Session | str = "",
+        tool_call_id: str = "",
+        output: bytes = b"",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> HoldState:
+        """See `Client.report_outcome`."""
+        return await self._run(
+            self._calls.report_outcome(
+                decision_id,
+                outcome,
+                session=session,
+                tool_call_id=tool_call_id,
+                output=output,
+                timeout=timeout,
+            )
+        )
+
+    async def redeem(
+        self,
+        decision_id: str,
+        *,
+        tool: str,
+        arguments: Mapping[str, Any] | bytes,
+        audience: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> None:
+        """See `Client.redeem`."""
+        await self._run(
+            self._calls.redeem(
+                decision_id, tool=tool, arguments=arguments, audience=audience, timeout=timeout
+            )
+        )
+
+    async def list_open_decisions(
+        self,
+        *,
+        after: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> tuple[OpenDecision, ...]:
+        """See `Client.list_open_decisions`."""
+        return await self._run(self._calls.list_open_decisions(after=after, timeout=timeout))
 
     async def get_decision(
         self,

@@ -64,6 +64,40 @@ class OnExceed(StrEnum):
     ESCALATE = "escalate"
 
 
+class Outcome(StrEnum):
+    """What became of an allow."""
+
+    EXECUTED = "executed"
+    # It was tried, and had no effect.
+    FAILED = "failed"
+    # It was never tried.
+    NOT_EXECUTED = "not_executed"
+    UNKNOWN = "unknown"
+    # The answer came too late or never; the caller will not act on it.
+    VOIDED = "voided"
+
+
+class HoldState(StrEnum):
+    """What an allow holds of its limits and its business key."""
+
+    RESERVED = "reserved"
+    COMMITTED = "committed"
+    UNRESOLVED = "unresolved"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenDecision:
+    """An expired allow whose outcome nobody reported."""
+
+    decision_id: str
+    session_id: str
+    tool_call_id: str
+    hold: HoldState
+    redeemed: bool
+    expires_at: datetime
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResourceRule:
     """Exactly one of `id`, `prefix` and `ids` is set; an empty prefix is every id."""

@@ -20,8 +20,10 @@ from placet.model import (
     Decision,
     Effect,
     Entity,
+    HoldState,
     Obligation,
     OnExceed,
+    OpenDecision,
     PolicyRevision,
     Position,
     Reason,
@@ -292,3 +294,41 @@ def _instant(message: Timestamp, field: str) -> datetime:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as exc:
         raise AnswerError(f"{field} is no instant") from exc
+
+
+_HOLDS: Mapping[int, HoldState] = {
+    decisions.HOLD_STATE_RESERVED: HoldState.RESERVED,
+    decisions.HOLD_STATE_COMMITTED: HoldState.COMMITTED,
+    decisions.HOLD_STATE_UNRESOLVED: HoldState.UNRESOLVED,
+    decisions.HOLD_STATE_RELEASED: HoldState.RELEASED,
+}
+
+
+def hold_state(data: bytes) -> HoldState:
+    return _hold(read(decisions.ReportOutcomeResponse, data).hold)
+
+
+def redeemed(data: bytes, decision_id: str) -> None:
+    """Anything but the redemption of this very decision is none."""
+    if read(decisions.RedeemResponse, data).decision_id != decision_id:
+        raise AnswerError("the answer is about another decision")
+
+
+def open_decisions(data: bytes) -> tuple[OpenDecision, ...]:
+    return tuple(
+        OpenDecision(
+            decision_id=found.decision_id,
+            session_id=found.session_id,
+            tool_call_id=found.tool_call_id,
+            hold=_hold(found.hold),
+            redeemed=found.redeemed,
+            expires_at=_instant(found.expires_at, "expires_at"),
+        )
+        for found in read(decisions.ListOpenDecisionsResponse, data).decisions
+    )
+
+
+def _hold(number: int) -> HoldState:
+    if number not in _HOLDS:
+        raise AnswerError(f"the answer's hold {number} is none that this client knows")
+    return _HOLDS[number]

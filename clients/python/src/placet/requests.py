@@ -27,6 +27,7 @@ from placet.model import (
     Boundary,
     Hop,
     OnExceed,
+    Outcome,
     ResourceRule,
     Session,
     Signal,
@@ -46,6 +47,13 @@ _UNITS = {
     "": admin.AMOUNT_UNIT_UNSPECIFIED,
     "major": admin.AMOUNT_UNIT_MAJOR,
     "minor": admin.AMOUNT_UNIT_MINOR,
+}
+_OUTCOMES = {
+    Outcome.EXECUTED: decisions.OUTCOME_EXECUTED,
+    Outcome.FAILED: decisions.OUTCOME_FAILED,
+    Outcome.NOT_EXECUTED: decisions.OUTCOME_NOT_EXECUTED,
+    Outcome.UNKNOWN: decisions.OUTCOME_UNKNOWN,
+    Outcome.VOIDED: decisions.OUTCOME_VOIDED,
 }
 _ON_EXCEED = {OnExceed.BLOCK: sessions.ON_EXCEED_BLOCK, OnExceed.ESCALATE: sessions.ON_EXCEED_ESCALATE}
 _EFFECT_NUMBERS = {
@@ -159,6 +167,21 @@ def open_session(
         expires_at = datetime.now(UTC) + _span(expires_in, "expires_in")
     if expires_at is not None:
         message.expires_at.CopyFrom(_instant(expires_at, "expires_at"))
+    return message
+
+
+def report_outcome(
+    decision_id: str, outcome: Outcome | str, *, session: Session | str, tool_call_id: str, output: bytes
+) -> decisions.ReportOutcomeRequest:
+    """By `decision_id`, or else by session and tool call."""
+    message = decisions.ReportOutcomeRequest(
+        outcome=_OUTCOMES[_one_of(Outcome, outcome, "outcome")], output=output
+    )
+    if decision_id:
+        message.decision_id = text(decision_id, "decision_id")
+    else:
+        message.session_id = session_id(session)
+        message.tool_call_id = text(tool_call_id, "tool_call_id")
     return message
 
 

@@ -84,6 +84,8 @@ class FakePdp:
         self._port = 0
         # Every request to Evaluate that reached the script or the recorded answers, in order.
         self.received: list[Received] = []
+        # Reported outcomes: decision, or session/tool call, and the outcome in lower case.
+        self.outcomes: list[tuple[str, str]] = []
         # Called with each answer of Evaluate before it is sent: change it to misbehave.
         self.alter: Callable[[decisions.EvaluateResponse], None] | None = None
 

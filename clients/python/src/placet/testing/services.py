@@ -114,6 +114,42 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
             self._fake.alter(response)
         return response
 
+    def ReportOutcome(
+        self, request: decisions.ReportOutcomeRequest, context: Any
+    ) -> decisions.ReportOutcomeResponse:
+        def answer(caller: Caller) -> decisions.ReportOutcomeResponse:
+            self._fake.outcomes.append(
+                (
+                    request.decision_id or f"{request.session_id}/{request.tool_call_id}",
+                    decisions.Outcome.Name(request.outcome).removeprefix("OUTCOME_").lower(),
+                )
+            )
+            return decisions.ReportOutcomeResponse(
+                decision_id=request.decision_id, hold=decisions.HOLD_STATE_UNRESOLVED
+            )
+
+        return _handle(self._fake, context, "ReportOutcome", {"agent", "tool", "operator"}, answer)
+
+    def Redeem(self, request: decisions.RedeemRequest, context: Any) -> decisions.RedeemResponse:
+        return _handle(
+            self._fake,
+            context,
+            "Redeem",
+            {"tool"},
+            lambda caller: decisions.RedeemResponse(decision_id=request.decision_id),
+        )
+
+    def ListOpenDecisions(
+        self, request: decisions.ListOpenDecisionsRequest, context: Any
+    ) -> decisions.ListOpenDecisionsResponse:
+        return _handle(
+            self._fake,
+            context,
+            "ListOpenDecisions",
+            {"operator", "auditor"},
+            lambda caller: decisions.ListOpenDecisionsResponse(),
+        )
+
     def Simulate(self, request: decisions.SimulateRequest, context: Any) -> decisions.SimulateResponse:
         def answer(caller: Caller) -> decisions.SimulateResponse:
             if not request.HasField("request"):

@@ -9,7 +9,9 @@ import google.protobuf.any_pb2
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import placet.v1.decision_pb2
 import sys
 import typing
@@ -20,6 +22,62 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Outcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
+    OUTCOME_EXECUTED: _Outcome.ValueType  # 1
+    OUTCOME_FAILED: _Outcome.ValueType  # 2
+    """It was tried, and had no effect."""
+    OUTCOME_NOT_EXECUTED: _Outcome.ValueType  # 3
+    """It was never tried."""
+    OUTCOME_UNKNOWN: _Outcome.ValueType  # 4
+    """Nobody can tell."""
+    OUTCOME_VOIDED: _Outcome.ValueType  # 5
+    """The answer came too late or never; the caller will not act on it."""
+
+class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+    """Outcome is what became of an allow."""
+
+OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
+OUTCOME_EXECUTED: Outcome.ValueType  # 1
+OUTCOME_FAILED: Outcome.ValueType  # 2
+"""It was tried, and had no effect."""
+OUTCOME_NOT_EXECUTED: Outcome.ValueType  # 3
+"""It was never tried."""
+OUTCOME_UNKNOWN: Outcome.ValueType  # 4
+"""Nobody can tell."""
+OUTCOME_VOIDED: Outcome.ValueType  # 5
+"""The answer came too late or never; the caller will not act on it."""
+Global___Outcome: typing_extensions.TypeAlias = Outcome
+
+class _HoldState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _HoldStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_HoldState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    HOLD_STATE_UNSPECIFIED: _HoldState.ValueType  # 0
+    HOLD_STATE_RESERVED: _HoldState.ValueType  # 1
+    HOLD_STATE_COMMITTED: _HoldState.ValueType  # 2
+    HOLD_STATE_UNRESOLVED: _HoldState.ValueType  # 3
+    """It counts, and the same business again escalates."""
+    HOLD_STATE_RELEASED: _HoldState.ValueType  # 4
+
+class HoldState(_HoldState, metaclass=_HoldStateEnumTypeWrapper):
+    """HoldState is what an allow holds of its limits and its business key."""
+
+HOLD_STATE_UNSPECIFIED: HoldState.ValueType  # 0
+HOLD_STATE_RESERVED: HoldState.ValueType  # 1
+HOLD_STATE_COMMITTED: HoldState.ValueType  # 2
+HOLD_STATE_UNRESOLVED: HoldState.ValueType  # 3
+"""It counts, and the same business again escalates."""
+HOLD_STATE_RELEASED: HoldState.ValueType  # 4
+Global___HoldState: typing_extensions.TypeAlias = HoldState
 
 @typing.final
 class EvaluateRequest(google.protobuf.message.Message):
@@ -425,8 +483,13 @@ class GetDecisionResponse(google.protobuf.message.Message):
 
     DECISION_FIELD_NUMBER: builtins.int
     INPUT_DOCUMENT_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    REDEEMED_FIELD_NUMBER: builtins.int
     input_document: builtins.bytes
     """The exact document that policy judged (JSON); for operators and auditors only."""
+    outcome: Global___Outcome.ValueType
+    """What became of it; unset: nobody said."""
+    redeemed: builtins.bool
     @property
     def decision(self) -> placet.v1.decision_pb2.Decision: ...
     def __init__(
@@ -434,10 +497,180 @@ class GetDecisionResponse(google.protobuf.message.Message):
         *,
         decision: placet.v1.decision_pb2.Decision | None = ...,
         input_document: builtins.bytes = ...,
+        outcome: Global___Outcome.ValueType = ...,
+        redeemed: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision", b"decision"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision", b"decision", "input_document", b"input_document"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision", b"decision", "input_document", b"input_document", "outcome", b"outcome", "redeemed", b"redeemed"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___GetDecisionResponse: typing_extensions.TypeAlias = GetDecisionResponse
+
+@typing.final
+class ReportOutcomeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    TOOL_CALL_ID_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    """Either this, or both of the next two: the call that got no answer in time."""
+    session_id: builtins.str
+    tool_call_id: builtins.str
+    outcome: Global___Outcome.ValueType
+    output: builtins.bytes
+    """What the tool returned: JSON, at most 256 KiB. Only its SHA-256 is kept."""
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+        session_id: builtins.str = ...,
+        tool_call_id: builtins.str = ...,
+        outcome: Global___Outcome.ValueType = ...,
+        output: builtins.bytes = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision_id", b"decision_id", "outcome", b"outcome", "output", b"output", "session_id", b"session_id", "tool_call_id", b"tool_call_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ReportOutcomeRequest: typing_extensions.TypeAlias = ReportOutcomeRequest
+
+@typing.final
+class ReportOutcomeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    HOLD_FIELD_NUMBER: builtins.int
+    CONFLICT_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    hold: Global___HoldState.ValueType
+    conflict: builtins.bool
+    """The report contradicts an earlier one."""
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+        hold: Global___HoldState.ValueType = ...,
+        conflict: builtins.bool = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["conflict", b"conflict", "decision_id", b"decision_id", "hold", b"hold"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ReportOutcomeResponse: typing_extensions.TypeAlias = ReportOutcomeResponse
+
+@typing.final
+class RedeemRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    TOOL_FIELD_NUMBER: builtins.int
+    ARGUMENTS_FIELD_NUMBER: builtins.int
+    AUDIENCE_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    tool: builtins.str
+    """The action that is about to run: tool and arguments (JSON object)."""
+    arguments: builtins.bytes
+    audience: builtins.str
+    """The audience that the receipt must name."""
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+        tool: builtins.str = ...,
+        arguments: builtins.bytes = ...,
+        audience: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["arguments", b"arguments", "audience", b"audience", "decision_id", b"decision_id", "tool", b"tool"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RedeemRequest: typing_extensions.TypeAlias = RedeemRequest
+
+@typing.final
+class RedeemResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision_id", b"decision_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RedeemResponse: typing_extensions.TypeAlias = RedeemResponse
+
+@typing.final
+class ListOpenDecisionsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """At most 1000; 100 when absent."""
+    after: builtins.str
+    """The last decision_id of the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        after: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["after", b"after", "page_size", b"page_size"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListOpenDecisionsRequest: typing_extensions.TypeAlias = ListOpenDecisionsRequest
+
+@typing.final
+class ListOpenDecisionsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: builtins.int
+    @property
+    def decisions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___OpenDecision]: ...
+    def __init__(
+        self,
+        *,
+        decisions: collections.abc.Iterable[Global___OpenDecision] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decisions", b"decisions"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListOpenDecisionsResponse: typing_extensions.TypeAlias = ListOpenDecisionsResponse
+
+@typing.final
+class OpenDecision(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    TOOL_CALL_ID_FIELD_NUMBER: builtins.int
+    HOLD_FIELD_NUMBER: builtins.int
+    REDEEMED_FIELD_NUMBER: builtins.int
+    EXPIRES_AT_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    session_id: builtins.str
+    tool_call_id: builtins.str
+    hold: Global___HoldState.ValueType
+    redeemed: builtins.bool
+    @property
+    def expires_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+        session_id: builtins.str = ...,
+        tool_call_id: builtins.str = ...,
+        hold: Global___HoldState.ValueType = ...,
+        redeemed: builtins.bool = ...,
+        expires_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["expires_at", b"expires_at"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision_id", b"decision_id", "expires_at", b"expires_at", "hold", b"hold", "redeemed", b"redeemed", "session_id", b"session_id", "tool_call_id", b"tool_call_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___OpenDecision: typing_extensions.TypeAlias = OpenDecision

@@ -55,6 +55,21 @@ class DecisionServiceStub(object):
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsResponse.FromString,
                 _registered_method=True)
+        self.ReportOutcome = channel.unary_unary(
+                '/placet.v1.DecisionService/ReportOutcome',
+                request_serializer=placet_dot_v1_dot_decision__service__pb2.ReportOutcomeRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_decision__service__pb2.ReportOutcomeResponse.FromString,
+                _registered_method=True)
+        self.Redeem = channel.unary_unary(
+                '/placet.v1.DecisionService/Redeem',
+                request_serializer=placet_dot_v1_dot_decision__service__pb2.RedeemRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_decision__service__pb2.RedeemResponse.FromString,
+                _registered_method=True)
+        self.ListOpenDecisions = channel.unary_unary(
+                '/placet.v1.DecisionService/ListOpenDecisions',
+                request_serializer=placet_dot_v1_dot_decision__service__pb2.ListOpenDecisionsRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_decision__service__pb2.ListOpenDecisionsResponse.FromString,
+                _registered_method=True)
         self.GetDecision = channel.unary_unary(
                 '/placet.v1.DecisionService/GetDecision',
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.GetDecisionRequest.SerializeToString,
@@ -119,6 +134,37 @@ class DecisionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportOutcome(self, request, context):
+        """ReportOutcome says what became of an allow. Roles: agent (its own decisions),
+        tool and operator (their tenant's). Recorded as a signed entry.
+
+        The first report of executed, failed or not_executed wins; a later different
+        one is recorded as a conflict and frees nothing. What an allow held is released
+        by a tool or an operator only, or where it had to be redeemed and was not. A
+        repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Redeem(self, request, context):
+        """Redeem uses an allow, once, for the action that is about to run: the tool's own
+        side asks before it acts. Role: tool. FAILED_PRECONDITION (NOT_REDEEMABLE): it
+        is another action or audience, has expired, was redeemed, reported or voided
+        before, or its session is over. Do not act.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOpenDecisions(self, request, context):
+        """ListOpenDecisions lists expired allows that hold something and whose outcome
+        nobody reported. Roles: operator, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDecision(self, request, context):
         """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
         only), operator, auditor.
@@ -149,6 +195,21 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.ListAllowedTools,
                     request_deserializer=placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsRequest.FromString,
                     response_serializer=placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsResponse.SerializeToString,
+            ),
+            'ReportOutcome': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportOutcome,
+                    request_deserializer=placet_dot_v1_dot_decision__service__pb2.ReportOutcomeRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_decision__service__pb2.ReportOutcomeResponse.SerializeToString,
+            ),
+            'Redeem': grpc.unary_unary_rpc_method_handler(
+                    servicer.Redeem,
+                    request_deserializer=placet_dot_v1_dot_decision__service__pb2.RedeemRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_decision__service__pb2.RedeemResponse.SerializeToString,
+            ),
+            'ListOpenDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOpenDecisions,
+                    request_deserializer=placet_dot_v1_dot_decision__service__pb2.ListOpenDecisionsRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_decision__service__pb2.ListOpenDecisionsResponse.SerializeToString,
             ),
             'GetDecision': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDecision,
@@ -265,6 +326,87 @@ class DecisionService(object):
             '/placet.v1.DecisionService/ListAllowedTools',
             placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsRequest.SerializeToString,
             placet_dot_v1_dot_decision__service__pb2.ListAllowedToolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportOutcome(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.DecisionService/ReportOutcome',
+            placet_dot_v1_dot_decision__service__pb2.ReportOutcomeRequest.SerializeToString,
+            placet_dot_v1_dot_decision__service__pb2.ReportOutcomeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Redeem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.DecisionService/Redeem',
+            placet_dot_v1_dot_decision__service__pb2.RedeemRequest.SerializeToString,
+            placet_dot_v1_dot_decision__service__pb2.RedeemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOpenDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.DecisionService/ListOpenDecisions',
+            placet_dot_v1_dot_decision__service__pb2.ListOpenDecisionsRequest.SerializeToString,
+            placet_dot_v1_dot_decision__service__pb2.ListOpenDecisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,25 @@ class DecisionServiceStub:
     listed may be blocked all the same: ask. To whom the session is not, nothing is
     listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
     """
+    ReportOutcome: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ReportOutcomeRequest, placet.v1.decision_service_pb2.ReportOutcomeResponse]
+    """ReportOutcome says what became of an allow. Roles: agent (its own decisions),
+    tool and operator (their tenant's). Recorded as a signed entry.
+
+    The first report of executed, failed or not_executed wins; a later different
+    one is recorded as a conflict and frees nothing. What an allow held is released
+    by a tool or an operator only, or where it had to be redeemed and was not. A
+    repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
+    """
+    Redeem: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.RedeemRequest, placet.v1.decision_service_pb2.RedeemResponse]
+    """Redeem uses an allow, once, for the action that is about to run: the tool's own
+    side asks before it acts. Role: tool. FAILED_PRECONDITION (NOT_REDEEMABLE): it
+    is another action or audience, has expired, was redeemed, reported or voided
+    before, or its session is over. Do not act.
+    """
+    ListOpenDecisions: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ListOpenDecisionsRequest, placet.v1.decision_service_pb2.ListOpenDecisionsResponse]
+    """ListOpenDecisions lists expired allows that hold something and whose outcome
+    nobody reported. Roles: operator, auditor.
+    """
     GetDecision: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]
     """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
     only), operator, auditor.
@@ -110,6 +129,25 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     use, by name. One that is not listed is blocked whatever its arguments; one that is
     listed may be blocked all the same: ask. To whom the session is not, nothing is
     listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
+    """
+    ReportOutcome: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ReportOutcomeRequest, placet.v1.decision_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
+    """ReportOutcome says what became of an allow. Roles: agent (its own decisions),
+    tool and operator (their tenant's). Recorded as a signed entry.
+
+    The first report of executed, failed or not_executed wins; a later different
+    one is recorded as a conflict and frees nothing. What an allow held is released
+    by a tool or an operator only, or where it had to be redeemed and was not. A
+    repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
+    """
+    Redeem: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.RedeemRequest, placet.v1.decision_service_pb2.RedeemResponse]  # type: ignore[assignment]
+    """Redeem uses an allow, once, for the action that is about to run: the tool's own
+    side asks before it acts. Role: tool. FAILED_PRECONDITION (NOT_REDEEMABLE): it
+    is another action or audience, has expired, was redeemed, reported or voided
+    before, or its session is over. Do not act.
+    """
+    ListOpenDecisions: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ListOpenDecisionsRequest, placet.v1.decision_service_pb2.ListOpenDecisionsResponse]  # type: ignore[assignment]
+    """ListOpenDecisions lists expired allows that hold something and whose outcome
+    nobody reported. Roles: operator, auditor.
     """
     GetDecision: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]  # type: ignore[assignment]
     """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
@@ -178,6 +216,43 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         use, by name. One that is not listed is blocked whatever its arguments; one that is
         listed may be blocked all the same: ask. To whom the session is not, nothing is
         listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
+        """
+
+    @abc.abstractmethod
+    def ReportOutcome(
+        self,
+        request: placet.v1.decision_service_pb2.ReportOutcomeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.decision_service_pb2.ReportOutcomeResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.ReportOutcomeResponse]]:
+        """ReportOutcome says what became of an allow. Roles: agent (its own decisions),
+        tool and operator (their tenant's). Recorded as a signed entry.
+
+        The first report of executed, failed or not_executed wins; a later different
+        one is recorded as a conflict and frees nothing. What an allow held is released
+        by a tool or an operator only, or where it had to be redeemed and was not. A
+        repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
+        """
+
+    @abc.abstractmethod
+    def Redeem(
+        self,
+        request: placet.v1.decision_service_pb2.RedeemRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.decision_service_pb2.RedeemResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.RedeemResponse]]:
+        """Redeem uses an allow, once, for the action that is about to run: the tool's own
+        side asks before it acts. Role: tool. FAILED_PRECONDITION (NOT_REDEEMABLE): it
+        is another action or audience, has expired, was redeemed, reported or voided
+        before, or its session is over. Do not act.
+        """
+
+    @abc.abstractmethod
+    def ListOpenDecisions(
+        self,
+        request: placet.v1.decision_service_pb2.ListOpenDecisionsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.decision_service_pb2.ListOpenDecisionsResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.ListOpenDecisionsResponse]]:
+        """ListOpenDecisions lists expired allows that hold something and whose outcome
+        nobody reported. Roles: operator, auditor.
         """
 
     @abc.abstractmethod

@@ -51,6 +51,10 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """A fault of the server's own; its log has the cause under the request id."""
     ERROR_REASON_SESSION_OVER: _ErrorReason.ValueType  # 14
     """The session has ended. Example: CompleteTask of a closed session."""
+    ERROR_REASON_OUTCOME_REFUSED: _ErrorReason.ValueType  # 40
+    """The decision allowed nothing. Example: ReportOutcome of a block."""
+    ERROR_REASON_NOT_REDEEMABLE: _ErrorReason.ValueType  # 41
+    """The decision does not permit this action here and now. Example: Redeem a second time."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of google.rpc.ErrorInfo (domain "placet.v1"): why a
@@ -86,4 +90,8 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 13
 """A fault of the server's own; its log has the cause under the request id."""
 ERROR_REASON_SESSION_OVER: ErrorReason.ValueType  # 14
 """The session has ended. Example: CompleteTask of a closed session."""
+ERROR_REASON_OUTCOME_REFUSED: ErrorReason.ValueType  # 40
+"""The decision allowed nothing. Example: ReportOutcome of a block."""
+ERROR_REASON_NOT_REDEEMABLE: ErrorReason.ValueType  # 41
+"""The decision does not permit this action here and now. Example: Redeem a second time."""
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

@@ -1,0 +1,184 @@
+"""Reports and redemptions: read, judge, sign, record; judged again when what they rest on moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pdp.entries import sign_entry
+from pdp.errors import (
+    NotFoundError,
+    NotRedeemableError,
+    OutcomeRefusedError,
+    SessionContendedError,
+    SessionMovedError,
+)
+from pdp.idempotency import stands
+from pdp.model import (
+    JSON,
+    Caller,
+    Effect,
+    Entry,
+    EntryKind,
+    HoldRecord,
+    OpenDecision,
+    Outcome,
+    Role,
+    Standing,
+)
+from pdp.outcomes import is_released, redeem, report
+from pdp.ports import EntryLedger, Signer
+from pdp.uuid7 import uuid7
+from placet.canonical import action_digest
+from placet.receipt import ReceiptError, b64url_decode, b64url_encode, parse
+
+_ATTEMPTS = 16
+_BELIEVED = frozenset({Role.TOOL, Role.OPERATOR})
+
+
+class OutcomePoint:
+    """Learns what became of decisions."""
+
+    def __init__(
+        self, *, ledger: EntryLedger, signer: Signer, reported: Callable[[Outcome, bool], None], issuer: str
+    ) -> None:
+        """`reported` is told of every report that was recorded, and whether it conflicts."""
+        self._ledger = ledger
+        self._signer = signer
+        self._reported = reported
+        self._issuer = issuer
+
+    async def report(
+        self,
+        caller: Caller,
+        outcome: Outcome,
+        *,
+        decision_id: str = "",
+        session_id: str = "",
+        tool_call_id: str = "",
+        output: bytes = b"",
+        deadline: float,
+    ) -> tuple[str, HoldRecord, bool]:
+        """Record what became of an allow: its id, what is held now, and whether the report conflicts.
+
+        A repeat records nothing. Raises `NotFoundError` for a decision that is not the caller's
+        (tools and operators: their tenant's), `OutcomeRefusedError` for one that allowed nothing.
+        """
+        believed = bool(caller.roles & _BELIEVED)
+        for _ in range(_ATTEMPTS):
+            standing = await self._standing(caller, decision_id, session_id, tool_call_id)
+            if standing.effect is not Effect.ALLOW:
+                raise OutcomeRefusedError("only an allow has an outcome")
+            change = report(standing.hold, outcome, believed=believed)
+            if change is None:
+                return standing.decision_id, standing.hold, False
+            try:
+                await self._record(caller, standing, change.kind, change.hold, deadline, outcome, output)
+            except SessionMovedError:
+                continue
+            conflict = change.kind is EntryKind.CONFLICT
+            self._reported(outcome, conflict)
+            return standing.decision_id, change.hold, conflict
+        raise SessionContendedError(retry_after=1.0)
+
+    async def redeem(
+        self,
+        caller: Caller,
+        decision_id: str,
+        *,
+        tool: str,
+        arguments: Mapping[str, JSON],
+        audience: str,
+        deadline: float,
+    ) -> Standing:
+        """Use an allow, once and for this very action. Raises `NotRedeemableError`."""
+        for _ in range(_ATTEMPTS):
+            standing = await self._standing(caller, decision_id, "", "")
+            _check(standing, tool, arguments, audience)
+            after = redeem(standing.hold)
+            if after is None:
+                raise NotRedeemableError("it was redeemed, reported or voided before")
+            try:
+                await self._record(
+                    caller, standing, EntryKind.REDEMPTION, after, deadline, None, b"", audience
+                )
+            except SessionMovedError:
+                continue
+            return standing
+        raise SessionContendedError(retry_after=1.0)
+
+    async def open_decisions(self, caller: Caller, *, after: str, limit: int) -> Sequence[OpenDecision]:
+        """Return expired allows without an outcome, oldest first."""
+        return await self._ledger.open_decisions(caller.tenant, after=after, limit=limit)
+
+    async def _standing(
+        self, caller: Caller, decision_id: str, session_id: str, tool_call_id: str
+    ) -> Standing:
+        standing = await self._ledger.standing(
+            caller.tenant, decision_id=decision_id, session_id=session_id, tool_call_id=tool_call_id
+        )
+        if standing is None or not (caller.roles & _BELIEVED or standing.key.caller == caller.subject):
+            raise NotFoundError("no such decision of yours")
+        return standing
+
+    async def _record(
+        self,
+        caller: Caller,
+        standing: Standing,
+        kind: EntryKind,
+        hold: HoldRecord,
+        deadline: float,
+        outcome: Outcome | None,
+        output: bytes,
+        audience: str = "",
+    ) -> None:
+        entry_id = uuid7(standing.now)
+        token = await sign_entry(
+            self._signer,
+            issuer=self._issuer,
+            entry_id=entry_id,
+            kind=kind,
+            about=standing.decision_id,
+            receipt=standing.token.split(b"~", 1)[0],
+            by=caller,
+            now=standing.now,
+            state=hold.state,
+            outcome=outcome,
+            output=output,
+            audience=audience,
+        )
+        await self._ledger.record_entry(
+            Entry(
+                entry_id=entry_id,
+                kind=kind,
+                token=token,
+                caller=caller.subject,
+                about=standing,
+                hold=hold,
+                gives_back=standing.hold.totals if is_released(standing.hold, hold) else (),
+                deadline=deadline,
+            )
+        )
+
+
+def _check(standing: Standing, tool: str, arguments: Mapping[str, JSON], audience: str) -> None:
+    """Raise unless the decision allows this very action, for this audience, still."""
+    if standing.effect is not Effect.ALLOW:
+        raise NotRedeemableError("it is no allow")
+    if standing.now >= standing.hold.expires_at:
+        raise NotRedeemableError("it has expired")
+    if standing.session is None or not stands(
+        standing.session, recorded_at=standing.recorded_at, now=standing.now
+    ):
+        raise NotRedeemableError("its session is over")
+    try:
+        claims: Any = parse(standing.token).claims
+        salt = b64url_decode(claims["ad_salt"])
+    except (ReceiptError, KeyError, TypeError, ValueError) as exc:
+        raise NotRedeemableError("what it allowed was erased") from exc
+    if claims.get("aud", "") != audience:
+        raise NotRedeemableError("it is for another audience")
+    act = claims["act"]
+    digest = b64url_encode(action_digest(tool=tool, resource=act["resource"], arguments=arguments, salt=salt))
+    if act["tool"] != tool or act["ad"] != digest:
+        raise NotRedeemableError("it allowed another action")

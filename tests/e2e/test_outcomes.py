@@ -1,0 +1,164 @@
+"""What became of an allow: reported, redeemed, voided or never said, on real replicas."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from placet import AsyncClient, HoldState, NotFoundError, Outcome, PreconditionError, Session
+from tests.e2e.scene import AGENT, Scene, codes
+from tests.e2e.test_limits import TOOLS, act, ask_both, effects, open_session, prepare
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def tool(scene: Scene, replica: int = 1) -> AsyncClient:
+    return await scene.client("svc-erp", "tool", replica=replica)
+
+
+async def allowed(scene: Scene, session: Session, bill: str = "B-1", **members: Any) -> str:
+    decision = await scene.ask(act(bill), session, **members)
+    assert decision.effect == "allow", codes(decision)
+    return decision.decision_id
+
+
+async def test_only_whoever_can_be_believed_frees_a_key_and_its_money(scene: Scene) -> None:
+    await prepare(scene)
+    session = await open_session(scene, total="100")
+    first = await allowed(scene, session)
+    mine, erp = await scene.agent(), await tool(scene, replica=2)
+    assert await mine.report_outcome(first, Outcome.FAILED) is HoldState.UNRESOLVED
+    again = (await ask_both(scene, [(act("B-1"), session)]))[0]
+    # The money is still held, too.
+    assert sorted(codes(again)) == ["boundary.total", "payment.unresolved"]
+    assert await erp.report_outcome(first, "failed") is HoldState.RELEASED
+    assert effects(await ask_both(scene, [(act("B-1"), session)])) == {"allow": 1}
+
+
+async def test_executed_commits_and_a_contradiction_frees_nothing(scene: Scene) -> None:
+    await prepare(scene)
+    session = await open_session(scene)
+    first = await allowed(scene, session)
+    mine, erp = await scene.agent(), await tool(scene)
+    assert await mine.report_outcome(first, "executed", output=b'{"id": 7}') is HoldState.COMMITTED
+    assert await erp.report_outcome(first, "not_executed") is HoldState.COMMITTED
+    again = (await ask_both(scene, [(act("B-1"), session)]))[0]
+    assert codes(again)[0] == "payment.duplicate"
+    assert effects(await ask_both(scene, [(act("B-2"), session)])) == {"allow": 1}
+
+
+async def test_repeat_of_a_call_with_an_outcome_is_stale(scene: Scene) -> None:
+    await prepare(scene)
+    session, action = await open_session(scene), act("B-1")
+    first = await scene.ask(action, session)
+    assert (await scene.ask(action, session)).replayed
+    await (await scene.agent()).report_outcome(first.decision_id, "executed")
+    assert codes(await scene.ask(action, session))[0] == "action.replay_stale"
+
+
+async def test_of_many_redemptions_on_two_replicas_one_succeeds(scene: Scene) -> None:
+    await prepare(scene)
+    await _redeem_required(scene)
+    session, action = await open_session(scene), act("B-1")
+    decision = await scene.ask(action, session, audience="erp")
+    assert [obligation.id for obligation in decision.obligations] == ["redeem"]
+    clients = [await tool(scene, replica=number) for number in (1, 2)]
+    asked = {"tool": action["tool"], "arguments": action["arguments"], "audience": "erp"}
+    outcomes = await asyncio.gather(
+        *(clients[n % 2].redeem(decision.decision_id, **asked) for n in range(16)), return_exceptions=True
+    )
+    assert outcomes.count(None) == 1
+    refused = [outcome for outcome in outcomes if outcome is not None]
+    assert all(isinstance(o, PreconditionError) and o.reason == "NOT_REDEEMABLE" for o in refused), refused
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tool": "bills.approve"},
+        {"arguments": {"bill": "B-1", "vendor": "V-1", "amount": 101, "currency": "EUR"}},
+        {"audience": "other"},
+        {"audience": ""},
+    ],
+    ids=["another tool", "another amount", "another audience", "no audience"],
+)
+async def test_allow_of_one_action_redeems_no_other(scene: Scene, change: dict[str, Any]) -> None:
+    await prepare(scene)
+    session, action = await open_session(scene), act("B-1")
+    decision = await scene.ask(action, session, audience="erp")
+    asked = {"tool": action["tool"], "arguments": action["arguments"], "audience": "erp"}
+    with pytest.raises(PreconditionError):
+        await (await tool(scene)).redeem(decision.decision_id, **(asked | change))
+    await (await tool(scene)).redeem(decision.decision_id, **asked)
+
+
+async def test_nothing_is_redeemed_after_expiry_void_or_end(scene: Scene) -> None:
+    await prepare(scene)
+    session = await open_session(scene)
+    erp = await tool(scene)
+
+    async def refused(action: dict[str, Any], decision_id: str) -> None:
+        with pytest.raises(PreconditionError):
+            await erp.redeem(decision_id, tool=action["tool"], arguments=action["arguments"])
+
+    voided, expired, ended = act("B-1"), act("B-2"), act("B-3")
+    first = await scene.ask(voided, session)
+    mine = await scene.agent()
+    state = await mine.report_outcome(outcome="voided", session=session, tool_call_id=voided["tool_call_id"])
+    assert state is HoldState.UNRESOLVED
+    await refused(voided, first.decision_id)
+    second = await scene.ask(expired, session)
+    await scene.advance(61)
+    await refused(expired, second.decision_id)
+    third = await scene.ask(ended, session)
+    await (await scene.issuer()).close_session(session)
+    await refused(ended, third.decision_id)
+
+
+async def test_what_had_to_be_redeemed_and_was_not_is_free_again(scene: Scene) -> None:
+    await prepare(scene)
+    await _redeem_required(scene)
+    session = await open_session(scene, total="100")
+    first = act("B-1")
+    await scene.ask(first, session)
+    mine = await scene.agent()
+    state = await mine.report_outcome(outcome="voided", session=session, tool_call_id=first["tool_call_id"])
+    assert state is HoldState.RELEASED
+    second = await allowed(scene, session)
+    await (await tool(scene)).redeem(second, tool=act("B-1")["tool"], arguments=act("B-1")["arguments"])
+    # Now it may have been done.
+    assert await mine.report_outcome(second, "not_executed") is HoldState.UNRESOLVED
+
+
+async def test_strangers_learn_and_change_nothing(scene: Scene) -> None:
+    await prepare(scene)
+    session = await open_session(scene)
+    first = await allowed(scene, session)
+    other = await scene.client("svc-other", "agent", agents=(AGENT,))
+    with pytest.raises(NotFoundError):
+        await other.report_outcome(first, "failed")
+    blocked = await scene.ask(act("B-1"), session)
+    with pytest.raises(PreconditionError) as caught:
+        await (await scene.agent()).report_outcome(blocked.decision_id, "executed")
+    assert caught.value.reason == "OUTCOME_REFUSED"
+
+
+async def test_silence_is_listed_until_somebody_says_what_happened(scene: Scene) -> None:
+    await prepare(scene)
+    session = await open_session(scene)
+    silent, told = await allowed(scene, session, "B-1"), await allowed(scene, session, "B-2")
+    await (await scene.agent()).report_outcome(told, "unknown")
+    auditor = await scene.auditor()
+    assert await auditor.list_open_decisions() == ()
+    await scene.advance(61)
+    found = await auditor.list_open_decisions()
+    assert [(d.decision_id, d.hold, d.redeemed) for d in found] == [(silent, HoldState.UNRESOLVED, False)]
+    await (await tool(scene)).report_outcome(silent, "not_executed")
+    assert await auditor.list_open_decisions() == ()
+
+
+async def _redeem_required(scene: Scene) -> None:
+    approve, pay = TOOLS
+    await (await scene.operator()).put_tools([approve, pay | {"redeem": "required"}])
