@@ -119,7 +119,7 @@ def test_long_registry_is_listed_whole(run: Run) -> None:
         ("a: 1\n", "must hold a list of tools"),
         ("- effect: read\n", "tools[0] must be a mapping with a name"),
         ("- {name: a, effect: read, resource: 'x:y', colour: red}\n", "tools[0]: has no member 'colour'"),
-        ("- {name: a, effect: read, resource: 'x:y', redeem: required}\n", "tools[0].redeem"),
+        ("- {name: a, effect: read, resource: 'x:y', redeem: sometimes}\n", "tools[0].redeem"),
     ],
 )
 def test_file_that_is_wrong_is_named_by_place(run: Run, tmp_path: Path, text: str, said: str) -> None:
