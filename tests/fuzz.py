@@ -1,8 +1,8 @@
 """Requests that no client of ours would send: refused by field or blocked, never allowed, never a fault.
 
 `python -m tests.fuzz 1000000` sends that many to a stack of its own (`make fuzz`); the test sends
-fewer. What is sent names another tenant's session, task and decision too, and nothing of that
-tenant may ever come back.
+fewer. What is sent names another tenant's session and decision too, and nothing of that tenant may
+ever come back. A round is 10 to 20 different requests, each sent 5 to 10 times.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ DETAILS = "grpc-status-details-bin"
 # Stands in everything that the other tenant has.
 CANARY = "canary-7f3a"
 # What a server's memory may grow by after the first fifth of the requests, in bytes: allocators and
-# caches settle within it, and a leak of a few hundred bytes a request does not.
+# caches settle within it. Of a million requests it shows a leak of 130 bytes each, of ten thousand
+# one of 12 KiB.
 MEMORY = 96 * 1024 * 1024
 
 ODD = st.sampled_from(

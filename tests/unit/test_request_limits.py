@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pdp.errors import InvalidFieldError
-from pdp.server import convert, convert_tools
+from pdp.server import convert, convert_outcomes, convert_tools
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
@@ -95,6 +95,14 @@ REQUESTS: Mapping[str, tuple[str, Callable[[int], Any]]] = {
     "tools[].arguments_schema, bytes": (
         "tools[0].arguments_schema",
         lambda n: tool(b'{"title":"' + b"x" * (n - 12) + b'"}'),
+    ),
+    "ReportOutcome.output, bytes": (
+        "output",
+        lambda n: convert_outcomes.report(
+            decisions.ReportOutcomeRequest(
+                decision_id="d", outcome=decisions.OUTCOME_EXECUTED, output=json.dumps("x" * (n - 2)).encode()
+            )
+        ),
     ),
     "signals[].value, bytes": ("signals[0].value", lambda n: signal(json.dumps("x" * (n - 2)).encode())),
 }
