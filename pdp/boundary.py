@@ -23,10 +23,9 @@ from pdp.errors import InvalidFieldError
 from pdp.limits import MAX_WINDOW
 from pdp.model import JSON, AmountLimit, Boundary, OnExceed, ResourceRule, ToolEffect, VelocityLimit
 from pdp.money import AmountError, decimal_text, major_to_minor, minor_digits, minor_to_major
-from pdp.names import name, text, unique
+from pdp.names import MAX_NAME, MAX_RESOURCE_ID, name, text, unique
 
 MAX_RULES = 1_000
-MAX_RESOURCE_ID = 512
 MAX_VELOCITY = 8
 MAX_ACTIONS = 2**53 - 1
 _MEMBERS = frozenset(
@@ -264,7 +263,7 @@ def _items(members: Mapping[str, JSON], member: str, path: str) -> list[tuple[JS
     return [(item, f"{at}[{index}]") for index, item in enumerate(items)]
 
 
-def _name(value: JSON, path: str, *, most: int = 256) -> str:
+def _name(value: JSON, path: str, *, most: int = MAX_NAME) -> str:
     return name(_string(value, path), path, most=most)
 
 

@@ -148,9 +148,7 @@ class DecisionPoint:
                 read_decision(stored.token).as_replayed(),
                 Receipt(token=stored.token, position=stored.position),
             )
-        hops = request.hops or (() if session is None else (Hop(agent=session.agent),))
-        met = judged(plan.limits, facts.counters, int(facts.now.timestamp()))
-        document = _document(request, facts, session, hops, plan, met)
+        hops, met, document = _premises(request, facts, session, plan)
 
         verdict = await self._verdict(document, request)  # 2
         decision = _decision(request, facts, session, verdict, repeat)
@@ -194,9 +192,7 @@ class DecisionPoint:
         """Return what the decision on a new such call would be now, and leave no trace of it."""
         facts, plan = await self._gather(request)
         session = _own_session(request, facts)
-        hops = request.hops or (() if session is None else (Hop(agent=session.agent),))
-        met = judged(plan.limits, facts.counters, int(facts.now.timestamp()))
-        document = _document(request, facts, session, hops, plan, met)
+        _, _, document = _premises(request, facts, session, plan)
         verdict = await self._verdict(document, request)
         decision = _decision(request, facts, session, verdict, Repeat())
         return Simulation(
@@ -312,15 +308,13 @@ def _facts_request(request: EvaluationRequest, plan: _Plan, deadline: float) -> 
     )
 
 
-def _document(
-    request: EvaluationRequest,
-    facts: Facts,
-    session: Session | None,
-    hops: tuple[Hop, ...],
-    plan: _Plan,
-    met: tuple[Limit, ...],
-) -> bytes:
-    return input_document(
+def _premises(
+    request: EvaluationRequest, facts: Facts, session: Session | None, plan: _Plan
+) -> tuple[tuple[Hop, ...], tuple[Limit, ...], bytes]:
+    """What policy is asked about: the chain, the limits as they stand, and the document."""
+    hops = request.hops or (() if session is None else (Hop(agent=session.agent),))
+    met = judged(plan.limits, facts.counters, int(facts.now.timestamp()))
+    document = input_document(
         request,
         facts,
         session=session,
@@ -330,6 +324,7 @@ def _document(
         key=plan.key,
         prerequisites=plan.prerequisites,
     )
+    return hops, met, document
 
 
 def _reservation(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pdp.errors import InvalidFieldError
 
 MAX_NAME = 256
+# Of the id in "invoice:INV-1001".
+MAX_RESOURCE_ID = 512
 
 
 def name(value: str, path: str, *, most: int = MAX_NAME) -> str:

@@ -32,11 +32,11 @@ from pdp.model import (
     Tool,
 )
 from pdp.money import AmountError, minor_digits, read_amount
+from pdp.names import MAX_RESOURCE_ID
 from placet.canonical import canonical_json, canonical_number
 from placet.normalise import NormalisationError, normalise
 
 SECRET = "[secret]"
-MAX_RESOURCE_ID = 512
 _TEMPLATE = re.compile(r"(?P<type>[a-z][a-z0-9_.-]{0,63}):(?P<id>.{1,512})", re.DOTALL)
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _REF_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")

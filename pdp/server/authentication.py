@@ -17,10 +17,10 @@ from cryptography import x509
 from pdp.callers import CallerMapping, Match
 from pdp.errors import UnauthenticatedError
 from pdp.model import JSON, Caller
+from pdp.names import MAX_NAME
 from pdp.server.identity import identify
 from pdp.server.tokens import TokenVerifier
 
-_MAX_NAME = 256
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
@@ -157,4 +157,4 @@ def _caller(mapping: CallerMapping, tenant: str | None, name: str, claims: Mappi
 
 
 def _is_name(text: str) -> bool:
-    return 0 < len(text) <= _MAX_NAME and text.isprintable()
+    return 0 < len(text) <= MAX_NAME and text.isprintable()

@@ -9,8 +9,7 @@ from typing import Any
 from pdp.document import arguments_json
 from pdp.errors import InvalidFieldError
 from pdp.model import JSON, EntityName, EntityVersion
-from pdp.names import name, unique
-from pdp.registry import MAX_RESOURCE_ID
+from pdp.names import MAX_RESOURCE_ID, name, unique
 from pdp.server.convert import MAX_ITEMS, timestamp
 from placet.canonical import CanonicalError, parse_object
 from placet.v1 import entity_service_pb2 as messages

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 
 from pdp.errors import PermissionDeniedError, UnauthenticatedError
 from pdp.model import Caller, Role
+from pdp.names import MAX_NAME
 
 # Roles that may call each RPC; a method that is not listed cannot be called. An empty set:
 # any authenticated caller, and the handler decides by ownership.
@@ -49,7 +50,6 @@ OPEN_SERVICES = frozenset(
         "grpc.reflection.v1alpha.ServerReflection",
     }
 )
-_MAX_NAME = 256
 _CALLER: ContextVar[Caller] = ContextVar("caller")
 
 
@@ -92,7 +92,7 @@ def require_role(caller: Caller, method: str) -> None:
 
 def _name(values: Mapping[str, str], name: str) -> str:
     value = values.get(name, "")
-    if not value or len(value) > _MAX_NAME or not value.isprintable():
+    if not value or len(value) > MAX_NAME or not value.isprintable():
         raise UnauthenticatedError(f"metadata {name} must name the caller's {name.removeprefix('placet-')}")
     return value
 

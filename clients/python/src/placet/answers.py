@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import uuid4
 
-from placet import replies
+from placet import replies, requests
 from placet.clock import SteadyClock
 from placet.errors import (
     AnswerError,
@@ -182,15 +182,8 @@ def ask(
         parsed_object(action.provenance, "action.provenance")
     attempt_id = attempt_id or uuid4().hex
     return Question(
-        request=decisions.EvaluateRequest(
-            action=nouns.Action(
-                tool=action.tool,
-                arguments=action.arguments,
-                tool_call_id=action.tool_call_id,
-                intent=action.intent,
-                resource=action.resource,
-                provenance=action.provenance,
-            ),
+        request=requests.evaluate(
+            action,
             session_id=session_id,
             chain=chain,
             review_id=review_id,

@@ -41,6 +41,7 @@ from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import entity_service_pb2 as entities
 from placet.v1 import session_service_pb2 as sessions
+from placet.values import text
 
 T = TypeVar("T", covariant=True)
 
@@ -218,10 +219,10 @@ class Calls:
         return Call(
             method="/placet.v1.DecisionService/Redeem",
             request=decisions.RedeemRequest(
-                decision_id=requests.text(decision_id, "decision_id"),
-                tool=requests.text(tool, "tool"),
+                decision_id=text(decision_id, "decision_id"),
+                tool=text(tool, "tool"),
                 arguments=object_text(arguments, "arguments"),
-                audience=requests.text(audience, "audience"),
+                audience=text(audience, "audience"),
             ).SerializeToString(),
             timeout=self._deadline(timeout),
             read=lambda data: replies.redeemed(data, decision_id),
@@ -230,9 +231,7 @@ class Calls:
     def list_open_decisions(self, *, after: str, timeout: float | None) -> Call[tuple[OpenDecision, ...]]:
         return Call(
             method="/placet.v1.DecisionService/ListOpenDecisions",
-            request=decisions.ListOpenDecisionsRequest(
-                after=requests.text(after, "after")
-            ).SerializeToString(),
+            request=decisions.ListOpenDecisionsRequest(after=text(after, "after")).SerializeToString(),
             timeout=self._deadline(timeout),
             read=replies.open_decisions,
         )
@@ -241,7 +240,7 @@ class Calls:
         return Call(
             method="/placet.v1.DecisionService/GetDecision",
             request=decisions.GetDecisionRequest(
-                decision_id=requests.text(decision_id, "decision_id")
+                decision_id=text(decision_id, "decision_id")
             ).SerializeToString(),
             timeout=self._deadline(timeout),
             read=lambda data: recorded(data, self._rules, decision_id),
@@ -284,7 +283,7 @@ class Calls:
 
     def complete_task(self, session: Session | str, reason: str, timeout: float | None) -> Call[Session]:
         request = sessions.CompleteTaskRequest(
-            session_id=requests.session_id(session), reason=requests.text(reason, "reason")
+            session_id=requests.session_id(session), reason=text(reason, "reason")
         )
         return Call(
             method="/placet.v1.SessionService/CompleteTask",
@@ -295,7 +294,7 @@ class Calls:
 
     def close_session(self, session: Session | str, reason: str, timeout: float | None) -> Call[Session]:
         request = sessions.CloseSessionRequest(
-            session_id=requests.session_id(session), reason=requests.text(reason, "reason")
+            session_id=requests.session_id(session), reason=text(reason, "reason")
         )
         return Call(
             method="/placet.v1.SessionService/CloseSession",
@@ -335,7 +334,7 @@ class Calls:
         self, at_revision: int, after: str, timeout: float | None
     ) -> Call[tuple[int, list[dict[str, Any]]]]:
         request = admin.ListToolsRequest(
-            at_revision=requests.revision(at_revision, "at_revision"), after=requests.text(after, "after")
+            at_revision=requests.revision(at_revision, "at_revision"), after=text(after, "after")
         )
 
         def read(data: bytes) -> tuple[int, list[dict[str, Any]]]:

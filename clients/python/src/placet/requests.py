@@ -42,6 +42,7 @@ from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import entity_service_pb2 as entities
 from placet.v1 import session_service_pb2 as sessions
+from placet.values import items, text
 
 _UNITS = {
     "": admin.AMOUNT_UNIT_UNSPECIFIED,
@@ -109,6 +110,35 @@ def chain(value: Chain) -> nouns.DelegationChain:
     return nouns.DelegationChain(hops=hops)
 
 
+def evaluate(
+    action: Action,
+    *,
+    session_id: str,
+    chain: nouns.DelegationChain | None,
+    review_id: str = "",
+    attempt_id: str = "",
+    audience: str,
+) -> decisions.EvaluateRequest:
+    """`action` has its arguments and provenance as text: see the function `action`."""
+    assert isinstance(action.arguments, bytes)
+    assert isinstance(action.provenance, bytes)
+    return decisions.EvaluateRequest(
+        action=nouns.Action(
+            tool=action.tool,
+            arguments=action.arguments,
+            tool_call_id=action.tool_call_id,
+            intent=action.intent,
+            resource=action.resource,
+            provenance=action.provenance,
+        ),
+        session_id=session_id,
+        chain=chain,
+        review_id=review_id,
+        attempt_id=attempt_id,
+        audience=audience,
+    )
+
+
 def simulate(
     asked: Action | Mapping[str, Any],
     *,
@@ -119,27 +149,16 @@ def simulate(
     hops: Chain,
     audience: str,
 ) -> decisions.SimulateRequest:
-    given = action(asked)
-    # Made so by `action`.
-    assert isinstance(given.arguments, bytes)
-    assert isinstance(given.provenance, bytes)
     return decisions.SimulateRequest(
-        request=decisions.EvaluateRequest(
-            action=nouns.Action(
-                tool=given.tool,
-                arguments=given.arguments,
-                tool_call_id=given.tool_call_id,
-                intent=given.intent,
-                resource=given.resource,
-                provenance=given.provenance,
-            ),
+        request=evaluate(
+            action(asked),
             session_id=session_id(session),
             chain=chain(hops),
             audience=text(audience, "audience"),
         ),
         caller=decisions.SimulatedCaller(
             subject=text(subject, "subject"),
-            agents=[text(agent, path) for path, agent in _items(agents, "agents")],
+            agents=[text(agent, path) for path, agent in items(agents, "agents")],
             claims=object_text(claims, "claims") if claims else b"",
         ),
     )
@@ -193,7 +212,7 @@ def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str) -> admin.PutTen
 def put_agents(agents: Iterable[Agent | Mapping[str, Any]]) -> admin.PutAgentsRequest:
     known = {"agent", "owner", "trust", "trust_explanation", "model", "version"}
     messages = []
-    for path, item in _items(agents, "agents"):
+    for path, item in items(agents, "agents"):
         agent = item if isinstance(item, Agent) else Agent(**_members(item, path, known, required={"agent"}))
         message = admin.Agent(
             agent=text(agent.agent, f"{path}.agent"),
@@ -210,13 +229,13 @@ def put_agents(agents: Iterable[Agent | Mapping[str, Any]]) -> admin.PutAgentsRe
 
 def put_tools(tools: Iterable[Tool | Mapping[str, Any]]) -> admin.PutToolsRequest:
     return admin.PutToolsRequest(
-        tools=[_tool_message(_tool(item, path), path) for path, item in _items(tools, "tools")]
+        tools=[_tool_message(_tool(item, path), path) for path, item in items(tools, "tools")]
     )
 
 
 def put_signals(signals: Iterable[Signal | Mapping[str, Any]]) -> admin.PutSignalsRequest:
     messages = []
-    for path, item in _items(signals, "signals"):
+    for path, item in items(signals, "signals"):
         if isinstance(item, Signal):
             signal = item
         else:
@@ -233,7 +252,7 @@ def put_signals(signals: Iterable[Signal | Mapping[str, Any]]) -> admin.PutSigna
 
 def put_entities(values: Iterable[Mapping[str, Any]]) -> entities.PutEntitiesRequest:
     messages = []
-    for path, value in _items(values, "entities"):
+    for path, value in items(values, "entities"):
         members = _members(value, path, {"type", "id", "attributes"}, required=("type", "id"))
         messages.append(
             entities.Entity(
@@ -248,13 +267,13 @@ def patch_entity(name: str, set_: Mapping[str, Any], unset: Iterable[str]) -> en
     return entities.PatchEntityRequest(
         name=entity_name(name),
         set=object_text(set_, "set") if set_ else b"",
-        unset=[text(item, path) for path, item in _items(unset, "unset")],
+        unset=[text(item, path) for path, item in items(unset, "unset")],
     )
 
 
 def delete_entities(names: Iterable[str]) -> entities.DeleteEntitiesRequest:
     return entities.DeleteEntitiesRequest(
-        names=[entity_name(item, path) for path, item in _items(names, "names")]
+        names=[entity_name(item, path) for path, item in items(names, "names")]
     )
 
 
@@ -297,36 +316,36 @@ def _boundary(value: Boundary | Mapping[str, Any]) -> Boundary:
     known = {"tools", "effects", "resources", "amounts", "after_completion", "max_actions", "velocity"}
     members = _members(value, "boundary", known)
     return Boundary(
-        tools=tuple(name for _, name in _items(members.get("tools", ()), "boundary.tools")),
+        tools=tuple(name for _, name in items(members.get("tools", ()), "boundary.tools")),
         effects=tuple(
             _one_of(ToolEffect, effect, path)
-            for path, effect in _items(members.get("effects", ()), "boundary.effects")
+            for path, effect in items(members.get("effects", ()), "boundary.effects")
         ),
         resources=tuple(
             _resource_rule(rule, path)
-            for path, rule in _items(members.get("resources", ()), "boundary.resources")
+            for path, rule in items(members.get("resources", ()), "boundary.resources")
         ),
         amounts=tuple(_amount_limits(members.get("amounts", ()))),
         after_completion=tuple(
-            name for _, name in _items(members.get("after_completion", ()), "boundary.after_completion")
+            name for _, name in items(members.get("after_completion", ()), "boundary.after_completion")
         ),
         max_actions=members.get("max_actions"),
         velocity=tuple(
             _velocity_limit(limit, path)
-            for path, limit in _items(members.get("velocity", ()), "boundary.velocity")
+            for path, limit in items(members.get("velocity", ()), "boundary.velocity")
         ),
     )
 
 
 def boundary_message(boundary: Boundary) -> sessions.Boundary:
     return sessions.Boundary(
-        tools=[text(name, path) for path, name in _items(boundary.tools, "boundary.tools")],
+        tools=[text(name, path) for path, name in items(boundary.tools, "boundary.tools")],
         effects=[
             _EFFECT_NUMBERS[_one_of(ToolEffect, effect, path)]
-            for path, effect in _items(boundary.effects, "boundary.effects")
+            for path, effect in items(boundary.effects, "boundary.effects")
         ],
         resources=[
-            _resource_message(rule, path) for path, rule in _items(boundary.resources, "boundary.resources")
+            _resource_message(rule, path) for path, rule in items(boundary.resources, "boundary.resources")
         ],
         amounts=[
             sessions.AmountLimit(
@@ -338,16 +357,16 @@ def boundary_message(boundary: Boundary) -> sessions.Boundary:
                 else _major(limit.per_counterparty, f"{path}.per_counterparty"),
                 on_exceed=_ON_EXCEED[_one_of(OnExceed, limit.on_exceed, f"{path}.on_exceed")],
             )
-            for path, limit in _items(boundary.amounts, "boundary.amounts")
+            for path, limit in items(boundary.amounts, "boundary.amounts")
         ],
         after_completion=[
-            text(name, path) for path, name in _items(boundary.after_completion, "boundary.after_completion")
+            text(name, path) for path, name in items(boundary.after_completion, "boundary.after_completion")
         ],
         max_actions=None
         if boundary.max_actions is None
         else _count(boundary.max_actions, "boundary.max_actions", most=2**64 - 1),
         velocity=[
-            _velocity_message(limit, path) for path, limit in _items(boundary.velocity, "boundary.velocity")
+            _velocity_message(limit, path) for path, limit in items(boundary.velocity, "boundary.velocity")
         ],
     )
 
@@ -356,7 +375,7 @@ def _velocity_message(limit: VelocityLimit, path: str) -> sessions.VelocityLimit
     message = sessions.VelocityLimit(
         effects=[
             _EFFECT_NUMBERS[_one_of(ToolEffect, effect, place)]
-            for place, effect in _items(limit.effects, f"{path}.effects")
+            for place, effect in items(limit.effects, f"{path}.effects")
         ],
         max=_count(limit.max, f"{path}.max", most=2**32 - 1),
         on_exceed=_ON_EXCEED[_one_of(OnExceed, limit.on_exceed, f"{path}.on_exceed")],
@@ -393,7 +412,7 @@ def _resource_message(rule: ResourceRule, path: str) -> sessions.ResourceRule:
         return sessions.ResourceRule(type=kind, id=text(rule.id, f"{path}.id"))
     if rule.prefix is not None:
         return sessions.ResourceRule(type=kind, prefix=text(rule.prefix, f"{path}.prefix"))
-    ids = [text(item, place) for place, item in _items(rule.ids, f"{path}.ids")]
+    ids = [text(item, place) for place, item in items(rule.ids, f"{path}.ids")]
     return sessions.ResourceRule(type=kind, ids=sessions.IdSet(ids=ids))
 
 
@@ -418,7 +437,7 @@ def _amount_limits(value: Any) -> Iterable[AmountLimit]:
         for currency, limit in value.items():
             yield AmountLimit(currency=currency, per_action=_decimal(limit, f"{field}.{currency}"))
         return
-    for path, item in _items(value, field):
+    for path, item in items(value, field):
         if isinstance(item, AmountLimit):
             yield item
         else:
@@ -447,7 +466,7 @@ def _tool_message(tool: Tool, path: str) -> admin.Tool:
         effect=_EFFECT_NUMBERS[_one_of(ToolEffect, tool.effect, f"{path}.effect")],
         resource=text(tool.resource, f"{path}.resource"),
         secret_arguments=[
-            text(name, place) for place, name in _items(tool.secret_arguments, f"{path}.secret_arguments")
+            text(name, place) for place, name in items(tool.secret_arguments, f"{path}.secret_arguments")
         ],
         description=text(tool.description, f"{path}.description"),
     )
@@ -493,22 +512,6 @@ def _members(value: Any, path: str, known: set[str], *, required: Iterable[str] 
         if name not in value:
             raise invalid(f"{path}.{name}", "is required")
     return dict(value)
-
-
-def _items(value: Any, path: str) -> Iterable[tuple[str, Any]]:
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise invalid(path, f"must be a list, not {type(value).__name__}")
-    return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
-
-
-def text(value: Any, path: str) -> str:
-    if not isinstance(value, str):
-        raise invalid(path, f"must be a string, not {type(value).__name__}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as exc:
-        raise invalid(path, "contains a lone surrogate") from exc
-    return value
 
 
 def _one_of(kind: Callable[[Any], StrEnum], value: Any, path: str) -> Any:

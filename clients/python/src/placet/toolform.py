@@ -14,6 +14,7 @@ from typing import Any
 from placet.errors import invalid
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import session_service_pb2 as sessions
+from placet.values import items, text
 
 # Each enum's values in lower case, without its prefix.
 ROLES = ("destination", "selector", "content", "attachment", "secret", "profile", "other")
@@ -55,27 +56,27 @@ def add_parts(
         message.reversibility = admin.REVERSIBILITY_REVERSIBLE
     for name, role in _mapping(argument_roles or {}, f"{path}.argument_roles").items():
         at = f"{path}.argument_roles.{name}"
-        message.argument_roles[_text(name, at)] = _number("ARGUMENT_ROLE", ROLES, role, at)
+        message.argument_roles[text(name, at)] = _number("ARGUMENT_ROLE", ROLES, role, at)
     for name, steps in _mapping(normalise or {}, f"{path}.normalise").items():
         at = f"{path}.normalise.{name}"
         message.normalise.add(
-            argument=_text(name, at),
-            steps=[_number("NORMALISATION_STEP", STEPS, step, place) for place, step in _items(steps, at)],
+            argument=text(name, at),
+            steps=[_number("NORMALISATION_STEP", STEPS, step, place) for place, step in items(steps, at)],
         )
-    for at, ref in _items(entities or (), f"{path}.entities"):
+    for at, ref in items(entities or (), f"{path}.entities"):
         _add_entity(message.entities.add(), ref, at)
     if business_key is not None:
         at = f"{path}.business_key"
         members = _members(business_key, at, {"name", "arguments"}, required=("arguments",))
-        message.business_key.name = _text(members.get("name", ""), f"{at}.name")
+        message.business_key.name = text(members.get("name", ""), f"{at}.name")
         message.business_key.arguments.extend(_texts(members["arguments"], f"{at}.arguments"))
-    for at, rule in _items(prerequisites or (), f"{path}.prerequisites"):
+    for at, rule in items(prerequisites or (), f"{path}.prerequisites"):
         members = _members(rule, at, {"tool", "same", "required"}, required=("tool",))
         required = members.get("required", False)
         if not isinstance(required, bool):
             raise invalid(f"{at}.required", "must be true or false")
         message.prerequisites.add(
-            tool=_text(members["tool"], f"{at}.tool"),
+            tool=text(members["tool"], f"{at}.tool"),
             same=_texts(members.get("same", ()), f"{at}.same"),
             required=required,
         )
@@ -143,23 +144,23 @@ def _add_entity(message: admin.EntityRef, value: Any, path: str) -> None:
     message.role = _number("ENTITY_ROLE", ENTITY_ROLES, members.get("role", "other"), f"{path}.role")
     for name in ("name", "type", "id", "amount_attribute", "currency_attribute", "status_attribute"):
         if name in members:
-            setattr(message, name, _text(members[name], f"{path}.{name}"))
+            setattr(message, name, text(members[name], f"{path}.{name}"))
     for name in ("via", "must_match"):
         if name in members:
             at = f"{path}.{name}"
             parts = _members(members[name], at, {"entity", "attribute"}, required=("entity", "attribute"))
             target = getattr(message, name)
-            target.entity = _text(parts["entity"], f"{at}.entity")
-            target.attribute = _text(parts["attribute"], f"{at}.attribute")
+            target.entity = text(parts["entity"], f"{at}.entity")
+            target.attribute = text(parts["attribute"], f"{at}.attribute")
 
 
 def _add_output(message: admin.Output, value: Any, path: str) -> None:
     members = _members(value, path, {"format", "fields", "author_field"})
     message.format = _number("OUTPUT_FORMAT", FORMATS, members.get("format", "text"), f"{path}.format")
-    message.author_field = _text(members.get("author_field", ""), f"{path}.author_field")
+    message.author_field = text(members.get("author_field", ""), f"{path}.author_field")
     for name, trust in _mapping(members.get("fields", {}), f"{path}.fields").items():
         at = f"{path}.fields.{name}"
-        message.fields.add(name=_text(name, at), trust=_number("FIELD_TRUST", TRUSTS, trust, at))
+        message.fields.add(name=text(name, at), trust=_number("FIELD_TRUST", TRUSTS, trust, at))
 
 
 def _amount_form(message: admin.Amount) -> dict[str, Any]:
@@ -230,21 +231,5 @@ def _mapping(value: Any, path: str) -> Mapping[str, Any]:
     return value
 
 
-def _items(value: Any, path: str) -> Iterable[tuple[str, Any]]:
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise invalid(path, f"must be a list, not {type(value).__name__}")
-    return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
-
-
 def _texts(value: Any, path: str) -> list[str]:
-    return [_text(item, place) for place, item in _items(value, path)]
-
-
-def _text(value: Any, path: str) -> str:
-    if not isinstance(value, str):
-        raise invalid(path, f"must be a string, not {type(value).__name__}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as exc:
-        raise invalid(path, "contains a lone surrogate") from exc
-    return value
+    return [text(item, place) for place, item in items(value, path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -61,9 +62,9 @@ class Step(Part):
         """What makes no sense after the steps before; and tell the scope what this one makes."""
         yield from ()
 
+    @abstractmethod
     async def perform(self, run: Run) -> Outcome:
         """Do it. Raises `PlacetError`."""
-        raise NotImplementedError
 
     def differences(self, outcome: Outcome) -> list[str]:
         expected: Expect = getattr(self, "expect")  # noqa: B009 - kinds narrow its type
