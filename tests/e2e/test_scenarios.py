@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from placet.cli.app import app
+from tests.credentials import Authority
 from tests.markdown import blocks, named_files, section, text_of
 from tests.processes import running_with
+from tests.secured import secured_replica, tls
 from tests.stack import ROOT, RealPdp, RunningStack
 
 SCENARIO = """\
@@ -134,6 +139,118 @@ def test_client_made_block_is_no_block_of_policy(tmp_path: Path, real_pdp: RealP
     assert "PERMISSION_DENIED" in result["steps"][0]["differences"][0]
 
 
+def test_limit_holds_for_calls_in_parallel_on_two_replicas(tmp_path: Path, real_pdp: RealPdp) -> None:
+    path = tmp_path / "limit.yaml"
+    limit = "  settings: {velocity: {payments: {max: 5, window_seconds: 60, on_exceed: block}}}\n  agents:"
+    path.write_text(
+        SCENARIO.split("steps:")[0].replace("  agents:", limit)
+        + "steps:\n  - parallel: 32\n"
+        + "    step: {evaluate: payments.create, session: pay,\n"
+        + "           arguments: {invoice: INV-1, amount: 1, currency: EUR}}\n"
+        + "    expect: {counts: {allow: 5, block: 27}, distinct: 32}\n"
+    )
+    done = run(path, real_pdp)
+    assert done.exit_code == 0, done.output
+
+
+INVOICE_CASES = [
+    "1a",
+    "1b",
+    "1c",
+    "1d",
+    "2a",
+    "2b",
+    "2c",
+    "2d",
+    "3a",
+    "3b",
+    "3c",
+    "3d",
+    "4a",
+    "4b",
+    "4c",
+    "4d",
+    "6a",
+    "6b",
+]
+PROVEN = """\
+name: proven callers
+fixture:
+  agents: [{agent: "agent:payer", trust: 0.8}]
+  tools: [{name: invoices.get, effect: read, resource: "invoice:all", arguments_schema: {type: object}}]
+  sessions: {s: {agent: "agent:payer", boundary: {tools: [invoices.get], resources: ["invoice:*"]}}}
+steps:
+  - {evaluate: invoices.get, session: s, call: a,
+     expect: {effect: allow, fields: {session.decisions.allow: 1}, receipt: {recorded: true}}}
+  - {redeem: a}
+  - {outcome: a, result: executed, by_agent: true, expect: {hold: committed}}
+  - {evaluate: invoices.get, session: s, as: {subject: svc-tasks, roles: [agent]},
+     expect: {error: {code: PERMISSION_DENIED}}}
+  - {close: s}
+"""
+ROLES = {
+    "ops": ["operator"],
+    "svc-tasks": ["session_issuer"],
+    "svc-runtime": ["agent"],
+    "svc-tool": ["tool"],
+    "revision": ["auditor"],
+}
+
+
+@pytest.fixture(scope="module")
+def proven(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[str], Path]]:
+    """Options for a replica that believes certificates alone, and the folder with their file."""
+    folder, authority, tenant = tmp_path_factory.mktemp("proven"), Authority(), real_pdp.fresh_tenant()
+    callers: list[dict[str, Any]] = []
+    credentials = {}
+    for subject, roles in ROLES.items():
+        authority.issue(dns=f"{subject}.example").write(folder, subject)
+        credentials[subject] = {"cert": f"{subject}.crt", "key": f"{subject}.key"}
+        agents = ["agent:payer"] if roles == ["agent"] else []
+        match = {"dns_name": f"{subject}.example"}
+        callers.append({"match": match, "tenant": tenant, "roles": roles, "agents": agents})
+    (folder / "callers.yaml").write_text(yaml.safe_dump(credentials))
+    with secured_replica(real_pdp, folder, {"tls": tls(authority, folder), "callers": callers}) as replica:
+        common = ["--target", replica.target, "--ca", str(folder / "ca.pem"), "--tenant", tenant]
+        yield common, folder
+
+
+def test_callers_prove_who_they_are(proven: tuple[list[str], Path], tmp_path: Path) -> None:
+    options, folder = proven
+    path = tmp_path / "proven.yaml"
+    path.write_text(PROVEN)
+    command = ["scenario", "run", str(path), "--callers", str(folder / "callers.yaml"), *options]
+    done = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "All 5 steps came out as expected." in done.output
+
+
+def test_credentials_of_another_tenant_replace_nothing(
+    proven: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    options, folder = proven
+    path = tmp_path / "proven.yaml"
+    path.write_text(PROVEN)
+    command = ["scenario", "run", str(path), "--callers", str(folder / "callers.yaml"), *options]
+    done = CliRunner().invoke(app, [*command[:-1], "another"], env={"COLUMNS": "200"})
+    assert done.exit_code == 1, done.output
+    assert "PERMISSION_DENIED" in done.output
+    assert "ALLOW" not in done.output
+
+
+def test_caller_without_credentials_cannot_call(proven: tuple[list[str], Path], tmp_path: Path) -> None:
+    options, folder = proven
+    path = tmp_path / "proven.yaml"
+    path.write_text(PROVEN.split("  - {redeem")[0])
+    some = yaml.safe_load((folder / "callers.yaml").read_text())
+    del some["svc-runtime"]
+    (folder / "some.yaml").write_text(yaml.safe_dump(some))
+    command = ["scenario", "run", str(path), "--callers", str(folder / "some.yaml"), *options]
+    done = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+    assert done.exit_code == 1, done.output
+    assert "there are no credentials of svc-runtime; there are those of ops, " in done.output
+
+
 def test_faulty_file_runs_nothing(scenario: Path, real_stack: RunningStack, tmp_path: Path) -> None:
     scenario.write_text(SCENARIO.replace("- repeat: first", "- repeat: frist").replace("close:", "clsoe:"))
     done = run(scenario, RealPdp(stack=real_stack))
@@ -154,10 +271,11 @@ def documented() -> str:
 def test_own_stack_tells_story_and_cases_and_survives_kills(tmp_path: Path) -> None:
     kills = tmp_path / "kills.yaml"
     kills.write_text(KILLS)
-    story, cases = ROOT / "scenarios/story.yaml", ROOT / "tests/conformance/cases/invoice.yaml"
+    story, invoices = ROOT / "scenarios/story.yaml", ROOT / "scenarios/invoice.yaml"
+    cases = ROOT / "tests/conformance/cases/invoice.yaml"
     document = tmp_path / "documented.yaml"
     document.write_text(documented())
-    files = [str(file) for file in (kills, story, cases, document)]
+    files = [str(file) for file in (kills, story, cases, document, invoices)]
     command = ["scenario", "run", *files, "--stack", "--format", "json"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1, done.output
@@ -166,5 +284,8 @@ def test_own_stack_tells_story_and_cases_and_survives_kills(tmp_path: Path) -> N
     # The last of the kills: a refusal of the stack has no status, whatever is expected of it.
     assert [step["title"] for step in wrong] == ["restart pdp"], wrong
     assert "restart that first" in wrong[0]["differences"][0]
-    assert [result["tenant"].split("-")[0] for result in told] == ["scenario", "acme", "scenario", "scenario"]
+    tenants = [result["tenant"].split("-")[0] for result in told]
+    assert tenants[:4] == ["scenario", "acme", "scenario", "scenario"]
+    named = [result["name"].removeprefix("Invoices: ").split()[0] for result in told[4:]]
+    assert " ".join(named) == "1a 1b 1c 1d 2a 2b 2c 2d 3a 3b 3c 3d 4a 4b 4c 4d 6a 6b"
     assert not running_with("placet-scenario-")

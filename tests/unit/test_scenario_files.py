@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import textwrap
+from decimal import Decimal
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 
+from placet.scenario.credentials import CallersError, read_credentials
+from placet.scenario.document import Document
 from placet.scenario.load import load
 from placet.scenario.scenario import Scenario, json_schema
 from placet.scenario.steps.step import Scope
@@ -71,7 +75,11 @@ def test_all_faults_of_a_file_come_together() -> None:
         ("- {open: s, agent: a, expires_in: 1h, expires_at: 2h}", "expires_in and expires_at"),
         ("- {set_agents: [{name: a}]}", "steps[0].set_agents[0]: has no member 'name'"),
         ("- {kill: opa}", "give --stack"),
+        ("- {close: pay, as: {subject: 'a b ', roles: []}}", "steps[0].as: subject: 'a b '"),
         ("- {restart: redis}", "steps[0].restart"),
+        ("- {outcome: first}", "steps[0].outcome: no call 'first' is made before this"),
+        ("- {redeem: first}", "steps[0].redeem: no call 'first' is made before this"),
+        ("- {close: pay, expect: {hold: released}}", "steps[0].expect.hold: is unknown"),
         ("- {advance: 1h, expect: {error: {}}}", "give reason, field or code"),
         ("- {close: pay, expect: {effect: allow}}", "steps[0].expect.effect: is unknown"),
         ("- {close: pay, expect: {fields: {session.stat: closed}}}", "a session has"),
@@ -98,7 +106,12 @@ def test_fault_names_its_path(text: str, fault: str) -> None:
         ("name: a\nname: b\nsteps: []\n", "a.yaml:2: name: is there twice"),
         ("name: !!python/object:os.system a\n", "only the types of JSON"),
         ("- a\n", "a.yaml:1"),
-        ("name: a\nsteps: []\n", "a.yaml:2: steps"),
+        ("name: a\nsteps: []\n", "a.yaml:1: needs steps, or cases"),
+        (
+            "name: a\nsteps: [{kill: opa}]\ncases: [{name: b, steps: [{kill: opa}]}]\n",
+            "needs steps, or cases",
+        ),
+        ("name: a\ncases: [{name: b, steps: []}]\n", "a.yaml:2: cases[0].steps"),
     ],
 )
 def test_text_that_is_no_scenario_is_refused(text: str, fault: str) -> None:
@@ -108,6 +121,71 @@ def test_text_that_is_no_scenario_is_refused(text: str, fault: str) -> None:
 def test_malformed_step_still_makes_what_it_names() -> None:
     found = steps("- {open: s, agnt: a}\n- {close: s}\n")
     assert [line.split(": ")[1] for line in found] == ["steps[0].agent", "steps[0].agnt"]
+
+
+def test_faults_of_form_hide_no_others() -> None:
+    found = faults("""\
+name: x
+fixture:
+  agnts: []
+  agents:
+    - {agent: a, onwer: b}
+  tools:
+    - {name: t, effect: payy}
+  sessions:
+    s: {agent: a, boundary: {amounts: {EUR: x}}}
+    t: {agnt: a}
+steps:
+  - {evaluate: t, session: u, expect: {codes: x}}
+  - {evaluate: t, session: t, call: c, intnt: x, chain: [{agnt: a}]}
+  - {repeat: c}
+""")
+    assert [line.split(": ")[:2] for line in found] == [
+        ["a.yaml:3", "fixture.agnts"],
+        ["a.yaml:5", "fixture.agents[0]"],
+        ["a.yaml:7", "fixture.tools[0].effect"],
+        ["a.yaml:9", "fixture.sessions.s.boundary.amounts.EUR"],
+        ["a.yaml:10", "fixture.sessions.t.agent"],
+        ["a.yaml:10", "fixture.sessions.t.agnt"],
+        ["a.yaml:12", "steps[0].expect.codes"],
+        ["a.yaml:12", "steps[0].session"],
+        ["a.yaml:13", "steps[1].chain[0]"],
+        ["a.yaml:13", "steps[1].intnt"],
+    ]
+
+
+def test_only_one_says_what_became_of_a_call() -> None:
+    found = steps("""\
+        - {evaluate: t, session: pay, call: c}
+        - {outcome: c, by_agent: true, as: {subject: x}}
+        """)
+    assert [line.split(": ")[1] for line in found] == ["steps[1].as"]
+
+
+def test_faults_of_credentials_come_together(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("abc")
+    text = """\
+ops: {cert: ops.pem}
+svc-tasks: {token_file: token}
+svc-tool: {}
+revision: {cert: away.pem, key: away.key}
+"""
+    with pytest.raises(CallersError) as caught:
+        read_credentials(text, str(tmp_path / "callers.yaml"), "")
+    lines = str(caught.value).splitlines()
+    assert [line.partition("callers.yaml:")[2].partition(": ")[0] for line in lines] == ["1", "3", "4"]
+    assert "abc" not in str(caught.value)
+    with pytest.raises(CallersError, match=r"callers.yaml:1: ops\.tokn: "):
+        read_credentials("ops: {tokn: x}", "callers.yaml", "")
+
+
+def test_token_is_read_from_beside_the_file_at_each_call(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first\n")
+    found = read_credentials("ops: {token_file: token}", str(tmp_path / "callers.yaml"), "")
+    assert found.by_subject["ops"].metadata() == (("authorization", "Bearer first"),)
+    (tmp_path / "token").write_text("second\n")
+    assert found.by_subject["ops"].metadata() == (("authorization", "Bearer second"),)
+    assert "second" not in repr(found)
 
 
 def test_aliases_of_aliases_do_not_grow_without_bound() -> None:
@@ -120,3 +198,54 @@ def test_aliases_of_aliases_do_not_grow_without_bound() -> None:
 def test_published_schema_is_that_of_the_format() -> None:
     published = json.loads((ROOT / "docs/scenario.schema.json").read_text())
     assert published == json_schema(), "placet scenario schema > docs/scenario.schema.json"
+
+
+CASES = """\
+name: x
+fixture:
+  agents: [{agent: a, trust: 0.1}, {agent: b, trust: 0.2}]
+  sessions: {s: {agent: a}}
+cases:
+  - name: one
+    steps: [{evaluate: t, session: s, call: c}, {evaluate: t, session: u}]
+  - name: two
+    fixture: {agents: [{agent: b, trust: 0.3}], sessions: {u: {agent: b}}}
+    steps: [{repeat: c}, {evaluate: t, session: u}]
+"""
+
+
+def test_a_case_knows_what_it_adds_and_nothing_of_others() -> None:
+    assert [line.split(": ")[1] for line in faults(CASES)] == [
+        "cases[0].steps[1].session",
+        "cases[1].steps[0].repeat",
+    ]
+    assert [line.split(": ")[1] for line in faults(CASES.replace("name: one", "nam: one"))] == [
+        "cases[0].nam",
+        "cases[0].name",
+        "cases[0].steps[1].session",
+        "cases[1].steps[0].repeat",
+    ]
+
+
+def test_a_case_is_a_scenario_of_its_own() -> None:
+    text = CASES.replace(", {evaluate: t, session: u}]", "]", 1).replace("{repeat: c}, ", "")
+    found = load(text, "a.yaml", Scope())
+    assert isinstance(found, Scenario)
+    one, two = found.each()
+    assert [each.name for each in (one, two)] == ["x: one", "x: two"]
+    assert set(one.fixture.sessions) == {"s"}
+    assert set(two.fixture.sessions) == {"s", "u"}
+    assert [agent["trust"] for agent in two.fixture.agents] == [Decimal("0.1"), Decimal("0.3")]
+
+
+SCENARIOS = ["scenarios/story.yaml", "scenarios/invoice.yaml", "tests/conformance/cases/invoice.yaml"]
+
+
+@pytest.mark.parametrize("file", SCENARIOS)
+def test_schema_for_editors_takes_scenarios_and_names_an_unknown_field(file: str) -> None:
+    validator = jsonschema_rs.validator_for(json_schema())
+    value = Document((ROOT / file).read_text(), file).value
+    assert [error.message for error in validator.iter_errors(value)] == []
+    steps = value["steps"] if "steps" in value else value["cases"][0]["steps"]
+    steps[0]["exepct"] = {}
+    assert not validator.is_valid(value)

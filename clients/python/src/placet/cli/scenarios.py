@@ -63,13 +63,20 @@ def run(
         float,
         typer.Option(envvar="PLACET_TIMEOUT", min=0.001, max=3600, help="Deadline of a call, in seconds."),
     ] = 20.0,
+    callers: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Credentials of the callers, by subject; calls go over TLS."),
+    ] = "",
+    ca: Annotated[
+        str, typer.Option(envvar="PLACET_CA", help="With --callers: authorities of the PDP, a PEM file.")
+    ] = "",
     jwks: Annotated[
         str, typer.Option(envvar="PLACET_JWKS", help="Address of the JWK Set to check receipts with.")
     ] = "",
     form: Annotated[str, typer.Option("--format", metavar="table|json")] = "table",
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file, too.")] = None,
 ) -> None:
-    """Run scenarios on a PDP in --insecure-dev (the callers name themselves), and compare."""
+    """Run scenarios, and compare. Without --callers the PDP must be one in --insecure-dev."""
     from placet.scenario.command import FaultsError, Options, load_all, run_all
     from placet.scenario.report import as_json, as_junit
     from placet.scenario.stack import StackError
@@ -78,6 +85,11 @@ def run(
         raise CommandError(f"--format: {form!r} is neither table nor json")
     if jwks and not jwks.startswith(("http://", "https://")):
         raise CommandError(f"--jwks: {jwks!r} is no http or https address")
+    if target and not all(target):
+        raise CommandError("--target: where is the PDP? for example localhost:7433")
+    if tenant and not tenant.isascii():
+        raise CommandError(f"--tenant: {tenant!r} is not ASCII")
+    credentials = _credentials(callers, ca, tenant, stack=stack) if callers else None
     options = Options(
         targets=tuple(target or ["localhost:7433"]),
         own_stack=stack,
@@ -85,6 +97,7 @@ def run(
         tenant=tenant,
         timeout=timeout,
         jwks=jwks,
+        credentials=credentials,
     )
     try:
         scenarios = load_all([(name, _text(name)) for name in files], options)
@@ -113,6 +126,19 @@ def schema() -> None:
     from placet.scenario.scenario import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+
+
+def _credentials(callers: str, ca: str, tenant: str, *, stack: bool) -> Any:
+    from placet.scenario.credentials import CallersError, read_credentials
+
+    if stack:
+        raise CommandError("--callers is for a running PDP; a stack of our own believes names")
+    if not tenant:
+        raise CommandError("--callers: give the tenant of the credentials with --tenant")
+    try:
+        return read_credentials(_text(callers), callers, ca)
+    except CallersError as exc:
+        raise CommandError(str(exc)) from exc
 
 
 def _text(name: str) -> str:

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
+from placet.errors import invalid
 from placet.identity import DevIdentity
 from placet.scenario.model import Part, Text
 
 
 class Caller(Part):
-    """In place of the one that a step has by itself. The server believes names in --insecure-dev only."""
+    """In place of the one that a step has by itself.
+
+    Servers in --insecure-dev believe it. To others the credentials of `subject` say who calls, and
+    the rest is unused.
+    """
 
     subject: Text
     roles: list[Text] = Field(default_factory=list)
-    """agent, session_issuer, operator, auditor."""
+    """agent, session_issuer, operator, auditor, tool."""
     agents: list[Text] = Field(default_factory=list)
     """Agents that it may speak for."""
 
+    @model_validator(mode="after")
+    def _sendable(self) -> Caller:
+        self.identity("tenant")
+        return self
+
     def identity(self, tenant: str) -> DevIdentity:
+        """Raises ValueError for names that cannot be sent."""
         return DevIdentity(tenant=tenant, subject=self.subject, roles=self.roles, agents=self.agents)
 
 
 OPERATOR = Caller(subject="ops", roles=["operator"])
 ISSUER = Caller(subject="svc-tasks", roles=["session_issuer"])
+TOOL = Caller(subject="svc-tool", roles=["tool"])
 AUDITOR = Caller(subject="revision", roles=["auditor"])
 
 
 def runtime(*agents: str) -> Caller:
-    """Where agents run."""
-    return Caller(subject="svc-runtime", roles=["agent"], agents=list(agents))
+    """Where agents run. Raises `InvalidRequestError` for a name that cannot be sent."""
+    try:
+        return Caller(subject="svc-runtime", roles=["agent"], agents=list(agents))
+    except ValidationError as exc:
+        raise invalid("agents", exc.errors()[0]["msg"].removeprefix("Value error, ")) from exc

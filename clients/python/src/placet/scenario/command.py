@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from placet.scenario.credentials import Credentials
 from placet.scenario.document import Fault
 from placet.scenario.load import load
 from placet.scenario.own_stack import own_stack
@@ -28,7 +29,10 @@ class FaultsError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """`targets` of a running PDP, or a stack of our own with so many replicas."""
+    """`targets` of a running PDP, or a stack of our own with so many replicas.
+
+    `credentials` prove who calls, where the PDP is not in --insecure-dev; all are of `tenant`.
+    """
 
     targets: tuple[str, ...]
     own_stack: bool
@@ -36,6 +40,7 @@ class Options:
     tenant: str
     timeout: float
     jwks: str
+    credentials: Credentials | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +84,14 @@ async def run_all(
             stack = await opened.enter_async_context(own_stack(options.replicas))
             targets, jwks = stack.targets, stack.jwks_url
         verifier = RefreshingVerifier(partial(fetch_jwks, jwks), pause=0) if jwks else None
-        pdp = Pdp(targets=targets, timeout=options.timeout, verifier=verifier, stack=stack)
-        for file, scenario in scenarios:
+        pdp = Pdp(
+            targets=targets,
+            credentials=options.credentials,
+            timeout=options.timeout,
+            verifier=verifier,
+            stack=stack,
+        )
+        for file, scenario in [(file, each) for file, loaded in scenarios for each in loaded.each()]:
             listener.begins(scenario, file)
             result = await run_scenario(scenario, pdp, file=file, tenant=options.tenant, told=listener.step)
             listener.ends(result)

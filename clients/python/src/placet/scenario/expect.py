@@ -95,6 +95,34 @@ class ExpectSession(Expect):
         yield from _unlike(self.fields, outcome.values)
 
 
+class ExpectHold(Expect):
+    """Of a step that says what became of an allow."""
+
+    hold: Literal["reserved", "committed", "unresolved", "released"] | None = None
+    """What the allow holds then of its limits and its business key."""
+
+    def of_answer(self, outcome: Outcome) -> Iterator[str]:
+        got = outcome.values["hold"]
+        if self.hold and self.hold != got:
+            yield f"hold: expected {self.hold}, is {got}"
+
+
+class ExpectDifference(Part):
+    """Claims in which the receipt differs from that of an earlier call."""
+
+    call: Name
+    claims: Annotated[list[Text], Field(min_length=1)]
+    """Dotted paths, for example data.entities. Each must be in both, with other values."""
+
+    def differences(self, outcome: Outcome) -> Iterator[str]:
+        for path in self.claims:
+            before, now = _at(outcome.earlier_claims, path), _at(outcome.claims, path)
+            if before is _ABSENT or now is _ABSENT:
+                yield f"receipt.claims.{path}: is absent here or in that of {self.call}"
+            elif _equal(before, now):
+                yield f"receipt.claims.{path}: expected another than in that of {self.call}, is {now!r}"
+
+
 class ExpectReceipt(Part):
     verified: Literal[True] | None = None
     """Its signature is the PDP's, by the published keys; and it is for this answer."""
@@ -104,6 +132,7 @@ class ExpectReceipt(Part):
     """The ledger has the same bytes."""
     same_as: Name | None = None
     """It is the receipt that an earlier call got."""
+    differs_from: ExpectDifference | None = None
     claims: dict[str, Json] = Field(default_factory=dict)
     """Dotted path = value, for example act.tool: payments.create."""
 
@@ -119,6 +148,8 @@ class ExpectReceipt(Part):
             yield f"receipt.same_as: {outcome.receipt_checks['same_as']}"
         if self.claims:
             yield from _unlike(self.claims, outcome.claims, "receipt.claims.")
+        if self.differs_from is not None:
+            yield from self.differs_from.differences(outcome)
 
 
 class ExpectDecision(Expect):
@@ -127,6 +158,8 @@ class ExpectDecision(Expect):
     effect: Effect | None = None
     codes: list[Text] | None = None
     """Codes that are among the reasons."""
+    any_code: list[Text] | None = None
+    """At least one of these codes is among the reasons."""
     exact_codes: list[Text] | None = None
     """The codes of the reasons, all of them, in any order."""
     fields: dict[Annotated[str, AfterValidator(_path)], Json] = Field(default_factory=dict)
@@ -138,6 +171,7 @@ class ExpectDecision(Expect):
         if self.error is not None and (
             self.effect
             or self.codes is not None
+            or self.any_code is not None
             or self.exact_codes is not None
             or self.receipt
             or self.fields
@@ -156,6 +190,8 @@ class ExpectDecision(Expect):
             yield f"effect: expected {self.effect}, is {outcome.decision.effect} ({', '.join(got)})"
         if self.codes is not None and (missing := [code for code in self.codes if code not in got]):
             yield f"codes: {', '.join(missing)} missing among {', '.join(got) or 'none'}"
+        if self.any_code is not None and not set(self.any_code) & set(got):
+            yield f"any_code: none of {', '.join(self.any_code)} among {', '.join(got) or 'none'}"
         if self.exact_codes is not None and sorted(self.exact_codes) != sorted(got):
             yield f"exact_codes: expected {', '.join(sorted(self.exact_codes))}, is {', '.join(sorted(got))}"
         yield from _unlike(self.fields, outcome.values)

@@ -107,6 +107,17 @@ class Fixture(Part):
     sessions: dict[Name, Terms] = Field(default_factory=dict)
     """By the names that steps call them."""
 
+    def with_(self, more: Fixture) -> Fixture:
+        """Both; of what has the same name in both, that of `more`."""
+        return Fixture(
+            settings=self.settings | more.settings,
+            agents=_by(("agent",), self.agents, more.agents),
+            tools=_by(("name",), self.tools, more.tools),
+            entities=_by(("type", "id"), self.entities, more.entities),
+            signals=[*{signal.name: signal for signal in (*self.signals, *more.signals)}.values()],
+            sessions=self.sessions | more.sessions,
+        )
+
     def timed(self) -> bool:
         return any(item.has_expiry for item in (*self.signals, *self.sessions.values()))
 
@@ -116,3 +127,9 @@ class Fixture(Part):
         yield from refused((*path, "entities"), "entities", lambda: requests.put_entities(self.entities))
         for name, terms in self.sessions.items():
             yield from terms.terms_faults((*path, "sessions", name), name)
+
+
+def _by(names: tuple[str, ...], *lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items of all lists; of those that have the same names, the last."""
+    found = {tuple(str(item.get(name)) for name in names): item for items in lists for item in items}
+    return list(found.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -53,17 +53,59 @@ def _of_what_is_whole(value: Any, scope: Scope) -> Iterator[tuple[Path, str]]:
     """
     if not isinstance(value, dict):
         return
-    fixture = value.get("fixture", {})
-    with contextlib.suppress(ValidationError):
-        yield from Fixture.model_validate(fixture).faults(("fixture",))
-    if isinstance(fixture, dict) and isinstance(fixture.get("sessions"), dict):
-        scope.sessions |= fixture["sessions"].keys()
-    steps = value.get("steps")
+    fixture = value.get("fixture")
+    yield from _of_fixture(fixture, ("fixture",))
+    yield from _of_steps(value.get("steps"), scope.of(_sessions(fixture)), ("steps",))
+    cases = value.get("cases")
+    for number, case in enumerate(cases if isinstance(cases, list) else ()):
+        if isinstance(case, dict):
+            place, own = ("cases", number), case.get("fixture")
+            yield from _of_fixture(own, (*place, "fixture"))
+            names = {*_sessions(fixture), *_sessions(own)}
+            yield from _of_steps(case.get("steps"), scope.of(names), (*place, "steps"))
+
+
+def _of_steps(steps: Any, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
     for number, step in enumerate(steps if isinstance(steps, list) else ()):
-        try:
-            yield from _STEP.validate_python(step).faults(scope, ("steps", number))
-        except ValidationError:
-            _guess(step, scope)
+        whole = _whole(step)
+        if whole is not None:
+            yield from whole.faults(scope, (*path, number))
+        _guess(step, scope)
+
+
+def _sessions(fixture: Any) -> Iterable[str]:
+    sessions = fixture.get("sessions") if isinstance(fixture, dict) else None
+    return sessions if isinstance(sessions, dict) else ()
+
+
+def _of_fixture(fixture: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    if not isinstance(fixture, dict):
+        return
+    parts = [{name: part} for name, part in fixture.items() if name != "sessions"]
+    names = _sessions(fixture)
+    parts += [{"sessions": {name: fixture["sessions"][name]}} for name in names]
+    for part in parts:
+        with contextlib.suppress(ValidationError):
+            yield from Fixture.model_validate(part).faults(path)
+
+
+def _whole(step: Any) -> Step | None:
+    """The step without its malformed fields, if it is one then."""
+    if not isinstance(step, dict):
+        return None
+    try:
+        return _STEP.validate_python(step)
+    except ValidationError as exc:
+        # The first part is the kind's.
+        malformed = {error["loc"][1] for error in exc.errors() if len(error["loc"]) > 1}
+        left = {name: value for name, value in step.items() if name not in malformed}
+        if "expect" in malformed:
+            # It may have expected a refusal: what the client would refuse is no fault then.
+            left["expect"] = {"error": {"code": "any"}}
+    try:
+        return _STEP.validate_python(left)
+    except ValidationError:
+        return None
 
 
 def _guess(step: Any, scope: Scope) -> None:

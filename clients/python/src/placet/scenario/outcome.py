@@ -25,6 +25,8 @@ class Outcome:
     # By check, why it does not hold; empty: it holds.
     receipt_checks: dict[str, str] = field(default_factory=dict)
     claims: Mapping[str, Any] = field(default_factory=dict)
+    # Those of an earlier call that this one is compared with.
+    earlier_claims: Mapping[str, Any] = field(default_factory=dict)
     # What came of each time, of a step that runs many times.
     many: list[Outcome] = field(default_factory=list)
     # For tables, when there is no decision to tell of.

@@ -28,10 +28,10 @@ def same(decision: Decision, other: bytes, whose: str) -> str:
     return "" if decision.receipt == other else f"it is not the receipt of {whose}"
 
 
-def claims(decision: Decision) -> Mapping[str, Any]:
+def claims(receipt: bytes) -> Mapping[str, Any]:
     """Raises `PlacetError`."""
     try:
-        return parse(decision.receipt).claims
+        return parse(receipt).claims
     except ReceiptError as exc:
         raise PlacetError(f"the receipt cannot be read: {exc}") from exc
 

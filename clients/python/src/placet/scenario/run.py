@@ -16,15 +16,20 @@ from google.protobuf.duration_pb2 import Duration
 
 from placet import model
 from placet.answers import Verifier
+from placet.channel import Connection
 from placet.client import AsyncClient
+from placet.credentials import TlsCredentials
 from placet.errors import NotFoundError, PlacetError, UnavailableError
 from placet.failures import placet_error
+from placet.identity import DevIdentity
 from placet.model import Decision, Session
 from placet.plain import decision_json, plain
 from placet.scenario import receipts
 from placet.scenario.callers import AUDITOR, ISSUER, OPERATOR, Caller, runtime
+from placet.scenario.credentials import Credentials
 from placet.scenario.expect import ExpectDecision
 from placet.scenario.fixture import Fixture, Signal, Terms
+from placet.scenario.made import Made, MadeCall, MadeSession, NotRunError
 from placet.scenario.outcome import Outcome
 from placet.scenario.stack import Stack, StackError
 from placet.scenario.steps.evaluate import Evaluate
@@ -35,15 +40,15 @@ from placet.v1 import dev_service_pb2, dev_service_pb2_grpc
 FOUND_WITHIN = 60.0
 
 
-class NotRunError(PlacetError):
-    """A step before this one did not make what this one needs."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pdp:
-    """Where to run. `timeout` is the deadline of a call in seconds."""
+    """Where to run. `timeout` is the deadline of a call in seconds.
+
+    Without `credentials` the callers name themselves, and the PDP has to believe them.
+    """
 
     targets: tuple[str, ...]
+    credentials: Credentials | None = None
     timeout: float = 20.0
     verifier: Verifier | None = None
     stack: Stack | None = None
@@ -58,17 +63,6 @@ class Clock:
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.ahead
-
-
-@dataclass(kw_only=True, slots=True)
-class Made:
-    """By name, what the steps made."""
-
-    sessions: dict[str, Session] = field(default_factory=dict)
-    # The step that made a call, and the call's id.
-    calls: dict[str, tuple[Evaluate, str]] = field(default_factory=dict)
-    receipts: dict[str, bytes] = field(default_factory=dict)
-    unnamed: int = 0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -97,24 +91,36 @@ class Run:
         return replace(self, replica=number % len(self.pdp.targets))
 
     async def client(self, caller: Caller, replica: int | None = None) -> AsyncClient:
-        """The client of a caller; always the same one. `replica` counts from 1."""
+        """The client of a caller; always the same one. `replica` counts from 1. Raises `NotRunError`."""
         number = self.replica if replica is None else replica - 1
-        identity = caller.identity(self.tenant)
-        key = (number, identity)
+        proof = self._proof(caller)
+        key = (number, proof)
         if key not in self._clients:
             self._clients[key] = AsyncClient(
                 self.pdp.targets[number],
-                identity=identity,
+                identity=proof if isinstance(proof, DevIdentity) else None,
+                credentials=proof if isinstance(proof, TlsCredentials) else None,
                 timeout=self.pdp.timeout,
                 verifier=self.pdp.verifier,
             )
             self._open.push_async_callback(self._clients[key].close)
         return self._clients[key]
 
+    def _proof(self, caller: Caller) -> DevIdentity | TlsCredentials:
+        """How a caller says who it is. Raises `NotRunError`."""
+        if self.pdp.credentials is None:
+            return caller.identity(self.tenant)
+        found = self.pdp.credentials.by_subject.get(caller.subject)
+        if found is None:
+            named = ", ".join(self.pdp.credentials.subjects) or "none"
+            raise NotRunError(f"there are no credentials of {caller.subject}; there are those of {named}")
+        return found
+
     async def prepare(self, fixture: Fixture, *, timed: bool) -> None:
         """Write the fixture. `timed`: instants matter. Raises `PlacetError`."""
         operator = await self.client(OPERATOR)
-        await operator.put_tenant(fixture.settings)
+        # Named, so that credentials of another tenant replace nothing.
+        await operator.put_tenant(fixture.settings, tenant=self.tenant)
         if timed:
             await self._read_clock()
         if fixture.agents:
@@ -140,59 +146,55 @@ class Run:
 
     async def open(self, name: str, terms: Terms, caller: Caller) -> Session:
         client = await self.client(caller)
-        session = await client.open_session(
-            **terms.terms(name, self.suffix),
-            expires_at=terms.expiry(start=self.clock.start, now=self.clock.now()),
-        )
-        self.made.sessions[name] = session
+        asked = terms.terms(name, self.suffix)
+        asked["expires_at"] = terms.expiry(start=self.clock.start, now=self.clock.now())
+        session = await client.open_session(**asked)
+        self.made.sessions[name] = MadeSession(session=session, issuer=caller, terms=asked)
         return session
-
-    def session(self, name: str) -> Session:
-        """Raises `NotRunError`."""
-        if name not in self.made.sessions:
-            raise NotRunError(f"session {name} was not opened")
-        return self.made.sessions[name]
 
     # --- calls ---------------------------------------------------------------
 
     async def evaluate(self, step: Evaluate) -> Outcome:
-        self.session(step.session)
+        self.made.session(step.session)
         if step.call is None:
             self.made.unnamed += 1
-            call_id = f"unnamed-{self.made.unnamed}{self.suffix}"
+            call = MadeCall(step=step, call_id=f"unnamed-{self.made.unnamed}{self.suffix}")
         else:
-            call_id = f"{step.call}{self.suffix}"
-            self.made.calls.setdefault(step.call, (step, call_id))
-        return await self._ask(step, call_id, step.expect, step.replica, step.call)
+            first = MadeCall(step=step, call_id=f"{step.call}{self.suffix}")
+            call = self.made.calls.setdefault(step.call, first)
+        return await self._ask(step, call, step.expect, step.replica)
 
     async def repeat(self, step: Repeat) -> Outcome:
-        if step.repeat not in self.made.calls:
-            raise NotRunError(f"call {step.repeat} was not made")
-        first, call_id = self.made.calls[step.repeat]
+        call = self.made.call(step.repeat)
+        asked = call.step
         if step.arguments is not None:
-            first = first.model_copy(update={"arguments": step.arguments})
-        return await self._ask(first, call_id, step.expect, step.replica, None)
+            asked = asked.model_copy(update={"arguments": step.arguments})
+        return await self._ask(asked, call, step.expect, step.replica)
 
     async def _ask(
-        self, step: Evaluate, call_id: str, expect: ExpectDecision, replica: int | None, name: str | None
+        self, step: Evaluate, call: MadeCall, expect: ExpectDecision, replica: int | None
     ) -> Outcome:
-        session = self.session(step.session)
+        session = self.made.session(step.session)
         hops = [hop if isinstance(hop, str) else str(hop.get("agent", "")) for hop in step.chain]
-        caller = step.as_ or runtime(*dict.fromkeys([session.agent, *filter(None, hops)]))
-        client = await self.client(caller, replica)
+        call.caller = step.as_ or runtime(*dict.fromkeys([session.agent, *filter(None, hops)]))
+        client = await self.client(call.caller, replica)
         decision = await client.evaluate(
-            step.action(call_id), session=session, chain=step.chain, audience=step.audience
+            step.action(call.call_id), session=session, chain=step.chain, audience=step.audience
         )
         if decision.failure is not None:
             return Outcome(error=decision.failure)
-        if name is not None:
-            self.made.receipts.setdefault(name, decision.receipt)
+        call.decision = decision
+        if step.call is not None:
+            self.made.receipts.setdefault(step.call, decision.receipt)
         outcome = Outcome(decision=decision, values={"decision": decision_json(decision)})
         if expect.asks_session:
-            issuer = await self.client(ISSUER)
+            issuer = await self.client(self.made.issuer(step.session))
             outcome.values["session"] = plain(await issuer.get_session(session))
         if expect.receipt is not None:
-            outcome.claims = receipts.claims(decision)
+            outcome.claims = receipts.claims(decision.receipt)
+            if expect.receipt.differs_from is not None:
+                earlier = self.made.receipts.get(expect.receipt.differs_from.call, b"")
+                outcome.earlier_claims = receipts.claims(earlier)
             outcome.receipt_checks = await self._receipt_checks(decision, expect)
         return outcome
 
@@ -220,11 +222,17 @@ class Run:
         """Move the database's clock and return its time. Raises `PlacetError`."""
         span = Duration()
         span.FromTimedelta(by)
-        async with grpc.aio.insecure_channel(self.pdp.targets[self.replica]) as channel:
+        proof = self._proof(OPERATOR)
+        connection = Connection(
+            target=self.pdp.targets[self.replica],
+            metadata=proof.metadata,
+            credentials=proof.channel_credentials() if isinstance(proof, TlsCredentials) else None,
+        )
+        async with connection.open(grpc.aio) as channel:
             try:
                 answer = await dev_service_pb2_grpc.DevServiceStub(channel).AdvanceClock(
                     dev_service_pb2.AdvanceClockRequest(by=span),
-                    metadata=OPERATOR.identity(self.tenant).metadata(),
+                    metadata=connection.metadata(),
                     timeout=self.pdp.timeout,
                 )
             except grpc.aio.AioRpcError as exc:

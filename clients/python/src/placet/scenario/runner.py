@@ -64,7 +64,7 @@ async def run_scenario(
 
 async def _performed(step: Step, run: Run) -> StepResult:
     began = time.perf_counter()
-    outcome = await step.outcome(run)
+    outcome = await step.performed(run)
     return StepResult(
         title=step.title or step.asked(),
         chapter=step.chapter,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Union
 
 from pydantic import Discriminator, Tag
 
@@ -11,22 +11,23 @@ from placet.scenario.steps.step import Step
 PREFIX = "kind:"
 
 
-def tag(kind: str) -> Tag:
-    return Tag(PREFIX + kind)
+def one_of(*kinds: type[Step]) -> Any:
+    """The annotation of a step of one of these kinds. What has none or two of their keys is no step."""
+    tagged = tuple(Annotated[kind, Tag(PREFIX + kind.kind)] for kind in kinds)
+    return Annotated[Union[tagged], _by_key(*kinds)]  # noqa: UP007 - made of a list
 
 
-def by_key(*steps: type[Step]) -> Discriminator:
-    """Choose among kinds. What has none or two of the keys is no step."""
-    kinds = [step.kind for step in steps]
+def _by_key(*kinds: type[Step]) -> Discriminator:
+    keys = [step.kind for step in kinds]
 
     def chosen(value: Any) -> str | None:
         if not isinstance(value, dict):
             return PREFIX + value.kind if hasattr(value, "kind") else None
-        found = [kind for kind in kinds if kind in value]
+        found = [kind for kind in keys if kind in value]
         return PREFIX + found[0] if len(found) == 1 else None
 
     return Discriminator(
         chosen,
         custom_error_type="step_kind",
-        custom_error_message=f"is no step: exactly one key must be among {', '.join(kinds)}",
+        custom_error_message=f"is no step: exactly one key must be among {', '.join(keys)}",
     )

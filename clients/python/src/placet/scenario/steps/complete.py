@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from placet.plain import plain
-from placet.scenario.callers import ISSUER, Caller
+from placet.scenario.callers import Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import ExpectSession
 from placet.scenario.model import Name
@@ -32,6 +32,6 @@ class Complete(Step):
         yield from scope.missing_session(self.complete, (*path, "complete"))
 
     async def perform(self, run: Run) -> Outcome:
-        client = await run.client(self.as_ or ISSUER)
-        session = await client.complete_task(run.session(self.complete), reason=self.reason)
+        client = await run.client(self.as_ or run.made.issuer(self.complete))
+        session = await client.complete_task(run.made.session(self.complete), reason=self.reason)
         return Outcome(session=session, values={"session": plain(session)}, told=session.state)

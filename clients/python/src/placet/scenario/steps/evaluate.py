@@ -55,7 +55,7 @@ class Evaluate(Step):
         yield from scope.missing_session(self.session, (*path, "session"))
         if self.expect.error is None:
             yield from refused(path, "action", lambda: requests.action(self.action("call")))
-            yield from refused(path, "chain.hops", lambda: requests.chain(self.chain))
+            yield from refused((*path, "chain"), "chain.hops", lambda: requests.chain(self.chain))
         yield from decision_faults(self.expect, self.replica, scope, path)
         if self.call is not None:
             if self.call in scope.calls:
@@ -76,5 +76,7 @@ def decision_faults(
     place = (*path, "expect", "receipt")
     if expect.receipt.needs_keys and not scope.keys:
         yield place, "needs the published keys: give --jwks, or --stack"
+    if expect.receipt.differs_from is not None:
+        yield from scope.missing_call(expect.receipt.differs_from.call, (*place, "differs_from", "call"))
     if expect.receipt.same_as:
         yield from scope.missing_call(expect.receipt.same_as, (*place, "same_as"))

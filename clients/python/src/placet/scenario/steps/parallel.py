@@ -31,7 +31,7 @@ class Parallel(Step):
         return f"{self.parallel} times: {self.step.title or self.step.asked()}"
 
     def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
-        if self.step.expect.given():
+        if self.step.expected().given():
             yield (*path, "step", "expect"), "say beside parallel what is expected: counts, distinct"
         yield from self.step.faults(scope, (*path, "step"))
 
@@ -39,7 +39,7 @@ class Parallel(Step):
         return self.step.timed()
 
     async def perform(self, run: Run) -> Outcome:
-        many = await asyncio.gather(*(self.step.outcome(run.on(number)) for number in range(self.parallel)))
+        many = await asyncio.gather(*(self.step.performed(run.on(number)) for number in range(self.parallel)))
         counts: dict[str, int] = {}
         for outcome in many:
             counts[outcome.answer] = counts.get(outcome.answer, 0) + 1

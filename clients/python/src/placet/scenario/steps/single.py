@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from placet.scenario.steps.choice import by_key, tag
+from placet.scenario.steps.choice import one_of
 from placet.scenario.steps.close import Close
 from placet.scenario.steps.complete import Complete
 from placet.scenario.steps.evaluate import Evaluate
 from placet.scenario.steps.open import Open
+from placet.scenario.steps.outcome import ReportOutcome
+from placet.scenario.steps.redeem import Redeem
 from placet.scenario.steps.repeat import Repeat
 from placet.scenario.steps.set_agents import SetAgents
 from placet.scenario.steps.set_entities import SetEntities
@@ -16,11 +18,14 @@ from placet.scenario.steps.set_entity import SetEntity
 from placet.scenario.steps.set_settings import SetSettings
 from placet.scenario.steps.set_signals import SetSignals
 from placet.scenario.steps.set_tools import SetTools
+from placet.scenario.steps.step import Step
 
 SINGLE = (
     Open,
     Evaluate,
     Repeat,
+    ReportOutcome,
+    Redeem,
     Complete,
     Close,
     SetSettings,
@@ -30,17 +35,7 @@ SINGLE = (
     SetEntity,
     SetSignals,
 )
-Single = Annotated[
-    Annotated[Open, tag(Open.kind)]
-    | Annotated[Evaluate, tag(Evaluate.kind)]
-    | Annotated[Repeat, tag(Repeat.kind)]
-    | Annotated[Complete, tag(Complete.kind)]
-    | Annotated[Close, tag(Close.kind)]
-    | Annotated[SetSettings, tag(SetSettings.kind)]
-    | Annotated[SetAgents, tag(SetAgents.kind)]
-    | Annotated[SetTools, tag(SetTools.kind)]
-    | Annotated[SetEntities, tag(SetEntities.kind)]
-    | Annotated[SetEntity, tag(SetEntity.kind)]
-    | Annotated[SetSignals, tag(SetSignals.kind)],
-    by_key(*SINGLE),
-]
+if TYPE_CHECKING:
+    Single = Step
+else:
+    Single = one_of(*SINGLE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -30,6 +30,10 @@ class Scope:
     # The runner owns the stack.
     stack: bool = False
     replicas: int = 1
+
+    def of(self, sessions: Iterable[str]) -> Scope:
+        """The scope in which steps begin that find these sessions."""
+        return Scope(sessions=set(sessions), keys=self.keys, stack=self.stack, replicas=self.replicas)
 
     def missing_session(self, name: str, path: Path) -> Iterator[tuple[Path, str]]:
         if name not in self.sessions:
@@ -66,15 +70,21 @@ class Step(Part):
     async def perform(self, run: Run) -> Outcome:
         """Do it. Raises `PlacetError`."""
 
+    def expected(self) -> Part:
+        """What it must come out as."""
+        expected: Part = getattr(self, "expect")  # noqa: B009 - kinds narrow its type
+        return expected
+
     def differences(self, outcome: Outcome) -> list[str]:
-        expected: Expect = getattr(self, "expect")  # noqa: B009 - kinds narrow its type
+        expected = self.expected()
+        assert isinstance(expected, Expect)
         return list(expected.differences(outcome))
 
     def timed(self) -> bool:
         """Whether it writes instants, so that the run must know the database's clock."""
         return False
 
-    async def outcome(self, run: Run) -> Outcome:
+    async def performed(self, run: Run) -> Outcome:
         """What came of it; an error is an outcome, too."""
         try:
             return await self.perform(run)

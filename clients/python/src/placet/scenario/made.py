@@ -1,0 +1,68 @@
+"""What the steps of a run made so far, by the names that the file gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from placet.errors import PlacetError
+from placet.model import Decision, Session
+from placet.scenario.callers import ISSUER, Caller
+from placet.scenario.steps.evaluate import Evaluate
+
+
+class NotRunError(PlacetError):
+    """A step before this one did not make what this one needs."""
+
+
+@dataclass(kw_only=True, slots=True)
+class MadeSession:
+    session: Session
+    issuer: Caller
+    # What it was opened with, as `open_session` takes it.
+    terms: dict[str, Any]
+
+
+@dataclass(kw_only=True, slots=True)
+class MadeCall:
+    """A call of Evaluate as it was asked, and the latest answer to it."""
+
+    step: Evaluate
+    call_id: str
+    caller: Caller | None = None
+    decision: Decision | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Made:
+    """The look-ups raise `NotRunError`."""
+
+    sessions: dict[str, MadeSession] = field(default_factory=dict)
+    calls: dict[str, MadeCall] = field(default_factory=dict)
+    # The first of each call.
+    receipts: dict[str, bytes] = field(default_factory=dict)
+    unnamed: int = 0
+
+    def session(self, name: str) -> Session:
+        return self.opened(name).session
+
+    def opened(self, name: str) -> MadeSession:
+        if name not in self.sessions:
+            raise NotRunError(f"session {name} was not opened")
+        return self.sessions[name]
+
+    def issuer(self, name: str) -> Caller:
+        """Who opened a session; the usual issuer if nobody did."""
+        return self.sessions[name].issuer if name in self.sessions else ISSUER
+
+    def call(self, name: str) -> MadeCall:
+        if name not in self.calls:
+            raise NotRunError(f"call {name} was not made")
+        return self.calls[name]
+
+    def decided(self, name: str) -> tuple[MadeCall, Decision]:
+        """A call that was answered, and its latest answer."""
+        call = self.call(name)
+        if call.decision is None:
+            raise NotRunError(f"call {name} got no decision")
+        return call, call.decision
