@@ -2,7 +2,8 @@
 
     {"tools": ["payments.create"], "effects": ["read"],
      "resources": [{"type": "invoice", "id": "INV-1001"}, {"type": "vendor", "prefix": "V-"},
-                   {"type": "order", "ids": ["PO-1", "PO-2"]}],
+                   {"type": "order", "ids": ["PO-1", "PO-2"]},
+                   {"type": "vendor", "attribute": {"of_type": "invoice", "attribute": "vendor"}}],
      "amounts": [{"currency": "EUR", "per_action": "5000.00", "total": "8000.00",
                   "per_counterparty": "5000.00", "on_exceed": "escalate"}],
      "max_actions": 100,
@@ -10,7 +11,8 @@
      "after_completion": ["report.create"]}
 
 Every member may be absent, and what is absent permits nothing; an absent limit of totals,
-counts or velocity limits nothing. Amounts are decimal text in major units.
+counts or velocity limits nothing. Amounts are decimal text in major units. An attribute rule
+permits the ids that stand in that attribute of the entities that the boundary's own rules list.
 """
 
 from __future__ import annotations
@@ -21,12 +23,24 @@ from typing import Any
 
 from pdp.errors import InvalidFieldError
 from pdp.limits import MAX_WINDOW
-from pdp.model import JSON, AmountLimit, Boundary, OnExceed, ResourceRule, ToolEffect, VelocityLimit
+from pdp.model import (
+    JSON,
+    AmountLimit,
+    AttributeRule,
+    Boundary,
+    EntityName,
+    OnExceed,
+    ResourceRule,
+    ToolEffect,
+    VelocityLimit,
+)
 from pdp.money import AmountError, decimal_text, major_to_minor, minor_digits, minor_to_major
 from pdp.names import MAX_NAME, MAX_RESOURCE_ID, name, text, unique
 
 MAX_RULES = 1_000
 MAX_VELOCITY = 8
+# Entities that a boundary's attribute rules point to.
+MAX_LISTED = 256
 MAX_ACTIONS = 2**53 - 1
 _MEMBERS = frozenset(
     {"tools", "effects", "resources", "amounts", "after_completion", "max_actions", "velocity"}
@@ -42,7 +56,7 @@ def parse_boundary(value: JSON, path: str) -> Boundary:
     if len(velocity) > MAX_VELOCITY:
         raise InvalidFieldError(f"{path}.velocity", f"has more than {MAX_VELOCITY} entries")
     max_actions = members.get("max_actions")
-    return Boundary(
+    boundary = Boundary(
         tools=tuple(_name(item, at) for item, at in _items(members, "tools", path)),
         effects=tuple(_effect(item, at) for item, at in _items(members, "effects", path)),
         resources=tuple(_resource(item, at) for item, at in _items(members, "resources", path)),
@@ -53,6 +67,29 @@ def parse_boundary(value: JSON, path: str) -> Boundary:
         else _whole(max_actions, f"{path}.max_actions", 0, MAX_ACTIONS),
         velocity=tuple(_velocity(item, at) for item, at in velocity),
     )
+    pointed_to = {
+        entity
+        for rule in boundary.resources
+        if rule.attribute is not None
+        for entity in listed_entities(boundary, rule.attribute.of_type)
+    }
+    if len(pointed_to) > MAX_LISTED:
+        raise InvalidFieldError(
+            f"{path}.resources",
+            f"has attribute rules on {len(pointed_to)} listed entities; at most {MAX_LISTED}",
+        )
+    return boundary
+
+
+def listed_entities(boundary: Boundary, of_type: str) -> tuple[EntityName, ...]:
+    """Return the entities of a type that the boundary names one by one, each once."""
+    ids = [
+        one
+        for rule in boundary.resources
+        if rule.type == of_type
+        for one in (rule.ids or ((rule.id,) if rule.id is not None else ()))
+    ]
+    return tuple(EntityName(type=of_type, id=one) for one in dict.fromkeys(ids))
 
 
 def boundary_json(boundary: Boundary) -> dict[str, Any]:
@@ -60,7 +97,7 @@ def boundary_json(boundary: Boundary) -> dict[str, Any]:
     result: dict[str, Any] = {
         "tools": list(boundary.tools),
         "effects": [effect.value for effect in boundary.effects],
-        "resources": [_resource_json(rule) for rule in boundary.resources],
+        "resources": [resource_json(rule) for rule in boundary.resources],
         "amounts": [_amount_json(limit) for limit in boundary.amounts],
         "after_completion": list(boundary.after_completion),
     }
@@ -106,6 +143,7 @@ def read_boundary(stored: Mapping[str, Any]) -> Boundary:
                 id=rule.get("id"),
                 prefix=rule.get("prefix"),
                 ids=tuple(rule["ids"]) if "ids" in rule else None,
+                attribute=AttributeRule(**rule["attribute"]) if "attribute" in rule else None,
             )
             for rule in stored["resources"]
         ),
@@ -141,7 +179,7 @@ def boundary_document(boundary: Boundary) -> dict[str, Any]:
     return {
         "tools": sorted(boundary.tools),
         "effects": sorted(boundary.effects),
-        "resources": [_resource_json(rule) for rule in boundary.resources],
+        "resources": [resource_json(rule) for rule in boundary.resources],
         "amounts": {limit.currency: _amount_document(limit) for limit in boundary.amounts},
         "after_completion": sorted(boundary.after_completion),
         **_counts_json(boundary),
@@ -160,16 +198,19 @@ def _amount_document(limit: AmountLimit) -> dict[str, Any]:
     return result
 
 
-def _resource_json(rule: ResourceRule) -> dict[str, Any]:
+def resource_json(rule: ResourceRule) -> dict[str, Any]:
     if rule.id is not None:
         return {"type": rule.type, "id": rule.id}
     if rule.ids is not None:
         return {"type": rule.type, "ids": list(rule.ids)}
+    if rule.attribute is not None:
+        of = {"of_type": rule.attribute.of_type, "attribute": rule.attribute.attribute}
+        return {"type": rule.type, "attribute": of}
     return {"type": rule.type, "prefix": rule.prefix}
 
 
 def _resource(value: JSON, path: str) -> ResourceRule:
-    members = _object(value, path, {"type", "id", "prefix", "ids"})
+    members = _object(value, path, {"type", "id", "prefix", "ids", "attribute"})
     kind = _name(members.get("type", ""), f"{path}.type")
     match sorted(set(members) - {"type"}):
         case ["id"]:
@@ -182,8 +223,18 @@ def _resource(value: JSON, path: str) -> ResourceRule:
             if not ids:
                 raise InvalidFieldError(f"{path}.ids", "names no id")
             return ResourceRule(type=kind, ids=ids)
+        case ["attribute"]:
+            return ResourceRule(type=kind, attribute=_attribute(members["attribute"], f"{path}.attribute"))
         case _:
-            raise InvalidFieldError(path, "needs exactly one of id, prefix and ids")
+            raise InvalidFieldError(path, "needs exactly one of id, prefix, ids and attribute")
+
+
+def _attribute(value: JSON, path: str) -> AttributeRule:
+    members = _object(value, path, {"of_type", "attribute"})
+    return AttributeRule(
+        of_type=_name(members.get("of_type", ""), f"{path}.of_type"),
+        attribute=_name(members.get("attribute", ""), f"{path}.attribute"),
+    )
 
 
 def _amount(value: JSON, path: str) -> AmountLimit:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pdp.admission import Admission
+from pdp.attribute_rules import pointed_to
 from pdp.budgets import guards, judged, limits
 from pdp.document import input_document
 from pdp.errors import (
@@ -27,11 +28,13 @@ from pdp.limits import count
 from pdp.load import Load
 from pdp.model import (
     Aggregates,
+    Boundary,
     CounterKey,
     Decision,
     DecisionKey,
     Derived,
     Effect,
+    EntityName,
     EvaluationRequest,
     Facts,
     FactsRequest,
@@ -180,7 +183,7 @@ class DecisionPoint:
                 claims_key=repeat.claims_key,
                 move=None if session is None else _move(session, facts, decision.effect),
                 deadline=request.deadline,
-                entities={entity.name: entity.revision for entity in facts.entities.values()},
+                entities=_revisions(facts, plan),
                 reservation=_reservation(decision.effect, facts, met, plan.key),
                 steps=() if session is None else self._steps(request, facts, derived),
             )
@@ -247,6 +250,9 @@ class DecisionPoint:
                 (rule, self._fingerprints.step(tenant, rule.tool, rule.same, derived.arguments))
                 for rule in tool.prerequisites
             ),
+            listed=()
+            if session is None or derived.resource is None
+            else pointed_to(_boundaries(session), derived.resource.type),
         )
 
     def _steps(self, request: EvaluationRequest, facts: Facts, derived: Derived) -> tuple[Step, ...]:
@@ -281,6 +287,7 @@ class _Plan:
     limits: tuple[Limit, ...]
     key: KeyHashes | None
     prerequisites: tuple[tuple[Prerequisite, Step], ...]
+    listed: tuple[EntityName, ...]
 
     @property
     def counters(self) -> tuple[CounterKey, ...]:
@@ -292,6 +299,7 @@ class _Plan:
             or self.key != other.key
             or self.prerequisites != other.prerequisites
             or not set(self.counters) <= set(other.counters)
+            or not set(self.listed) <= set(other.listed)
         )
 
 
@@ -305,7 +313,18 @@ def _facts_request(request: EvaluationRequest, plan: _Plan, deadline: float) -> 
         counters=plan.counters,
         business_key=None if plan.key is None else plan.key.normal,
         prerequisites=tuple(step for _, step in plan.prerequisites),
+        listed=plan.listed,
     )
+
+
+def _revisions(facts: Facts, plan: _Plan) -> dict[EntityName, int]:
+    """What the decision rests on of entities: those of the call, and those that boundaries point to."""
+    read = (*facts.entities.values(), *(facts.listed[name] for name in plan.listed))
+    return {entity.name: entity.revision for entity in read}
+
+
+def _boundaries(session: Session) -> tuple[Boundary, ...]:
+    return (session.boundary,) if session.template is None else (session.boundary, session.template)
 
 
 def _premises(

@@ -14,7 +14,8 @@ from typing import Any
 
 import orjson
 
-from pdp.boundary import boundary_document
+from pdp.attribute_rules import resolved
+from pdp.boundary import boundary_document, resource_json
 from pdp.budgets import limits_document
 from pdp.entities import counterparty, entities_document, is_measured, reference
 from pdp.model import (
@@ -27,6 +28,7 @@ from pdp.model import (
     KeyHashes,
     Limit,
     Prerequisite,
+    ResourceRule,
     Session,
     Step,
     Tool,
@@ -63,7 +65,7 @@ def input_document(
             "claims": caller.claims,
         },
         "session": None if session is None else _session(session, facts.now, facts.tool),
-        "boundaries": [] if session is None else _boundaries(session),
+        "boundaries": [] if session is None else _boundaries(session, facts, derived),
         "chain": [{"agent": hop.agent, "grant": hop.grant} for hop in hops],
         "agents": _agents(facts, hops),
         "action": _action(action.tool, action.tool_call_id, facts, derived)
@@ -114,18 +116,29 @@ def _session(session: Session, now: datetime, tool: Tool | None) -> dict[str, An
     }
 
 
-def _boundaries(session: Session) -> list[orjson.Fragment]:
+def _boundaries(session: Session, facts: Facts, derived: Derived) -> list[orjson.Fragment]:
     """Every boundary that an action must lie within, the session's own first."""
-    boundaries = [_boundary("session", session.boundary)]
+    kind = "" if derived.resource is None else derived.resource.type
+    boundaries = [("session", session.boundary)]
     if session.template is not None:
-        boundaries.append(_boundary("template", session.template))
-    return boundaries
+        boundaries.append(("template", session.template))
+    return [_boundary(of, boundary, resolved(boundary, kind, facts.listed)) for of, boundary in boundaries]
 
 
 @lru_cache(maxsize=256)
-def _boundary(of: str, boundary: Boundary) -> orjson.Fragment:
-    """Written once for equal boundaries: a session's is the same in all its decisions, and may be long."""
-    return orjson.Fragment(orjson.dumps({"of": of} | boundary_document(boundary)))
+def _boundary(
+    of: str, boundary: Boundary, permitted: tuple[tuple[ResourceRule, tuple[str, ...]], ...]
+) -> orjson.Fragment:
+    """Written once for equal boundaries: a session's is the same in all its decisions, and may be long.
+
+    `permitted` are the ids of those attribute rules that were looked up.
+    """
+    document = boundary_document(boundary)
+    ids = dict(permitted)
+    document["resources"] = [
+        resource_json(rule) | ({"resolved": ids[rule]} if rule in ids else {}) for rule in boundary.resources
+    ]
+    return orjson.Fragment(orjson.dumps({"of": of} | document))
 
 
 def _agents(facts: Facts, hops: tuple[Hop, ...]) -> dict[str, Any]:

@@ -271,13 +271,22 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AttributeRule:
+    """The ids that `attribute` holds, of the entities of type `of_type` that a boundary lists."""
+
+    of_type: str
+    attribute: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ResourceRule:
-    """Exactly one of `id`, `prefix` and `ids` is set."""
+    """Exactly one of `id`, `prefix`, `ids` and `attribute` is set."""
 
     type: str
     id: str | None = None
     prefix: str | None = None
     ids: tuple[str, ...] | None = None
+    attribute: AttributeRule | None = None
 
 
 class OnExceed(StrEnum):
@@ -666,6 +675,8 @@ class FactsRequest:
     # Hash of the normalised business key.
     business_key: str | None = None
     prerequisites: tuple[Step, ...] = ()
+    # Those that boundaries list and point to.
+    listed: tuple[EntityName, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -694,6 +705,8 @@ class Facts:
     prerequisites: Mapping[Step, Effect] = field(default_factory=dict)
     # The sets of arguments by which other tools name this one as their prerequisite.
     prerequisite_of: tuple[tuple[str, ...], ...] = ()
+    # All that were asked for as `listed`.
+    listed: Mapping[EntityName, KnownEntity] = field(default_factory=dict)
 
 
 # --- what is decided ---------------------------------------------------------

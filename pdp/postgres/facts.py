@@ -221,6 +221,7 @@ class PostgresInformationPoint:
             ("action.tool", request.tool),
             *(("chain", agent) for agent in request.agents),
             *(("action.arguments", query.id) for query in request.entities),
+            *(("boundary", name.id) for name in request.listed),
             *(("chain", counter.scope) for counter in request.counters),
         ):
             storable(field, text)
@@ -306,7 +307,7 @@ async def _answer(connection: Connection, batch: list[_Ticket]) -> psycopg.Error
             if tenant not in tenants:
                 tenants[tenant] = (_settings(row[6]), _signals(row[7], row[8]))
             settings, signals = tenants[tenant]
-            ticket.answer(_facts(row, ticket.value.entities, settings, signals))
+            ticket.answer(_facts(row, ticket.value, settings, signals))
         except (ValueError, TypeError, KeyError) as exc:
             # What the tables hold cannot be understood: nobody may act on it.
             error = StoreUnavailableError("a stored fact cannot be read")
@@ -317,6 +318,7 @@ async def _answer(connection: Connection, batch: list[_Ticket]) -> psycopg.Error
 
 async def _query(connection: Connection, requests: Sequence[FactsRequest]) -> list[tuple[Any, ...]]:
     keys = [request.key for request in requests]
+    queries = [_queries(request) for request in requests]
     seen: set[str] = set()
     lead = []
     for key in keys:
@@ -335,10 +337,10 @@ async def _query(connection: Connection, requests: Sequence[FactsRequest]) -> li
             texts([request.tool for request in requests]),
             texts([_array(request.agents) for request in requests]),
             booleans(lead),
-            texts([_array([query.type for query in request.entities]) for request in requests]),
-            texts([_array([query.id for query in request.entities]) for request in requests]),
-            texts([_array([query.of for query in request.entities]) for request in requests]),
-            texts([_array([query.via for query in request.entities]) for request in requests]),
+            texts([_array([query.type for query in asked]) for asked in queries]),
+            texts([_array([query.id for query in asked]) for asked in queries]),
+            texts([_array([query.of for query in asked]) for asked in queries]),
+            texts([_array([query.via for query in asked]) for asked in queries]),
             texts([request.business_key for request in requests]),
             texts([_array([key.scope for key in request.counters]) for request in requests]),
             texts([_array([key.unit for key in request.counters]) for request in requests]),
@@ -393,26 +395,39 @@ def _rows(columns: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
     return () if columns[0] is None else zip(*columns, strict=True)
 
 
-def _entities(row: Sequence[Any], queries: Sequence[EntityQuery]) -> dict[str, KnownEntity]:
-    """Read places, ids, revisions and attributes."""
+def _queries(request: FactsRequest) -> list[EntityQuery]:
+    """The call's entities, then the listed ones."""
+    listed = (EntityQuery(name="", type=name.type, id=name.id) for name in request.listed)
+    return [*request.entities, *listed]
+
+
+def _entities(
+    row: Sequence[Any], request: FactsRequest
+) -> tuple[dict[str, KnownEntity], dict[EntityName, KnownEntity]]:
+    """Read places, ids, revisions and attributes: the call's entities, and the listed ones."""
     found: dict[str, KnownEntity] = {}
-    if row[0] is None:
-        return found
-    for place, entity_id, revision, attributes in zip(*row, strict=True):
+    listed: dict[EntityName, KnownEntity] = {}
+    queries = _queries(request)
+    for place, entity_id, revision, attributes in _rows(row):
         query = queries[place - 1]
         # What is no identifier is nobody's id.
-        if entity_id is not None and identifier(entity_id) is not None:
-            found[query.name] = KnownEntity(
-                name=EntityName(type=query.type, id=entity_id),
-                revision=revision or 0,
-                attributes=None if attributes is None else _attributes(attributes),
-            )
-    return found
+        if entity_id is None or identifier(entity_id) is None:
+            continue
+        entity = KnownEntity(
+            name=EntityName(type=query.type, id=entity_id),
+            revision=revision or 0,
+            attributes=None if attributes is None else _attributes(attributes),
+        )
+        if place <= len(request.entities):
+            found[query.name] = entity
+        else:
+            listed[entity.name] = entity
+    return found, listed
 
 
 def _facts(
     row: tuple[Any, ...],
-    queries: Sequence[EntityQuery],
+    request: FactsRequest,
     settings: dict[str, JSON],
     signals: dict[str, JSON],
 ) -> Facts:
@@ -443,6 +458,7 @@ def _facts(
             position=Position(writer=row[22], seq=row[23]),
             has_outcome=row[-2] is not None,
         )
+    entities, listed = _entities(row[_ENTITIES:_CLOCK], request)
     return Facts(
         now=row[0],
         epoch=row[1],
@@ -459,7 +475,8 @@ def _facts(
         agents=agents,
         signals=signals,
         prior=prior,
-        entities=_entities(row[_ENTITIES:_CLOCK], queries),
+        entities=entities,
+        listed=listed,
         key_version=row[_HOLDS] or 0,
         holds=tuple(
             Hold(decision_id=decision_id, state=HoldState(state), given=given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -52,12 +53,20 @@ class Inbox(Generic[Value, Result]):
     Served in order of arrival. A call that has less time left than serving a batch takes is dropped
     when it would be taken, unless nobody else is left: somebody must find out how long it takes now.
 
-    `overdue` names the failure of a call whose deadline passes after work on it has begun.
+    `overdue` names the failure of a call whose deadline passes after work on it has begun;
+    `weigh` says how much of a batch's room a call takes.
     """
 
-    def __init__(self, *, capacity: int, overdue: Callable[[Ticket[Value, Result]], PdpError]) -> None:
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        overdue: Callable[[Ticket[Value, Result]], PdpError],
+        weigh: Callable[[Value], int] = lambda value: 0,
+    ) -> None:
         self._capacity = capacity
         self._overdue = overdue
+        self._weigh = weigh
         self._tickets: deque[Ticket[Value, Result]] = deque()
         self._waiting = 0
         # Begun, and not answered yet.
@@ -129,12 +138,19 @@ class Inbox(Generic[Value, Result]):
             quiet = quiet + 1 if self._arrivals == seen else 0
             seen = self._arrivals
 
-    def take(self, most: int) -> list[Ticket[Value, Result]]:
-        """Begin up to `most` calls, in order of arrival."""
+    def take(self, most: int, room: float = math.inf) -> list[Ticket[Value, Result]]:
+        """Begin up to `most` calls, in order of arrival, as long as there is room for them.
+
+        The first one always has room.
+        """
         taken: list[Ticket[Value, Result]] = []
         late: list[Ticket[Value, Result]] = []
         soonest = time.monotonic() + self._pace.seconds()
         while len(taken) < most and (ticket := self._next()) is not None:
+            room -= self._weigh(ticket.value)
+            if room < 0 and (taken or late):
+                self._put_back(ticket)
+                break
             (taken if ticket.deadline > soonest else late).append(ticket)
         if late and not taken:
             taken.append(max(late, key=lambda ticket: ticket.deadline))
@@ -161,6 +177,13 @@ class Inbox(Generic[Value, Result]):
                 return ticket
             self._dropped["gone"] += ticket.future.cancelled()
         return None
+
+    def _put_back(self, ticket: Ticket[Value, Result]) -> None:
+        """Undo `_next`."""
+        ticket.begun = False
+        self._waiting += 1
+        self._serving -= 1
+        self._tickets.appendleft(ticket)
 
     def fail_waiting(self, error: Callable[[], PdpError]) -> None:
         """Fail everybody who waits now."""

@@ -36,6 +36,8 @@ from pdp.postgres.standing import read_open, read_standing
 from pdp.postgres.stream import RefusedError, Stream, StreamLostError
 
 BATCH = 64
+# Entities that a batch locks, out of room that the server shares (max_locks_per_transaction).
+LOCKED_ENTITIES = 1024
 # Streams whose last batch is still under way beside the one that serves.
 LINGERING = 3
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0
@@ -59,6 +61,10 @@ class _Flight:
     overtaken: asyncio.Event
 
 
+def _locked_entities(value: Recording | Entry) -> int:
+    return len(value.entities) if isinstance(value, Recording) else 0
+
+
 class PostgresLedger:
     """`pdp.ports.Ledger`.
 
@@ -71,7 +77,9 @@ class PostgresLedger:
         self._access = access
         self._pool = pool
         self._replica = replica
-        self._inbox: Inbox[Recording | Entry, Position] = Inbox(capacity=capacity, overdue=self._overdue)
+        self._inbox: Inbox[Recording | Entry, Position] = Inbox(
+            capacity=capacity, overdue=self._overdue, weigh=_locked_entities
+        )
         self._stream: Stream | None = None
         self._flights: dict[asyncio.Task[None], _Flight] = {}
         self._pump: asyncio.Task[None] | None = None
@@ -188,7 +196,7 @@ class PostgresLedger:
                 backoff = min(LAST_BACKOFF, 2 * backoff)
                 continue
             backoff = FIRST_BACKOFF
-            tickets = self._inbox.take(BATCH)
+            tickets = self._inbox.take(BATCH, LOCKED_ENTITIES)
             if tickets:
                 await self._fly(_Flight(stream=stream, tickets=tickets, overtaken=asyncio.Event()))
 

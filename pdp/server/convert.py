@@ -385,6 +385,9 @@ def _resource_message(rule: ResourceRule) -> sessions.ResourceRule:
         return sessions.ResourceRule(type=rule.type, id=rule.id)
     if rule.ids is not None:
         return sessions.ResourceRule(type=rule.type, ids=sessions.IdSet(ids=rule.ids))
+    if rule.attribute is not None:
+        of = sessions.AttributeRule(of_type=rule.attribute.of_type, attribute=rule.attribute.attribute)
+        return sessions.ResourceRule(type=rule.type, attribute=of)
     return sessions.ResourceRule(type=rule.type, prefix=rule.prefix or "")
 
 
@@ -479,8 +482,14 @@ def _resource_rule(message: sessions.ResourceRule, path: str) -> dict[str, Any]:
             return {"type": message.type, "prefix": message.prefix}
         case "ids":
             return {"type": message.type, "ids": list(message.ids.ids)}
+        case "attribute":
+            of = message.attribute
+            return {
+                "type": message.type,
+                "attribute": {"of_type": of.of_type, "attribute": of.attribute},
+            }
         case _:
-            raise InvalidFieldError(path, "needs id, prefix or ids")
+            raise InvalidFieldError(path, "needs id, prefix, ids or attribute")
 
 
 def tool_effect(number: int, path: str) -> ToolEffect:

@@ -324,7 +324,12 @@ def test_session_is_opened_with_what_was_asked(pdp: Target) -> None:
     boundary = {
         "tools": [PAY],
         "effects": ["read", "send"],
-        "resources": ["invoice:INV-1", "vendor:ACME-*", "order:*"],
+        "resources": [
+            "invoice:INV-1",
+            "vendor:ACME-*",
+            "order:*",
+            {"type": "vendor", "attribute": {"of_type": "invoice", "attribute": "vendor"}},
+        ],
         "amounts": {"EUR": Decimal("5000.00"), "JPY": 10000},
     }
     # Of the PDP's clock, which a test may have moved.
@@ -346,7 +351,10 @@ def test_session_is_opened_with_what_was_asked(pdp: Target) -> None:
         ("invoice", "INV-1", None),
         ("vendor", None, "ACME-"),
         ("order", None, ""),
+        ("vendor", None, None),
     }
+    (of,) = [rule.attribute for rule in session.boundary.resources if rule.attribute is not None]
+    assert (of.of_type, of.attribute) == ("invoice", "vendor")
     assert {limit.currency: limit.per_action for limit in session.boundary.amounts} == {
         "EUR": Decimal(5000),
         "JPY": Decimal(10000),

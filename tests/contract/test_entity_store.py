@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,20 @@ async def test_what_is_written_is_known_with_its_revision(store: Store) -> None:
     known = await facts(store)
     assert known.entities["vendor"] == KnownEntity(name=VENDOR, revision=revision, attributes=attributes)
     assert known.data_revisions["entities"] == revision
+
+
+async def test_listed_entities_are_known_beside_those_of_the_call(store: Store) -> None:
+    first = await store.entities.put_entities(TENANT, {VENDOR: {"n": 1}, OTHER: {"n": 2}}, by="ops")
+    gone = await store.entities.delete_entities(TENANT, [OTHER], by="ops")
+    request = builders.facts_request(builders.key("no-session"), entities=ASKED)
+    known = await store.information_point.gather(replace(request, listed=(INVOICE, OTHER, VENDOR)))
+    assert known.listed == {
+        INVOICE: KnownEntity(name=INVOICE, revision=0, attributes=None),
+        OTHER: KnownEntity(name=OTHER, revision=gone, attributes=None),
+        VENDOR: KnownEntity(name=VENDOR, revision=first, attributes={"n": 1}),
+    }
+    assert known.entities["vendor"] == known.listed[VENDOR]
+    assert "" not in known.entities
 
 
 async def test_what_was_never_written_has_revision_0(store: Store) -> None:

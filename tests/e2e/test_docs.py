@@ -121,9 +121,9 @@ def test_shell_examples_run(real_pdp: RealPdp, tenant: str, programs: Path, tmp_
     assert "verified" in run_block("docs/auditors.md", tmp_path, environment, real_pdp)
 
 
-@pytest.mark.parametrize("document", ["docs/tools.md", "docs/entities.md"])
-def test_commands_on_tools_and_entities_run(
-    document: str, real_pdp: RealPdp, tenant: str, tmp_path: Path
+@pytest.mark.parametrize("document", ["docs/tools.md", "docs/entities.md", "docs/tasks.md"])
+def test_commands_of_a_page_run(
+    document: str, real_pdp: RealPdp, tenant: str, programs: Path, tmp_path: Path
 ) -> None:
     text = text_of(document)
     for name, content in named_files(text).items():
@@ -135,7 +135,7 @@ def test_commands_on_tools_and_entities_run(
             ["bash", "-euo", "pipefail", "-c", block.replace("=acme", f"={tenant}")],
             cwd=tmp_path,
             env={
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "HOME": str(tmp_path),
                 "PLACET_TARGET": real_pdp.target,
                 "PLACET_TIMEOUT": str(PATIENCE),

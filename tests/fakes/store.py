@@ -198,6 +198,7 @@ class FakeStore:
             },
             prior=prior,
             entities=_entities(tenant, request.entities),
+            listed={name: tenant.known(name) for name in request.listed},
             counters={key: tenant.counters[key] for key in request.counters if key in tenant.counters},
             holds=tuple(
                 seen

@@ -20,11 +20,13 @@ from pdp.model import (
     Action,
     Agent,
     AmountLimit,
+    AttributeRule,
     Effect,
     EntityName,
     Facts,
     Hop,
     KnownEntity,
+    ResourceRule,
     Session,
     SessionState,
     Tool,
@@ -40,6 +42,10 @@ SCHEMA = jsonschema_rs.validator_for(
 )
 
 
+INVOICE_1001 = EntityName(type="invoice", id="INV-1001")
+UNKNOWN = KnownEntity(name=INVOICE_1001, revision=1, attributes=None)
+
+
 def built(
     *,
     what: Action | None = None,
@@ -51,6 +57,7 @@ def built(
     hops: tuple[Hop, ...] = (Hop(agent=builders.AGENT),),
     settings: Mapping[str, JSON] | None = None,
     entities: Mapping[str, KnownEntity] | None = None,
+    listed: Mapping[str, JSON] | None = None,
 ) -> bytes:
     """The document on one call, as the pipeline builds it; a payment in order unless said otherwise."""
     tool = (tool or builders.tool()) if tool_known else None
@@ -66,6 +73,7 @@ def built(
         signals={"incident": True},
         prior=None,
         entities=entities or {},
+        listed={} if listed is None else {INVOICE_1001: replace(UNKNOWN, attributes=listed)},
     )
     return input_document(
         request,
@@ -118,6 +126,24 @@ INVOICE = {"vendor": "V-1", "amount": "1200", "currency": "EUR"}
 
 def ended(state: SessionState) -> Session:
     return builders.session(state=state)
+
+
+def vendor_read(listed: Mapping[str, JSON] | None) -> bytes:
+    """The document on a read of the vendor V-1, whom the task may read as the vendor of an invoice."""
+    of_invoice = ResourceRule(type="vendor", attribute=AttributeRule(of_type="invoice", attribute="vendor"))
+    bounds = builders.boundary(resources=(ResourceRule(type="invoice", id="INV-1001"), of_invoice))
+    return built(
+        tool=builders.tool(
+            "vendors.get",
+            effect=ToolEffect.READ,
+            amount=None,
+            resource="vendor:{vendor}",
+            arguments_schema='{"type": "object", "properties": {"vendor": {"type": "string"}}}',
+        ),
+        what=builders.action("vendors.get", arguments={"vendor": "V-1"}),
+        session=builders.session(bounds=bounds),
+        listed=listed,
+    )
 
 
 ALLOW, BLOCK, ESCALATE = Effect.ALLOW, Effect.BLOCK, Effect.ESCALATE
@@ -229,6 +255,10 @@ CASES: dict[str, tuple[bytes, Effect, list[str]]] = {
         BLOCK,
         ["counterparty.mismatch"],
     ),
+    "vendor of the listed invoice": (vendor_read({"vendor": "V-1"}), ALLOW, ["task.within_boundary"]),
+    "vendor of another invoice": (vendor_read({"vendor": "V-2"}), BLOCK, ["boundary.resource"]),
+    "invoice that names no vendor": (vendor_read({}), BLOCK, ["boundary.resource"]),
+    "invoice that was not looked up": (vendor_read(None), BLOCK, ["boundary.resource"]),
     "for two people": (
         measured(amount=12000, order={"open": "12000"}, invoice=INVOICE | {"amount": "12000", "po": "PO-77"}),
         ESCALATE,

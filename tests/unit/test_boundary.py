@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from pdp.boundary import MAX_RULES, boundary_document, boundary_json, parse_boundary, read_boundary
 from pdp.errors import InvalidFieldError
 from pdp.limits import MAX_WINDOW
-from pdp.model import AmountLimit, Boundary, OnExceed, ResourceRule, ToolEffect, VelocityLimit
+from pdp.model import (
+    AmountLimit,
+    AttributeRule,
+    Boundary,
+    OnExceed,
+    ResourceRule,
+    ToolEffect,
+    VelocityLimit,
+)
 
 names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 boundaries = st.builds(
@@ -22,7 +30,12 @@ boundaries = st.builds(
     resources=st.lists(
         st.builds(ResourceRule, type=names, id=names)
         | st.builds(ResourceRule, type=names, prefix=st.just("") | names)
-        | st.builds(ResourceRule, type=names, ids=st.lists(names, min_size=1, max_size=3).map(tuple)),
+        | st.builds(ResourceRule, type=names, ids=st.lists(names, min_size=1, max_size=3).map(tuple))
+        | st.builds(
+            ResourceRule,
+            type=names,
+            attribute=st.builds(AttributeRule, of_type=names, attribute=names),
+        ),
         max_size=3,
     ).map(tuple),
     amounts=st.lists(
@@ -85,6 +98,20 @@ def test_rules_see_amounts_in_minor_units() -> None:
         ({"resources": [{"type": "invoice", "ids": []}]}, "b.resources[0].ids"),
         ({"resources": [{"type": "invoice", "ids": [" x"]}]}, "b.resources[0].ids[0]"),
         ({"resources": [{"type": "invoice", "id": "x" * 513}]}, "b.resources[0].id"),
+        ({"resources": [{"type": "vendor", "attribute": "vendor"}]}, "b.resources[0].attribute"),
+        ({"resources": [{"type": "vendor", "attribute": {}}]}, "b.resources[0].attribute.of_type"),
+        (
+            {"resources": [{"type": "vendor", "attribute": {"of_type": "invoice"}}]},
+            "b.resources[0].attribute.attribute",
+        ),
+        (
+            {"resources": [{"type": "v", "attribute": {"of_type": "i", "attribute": "v", "of": "i"}}]},
+            "b.resources[0].attribute.of",
+        ),
+        (
+            {"resources": [{"type": "v", "id": "1", "attribute": {"of_type": "i", "attribute": "v"}}]},
+            "b.resources[0]",
+        ),
         ({"amounts": [{"currency": "EURO", "per_action": "1"}]}, "b.amounts[0].currency"),
         ({"amounts": [{"currency": "EUR"}]}, "b.amounts[0].per_action"),
         ({"amounts": [{"currency": "EUR", "per_action": 1}]}, "b.amounts[0].per_action"),

@@ -18,6 +18,7 @@ from placet import (
     Agent,
     AmountLimit,
     AmountRole,
+    AttributeRule,
     Boundary,
     Hop,
     InvalidRequestError,
@@ -101,13 +102,20 @@ def test_boundary_has_one_meaning_in_both_forms() -> None:
             ResourceRule(type="vendor", prefix="ACME-"),
             ResourceRule(type="order", prefix=""),
             ResourceRule(type="file", id="a:b"),
+            ResourceRule(type="vendor", attribute=AttributeRule(of_type="invoice", attribute="vendor")),
         ),
         amounts=(AmountLimit(currency="EUR", per_action=Decimal("5000.00")),),
     )
     plain = {
         "tools": ["a"],
         "effects": ["read"],
-        "resources": ["invoice:INV-1", "vendor:ACME-*", {"type": "order", "prefix": ""}, "file:a:b"],
+        "resources": [
+            "invoice:INV-1",
+            "vendor:ACME-*",
+            {"type": "order", "prefix": ""},
+            "file:a:b",
+            {"type": "vendor", "attribute": {"of_type": "invoice", "attribute": "vendor"}},
+        ],
         "amounts": {"EUR": "5000.00"},
     }
     listed = plain | {"amounts": [{"currency": "EUR", "per_action": Decimal("5000.00")}]}
@@ -146,6 +154,10 @@ def test_session_expires_by_span_or_instant() -> None:
         (
             lambda: open_with(boundary={"resources": [{"type": "x", "id": "1", "prefix": ""}]}),
             "boundary.resources[0]",
+        ),
+        (
+            lambda: open_with(boundary={"resources": [{"type": "x", "attribute": {"of_type": "y"}}]}),
+            "boundary.resources[0].attribute.attribute",
         ),
         (lambda: open_with(boundary={"amounts": {"EUR": "lots"}}), "boundary.amounts.EUR"),
         (lambda: open_with(boundary={"amounts": {"EUR": math.nan}}), "boundary.amounts.EUR"),

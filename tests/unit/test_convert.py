@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdp.errors import InvalidFieldError
-from pdp.model import AmountLimit, Boundary, ResourceRule, ToolEffect
+from pdp.model import AmountLimit, AttributeRule, Boundary, ResourceRule, ToolEffect
 from pdp.server import convert, convert_tools
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
@@ -93,6 +93,10 @@ def test_evaluate_names_the_field(change: Callable[[Any], Any], field: str) -> N
         (lambda m: m.boundary.resources.add(type="invoice"), "boundary.resources[0]"),
         (lambda m: m.boundary.resources.add(id="x"), "boundary.resources[0].type"),
         (lambda m: m.boundary.resources.add(type="invoice", id=""), "boundary.resources[0].id"),
+        (
+            lambda m: m.boundary.resources.add(type="v").attribute.SetInParent(),
+            "boundary.resources[0].attribute.of_type",
+        ),
         (lambda m: m.boundary.amounts.add(currency="X", per_action="1"), "boundary.amounts[0].currency"),
         (lambda m: m.boundary.amounts.add(currency="EUR"), "boundary.amounts[0].per_action"),
         (
@@ -157,7 +161,14 @@ BOUNDARIES = st.builds(
     tools=st.lists(NAMES, max_size=3).map(tuple),
     effects=st.lists(st.sampled_from(ToolEffect), max_size=3).map(tuple),
     resources=st.lists(
-        st.builds(ResourceRule, type=NAMES, id=NAMES) | st.builds(ResourceRule, type=NAMES, prefix=NAMES),
+        st.builds(ResourceRule, type=NAMES, id=NAMES)
+        | st.builds(ResourceRule, type=NAMES, prefix=NAMES)
+        | st.builds(ResourceRule, type=NAMES, ids=st.lists(NAMES, min_size=1, max_size=3).map(tuple))
+        | st.builds(
+            ResourceRule,
+            type=NAMES,
+            attribute=st.builds(AttributeRule, of_type=NAMES, attribute=NAMES),
+        ),
         max_size=3,
     ).map(tuple),
     amounts=st.lists(

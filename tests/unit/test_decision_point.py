@@ -22,6 +22,7 @@ from pdp.errors import (
 from pdp.fingerprint import Fingerprints
 from pdp.model import (
     JSON,
+    AttributeRule,
     Effect,
     EntityName,
     EvaluationRequest,
@@ -30,8 +31,10 @@ from pdp.model import (
     Hop,
     Position,
     Recording,
+    ResourceRule,
     Session,
     SessionState,
+    ToolEffect,
     Verdict,
 )
 from pdp.ports import Ledger
@@ -447,3 +450,74 @@ async def test_entity_that_changes_between_judgement_and_recording_is_judged_aga
     assert parse(receipt.token).claims["data"]["entities"] == 2
     assert len(bench.engine.documents) == 2
     assert len(bench.store.recorded) == 1
+
+
+VENDORS_OF_INVOICES = builders.boundary(
+    effects=(ToolEffect.READ,),
+    resources=(
+        ResourceRule(type="invoice", ids=("INV-1001", "INV-1002")),
+        ResourceRule(type="vendor", attribute=AttributeRule(of_type="invoice", attribute="vendor")),
+    ),
+)
+
+
+def by_resolved(document: dict[str, Any]) -> Verdict:
+    (rule,) = [rule for rule in document["boundaries"][0]["resources"] if "attribute" in rule]
+    within = document["action"]["resource"]["id"] in rule.get("resolved", ())
+    return verdict(Effect.ALLOW, "task.within_boundary") if within else verdict(Effect.BLOCK, "boundary")
+
+
+async def vendor_read(bench: Bench) -> EvaluationRequest:
+    """A read of the vendor V-1 in a session of which invoices are listed."""
+    bench.engine.judge_by(by_resolved)
+    read = builders.tool("vendors.get", effect=ToolEffect.READ, amount=None, resource="vendor:{vendor}")
+    await bench.store.put_tools(builders.TENANT, [read])
+    await bench.store.put_entities(builders.TENANT, ACTIVE, by="ops")
+    session = builders.session(now=await bench.store.now(), bounds=VENDORS_OF_INVOICES)
+    opened = await bench.store.open(builders.TENANT, session)
+    return builders.evaluation(
+        opened.session_id, what=builders.action("vendors.get", arguments={"vendor": "V-1"})
+    )
+
+
+async def test_vendor_of_a_listed_invoice_is_looked_up_for_each_decision(bench: Bench) -> None:
+    request, point = await vendor_read(bench), bench.point()
+    assert (await point.evaluate(request))[0].effect is Effect.ALLOW
+    assert bench.engine.documents[-1]["boundaries"][0]["resources"] == [
+        {"type": "invoice", "ids": ["INV-1001", "INV-1002"]},
+        {
+            "type": "vendor",
+            "attribute": {"of_type": "invoice", "attribute": "vendor"},
+            "resolved": ["V-1"],
+        },
+    ]
+    moved = {EntityName(type="invoice", id="INV-1001"): {"vendor": "V-2"}}
+    await bench.store.put_entities(builders.TENANT, moved, by="ops")
+    again = replace(request, action=replace(request.action, tool_call_id="another"))
+    assert (await point.evaluate(again))[0].effect is Effect.BLOCK
+    # Also those that do not exist were looked up, and may not appear unseen.
+    assert bench.store.recorded[-1].entities == {
+        EntityName(type="invoice", id="INV-1001"): 2,
+        EntityName(type="invoice", id="INV-1002"): 0,
+    }
+
+
+async def test_listed_invoice_that_changes_before_recording_is_judged_again(bench: Bench) -> None:
+    request = await vendor_read(bench)
+    bench.store.hold = asyncio.Event()
+    asked = asyncio.create_task(bench.point().evaluate(request))
+    await bench.engine.asked()
+    moved = {EntityName(type="invoice", id="INV-1001"): {"vendor": "V-2"}}
+    await bench.store.put_entities(builders.TENANT, moved, by="ops")
+    bench.store.hold.set()
+    assert (await asked)[0].effect is Effect.BLOCK
+    assert len(bench.store.recorded) == 1
+
+
+async def test_action_on_another_type_reads_no_listed_entity(bench: Bench) -> None:
+    session = builders.session(now=await bench.store.now(), bounds=VENDORS_OF_INVOICES)
+    opened = await bench.store.open(builders.TENANT, session)
+    await bench.point().evaluate(builders.evaluation(opened.session_id))
+    assert bench.store.recorded[-1].entities == {}
+    rule = bench.engine.documents[-1]["boundaries"][0]["resources"][1]
+    assert "resolved" not in rule

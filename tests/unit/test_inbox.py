@@ -33,6 +33,23 @@ async def test_calls_are_taken_in_order_and_answered() -> None:
     assert box.take(64) == []
 
 
+async def test_batch_ends_where_the_room_does() -> None:
+    box = Inbox[int, int](
+        capacity=100, overdue=lambda ticket: StoreUnavailableError("overdue"), weigh=lambda value: value
+    )
+    tasks = await asked(box, 5, 5, 1, 20, 1)
+    batches = []
+    while len(box):
+        taken = box.take(64, 10)
+        batches.append([ticket.value for ticket in taken])
+        for ticket in taken:
+            ticket.answer(ticket.value)
+    # Order is kept, and one that needs more room than there is goes alone.
+    assert batches == [[5, 5], [1], [20], [1]]
+    assert await asyncio.gather(*tasks) == [5, 5, 1, 20, 1]
+    assert box.take(64, 10) == []
+
+
 async def test_waiting_ends_when_somebody_arrives() -> None:
     box = inbox()
     waiter = asyncio.create_task(box.until_any())

@@ -86,6 +86,19 @@ REQUESTS: Mapping[str, tuple[str, Callable[[int], Any]]] = {
         "boundary.resources[0].id",
         lambda n: opening(sessions.Boundary(resources=[sessions.ResourceRule(type="t", id="x" * n)])),
     ),
+    "entities that the attribute rules of boundary.resources point to": (
+        "boundary.resources",
+        lambda n: opening(
+            sessions.Boundary(
+                resources=[
+                    sessions.ResourceRule(type="t", ids=sessions.IdSet(ids=[f"i{i}" for i in range(n)])),
+                    sessions.ResourceRule(
+                        type="v", attribute=sessions.AttributeRule(of_type="t", attribute="v")
+                    ),
+                ]
+            )
+        ),
+    ),
     "agents, tools, signals or entities of a call, entries": (
         "agents",
         lambda n: convert.agents(

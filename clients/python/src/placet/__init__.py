@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from placet.model import AllowedTool as AllowedTool
     from placet.model import AmountLimit as AmountLimit
     from placet.model import AmountRole as AmountRole
+    from placet.model import AttributeRule as AttributeRule
     from placet.model import Boundary as Boundary
     from placet.model import Decision as Decision
     from placet.model import Effect as Effect
@@ -97,6 +98,7 @@ _HOMES = {
         "AllowedTool",
         "AmountLimit",
         "AmountRole",
+        "AttributeRule",
         "Boundary",
         "Decision",
         "Effect",

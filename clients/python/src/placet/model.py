@@ -99,13 +99,22 @@ class OpenDecision:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AttributeRule:
+    """The ids that `attribute` holds, of the entities of type `of_type` that the boundary lists."""
+
+    of_type: str
+    attribute: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ResourceRule:
-    """Exactly one of `id`, `prefix` and `ids` is set; an empty prefix is every id."""
+    """Exactly one of `id`, `prefix`, `ids` and `attribute` is set; an empty prefix is every id."""
 
     type: str
     id: str | None = None
     prefix: str | None = None
     ids: tuple[str, ...] | None = None
+    attribute: AttributeRule | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from placet.errors import AnswerError, UnknownEffectError
 from placet.model import (
     AllowedTool,
     AmountLimit,
+    AttributeRule,
     Boundary,
     Decision,
     Effect,
@@ -263,6 +264,9 @@ def _resource_rule(message: sessions.ResourceRule) -> ResourceRule:
             return ResourceRule(type=message.type, prefix=message.prefix)
         case "ids" if message.ids.ids:
             return ResourceRule(type=message.type, ids=tuple(message.ids.ids))
+        case "attribute":
+            of = AttributeRule(of_type=message.attribute.of_type, attribute=message.attribute.attribute)
+            return ResourceRule(type=message.type, attribute=of)
         case _:
             raise AnswerError("the boundary has a rule that permits nothing known")
 

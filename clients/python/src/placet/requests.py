@@ -24,6 +24,7 @@ from placet.model import (
     Agent,
     AmountLimit,
     AmountRole,
+    AttributeRule,
     Boundary,
     Hop,
     OnExceed,
@@ -405,13 +406,19 @@ def _count(value: Any, path: str, *, most: int) -> int:
 
 
 def _resource_message(rule: ResourceRule, path: str) -> sessions.ResourceRule:
-    if [rule.id, rule.prefix, rule.ids].count(None) != 2:
-        raise invalid(path, "needs exactly one of id, prefix and ids")
+    if [rule.id, rule.prefix, rule.ids, rule.attribute].count(None) != 3:
+        raise invalid(path, "needs exactly one of id, prefix, ids and attribute")
     kind = text(rule.type, f"{path}.type")
     if rule.id is not None:
         return sessions.ResourceRule(type=kind, id=text(rule.id, f"{path}.id"))
     if rule.prefix is not None:
         return sessions.ResourceRule(type=kind, prefix=text(rule.prefix, f"{path}.prefix"))
+    if rule.attribute is not None:
+        of = sessions.AttributeRule(
+            of_type=text(rule.attribute.of_type, f"{path}.attribute.of_type"),
+            attribute=text(rule.attribute.attribute, f"{path}.attribute.attribute"),
+        )
+        return sessions.ResourceRule(type=kind, attribute=of)
     ids = [text(item, place) for place, item in items(rule.ids, f"{path}.ids")]
     return sessions.ResourceRule(type=kind, ids=sessions.IdSet(ids=ids))
 
@@ -421,7 +428,13 @@ def _resource_rule(value: Any, path: str) -> ResourceRule:
     if isinstance(value, ResourceRule):
         return value
     if not isinstance(value, str):
-        return ResourceRule(**_members(value, path, {"type", "id", "prefix", "ids"}, required={"type"}))
+        known = {"type", "id", "prefix", "ids", "attribute"}
+        members = _members(value, path, known, required={"type"})
+        of = members.get("attribute")
+        if of is not None and not isinstance(of, AttributeRule):
+            names = {"of_type", "attribute"}
+            members["attribute"] = AttributeRule(**_members(of, f"{path}.attribute", names, required=names))
+        return ResourceRule(**members)
     kind, colon, name = value.partition(":")
     if not kind or not colon or not name:
         raise invalid(path, f"{value!r} is not type:id or type:prefix*")

@@ -43,6 +43,15 @@ resource_matches(permitted, id) if {
 	startswith(id, permitted.prefix)
 }
 
+# The ids that stand in an attribute of listed entities, as they were read for this decision.
+resource_matches(permitted, id) if {
+	is_string(id)
+	object.keys(permitted) == {"type", "attribute", "resolved"}
+	object.keys(permitted.attribute) == {"of_type", "attribute"}
+	is_array(permitted.resolved)
+	id in permitted.resolved
+}
+
 # Blocked already, by the reason that explains it.
 resource_moot if "session.unknown" in data.placet.rules.session.block
 

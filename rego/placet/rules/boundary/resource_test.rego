@@ -104,3 +104,41 @@ test_resource_fires_without_the_sessions_own_boundary if {
 		"boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries", odd)
 	}
 }
+
+vendors_of_invoices := {"type": "vendor", "attribute": {"of_type": "invoice", "attribute": "vendor"}}
+
+of_vendor(rule) := json.patch(fixtures.document, [
+	{"op": "replace", "path": "/action/resource", "value": {"type": "vendor", "id": "V-1"}},
+	{"op": "replace", "path": "/boundaries/0/resources", "value": [rule]},
+])
+
+test_resource_quiet_for_a_resolved_id if {
+	document := of_vendor(object.union(vendors_of_invoices, {"resolved": ["V-1", "V-2"]}))
+	not "boundary.resource" in boundary.block with input as document
+}
+
+test_resource_fires_for_an_id_that_is_not_resolved if {
+	every others in [[], ["V-2"], ["V-10"]] {
+		document := of_vendor(object.union(vendors_of_invoices, {"resolved": others}))
+		"boundary.resource" in boundary.block with input as document
+	}
+}
+
+test_resource_fires_when_nothing_was_resolved if {
+	"boundary.resource" in boundary.block with input as of_vendor(vendors_of_invoices)
+}
+
+test_resource_fires_for_an_attribute_rule_of_the_wrong_type if {
+	every odd in [
+		{"type": "vendor", "attribute": {"of_type": "invoice"}, "resolved": ["V-1"]},
+		{"type": "vendor", "attribute": "vendor", "resolved": ["V-1"]},
+		{"type": "vendor", "resolved": ["V-1"]},
+		object.union(vendors_of_invoices, {"resolved": "V-1"}),
+		object.union(vendors_of_invoices, {"resolved": {"V-1": "V-1"}}),
+		object.union(vendors_of_invoices, {"resolved": null}),
+		object.union(vendors_of_invoices, {"resolved": ["V-1"], "prefix": ""}),
+		object.union(vendors_of_invoices, {"resolved": ["V-1"], "type": "invoice"}),
+	] {
+		"boundary.resource" in boundary.block with input as of_vendor(odd)
+	}
+}

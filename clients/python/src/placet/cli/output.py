@@ -93,6 +93,8 @@ def _resource(rule: ResourceRule) -> str:
         return f"{rule.type}:{rule.id}"
     if rule.ids is not None:
         return f"{rule.type}:{{{', '.join(rule.ids)}}}"
+    if rule.attribute is not None:
+        return f"{rule.type}:<{rule.attribute.attribute} of {rule.attribute.of_type}>"
     return f"{rule.type}:{rule.prefix}*"
 
 

@@ -224,6 +224,7 @@ class ResourceRule(google.protobuf.message.Message):
     ID_FIELD_NUMBER: builtins.int
     PREFIX_FIELD_NUMBER: builtins.int
     IDS_FIELD_NUMBER: builtins.int
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
     type: builtins.str
     """"invoice" of "invoice:INV-1001"."""
     id: builtins.str
@@ -233,6 +234,10 @@ class ResourceRule(google.protobuf.message.Message):
     def ids(self) -> Global___IdSet:
         """Any of these ids."""
 
+    @property
+    def attribute(self) -> Global___AttributeRule:
+        """The ids that stand in an attribute of listed entities."""
+
     def __init__(
         self,
         *,
@@ -240,16 +245,44 @@ class ResourceRule(google.protobuf.message.Message):
         id: builtins.str = ...,
         prefix: builtins.str = ...,
         ids: Global___IdSet | None = ...,
+        attribute: Global___AttributeRule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["id", b"id", "ids", b"ids", "match", b"match", "prefix", b"prefix"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["attribute", b"attribute", "id", b"id", "ids", b"ids", "match", b"match", "prefix", b"prefix"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["id", b"id", "ids", b"ids", "match", b"match", "prefix", b"prefix", "type", b"type"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attribute", b"attribute", "id", b"id", "ids", b"ids", "match", b"match", "prefix", b"prefix", "type", b"type"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_match: typing_extensions.TypeAlias = typing.Literal["id", "prefix", "ids"]
+    _WhichOneofReturnType_match: typing_extensions.TypeAlias = typing.Literal["id", "prefix", "ids", "attribute"]
     _WhichOneofArgType_match: typing_extensions.TypeAlias = typing.Literal["match", b"match"]
     def WhichOneof(self, oneof_group: _WhichOneofArgType_match) -> _WhichOneofReturnType_match | None: ...
 
 Global___ResourceRule: typing_extensions.TypeAlias = ResourceRule
+
+@typing.final
+class AttributeRule(google.protobuf.message.Message):
+    """AttributeRule permits the ids that an attribute holds, of the entities of one type
+    that the same boundary's own rules list by `id` or `ids`: the vendors of the listed
+    invoices, for example. Read anew for each decision. A prefix lists nothing. The
+    rules of a boundary point to at most 256 entities.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OF_TYPE_FIELD_NUMBER: builtins.int
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    of_type: builtins.str
+    """Type of the listed entities, for example "invoice"."""
+    attribute: builtins.str
+    """Their attribute that holds the id, as text; for example "vendor"."""
+    def __init__(
+        self,
+        *,
+        of_type: builtins.str = ...,
+        attribute: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attribute", b"attribute", "of_type", b"of_type"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___AttributeRule: typing_extensions.TypeAlias = AttributeRule
 
 @typing.final
 class IdSet(google.protobuf.message.Message):
