@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import signal
 import socket
 import sys
@@ -59,6 +60,10 @@ from placet.v1 import (
 _LOG = structlog.get_logger("pdp")
 # Arguments may be 64 KiB; a request has a few such fields. What is larger is refused unread.
 _MAX_REQUEST_BYTES = 1024 * 1024
+_WATCH_SECONDS = 5.0
+_LAPSED_AT_ONCE = 64
+# Beyond this a number says nothing more to anybody, and counting costs.
+_MAX_COUNTED = 10_000
 _SERVICES = tuple(
     descriptor.full_name
     for module in (
@@ -160,6 +165,7 @@ async def serve(config: Config) -> None:
         await stack.enter_async_context(_running(http.serve(sockets=[http_socket])))
         stack.callback(setattr, http, "should_exit", True)
         await stack.enter_async_context(_running(_rotate(signer, config.key_rotation_hours), cancel=True))
+        await stack.enter_async_context(_running(_watch(outcomes, metrics), cancel=True))
         await server.start()
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
         # What start-up made lives as long as the process; the collector need not look at it.
@@ -240,6 +246,19 @@ async def _rotate(signer: RotatingSigner, hours: float) -> None:
             _LOG.warning("key_rotation_failed", error=str(exc))
         else:
             _LOG.info("key_rotated", kid=key_id)
+
+
+async def _watch(outcomes: OutcomePoint, metrics: Metrics) -> None:
+    """Look after allows that nobody reports about. Off the decision path, and bounded each time."""
+    while True:
+        try:
+            while await outcomes.release_lapsed(limit=_LAPSED_AT_ONCE, seconds=_WATCH_SECONDS):
+                pass
+            metrics.open_decisions(await outcomes.count_open(limit=_MAX_COUNTED))
+        except PdpError as exc:
+            metrics.open_decisions(math.nan)
+            _LOG.warning("outcome_watch_failed", error=str(exc))
+        await asyncio.sleep(_WATCH_SECONDS)
 
 
 @contextlib.asynccontextmanager

@@ -78,9 +78,17 @@ def moved(counter: Counter, guards: Sequence[Guard], now: int) -> Counter:
     )
 
 
-def given_back(counter: Counter, add: int) -> Counter:
-    """Return the counter without what turned out not to have happened. Windows are not given back."""
-    return replace(counter, total=max(0, counter.total - add))
+def recounted(counter: Counter, add: int, at: int) -> Counter:
+    """Return the counter with `add` more of what was counted at `at` (Unix seconds).
+
+    Less than 0: it turned out not to have happened. What has left every window stays out.
+    """
+    buckets = list(counter.buckets)
+    for place, bucket in enumerate(buckets):
+        if bucket.start <= at < bucket.start + bucket.width:
+            buckets[place] = replace(bucket, count=max(0, bucket.count + add))
+            break
+    return Counter(total=min(max(0, counter.total + add), MAX_TOTAL), buckets=tuple(buckets))
 
 
 def _width(bucket: Bucket, now: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,6 +75,12 @@ class Metrics:
             ("outcome", "conflict"),
             registry=self.registry,
         )
+        self._open = Gauge(
+            "placet_open_decisions",
+            "Expired allows whose outcome nobody reported; NaN while that is not known.",
+            registry=self.registry,
+        )
+        self._open.set(math.nan)
         self._certificate = Gauge(
             "placet_certificate_expiry_timestamp_seconds",
             "When the server's certificate ends (Unix time); 0 without TLS.",
@@ -102,6 +109,9 @@ class Metrics:
 
     def reported(self, outcome: str, conflict: bool) -> None:
         self._outcomes.labels(outcome, "yes" if conflict else "no").inc()
+
+    def open_decisions(self, count: float) -> None:
+        self._open.set(count)
 
     def refused(self, reason: str, seconds: float) -> None:
         """An Evaluate call that got no decision; `reason` is an ErrorReason in lower case, or

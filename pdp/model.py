@@ -210,6 +210,8 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
     # The caller never got the answer in time, and will not act on it.
     VOIDED = "voided"
+    # It had to be redeemed before it expired, and was not. The server's own finding, never a report.
+    LAPSED = "lapsed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,13 +244,9 @@ class Reservation:
 
     @property
     def totals(self) -> tuple[tuple[CounterKey, int], ...]:
-        """What a release gives back: sums of money without a window."""
+        """What a release gives back: sums of money. Counts stay, and leave their windows."""
         return tuple(
-            {
-                guard.key: guard.add
-                for guard in self.guards
-                if guard.window_seconds is None and guard.key.unit != ACTIONS
-            }.items()
+            {guard.key: guard.add for guard in self.guards if not guard.key.unit.startswith(ACTIONS)}.items()
         )
 
 
@@ -869,6 +867,8 @@ class HoldRecord:
     outcome: Outcome | None = None
     # Who reported `outcome` can be believed about money.
     believed: bool = False
+    # Later reports that contradict `outcome`, and whether each can be believed; each once.
+    conflicts: tuple[tuple[Outcome, bool], ...] = ()
     totals: tuple[tuple[CounterKey, int], ...] = ()
     version: int = 0
 
@@ -913,7 +913,8 @@ class Entry:
     about: Standing
     # The hold afterwards.
     hold: HoldRecord
-    gives_back: tuple[tuple[CounterKey, int], ...]
+    # What is added to counters; less than 0 is given back.
+    recounts: tuple[tuple[CounterKey, int], ...]
     deadline: float
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from pdp.errors import (
     OutcomeRefusedError,
     SessionContendedError,
     SessionMovedError,
+    StoreUnavailableError,
 )
 from pdp.idempotency import stands
 from pdp.model import (
@@ -26,7 +28,7 @@ from pdp.model import (
     Role,
     Standing,
 )
-from pdp.outcomes import is_released, redeem, report
+from pdp.outcomes import contradicts, lapse, recounts, redeem, report
 from pdp.ports import EntryLedger, Signer
 from pdp.uuid7 import uuid7
 from placet.canonical import action_digest
@@ -57,21 +59,26 @@ class OutcomePoint:
         session_id: str = "",
         tool_call_id: str = "",
         output: bytes = b"",
+        attempt_id: str = "",
         deadline: float,
     ) -> tuple[str, HoldRecord, bool]:
         """Record what became of an allow: its id, what is held now, and whether the report conflicts.
 
         A repeat records nothing. Raises `NotFoundError` for a decision that is not the caller's
-        (tools and operators: their tenant's), `OutcomeRefusedError` for one that allowed nothing.
+        (tools and operators: their tenant's), or answered another attempt than `attempt_id`;
+        `OutcomeRefusedError` for one that allowed nothing.
         """
-        believed = bool(caller.roles & _BELIEVED)
         for _ in range(_ATTEMPTS):
             standing = await self._standing(caller, decision_id, session_id, tool_call_id)
+            if attempt_id and _attempt(standing) != attempt_id:
+                raise NotFoundError("no decision on this attempt")
+            # Whoever asked has an interest of its own.
+            believed = bool(caller.roles & _BELIEVED) and standing.key.caller != caller.subject
             if standing.effect is not Effect.ALLOW:
                 raise OutcomeRefusedError("only an allow has an outcome")
             change = report(standing.hold, outcome, believed=believed)
             if change is None:
-                return standing.decision_id, standing.hold, False
+                return standing.decision_id, standing.hold, contradicts(standing.hold, outcome)
             try:
                 await self._record(caller, standing, change.kind, change.hold, deadline, outcome, output)
             except SessionMovedError:
@@ -111,13 +118,43 @@ class OutcomePoint:
         """Return expired allows without an outcome, oldest first."""
         return await self._ledger.open_decisions(caller.tenant, after=after, limit=limit)
 
+    async def count_open(self, *, limit: int) -> int:
+        """Return how many expired allows of all tenants have no outcome; at most `limit`."""
+        return await self._ledger.count_open(limit=limit)
+
+    async def release_lapsed(self, *, limit: int, seconds: float) -> int:
+        """Release what expired allows hold that had to be redeemed and were not; return how many.
+
+        Each is recorded once, whoever else does the same. At most `limit`, `seconds` for each.
+        """
+        released = 0
+        for tenant, decision_id in await self._ledger.lapsed(limit=limit):
+            standing = await self._ledger.standing(tenant, decision_id=decision_id)
+            after = None if standing is None else lapse(standing.hold, standing.now)
+            if standing is None or after is None:
+                continue
+            itself = Caller(tenant=tenant, subject=self._issuer, roles=frozenset(), agents=frozenset())
+            deadline = time.monotonic() + seconds
+            try:
+                await self._record(itself, standing, EntryKind.OUTCOME, after, deadline, Outcome.LAPSED, b"")
+            except SessionMovedError:
+                continue  # another replica, or a report, was faster
+            self._reported(Outcome.LAPSED, False)
+            released += 1
+        return released
+
     async def _standing(
         self, caller: Caller, decision_id: str, session_id: str, tool_call_id: str
     ) -> Standing:
+        sees_all = bool(caller.roles & _BELIEVED)
         standing = await self._ledger.standing(
-            caller.tenant, decision_id=decision_id, session_id=session_id, tool_call_id=tool_call_id
+            caller.tenant,
+            decision_id=decision_id,
+            session_id=session_id,
+            tool_call_id=tool_call_id,
+            caller=None if sees_all else caller.subject,
         )
-        if standing is None or not (caller.roles & _BELIEVED or standing.key.caller == caller.subject):
+        if standing is None or not (sees_all or standing.key.caller == caller.subject):
             raise NotFoundError("no such decision of yours")
         return standing
 
@@ -155,10 +192,17 @@ class OutcomePoint:
                 caller=caller.subject,
                 about=standing,
                 hold=hold,
-                gives_back=standing.hold.totals if is_released(standing.hold, hold) else (),
+                recounts=recounts(standing.hold, hold),
                 deadline=deadline,
             )
         )
+
+
+def _attempt(standing: Standing) -> str:
+    try:
+        return str(parse(standing.token).payload.get("attempt", ""))
+    except ReceiptError as exc:
+        raise StoreUnavailableError("a stored receipt cannot be read") from exc
 
 
 def _check(standing: Standing, tool: str, arguments: Mapping[str, JSON], audience: str) -> None:

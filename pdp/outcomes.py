@@ -2,21 +2,27 @@
 
 | known so far | reported | the hold |
 |---|---|---|
-| nothing, unknown or voided | executed | committed |
+| nothing, unknown or voided | executed | committed; a conflict if it was released |
 | | failed, not executed; by a tool or an operator | released |
 | | failed, not executed; by anybody else | unresolved; released if it had to be redeemed and was not |
 | | unknown | unresolved |
 | | voided | unresolved; released if it had to be redeemed and was not |
 | executed, failed or not executed | the same | as it is; believed after another: as if first |
-| | another of these | a conflict, which frees nothing; executed commits what was not released |
+| | another of these | a conflict, which frees nothing |
 | | unknown or voided | as it is |
+| lapsed: it had to be redeemed, was not, and expired | executed | a conflict |
+| | anything else | as it is |
+
+A conflict that says *executed* commits what is unresolved; what was released is counted again, and
+its key stays unresolved, for a person to look at. The same conflict is recorded once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
-from pdp.model import EntryKind, HoldRecord, HoldState, Outcome
+from pdp.model import CounterKey, EntryKind, HoldRecord, HoldState, Outcome
 
 _TERMINAL = frozenset({Outcome.EXECUTED, Outcome.FAILED, Outcome.NOT_EXECUTED})
 
@@ -31,17 +37,23 @@ class Change:
 
 def report(hold: HoldRecord, outcome: Outcome, *, believed: bool) -> Change | None:
     """Return what the report changes; None if it is a repeat, or says nothing new."""
-    if hold.outcome in _TERMINAL:
-        if outcome not in _TERMINAL:
+    if contradicts(hold, outcome):
+        if any(seen is outcome and (was or not believed) for seen, was in hold.conflicts):
             return None
-        if outcome is not hold.outcome:
-            return Change(kind=EntryKind.CONFLICT, hold=_contradicted(hold, outcome))
-        if hold.believed or not believed:
-            return None
-    elif outcome is hold.outcome and (hold.believed or not believed):
+        return Change(kind=EntryKind.CONFLICT, hold=_disputed(hold, outcome, believed=believed))
+    if hold.outcome is Outcome.LAPSED or (hold.outcome in _TERMINAL and outcome not in _TERMINAL):
+        return None
+    if outcome is hold.outcome and (hold.believed or not believed):
         return None
     after = replace(hold, outcome=outcome, believed=believed, state=_state(hold, outcome, believed=believed))
     return Change(kind=EntryKind.OUTCOME, hold=after)
+
+
+def contradicts(hold: HoldRecord, outcome: Outcome) -> bool:
+    """Whether the report says something else than is known for good."""
+    if outcome is Outcome.EXECUTED and (hold.outcome is Outcome.LAPSED or hold.state is HoldState.RELEASED):
+        return True
+    return hold.outcome in _TERMINAL and outcome in _TERMINAL and outcome is not hold.outcome
 
 
 def redeem(hold: HoldRecord) -> HoldRecord | None:
@@ -51,9 +63,17 @@ def redeem(hold: HoldRecord) -> HoldRecord | None:
     return replace(hold, redeemed=True)
 
 
-def is_released(before: HoldRecord, after: HoldRecord) -> bool:
-    """Whether the change gives back what was held."""
-    return after.state is HoldState.RELEASED and before.state is not HoldState.RELEASED
+def lapse(hold: HoldRecord, now: datetime) -> HoldRecord | None:
+    """Return the hold of an allow that can no longer be redeemed, and so never ran; else None."""
+    if not hold.redeem_required or redeem(hold) is None or now < hold.expires_at:
+        return None
+    return replace(hold, outcome=Outcome.LAPSED, believed=True, state=HoldState.RELEASED)
+
+
+def recounts(before: HoldRecord, after: HoldRecord) -> tuple[tuple[CounterKey, int], ...]:
+    """Return what the change adds to counters: less than 0 where it gives back what was held."""
+    was, is_ = (hold.state is HoldState.RELEASED for hold in (before, after))
+    return tuple((key, add * (was - is_)) for key, add in before.totals) if was is not is_ else ()
 
 
 def _state(hold: HoldRecord, outcome: Outcome, *, believed: bool) -> HoldState:
@@ -68,8 +88,13 @@ def _state(hold: HoldRecord, outcome: Outcome, *, believed: bool) -> HoldState:
     return HoldState.UNRESOLVED
 
 
-def _contradicted(hold: HoldRecord, outcome: Outcome) -> HoldRecord:
-    if outcome is not Outcome.EXECUTED:
-        return hold
-    # What was given back may be taken by others already: a person has to look at the key again.
-    return replace(hold, state=HoldState.UNRESOLVED if hold.believed else HoldState.COMMITTED)
+def _disputed(hold: HoldRecord, outcome: Outcome, *, believed: bool) -> HoldRecord:
+    state = hold.state
+    if outcome is Outcome.EXECUTED:
+        # What was given back may be taken by others already: a person has to look at the key again.
+        given_back = hold.believed or state is HoldState.RELEASED
+        state = HoldState.UNRESOLVED if given_back else HoldState.COMMITTED
+    if hold.outcome is Outcome.VOIDED:
+        # The first report that says what happened.
+        return replace(hold, state=state, outcome=outcome, believed=believed)
+    return replace(hold, state=state, conflicts=(*hold.conflicts, (outcome, believed)))

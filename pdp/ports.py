@@ -113,11 +113,17 @@ class EntryLedger(Protocol):
     """Holds what became of decisions."""
 
     async def standing(
-        self, tenant: str, *, decision_id: str = "", session_id: str = "", tool_call_id: str = ""
+        self,
+        tenant: str,
+        *,
+        decision_id: str = "",
+        session_id: str = "",
+        tool_call_id: str = "",
+        caller: str | None = None,
     ) -> Standing | None:
-        """Return a decision with what became of it; by its id, else by session and tool call.
+        """Return a decision with what became of it; by its id, else the latest by session and tool call.
 
-        By a call only those are found that hold something.
+        By a call only those are found that hold something; with `caller`, only that subject's.
         """
         ...
 
@@ -126,12 +132,21 @@ class EntryLedger(Protocol):
 
         What `Ledger.record` promises. MUST raise `SessionMovedError`, leaving no trace, when the
         hold is no longer what the entry was taken on; and for a redemption when the tenant's
-        epoch moved, or the decision or its session is past its expiry or end.
+        epoch or the session's state moved, or either is past its expiry or end.
         """
         ...
 
     async def open_decisions(self, tenant: str, *, after: str, limit: int) -> Sequence[OpenDecision]:
         """Return expired allows without an outcome that hold something, by id from `after` on."""
+        ...
+
+    async def count_open(self, *, limit: int) -> int:
+        """Return how many such allows all tenants have; `limit` if there are more."""
+        ...
+
+    async def lapsed(self, *, limit: int) -> Sequence[tuple[str, str]]:
+        """Return tenant and id of expired allows that had to be redeemed, were not, and have no
+        outcome; the longest expired first."""
         ...
 
 

@@ -32,7 +32,7 @@ from pdp.model import (
 from pdp.postgres.connection import Access, Connection, bounded, connect, storable, unavailable
 from pdp.postgres.inbox import Inbox, Ticket
 from pdp.postgres.pool import Pool
-from pdp.postgres.standing import read_open, read_standing
+from pdp.postgres.standing import read_lapsed, read_open, read_open_count, read_standing
 from pdp.postgres.stream import RefusedError, Stream, StreamLostError
 
 BATCH = 64
@@ -123,18 +123,32 @@ class PostgresLedger:
         return await self._inbox.ask(entry, entry.deadline)
 
     async def standing(
-        self, tenant: str, *, decision_id: str = "", session_id: str = "", tool_call_id: str = ""
+        self,
+        tenant: str,
+        *,
+        decision_id: str = "",
+        session_id: str = "",
+        tool_call_id: str = "",
+        caller: str | None = None,
     ) -> Standing | None:
         if any("\0" in text for text in (decision_id, session_id, tool_call_id)):
             return None
         return await self._pool.run(
-            lambda connection: read_standing(connection, tenant, decision_id, session_id, tool_call_id)
+            lambda connection: read_standing(
+                connection, tenant, decision_id, session_id, tool_call_id, caller
+            )
         )
 
     async def open_decisions(self, tenant: str, *, after: str, limit: int) -> Sequence[OpenDecision]:
         if "\0" in after:
             return []
         return await self._pool.run(lambda connection: read_open(connection, tenant, after, limit))
+
+    async def lapsed(self, *, limit: int) -> Sequence[tuple[str, str]]:
+        return await self._pool.run(lambda connection: read_lapsed(connection, limit))
+
+    async def count_open(self, *, limit: int) -> int:
+        return await self._pool.run(lambda connection: read_open_count(connection, limit))
 
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         if "\0" in decision_id:

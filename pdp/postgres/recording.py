@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pdp.limits import given_back, holds, moved
+from pdp.limits import holds, moved, recounted
 from pdp.model import (
     Aggregates,
     Counter,
@@ -180,16 +180,19 @@ def _entered(entry: Entry, locked: Locked, applied: Applied) -> bool:
         if (
             locked.epochs.get(tenant) != about.epoch
             or session is None
+            or about.session is None
+            # Completed meanwhile: what was permitted before may not be any more.
+            or session.state is not about.session.state
             or session.state not in LIVE
             or locked.now >= min(session.expires_at, about.hold.expires_at)
         ):
             return False
     counters = {}
-    for key, add in entry.gives_back:
+    for key, add in entry.recounts:
         counter = applied.counters.get((tenant, key), locked.counters.get((tenant, key)))
         if counter is None:
             return False
-        counters[tenant, key] = given_back(counter, add)
+        counters[tenant, key] = recounted(counter, add, int(about.recorded_at.timestamp()))
     applied.counters.update(counters)
     applied.holds[place] = entry
     if about.hold.key is not None:

@@ -18,6 +18,7 @@ from pdp.model import (
     Boundary,
     Bucket,
     CounterKey,
+    Outcome,
     Session,
     SessionState,
     Task,
@@ -82,6 +83,14 @@ def totals_text(totals: Sequence[tuple[CounterKey, int]]) -> str:
 
 def totals_from(text: str) -> tuple[tuple[CounterKey, int], ...]:
     return tuple((CounterKey(scope=scope, unit=unit), add) for scope, unit, add in json.loads(text))
+
+
+def conflicts_text(conflicts: Sequence[tuple[Outcome, bool]]) -> str:
+    return json.dumps(conflicts, separators=(",", ":"))
+
+
+def conflicts_from(text: str) -> tuple[tuple[Outcome, bool], ...]:
+    return tuple((Outcome(outcome), believed) for outcome, believed in json.loads(text))
 
 
 def session_from_row(row: Sequence[Any]) -> Session:

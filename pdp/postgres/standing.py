@@ -15,13 +15,14 @@ from pdp.model import (
     Standing,
 )
 from pdp.postgres.connection import Connection
-from pdp.postgres.rows import session_from_row, totals_from
+from pdp.postgres.rows import conflicts_from, session_from_row, totals_from
 
 _STANDING = """
     SELECT
         l.decision_id, l.session_id, l.caller, l.leaf_grant, l.tool_call_id, l.review_id, l.jws,
         d.disclosures, l.effect, l.recorded_at, l.expires_at, placet.now(), t.epoch,
         h.state, h.key, h.redeem_required, h.redeemed_at, h.outcome, h.believed, h.totals, h.version,
+        h.conflicts,
         s.session_id, s.task_id, s.task_description, s.task_prompt, s.principal, s.agent, s.issuer,
         s.boundary, s.state, s.version, s.opened_at, s.expires_at, s.closed_at, s.allowed, s.blocked,
         s.escalated, s.pay, s.last_receipt, s.completed_at, s.template
@@ -33,7 +34,9 @@ _STANDING = """
     WHERE l.tenant = %s AND l.kind = 'decision' AND l.decision_id = coalesce(%s::text, (
         SELECT max(x.decision_id)
         FROM placet.holds x
+        JOIN placet.ledger y ON y.tenant = x.tenant AND y.decision_id = x.decision_id
         WHERE x.tenant = %s AND x.session_id = %s AND x.tool_call_id = %s
+            AND y.caller = coalesce(%s::text, y.caller)
     ))
 """
 # Partial index `holds_open`.
@@ -45,13 +48,37 @@ _OPEN = """
     ORDER BY h.decision_id
     LIMIT %s
 """
+# Partial index `holds_lapsing`.
+_LAPSED = """
+    SELECT h.tenant, h.decision_id
+    FROM placet.holds h
+    WHERE h.redeem_required AND h.redeemed_at IS NULL AND h.outcome IS NULL
+        AND h.expires_at <= placet.now()
+    ORDER BY h.expires_at
+    LIMIT %s
+"""
+# Partial index `holds_open`.
+_COUNT_OPEN = """
+    SELECT count(*) FROM (
+        SELECT 1
+        FROM placet.holds h
+        WHERE h.outcome IS NULL AND h.expires_at <= placet.now()
+            AND NOT (h.redeem_required AND h.redeemed_at IS NULL)
+        LIMIT %s
+    ) found
+"""
 
 
 async def read_standing(
-    connection: Connection, tenant: str, decision_id: str, session_id: str, tool_call_id: str
+    connection: Connection,
+    tenant: str,
+    decision_id: str,
+    session_id: str,
+    tool_call_id: str,
+    caller: str | None,
 ) -> Standing | None:
     cursor = connection.cursor(binary=True)
-    await cursor.execute(_STANDING, [tenant, decision_id or None, tenant, session_id, tool_call_id])
+    await cursor.execute(_STANDING, [tenant, decision_id or None, tenant, session_id, tool_call_id, caller])
     row = await cursor.fetchone()
     if row is None:
         return None
@@ -71,7 +98,7 @@ async def read_standing(
         now=row[11],
         epoch=row[12],
         hold=_hold(row),
-        session=None if row[21] is None else session_from_row(row[21:]),
+        session=None if row[22] is None else session_from_row(row[22:]),
     )
 
 
@@ -92,6 +119,17 @@ async def read_open(connection: Connection, tenant: str, after: str, limit: int)
     ]
 
 
+async def read_lapsed(connection: Connection, limit: int) -> Sequence[tuple[str, str]]:
+    cursor = await connection.execute(_LAPSED, [limit])
+    return [(tenant, decision_id) for tenant, decision_id in await cursor.fetchall()]
+
+
+async def read_open_count(connection: Connection, limit: int) -> int:
+    cursor = await connection.execute(_COUNT_OPEN, [limit])
+    row = await cursor.fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def _hold(row: Sequence[Any]) -> HoldRecord:
     if row[13] is None:
         return HoldRecord(state=HoldState.RESERVED, expires_at=row[10])
@@ -105,4 +143,5 @@ def _hold(row: Sequence[Any]) -> HoldRecord:
         believed=row[18],
         totals=totals_from(row[19]),
         version=row[20],
+        conflicts=conflicts_from(row[21]),
     )

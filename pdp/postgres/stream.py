@@ -34,7 +34,7 @@ from pdp.postgres.connection import Access, Connection, bounded, connect, lost, 
 from pdp.postgres.locks import control_lock, entity_lock
 from pdp.postgres.migrate import check_durable
 from pdp.postgres.recording import Applied, Locked, SessionRow, apply, key_order
-from pdp.postgres.rows import buckets_from, buckets_text, totals_text
+from pdp.postgres.rows import buckets_from, buckets_text, conflicts_text, totals_text
 
 # Sorted by the caller, so that every batch locks in one order. LATERAL keeps that order and
 # looks each row up by its key, whatever the planner believes of the table.
@@ -190,11 +190,13 @@ _WRITE = """
 _CHANGE = """
     WITH changed AS (
         UPDATE placet.holds h
-        SET state = n.state, outcome = n.outcome, believed = n.believed, version = n.version,
+        SET state = n.state, outcome = n.outcome, believed = n.believed, conflicts = n.conflicts,
+            version = n.version,
             redeemed_at = CASE WHEN n.redeems THEN %b ELSE h.redeemed_at END,
             reported_at = CASE WHEN n.redeems THEN h.reported_at ELSE %b END
-        FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::bool[], %b::bigint[])
-            AS n(tenant, decision_id, state, outcome, believed, redeems, version)
+        FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bool[], %b::text[], %b::bool[],
+                    %b::bigint[])
+            AS n(tenant, decision_id, state, outcome, believed, conflicts, redeems, version)
         WHERE h.tenant = n.tenant AND h.decision_id = n.decision_id
         RETURNING 1
     )
@@ -383,7 +385,7 @@ class Stream:
             )
             counted = sorted(
                 {(tenant, g.key.scope, g.key.unit) for tenant, kept in reserved for g in kept.guards}
-                | {(e.key.tenant, key.scope, key.unit) for e in entries for key, _ in e.gives_back}
+                | {(e.key.tenant, key.scope, key.unit) for e in entries for key, _ in e.recounts}
             )
             key_versions = connection.cursor(binary=True)
             if held:
@@ -662,6 +664,7 @@ def _change_columns(entries: Sequence[Entry]) -> list[Any]:
         texts([e.hold.state.value for e in entries]),
         texts([None if e.hold.outcome is None else e.hold.outcome.value for e in entries]),
         booleans([e.hold.believed for e in entries]),
+        texts([conflicts_text(e.hold.conflicts) for e in entries]),
         booleans([e.kind is EntryKind.REDEMPTION for e in entries]),
         integers([e.about.hold.version + 1 for e in entries]),
     ]

@@ -27,6 +27,7 @@ _OUTCOME_NUMBERS = {
     Outcome.NOT_EXECUTED: messages.OUTCOME_NOT_EXECUTED,
     Outcome.UNKNOWN: messages.OUTCOME_UNKNOWN,
     Outcome.VOIDED: messages.OUTCOME_VOIDED,
+    Outcome.LAPSED: messages.OUTCOME_LAPSED,
 }
 _HOLDS = {
     HoldState.RESERVED: messages.HOLD_STATE_RESERVED,
@@ -45,11 +46,12 @@ class Report:
     session_id: str
     tool_call_id: str
     output: bytes
+    attempt_id: str
 
 
 def report(message: messages.ReportOutcomeRequest) -> Report:
     if message.outcome not in _OUTCOMES:
-        raise InvalidFieldError("outcome", "must be one of the known outcomes")
+        raise InvalidFieldError("outcome", "must be one of the outcomes that can be reported")
     decision_id = optional_name(message.decision_id, "decision_id")
     if decision_id and (message.session_id or message.tool_call_id):
         raise InvalidFieldError("decision_id", "give it, or session_id and tool_call_id, not both")
@@ -61,6 +63,7 @@ def report(message: messages.ReportOutcomeRequest) -> Report:
         session_id="" if decision_id else name(message.session_id, "session_id"),
         tool_call_id="" if decision_id else name(message.tool_call_id, "tool_call_id"),
         output=message.output,
+        attempt_id=optional_name(message.attempt_id, "attempt_id"),
     )
 
 

@@ -122,6 +122,7 @@ class DecisionService(stubs.DecisionServiceServicer):
             session_id=said.session_id,
             tool_call_id=said.tool_call_id,
             output=said.output,
+            attempt_id=said.attempt_id,
             deadline=deadline_of(context),
         )
         if conflict:

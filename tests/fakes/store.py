@@ -33,11 +33,15 @@ from pdp.model import (
     EntityName,
     EntityQuery,
     EntityVersion,
+    Entry,
+    EntryKind,
     Facts,
     FactsRequest,
     Hold,
+    HoldRecord,
     HoldState,
     KnownEntity,
+    OpenDecision,
     Position,
     PriorDecision,
     RecordedDecision,
@@ -45,6 +49,7 @@ from pdp.model import (
     Session,
     SessionState,
     Signal,
+    Standing,
     Step,
     Tool,
     ToolRevision,
@@ -58,17 +63,19 @@ _LIVE = (SessionState.OPEN, SessionState.COMPLETED)
 
 @dataclass(slots=True)
 class _Hold:
-    hold: Hold
-    expires_at: datetime
-    redeem_required: bool
+    record: HoldRecord
+    given: str = ""
 
-    def seen_at(self, now: datetime) -> Hold | None:
+    def seen_at(self, decision_id: str, now: datetime) -> Hold | None:
         """As it counts; None if it does not."""
-        if self.hold.state is HoldState.RELEASED:
+        held, state = self.record, self.record.state
+        if state is HoldState.RESERVED and now >= held.expires_at:
+            state = HoldState.UNRESOLVED
+            if held.redeem_required and not held.redeemed:
+                return None
+        if state is HoldState.RELEASED:
             return None
-        if self.hold.state is not HoldState.RESERVED or now < self.expires_at:
-            return self.hold
-        return None if self.redeem_required else replace(self.hold, state=HoldState.UNRESOLVED)
+        return Hold(decision_id=decision_id, state=state, given=self.given)
 
 
 @dataclass(slots=True)
@@ -86,8 +93,10 @@ class _Tenant:
     # What was written of each entity, oldest first.
     entities: dict[EntityName, list[EntityVersion]] = field(default_factory=dict)
     counters: dict[CounterKey, Counter] = field(default_factory=dict)
-    # Version and holds of each business key.
-    keys: dict[str, tuple[int, list[_Hold]]] = field(default_factory=dict)
+    # Versions of business keys.
+    keys: dict[str, int] = field(default_factory=dict)
+    # By decision, oldest first.
+    holds: dict[str, _Hold] = field(default_factory=dict)
     # Latest answer to each prerequisite, by session.
     steps: dict[tuple[str, Step], Effect] = field(default_factory=dict)
 
@@ -111,7 +120,7 @@ class _Tenant:
 
 
 class FakeStore:
-    """InformationPoint, Ledger, SessionStore, Registry, EntityStore, KeyDirectory and Clock in one.
+    """InformationPoint, Ledger, EntryLedger, SessionStore, Registry, EntityStore, KeyDirectory and Clock.
 
     `fault`, while set, is raised by every call. `hold`, while set and not an event that is set,
     keeps recordings waiting as a slow commit would.
@@ -122,8 +131,8 @@ class FakeStore:
         self.fault: PdpError | None = None
         self.hold: asyncio.Event | None = None
         self.writer = writer
-        # In the order of their positions.
         self.recorded: list[Recording] = []
+        self.entries: list[Entry] = []
         self._recorded_at: dict[str, datetime] = {}
         self._tenants: dict[str, _Tenant] = {}
         self._sessions: dict[tuple[str, str], Session] = {}
@@ -182,6 +191,8 @@ class FakeStore:
                 retryable=recording.decision.retryable,
                 token=recording.receipt.token,
                 position=position,
+                has_outcome=(held := tenant.holds.get(recording.decision.decision_id)) is not None
+                and held.record.outcome is not None,
             )
         return Facts(
             now=self.moment,
@@ -202,10 +213,11 @@ class FakeStore:
             counters={key: tenant.counters[key] for key in request.counters if key in tenant.counters},
             holds=tuple(
                 seen
-                for held in tenant.keys.get(request.business_key or "", (0, []))[1]
-                if (seen := held.seen_at(self.moment)) is not None
+                for decision_id, hold in tenant.holds.items()
+                if hold.record.key is not None and hold.record.key == request.business_key
+                if (seen := hold.seen_at(decision_id, self.moment)) is not None
             ),
-            key_version=tenant.keys.get(request.business_key or "", (0, []))[0],
+            key_version=tenant.keys.get(request.business_key or "", 0),
             prerequisites={
                 step: tenant.steps[key.session_id, step]
                 for step in request.prerequisites
@@ -245,10 +257,12 @@ class FakeStore:
             raise SessionMovedError("an entity moved")
         counters = _counted(recording, tenant, self.moment)
         kept = recording.reservation
-        if kept is not None and kept.key is not None:
-            version, _ = tenant.keys.get(kept.key.normal, (0, []))
-            if version != kept.key_version:
-                raise SessionMovedError("the business key's holds moved")
+        if (
+            kept is not None
+            and kept.key is not None
+            and tenant.keys.get(kept.key.normal, 0) != kept.key_version
+        ):
+            raise SessionMovedError("the business key's holds moved")
         session = None
         if move is not None:
             session = self._sessions.get((key.tenant, move.session_id))
@@ -258,23 +272,27 @@ class FakeStore:
                 raise SessionMovedError("the session is over")
         if (key.tenant, decision.decision_id) in self._decisions:
             raise StoreUnavailableError("the decision is recorded already")
-        position = Position(writer=self.writer, seq=len(self.recorded) + 1)
+        position = self._next_position()
         self.recorded.append(recording)
         self._recorded_at[decision.decision_id] = self.moment
         self._decisions[key.tenant, decision.decision_id] = (recording, position)
         if recording.claims_key:
             self._keys[key] = decision.decision_id
         tenant.counters.update(counters)
-        if kept is not None and kept.key is not None:
-            version, held = tenant.keys.get(kept.key.normal, (0, []))
-            hold = Hold(decision_id=decision.decision_id, state=HoldState.RESERVED, given=kept.key.given)
-            tenant.keys[kept.key.normal] = (
-                version + 1,
-                [
-                    *held,
-                    _Hold(hold=hold, expires_at=decision.expires_at, redeem_required=kept.redeem_required),
-                ],
+        if kept is not None:
+            tenant.holds[decision.decision_id] = _Hold(
+                record=HoldRecord(
+                    state=HoldState.RESERVED,
+                    expires_at=decision.expires_at,
+                    key=None if kept.key is None else kept.key.normal,
+                    redeem_required=kept.redeem_required,
+                    totals=kept.totals,
+                    version=1,
+                ),
+                given="" if kept.key is None else kept.key.given,
             )
+            if kept.key is not None:
+                tenant.keys[kept.key.normal] = kept.key_version + 1
         for step in recording.steps:
             tenant.steps[key.session_id, step] = decision.effect
         if move is not None and session is not None:
@@ -292,12 +310,137 @@ class FakeStore:
         if found is None:
             return None
         recording, position = found
+        held = self._hold_of(recording)
         return RecordedDecision(
             key=recording.key,
             token=recording.receipt.token,
             position=position,
             input_document=recording.input_document,
+            outcome=held.outcome,
+            redeemed=held.redeemed,
         )
+
+    # --- EntryLedger ---
+
+    async def standing(
+        self,
+        tenant: str,
+        *,
+        decision_id: str = "",
+        session_id: str = "",
+        tool_call_id: str = "",
+        caller: str | None = None,
+    ) -> Standing | None:
+        self._up()
+        if not decision_id:
+            held = self._tenants[tenant].holds if tenant in self._tenants else {}
+            of_call = [
+                found
+                for found in held
+                if (key := self._decisions[tenant, found][0].key).session_id == session_id
+                and key.tool_call_id == tool_call_id
+                and caller in (None, key.caller)
+            ]
+            decision_id = max(of_call, default="")
+        found = self._decisions.get((tenant, decision_id))
+        if found is None:
+            return None
+        recording, _ = found
+        return Standing(
+            decision_id=decision_id,
+            key=recording.key,
+            token=recording.receipt.token,
+            effect=recording.decision.effect,
+            recorded_at=self._recorded_at[decision_id],
+            hold=self._hold_of(recording),
+            session=self._sessions.get((tenant, recording.key.session_id)),
+            now=self.moment,
+            epoch=self._tenants[tenant].epoch,
+        )
+
+    async def record_entry(self, entry: Entry) -> Position:
+        self._in_time(entry.deadline)
+        self._up()
+        about = entry.about
+        tenant = self._tenant(entry.key.tenant)
+        before = self._hold_of(self._decisions[entry.key.tenant, about.decision_id][0])
+        if before.version != about.hold.version:
+            raise SessionMovedError("the hold moved")
+        if entry.kind is EntryKind.REDEMPTION:
+            session = self._sessions.get((entry.key.tenant, entry.key.session_id))
+            if (
+                tenant.epoch != about.epoch
+                or session is None
+                or about.session is None
+                or session.state is not about.session.state
+                or session.state_at(self.moment) not in _LIVE
+                or self.moment >= about.hold.expires_at
+            ):
+                raise SessionMovedError("what was redeemable is so no longer")
+        for key, add in entry.recounts:
+            counter = tenant.counters.get(key, Counter())
+            tenant.counters[key] = limits.recounted(counter, add, int(about.recorded_at.timestamp()))
+        held = tenant.holds.setdefault(about.decision_id, _Hold(record=before))
+        held.record = replace(entry.hold, version=before.version + 1)
+        if before.key is not None:
+            tenant.keys[before.key] += 1
+        position = self._next_position()
+        self.entries.append(entry)
+        return position
+
+    async def open_decisions(self, tenant: str, *, after: str, limit: int) -> Sequence[OpenDecision]:
+        self._up()
+        return [found for owner, found in self._open() if owner == tenant and found.decision_id > after][
+            :limit
+        ]
+
+    async def count_open(self, *, limit: int) -> int:
+        self._up()
+        return min(limit, len(self._open()))
+
+    async def lapsed(self, *, limit: int) -> Sequence[tuple[str, str]]:
+        self._up()
+        found = [
+            (hold.record.expires_at, tenant, decision_id)
+            for tenant, decision_id, hold in self._silent()
+            if hold.record.redeem_required and not hold.record.redeemed
+        ]
+        return [(tenant, decision_id) for _, tenant, decision_id in sorted(found)[:limit]]
+
+    def _open(self) -> list[tuple[str, OpenDecision]]:
+        found = []
+        for tenant, decision_id, hold in self._silent():
+            seen = hold.seen_at(decision_id, self.moment)
+            if seen is not None:
+                key = self._decisions[tenant, decision_id][0].key
+                opened = OpenDecision(
+                    decision_id=decision_id,
+                    session_id=key.session_id,
+                    tool_call_id=key.tool_call_id,
+                    state=seen.state,
+                    redeemed=hold.record.redeemed,
+                    expires_at=hold.record.expires_at,
+                )
+                found.append((tenant, opened))
+        return sorted(found, key=lambda item: item[1].decision_id)
+
+    def _silent(self) -> list[tuple[str, str, _Hold]]:
+        """Expired holds that nobody reported about."""
+        return [
+            (name, decision_id, hold)
+            for name, tenant in self._tenants.items()
+            for decision_id, hold in tenant.holds.items()
+            if hold.record.outcome is None and self.moment >= hold.record.expires_at
+        ]
+
+    def _hold_of(self, recording: Recording) -> HoldRecord:
+        held = self._tenants[recording.key.tenant].holds.get(recording.decision.decision_id)
+        if held is None:
+            return HoldRecord(state=HoldState.RESERVED, expires_at=recording.decision.expires_at)
+        return held.record
+
+    def _next_position(self) -> Position:
+        return Position(writer=self.writer, seq=len(self.recorded) + len(self.entries) + 1)
 
     # --- SessionStore ---
 

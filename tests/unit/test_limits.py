@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.limits import MAX_TOTAL, MAX_WINDOW, count, given_back, holds, moved, retry_after, used
+from pdp.limits import MAX_TOTAL, MAX_WINDOW, count, holds, moved, recounted, retry_after, used
 from pdp.model import Bucket, Counter, CounterKey, Guard
 
 GAPS = st.lists(st.integers(min_value=0, max_value=8000), min_size=1, max_size=60)
@@ -111,7 +113,31 @@ def test_counter_never_overflows_the_tables() -> None:
     assert not holds(guard(1, None), Counter(total=MAX_TOTAL), 0)
 
 
-def test_giving_back_lowers_the_total_and_leaves_windows() -> None:
-    after = moved(Counter(), [guard(10, 100, 60)], 1000)
-    assert given_back(after, 10) == Counter(total=0, buckets=after.buckets)
-    assert given_back(after, 99).total == 0
+def test_giving_back_lowers_total_and_window_of_the_instant_that_was_counted() -> None:
+    counter = moved(moved(Counter(), [guard(10, 100, 60)], 1000), [guard(7, 100, 60)], 1030)
+    after = recounted(counter, -10, 1000)
+    assert (after.total, used(after, 60, 1030)) == (7, 7)
+    assert used(after, 10, 1030) == 7
+    assert recounted(after, 10, 1000) == counter
+
+
+@given(GAPS, st.data())
+def test_whatever_is_given_back_and_counted_again_leaves_all_as_it_was(gaps: list[int], data: Any) -> None:
+    instants, buckets = counted(gaps)
+    at = data.draw(st.sampled_from(instants))
+    counter = Counter(total=len(instants), buckets=buckets)
+    back = recounted(counter, -1, at)
+    assert back.total == len(instants) - 1
+    left = sum(b.count for b in buckets) - sum(b.count for b in back.buckets)
+    # What has left every window is in no bucket any more.
+    assert left == (1 if at > instants[-1] - MAX_WINDOW or any(_covers(b, at) for b in buckets) else 0)
+    assert recounted(back, 1, at) == counter
+
+
+def _covers(bucket: Bucket, at: int) -> bool:
+    return bucket.start <= at < bucket.start + bucket.width
+
+
+def test_counter_never_falls_below_nothing_nor_grows_past_the_tables() -> None:
+    assert recounted(Counter(total=5), -9, 1000).total == 0
+    assert recounted(Counter(total=MAX_TOTAL), 9, 1000).total == MAX_TOTAL

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.model import EntryKind, HoldRecord, HoldState, Outcome
-from pdp.outcomes import is_released, redeem, report
+from pdp.model import CounterKey, EntryKind, HoldRecord, HoldState, Outcome
+from pdp.outcomes import contradicts, lapse, recounts, redeem, report
 from tests.builders import NOW
 
-REPORTS = st.lists(st.tuples(st.sampled_from(Outcome), st.booleans()), max_size=6)
+REPORTED = sorted(set(Outcome) - {Outcome.LAPSED})
+REPORTS = st.lists(st.tuples(st.sampled_from(REPORTED), st.booleans()), max_size=6)
 FRESH = HoldRecord(state=HoldState.RESERVED, expires_at=NOW)
+EUROS = CounterKey(scope='["session","s"]', unit="EUR")
+KEPT = replace(FRESH, totals=((EUROS, 70),))
 
 
 def after(hold: HoldRecord, *reports: tuple[Outcome, bool]) -> HoldRecord:
@@ -50,7 +56,7 @@ def test_first_terminal_report_stays(reports: list[tuple[Outcome, bool]], first:
     assert after(FRESH, (first, True), *reports).outcome is first
 
 
-@given(REPORTS, st.tuples(st.sampled_from(Outcome), st.booleans()))
+@given(REPORTS, st.tuples(st.sampled_from(REPORTED), st.booleans()))
 def test_repeat_changes_nothing(reports: list[tuple[Outcome, bool]], last: tuple[Outcome, bool]) -> None:
     once = after(FRESH, *reports, last)
     assert after(once, last) == once
@@ -60,13 +66,73 @@ def test_contradiction_is_a_conflict_that_frees_nothing() -> None:
     committed = after(FRESH, (Outcome.EXECUTED, True))
     change = report(committed, Outcome.FAILED, believed=True)
     assert change is not None
-    assert (change.kind, change.hold) == (EntryKind.CONFLICT, committed)
-    assert not is_released(committed, change.hold)
+    assert change.kind is EntryKind.CONFLICT
+    assert change.hold == replace(committed, conflicts=((Outcome.FAILED, True),))
+    assert recounts(committed, change.hold) == ()
 
 
-def test_executed_after_a_release_has_a_person_look_at_the_key() -> None:
-    released = after(FRESH, (Outcome.FAILED, True))
-    assert after(released, (Outcome.EXECUTED, False)).state is HoldState.UNRESOLVED
+def test_executed_after_a_release_counts_again_and_has_a_person_look_at_the_key() -> None:
+    released = after(KEPT, (Outcome.FAILED, True))
+    assert recounts(KEPT, released) == ((EUROS, -70),)
+    disputed = after(released, (Outcome.EXECUTED, False))
+    assert disputed.state is HoldState.UNRESOLVED
+    assert recounts(released, disputed) == ((EUROS, 70),)
+
+
+@pytest.mark.parametrize("first", [Outcome.FAILED, Outcome.EXECUTED])
+def test_conflict_is_recorded_once_and_once_more_by_whoever_can_be_believed(first: Outcome) -> None:
+    other = Outcome.NOT_EXECUTED
+    hold = after(FRESH, (first, True), (other, False))
+    assert report(hold, other, believed=False) is None
+    assert contradicts(hold, other)
+    hold = after(hold, (other, True))
+    assert hold.conflicts == ((other, False), (other, True))
+    assert report(hold, other, believed=True) is None
+    assert report(hold, other, believed=False) is None
+
+
+@given(REPORTS)
+def test_what_is_given_back_and_what_is_counted_again_add_up(reports: list[tuple[Outcome, bool]]) -> None:
+    hold, counted = KEPT, 70
+    for outcome, believed in reports:
+        change = report(hold, outcome, believed=believed)
+        if change is not None:
+            counted += sum(add for _, add in recounts(hold, change.hold))
+            hold = change.hold
+        assert counted == (0 if hold.state is HoldState.RELEASED else 70)
+
+
+def test_allow_that_had_to_be_redeemed_lapses_at_its_expiry() -> None:
+    kept = replace(KEPT, redeem_required=True)
+    assert lapse(kept, NOW - timedelta(seconds=1)) is None
+    assert lapse(KEPT, NOW) is None
+    redeemed = redeem(kept)
+    assert redeemed is not None
+    assert lapse(redeemed, NOW) is None
+    assert lapse(after(kept, (Outcome.UNKNOWN, False)), NOW) is None
+    lapsed = lapse(kept, NOW)
+    assert lapsed is not None
+    assert (lapsed.state, lapsed.outcome) == (HoldState.RELEASED, Outcome.LAPSED)
+    assert recounts(kept, lapsed) == ((EUROS, -70),)
+    assert lapse(lapsed, NOW) is None
+
+
+@pytest.mark.parametrize("outcome", sorted(set(Outcome) - {Outcome.EXECUTED, Outcome.LAPSED}))
+def test_lapsed_agrees_with_everything_but_executed(outcome: Outcome) -> None:
+    lapsed = lapse(replace(KEPT, redeem_required=True), NOW)
+    assert lapsed is not None
+    assert report(lapsed, outcome, believed=True) is None
+    change = report(lapsed, Outcome.EXECUTED, believed=False)
+    assert change is not None
+    assert (change.kind, change.hold.state) == (EntryKind.CONFLICT, HoldState.UNRESOLVED)
+
+
+def test_executed_after_an_unredeemed_void_is_a_conflict() -> None:
+    voided = after(replace(KEPT, redeem_required=True), (Outcome.VOIDED, False))
+    change = report(voided, Outcome.EXECUTED, believed=False)
+    assert change is not None
+    assert (change.kind, change.hold.outcome) == (EntryKind.CONFLICT, Outcome.EXECUTED)
+    assert change.hold.state is HoldState.UNRESOLVED
 
 
 def test_what_had_to_be_redeemed_and_was_not_is_freed_by_its_void() -> None:
@@ -77,7 +143,7 @@ def test_what_had_to_be_redeemed_and_was_not_is_freed_by_its_void() -> None:
     assert after(redeemed, (Outcome.VOIDED, False)).state is HoldState.UNRESOLVED
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("outcome", REPORTED)
 def test_nothing_with_an_outcome_is_redeemed(outcome: Outcome) -> None:
     assert redeem(after(FRESH, (outcome, False))) is None
 

@@ -196,12 +196,18 @@ class Calls:
         session: Session | str,
         tool_call_id: str,
         output: bytes,
+        attempt_id: str,
         timeout: float | None,
     ) -> Call[HoldState]:
         return Call(
             method="/placet.v1.DecisionService/ReportOutcome",
             request=requests.report_outcome(
-                decision_id, outcome, session=session, tool_call_id=tool_call_id, output=output
+                decision_id,
+                outcome,
+                session=session,
+                tool_call_id=tool_call_id,
+                output=output,
+                attempt_id=attempt_id,
             ).SerializeToString(),
             timeout=self._deadline(timeout),
             read=replies.hold_state,

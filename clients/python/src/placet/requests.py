@@ -191,11 +191,19 @@ def open_session(
 
 
 def report_outcome(
-    decision_id: str, outcome: Outcome | str, *, session: Session | str, tool_call_id: str, output: bytes
+    decision_id: str,
+    outcome: Outcome | str,
+    *,
+    session: Session | str,
+    tool_call_id: str,
+    output: bytes,
+    attempt_id: str,
 ) -> decisions.ReportOutcomeRequest:
     """By `decision_id`, or else by session and tool call."""
     message = decisions.ReportOutcomeRequest(
-        outcome=_OUTCOMES[_one_of(Outcome, outcome, "outcome")], output=output
+        outcome=_reported(_one_of(Outcome, outcome, "outcome")),
+        output=output,
+        attempt_id=text(attempt_id, "attempt_id"),
     )
     if decision_id:
         message.decision_id = text(decision_id, "decision_id")
@@ -203,6 +211,12 @@ def report_outcome(
         message.session_id = session_id(session)
         message.tool_call_id = text(tool_call_id, "tool_call_id")
     return message
+
+
+def _reported(outcome: Outcome) -> decisions.Outcome.ValueType:
+    if outcome not in _OUTCOMES:
+        raise invalid("outcome", f"{outcome} is the server's own finding")
+    return _OUTCOMES[outcome]
 
 
 def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str) -> admin.PutTenantRequest:

@@ -39,6 +39,10 @@ class _OutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTy
     """Nobody can tell."""
     OUTCOME_VOIDED: _Outcome.ValueType  # 5
     """The answer came too late or never; the caller will not act on it."""
+    OUTCOME_LAPSED: _Outcome.ValueType  # 6
+    """It had to be redeemed before it expired, and was not: it cannot have been
+    executed. Found by the server, and refused as a report.
+    """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """Outcome is what became of an allow."""
@@ -53,6 +57,10 @@ OUTCOME_UNKNOWN: Outcome.ValueType  # 4
 """Nobody can tell."""
 OUTCOME_VOIDED: Outcome.ValueType  # 5
 """The answer came too late or never; the caller will not act on it."""
+OUTCOME_LAPSED: Outcome.ValueType  # 6
+"""It had to be redeemed before it expired, and was not: it cannot have been
+executed. Found by the server, and refused as a report.
+"""
 Global___Outcome: typing_extensions.TypeAlias = Outcome
 
 class _HoldState:
@@ -516,6 +524,7 @@ class ReportOutcomeRequest(google.protobuf.message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: builtins.int
     OUTCOME_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: builtins.int
     decision_id: builtins.str
     """Either this, or both of the next two: the call that got no answer in time."""
     session_id: builtins.str
@@ -523,6 +532,10 @@ class ReportOutcomeRequest(google.protobuf.message.Message):
     outcome: Global___Outcome.ValueType
     output: builtins.bytes
     """What the tool returned: JSON, at most 256 KiB. Only its SHA-256 is kept."""
+    attempt_id: builtins.str
+    """When set, only a decision that answered this very attempt is meant: whoever gives
+    up one attempt says nothing about another.
+    """
     def __init__(
         self,
         *,
@@ -531,8 +544,9 @@ class ReportOutcomeRequest(google.protobuf.message.Message):
         tool_call_id: builtins.str = ...,
         outcome: Global___Outcome.ValueType = ...,
         output: builtins.bytes = ...,
+        attempt_id: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision_id", b"decision_id", "outcome", b"outcome", "output", b"output", "session_id", b"session_id", "tool_call_id", b"tool_call_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attempt_id", b"attempt_id", "decision_id", b"decision_id", "outcome", b"outcome", "output", b"output", "session_id", b"session_id", "tool_call_id", b"tool_call_id"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ReportOutcomeRequest: typing_extensions.TypeAlias = ReportOutcomeRequest

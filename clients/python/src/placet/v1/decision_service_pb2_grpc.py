@@ -139,9 +139,10 @@ class DecisionServiceServicer(object):
         tool and operator (their tenant's). Recorded as a signed entry.
 
         The first report of executed, failed or not_executed wins; a later different
-        one is recorded as a conflict and frees nothing. What an allow held is released
-        by a tool or an operator only, or where it had to be redeemed and was not. A
-        repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
+        one is recorded as a conflict, once, and frees nothing; executed after a release
+        is counted again. What an allow held is released by a tool or an operator that did
+        not ask for it itself, or where it had to be redeemed and was not. A repeat changes
+        nothing. FAILED_PRECONDITION: the decision allowed nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

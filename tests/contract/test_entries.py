@@ -1,0 +1,345 @@
+"""What every ledger promises of what became of decisions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from pdp.errors import SessionMovedError
+from pdp.limits import used
+from pdp.model import (
+    Counter,
+    CounterKey,
+    Effect,
+    Entry,
+    EntryKind,
+    HoldState,
+    KeyHashes,
+    Outcome,
+    Position,
+    Recording,
+    Reservation,
+    Session,
+    Standing,
+)
+from pdp.outcomes import lapse, recounts, redeem, report
+from tests import builders
+from tests.builders import TENANT
+from tests.contract.conftest import Store
+from tests.contract.test_limits import KEY, TOTAL, facts, guard
+
+DAY = CounterKey(scope='["budget","day"]', unit="EUR")
+COUNT = CounterKey(scope='["grant","g"]', unit="actions")
+MONEY = (guard(TOTAL, 70, 100), guard(DAY, 70, 100, 3600), guard(COUNT, 1, 9))
+
+
+@pytest.fixture
+async def session(store: Store) -> Session:
+    await store.registry.put_tenant(TENANT, b"{}")
+    return await store.sessions.open(TENANT, builders.session(now=await store.clock.advance(0)))
+
+
+async def record(
+    store: Store, session: Session, kept: Reservation | None, effect: Effect = Effect.ALLOW, **key: str
+) -> Recording:
+    epoch = (await facts(store, session)).epoch
+    recording = builders.recording(
+        builders.key(session.session_id, **key),  # type: ignore[arg-type]
+        epoch=epoch,
+        effect=effect,
+        reservation=kept,
+        decided_at=await store.clock.now(),
+    )
+    await store.ledger.record(recording)
+    return recording
+
+
+async def allowed(
+    store: Store, session: Session, *, key: KeyHashes | None = KEY, required: bool = False
+) -> Standing:
+    kept = Reservation(guards=MONEY, key=key, redeem_required=required)
+    return await standing(store, await record(store, session, kept))
+
+
+async def standing(store: Store, of: Recording | Standing) -> Standing:
+    decision_id = of.decision.decision_id if isinstance(of, Recording) else of.decision_id
+    found = await store.ledger.standing(TENANT, decision_id=decision_id)
+    assert found is not None
+    return found
+
+
+def entry(about: Standing, outcome: Outcome, *, believed: bool = True) -> Entry:
+    change = report(about.hold, outcome, believed=believed)
+    assert change is not None
+    return Entry(
+        entry_id=builders.unique("entry"),
+        kind=change.kind,
+        token=b"e30.e30.c2ln",
+        caller="svc-erp",
+        about=about,
+        hold=change.hold,
+        recounts=recounts(about.hold, change.hold),
+        deadline=builders.deadline(),
+    )
+
+
+def redemption(about: Standing) -> Entry:
+    after = redeem(about.hold)
+    assert after is not None
+    return replace(entry(about, Outcome.UNKNOWN), kind=EntryKind.REDEMPTION, hold=after, recounts=())
+
+
+def lapsing(about: Standing) -> Entry:
+    after = lapse(about.hold, about.now)
+    assert after is not None
+    return replace(entry(about, Outcome.UNKNOWN), hold=after, recounts=recounts(about.hold, after))
+
+
+async def say(store: Store, of: Recording | Standing, outcome: Outcome, *, believed: bool = True) -> None:
+    await store.ledger.record_entry(entry(await standing(store, of), outcome, believed=believed))
+
+
+async def counted(store: Store, session: Session) -> tuple[int, int, int]:
+    """Total, what lies in the day's window, and actions."""
+    counters = (await facts(store, session, TOTAL, DAY, COUNT)).counters
+    now = int((await store.clock.now()).timestamp())
+    none = Counter()
+    return (
+        counters.get(TOTAL, none).total,
+        used(counters.get(DAY, none), 3600, now),
+        counters.get(COUNT, none).total,
+    )
+
+
+async def held(store: Store, session: Session) -> Sequence[HoldState]:
+    return [hold.state for hold in (await facts(store, session, key=KEY.normal)).holds]
+
+
+async def test_new_allow_is_reserved_and_has_no_outcome(store: Store, session: Session) -> None:
+    about = await allowed(store, session)
+    assert (about.hold.state, about.hold.outcome, about.hold.redeemed) == (HoldState.RESERVED, None, False)
+    assert about.session is not None
+    assert about.session.session_id == session.session_id
+    assert about.effect is Effect.ALLOW
+    assert set(about.hold.totals) == {(TOTAL, 70), (DAY, 70)}
+
+
+@pytest.mark.parametrize("field", ["decision_id", "session_id"])
+async def test_unknown_decision_and_call_have_no_standing(store: Store, session: Session, field: str) -> None:
+    assert await store.ledger.standing(TENANT, **{field: "nothing"}) is None
+    about = await allowed(store, session)
+    assert await store.ledger.standing("globex", decision_id=about.decision_id) is None
+
+
+async def test_call_finds_its_latest_decision_that_holds_something(store: Store, session: Session) -> None:
+    call = {"tool_call_id": "call-1"}
+    first = await record(store, session, Reservation(), by="svc-1", **call)
+    second = await record(store, session, Reservation(), by="svc-2", **call)
+    await record(store, session, None, Effect.BLOCK, by="svc-3", **call)
+    found = await store.ledger.standing(TENANT, session_id=session.session_id, tool_call_id="call-1")
+    assert found is not None
+    assert found.decision_id == max(r.decision.decision_id for r in (first, second))
+    own = await store.ledger.standing(
+        TENANT, session_id=session.session_id, tool_call_id="call-1", caller="svc-1"
+    )
+    assert own is not None
+    assert own.decision_id == first.decision.decision_id
+
+
+async def test_report_is_kept_with_who_can_be_believed(store: Store, session: Session) -> None:
+    about = await allowed(store, session)
+    await say(store, about, Outcome.FAILED, believed=False)
+    hold = (await standing(store, about)).hold
+    assert (hold.state, hold.outcome, hold.believed) == (HoldState.UNRESOLVED, Outcome.FAILED, False)
+    recorded = await store.ledger.decision(TENANT, about.decision_id)
+    assert recorded is not None
+    assert (recorded.outcome, recorded.redeemed) == (Outcome.FAILED, False)
+    await say(store, about, Outcome.FAILED)
+    hold = (await standing(store, about)).hold
+    assert (hold.state, hold.believed) == (HoldState.RELEASED, True)
+
+
+async def test_what_held_nothing_gets_an_outcome_too(store: Store, session: Session) -> None:
+    about = await standing(store, await record(store, session, None))
+    assert about.hold.version == 0
+    await say(store, about, Outcome.EXECUTED)
+    assert (await standing(store, about)).hold.outcome is Outcome.EXECUTED
+    with pytest.raises(SessionMovedError):
+        await store.ledger.record_entry(entry(about, Outcome.FAILED))
+
+
+async def test_release_gives_back_key_and_money_but_no_counts(store: Store, session: Session) -> None:
+    about = await allowed(store, session)
+    assert await counted(store, session) == (70, 70, 1)
+    await store.clock.advance(600)
+    await say(store, about, Outcome.FAILED)
+    assert await counted(store, session) == (0, 0, 1)
+    assert await held(store, session) == []
+
+
+async def test_executed_after_a_release_is_counted_again(store: Store, session: Session) -> None:
+    about = await allowed(store, session)
+    await say(store, about, Outcome.FAILED)
+    await store.clock.advance(600)
+    await say(store, about, Outcome.EXECUTED, believed=False)
+    assert await counted(store, session) == (70, 70, 1)
+    assert await held(store, session) == [HoldState.UNRESOLVED]
+    # It counts in the window that it was allowed in.
+    await store.clock.advance(3600)
+    assert await counted(store, session) == (70, 0, 1)
+
+
+async def test_conflict_is_kept_once(store: Store, session: Session) -> None:
+    about = await allowed(store, session)
+    await say(store, about, Outcome.EXECUTED)
+    await say(store, about, Outcome.FAILED)
+    hold = (await standing(store, about)).hold
+    assert hold.conflicts == ((Outcome.FAILED, True),)
+    assert report(hold, Outcome.FAILED, believed=True) is None
+    assert await counted(store, session) == (70, 70, 1)
+
+
+async def test_of_many_reports_at_once_one_is_recorded(store: Store, session: Session) -> None:
+    about = await allowed(store, session)
+    outcomes = [Outcome.EXECUTED, Outcome.FAILED]
+    answers = await asyncio.gather(
+        *(store.ledger.record_entry(entry(about, outcomes[n % 2])) for n in range(20)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(answer, Position) for answer in answers) == 1
+    assert sum(isinstance(answer, SessionMovedError) for answer in answers) == 19
+
+
+async def test_report_moves_the_key_for_decisions_under_way(store: Store, session: Session) -> None:
+    about = await allowed(store, session)
+    before = (await facts(store, session, key=KEY.normal)).key_version
+    await say(store, about, Outcome.FAILED)
+    assert (await facts(store, session, key=KEY.normal)).key_version == before + 1
+    with pytest.raises(SessionMovedError):
+        await record(store, session, Reservation(key=KEY, key_version=before))
+
+
+async def test_repeat_of_a_call_sees_that_it_has_an_outcome(store: Store, session: Session) -> None:
+    recording = await record(store, session, Reservation())
+    request = builders.facts_request(recording.key)
+    prior = (await store.information_point.gather(request)).prior
+    assert prior is not None
+    assert not prior.has_outcome
+    await say(store, recording, Outcome.UNKNOWN, believed=False)
+    prior = (await store.information_point.gather(request)).prior
+    assert prior is not None
+    assert prior.has_outcome
+
+
+# --- redemption ---------------------------------------------------------------------
+
+
+async def test_of_many_redemptions_at_once_one_is_recorded(store: Store, session: Session) -> None:
+    about = await allowed(store, session)
+    answers = await asyncio.gather(
+        *(store.ledger.record_entry(redemption(about)) for _ in range(20)), return_exceptions=True
+    )
+    assert sum(isinstance(answer, Position) for answer in answers) == 1
+    hold = (await standing(store, about)).hold
+    assert (hold.redeemed, hold.state) == (True, HoldState.RESERVED)
+
+
+async def settings(store: Store, session: Session, about: Standing) -> None:
+    await store.registry.put_tenant(TENANT, b'{"allow_ttl_seconds": 30}')
+
+
+async def close(store: Store, session: Session, about: Standing) -> None:
+    await store.sessions.close(TENANT, session.session_id, "over")
+
+
+async def complete(store: Store, session: Session, about: Standing) -> None:
+    await store.sessions.complete(TENANT, session.session_id, "done")
+
+
+async def expiry(store: Store, session: Session, about: Standing) -> None:
+    await store.clock.advance(60)
+
+
+async def void(store: Store, session: Session, about: Standing) -> None:
+    await say(store, about, Outcome.VOIDED, believed=False)
+
+
+@pytest.mark.parametrize("meanwhile", [settings, close, complete, expiry, void], ids=lambda f: f.__name__)
+async def test_redemption_does_not_commit_on_what_moved(
+    store: Store, session: Session, meanwhile: object
+) -> None:
+    about = await allowed(store, session)
+    await meanwhile(store, session, about)  # type: ignore[operator]
+    with pytest.raises(SessionMovedError):
+        await store.ledger.record_entry(redemption(about))
+    assert not (await standing(store, about)).hold.redeemed
+
+
+async def test_redemption_does_not_care_about_other_actions_of_the_session(
+    store: Store, session: Session
+) -> None:
+    about = await allowed(store, session)
+    epoch = (await facts(store, session)).epoch
+    moved = builders.recording(
+        builders.key(session.session_id),
+        epoch=epoch,
+        moves=session,
+        decided_at=await store.clock.now(),
+    )
+    await store.ledger.record(moved)
+    await store.ledger.record_entry(redemption(about))
+    assert (await standing(store, about)).hold.redeemed
+
+
+# --- silence ------------------------------------------------------------------------
+
+
+async def test_silence_is_listed_and_counted_from_the_expiry_on(store: Store, session: Session) -> None:
+    silent = await allowed(store, session)
+    assert await store.ledger.open_decisions(TENANT, after="", limit=9) == []
+    assert await store.ledger.count_open(limit=9) == 0
+    await store.clock.advance(61)
+    (found,) = await store.ledger.open_decisions(TENANT, after="", limit=9)
+    assert (found.decision_id, found.state) == (silent.decision_id, HoldState.UNRESOLVED)
+    assert await store.ledger.count_open(limit=9) == 1
+    assert await store.ledger.open_decisions("globex", after="", limit=9) == []
+    assert await store.ledger.open_decisions(TENANT, after=silent.decision_id, limit=9) == []
+    await say(store, silent, Outcome.UNKNOWN, believed=False)
+    assert await store.ledger.count_open(limit=9) == 0
+
+
+async def test_count_stops_at_its_limit(store: Store, session: Session) -> None:
+    for _ in range(3):
+        await record(store, session, Reservation())
+    await store.clock.advance(61)
+    assert await store.ledger.count_open(limit=2) == 2
+
+
+async def test_what_had_to_be_redeemed_lapses_once_and_gives_all_back(store: Store, session: Session) -> None:
+    about = await allowed(store, session, required=True)
+    assert await store.ledger.lapsed(limit=9) == []
+    await store.clock.advance(61)
+    assert await held(store, session) == []
+    assert await counted(store, session) == (70, 70, 1)
+    assert await store.ledger.lapsed(limit=9) == [(TENANT, about.decision_id)]
+    assert await store.ledger.count_open(limit=9) == 0
+    late = await standing(store, about)
+    answers = await asyncio.gather(
+        *(store.ledger.record_entry(lapsing(late)) for _ in range(8)), return_exceptions=True
+    )
+    assert sum(isinstance(answer, Position) for answer in answers) == 1
+    assert await counted(store, session) == (0, 0, 1)
+    assert await store.ledger.lapsed(limit=9) == []
+    assert (await standing(store, about)).hold.outcome is Outcome.LAPSED
+
+
+async def test_what_was_redeemed_does_not_lapse(store: Store, session: Session) -> None:
+    about = await allowed(store, session, required=True)
+    await store.ledger.record_entry(redemption(about))
+    await store.clock.advance(61)
+    assert await store.ledger.lapsed(limit=9) == []
+    assert await held(store, session) == [HoldState.UNRESOLVED]
+    assert await store.ledger.count_open(limit=9) == 1
