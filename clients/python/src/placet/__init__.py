@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from placet.client import AsyncClient as AsyncClient
     from placet.client import Client as Client
     from placet.credentials import TlsCredentials as TlsCredentials
+    from placet.enforce import current_decision as current_decision
     from placet.enforce import tool_call as tool_call
     from placet.errors import AlreadyExistsError as AlreadyExistsError
     from placet.errors import AnswerError as AnswerError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from placet.errors import Escalated as Escalated
     from placet.errors import ExpiredAllow as ExpiredAllow
     from placet.errors import InvalidRequestError as InvalidRequestError
+    from placet.errors import NotExecuted as NotExecuted
     from placet.errors import NotFoundError as NotFoundError
     from placet.errors import OverloadedError as OverloadedError
     from placet.errors import PdpUnavailable as PdpUnavailable
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "placet.client": ("AsyncClient", "Client"),
     "placet.credentials": ("TlsCredentials",),
-    "placet.enforce": ("tool_call",),
+    "placet.enforce": ("current_decision", "tool_call"),
     "placet.errors": (
         "AlreadyExistsError",
         "AnswerError",
@@ -80,6 +82,7 @@ _HOMES = {
         "Escalated",
         "ExpiredAllow",
         "InvalidRequestError",
+        "NotExecuted",
         "NotFoundError",
         "OverloadedError",
         "PdpUnavailable",

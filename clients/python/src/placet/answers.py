@@ -241,7 +241,13 @@ def recorded(data: bytes, rules: Rules, decision_id: str) -> Decision:
         raise ReceiptMismatchError(f"the answer is decision {decision.decision_id!r}, not {decision_id!r}")
     receipt, status = read_receipt(decision, rules.verifier)
     check_receipt(receipt, decision, tenant=rules.tenant)
-    return replace(decision, receipt_status=status, input_document=response.input_document)
+    return replace(
+        decision,
+        receipt_status=status,
+        input_document=response.input_document,
+        outcome=replies.outcome(response.outcome),
+        redeemed=response.redeemed,
+    )
 
 
 def read_receipt(decision: Decision, verifier: Verifier | None) -> tuple[ParsedReceipt, ReceiptStatus]:

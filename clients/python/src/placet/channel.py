@@ -35,6 +35,7 @@ RETRIED = (
     ("placet.v1.DecisionService", "Simulate"),
     ("placet.v1.DecisionService", "ListAllowedTools"),
     ("placet.v1.DecisionService", "GetDecision"),
+    ("placet.v1.DecisionService", "ReportOutcome"),
     ("placet.v1.SessionService", "OpenSession"),
     ("placet.v1.SessionService", "GetSession"),
     ("placet.v1.SessionService", "CompleteTask"),

@@ -42,6 +42,7 @@ from placet.model import (
     ToolRevision,
 )
 from placet.patience import pause
+from placet.reports import Reports
 from placet.stream import MAX_IN_FLIGHT, DecisionStream
 
 T = TypeVar("T")
@@ -84,6 +85,7 @@ class Client:
             clock=clock,
         )
         self._link = SyncLink(self._calls.connection)
+        self._reports = Reports(self._calls)
 
     def __enter__(self) -> Self:
         return self
@@ -94,8 +96,17 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection. Every later call fails."""
+        """Send what guards have to report, for five seconds at most, and close the connection.
+
+        Every later call fails.
+        """
+        self._reports.close()
         self._link.close()
+
+    @property
+    def unreported(self) -> int:
+        """How many reports of guards were dropped or failed; each is logged (`placet.reports`)."""
+        return self._reports.unreported
 
     def evaluate(
         self,
@@ -160,7 +171,7 @@ class Client:
             exclude=exclude,
             timeout=timeout,
         )
-        return guard_sync(self.evaluate, options)
+        return guard_sync(self.evaluate, options, self._reports)
 
     def simulate(
         self,
@@ -210,11 +221,13 @@ class Client:
         session: Session | str = "",
         tool_call_id: str = "",
         output: bytes = b"",
+        attempt_id: str = "",
         timeout: float | None = None,
     ) -> HoldState:
         """Say what became of an allow; return what it still holds.
 
         Without a decision id, of the call `tool_call_id` of `session`. Of `output` the PDP keeps a hash.
+        With `attempt_id`, only of the decision on that attempt: `NotFoundError` if there is none.
         """
         return self._run(
             self._calls.report_outcome(
@@ -223,6 +236,7 @@ class Client:
                 session=session,
                 tool_call_id=tool_call_id,
                 output=output,
+                attempt_id=attempt_id,
                 timeout=timeout,
             )
         )
@@ -410,6 +424,7 @@ class AsyncClient:
             clock=clock,
         )
         self._link = AsyncLink(self._calls.connection)
+        self._reports = Reports(self._calls)
 
     async def __aenter__(self) -> Self:
         return self
@@ -420,8 +435,17 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection. Every later call fails."""
+        """See `Client.close`."""
+        if self._reports.busy:
+            await asyncio.to_thread(self._reports.close)
+        else:
+            self._reports.close()
         await self._link.close()
+
+    @property
+    def unreported(self) -> int:
+        """See `Client.unreported`."""
+        return self._reports.unreported
 
     async def evaluate(
         self,
@@ -489,7 +513,7 @@ class AsyncClient:
             exclude=exclude,
             timeout=timeout,
         )
-        return guard_async(self.evaluate, options)
+        return guard_async(self.evaluate, options, self._reports)
 
     async def simulate(
         self,
@@ -535,6 +559,7 @@ class AsyncClient:
         session: Session | str = "",
         tool_call_id: str = "",
         output: bytes = b"",
+        attempt_id: str = "",
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> HoldState:
         """See `Client.report_outcome`."""
@@ -545,6 +570,7 @@ class AsyncClient:
                 session=session,
                 tool_call_id=tool_call_id,
                 output=output,
+                attempt_id=attempt_id,
                 timeout=timeout,
             )
         )

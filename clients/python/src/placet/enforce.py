@@ -11,7 +11,12 @@ What happens when `pay` is called, in order:
    framework runs again on resume, under the same tool call id, executes nothing twice.
 4. Right before running: the allow has not expired, and the arguments still are those that
    were judged.
-5. The function runs.
+5. The function runs. `current_decision()` is the allow that it runs on.
+6. The PDP is told in the background what became of it (`placet.reports`): `executed`, with what was
+   returned where that is JSON; `not_executed` for `NotExecuted`; `unknown` for any other exception,
+   which says nothing of whether there was an effect. An allow that is not acted on, and one that may
+   have been given and never arrived, is voided. None of this delays or changes a result or an
+   exception.
 
 The id of the call is, first found: the keyword argument `tool_call_id` (passed on only if the
 function has such a parameter); `with tool_call("…")`; what `tool_call_id=` of the guard
@@ -23,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,9 +37,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
 from placet import requests
-from placet.errors import ArgumentsChanged, InvalidRequestError
+from placet.errors import ArgumentsChanged, InvalidRequestError, NotExecuted
 from placet.jsontext import json_text, object_text
-from placet.model import Action, Decision, Session
+from placet.model import Action, Decision, Effect, Outcome, Session
+from placet.reports import Reports, output_text
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,6 +49,19 @@ Source: TypeAlias = T | Callable[[], T]
 
 CALL_ID = "tool_call_id"
 _CALL_ID: ContextVar[str | None] = ContextVar("placet_tool_call_id", default=None)
+_DECISION: ContextVar[Decision] = ContextVar("placet_decision")
+# Failures after which there may be an allow that nobody knows of here.
+_MAY_BE_ALLOWED = frozenset(
+    {
+        "client.deadline",
+        "client.failed",
+        "client.malformed",
+        "client.receipt_mismatch",
+        "client.unknown_effect",
+        "client.unknown_obligation",
+        "client.unreachable",
+    }
+)
 
 
 class Guarded(Protocol):
@@ -58,6 +78,11 @@ def tool_call(tool_call_id: str) -> Iterator[None]:
         yield
     finally:
         _CALL_ID.reset(token)
+
+
+def current_decision() -> Decision:
+    """The allow that the guarded function runs on: to hand its receipt on. LookupError outside."""
+    return _DECISION.get()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +162,46 @@ class _Invocation:
         if not unchanged:
             raise ArgumentsChanged("the arguments were changed while the PDP judged them", decision=decision)
 
+    @contextmanager
+    def asking(self, question: Mapping[str, Any], judged: bytes, reports: Reports) -> Iterator[_Answer]:
+        """Ask inside, and check the answer. An allow that will not be acted on is voided."""
+        answer = _Answer()
+        try:
+            yield answer
+            if answer.decision is not None:
+                self.check(answer.decision, judged)
+        except BaseException:
+            if answer.decision is None or _may_stand(answer.decision):
+                reports.void(question["session"], self.tool_call_id, self.attempt_id)
+            raise
+
+    @contextmanager
+    def running(self, decision: Decision, reports: Reports) -> Iterator[_Run]:
+        """Run the function inside, on the decision; what becomes of it is reported."""
+        run, token = _Run(), _DECISION.set(decision)
+        try:
+            yield run
+        except NotExecuted:
+            reports.outcome(decision.decision_id, Outcome.NOT_EXECUTED)
+            raise
+        except BaseException:
+            reports.outcome(decision.decision_id, Outcome.UNKNOWN)
+            raise
+        finally:
+            _DECISION.reset(token)
+        reports.outcome(decision.decision_id, Outcome.EXECUTED, output_text(run.result))
+
+
+@dataclass(slots=True)
+class _Answer:
+    # None: there was none, for example because whoever asked was interrupted.
+    decision: Decision | None = None
+
+
+@dataclass(slots=True)
+class _Run:
+    result: Any = None
+
 
 class _Plan:
     """What is known of a guarded function before it is called."""
@@ -176,7 +241,7 @@ class _Plan:
         )
 
 
-def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions) -> Guarded:
+def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions, reports: Reports) -> Guarded:
     """The guard of a `Client`. A coroutine function asks on a thread of its own."""
 
     def decorate(function: F) -> F:
@@ -186,40 +251,48 @@ def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions) -> Guar
             async def ask(**question: Any) -> Decision:
                 return await asyncio.to_thread(evaluate, **question)
 
-            return _guarded_async(function, plan, ask)
+            return _guarded_async(function, plan, ask, reports)
 
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             invocation = plan.invoked(args, kwargs)
             question, judged = _judged(invocation)
-            decision = evaluate(**question)
-            invocation.check(decision, judged)
-            return _ran(function(*invocation.args, **invocation.kwargs), plan)
+            with invocation.asking(question, judged, reports) as answer:
+                answer.decision = decision = evaluate(**question)
+            with invocation.running(decision, reports) as run:
+                run.result = _ran(function(*invocation.args, **invocation.kwargs), plan)
+            return run.result
 
         return guarded  # type: ignore[return-value]  # the wrapper has the function's signature
 
     return decorate
 
 
-def guard_async(evaluate: Callable[..., Awaitable[Decision]], options: GuardOptions) -> Guarded:
+def guard_async(
+    evaluate: Callable[..., Awaitable[Decision]], options: GuardOptions, reports: Reports
+) -> Guarded:
     """The guard of an `AsyncClient`, for coroutine functions only."""
 
     def decorate(function: F) -> F:
         if not _is_async(function):
             raise TypeError("an AsyncClient guards coroutine functions; use a Client for this one")
-        return _guarded_async(function, _Plan(function, options), evaluate)
+        return _guarded_async(function, _Plan(function, options), evaluate, reports)
 
     return decorate
 
 
-def _guarded_async(function: F, plan: _Plan, evaluate: Callable[..., Awaitable[Decision]]) -> F:
+def _guarded_async(
+    function: F, plan: _Plan, evaluate: Callable[..., Awaitable[Decision]], reports: Reports
+) -> F:
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         invocation = plan.invoked(args, kwargs)
         question, judged = _judged(invocation)
-        decision = await evaluate(**question)
-        invocation.check(decision, judged)
-        return await function(*invocation.args, **invocation.kwargs)
+        with invocation.asking(question, judged, reports) as answer:
+            answer.decision = decision = await evaluate(**question)
+        with invocation.running(decision, reports) as run:
+            run.result = await function(*invocation.args, **invocation.kwargs)
+        return run.result
 
     return guarded  # type: ignore[return-value]  # the wrapper has the function's signature
 
@@ -236,6 +309,13 @@ def _judged(invocation: _Invocation) -> tuple[dict[str, Any], bytes]:
     except InvalidRequestError:
         return question, b""
     return question | {"action": replace(action, arguments=judged)}, judged
+
+
+def _may_stand(decision: Decision) -> bool:
+    """Whether an allow of this attempt may be held at the PDP, though nobody will act on it."""
+    if decision.failure is not None:
+        return decision.reasons[0].code in _MAY_BE_ALLOWED
+    return decision.effect is Effect.ALLOW and decision.valid_until != -math.inf
 
 
 def _ran(result: Any, plan: _Plan) -> Any:

@@ -209,6 +209,10 @@ class PdpUnavailable(Blocked):
     """
 
 
+class NotExecuted(Exception):
+    """Raised by a guarded function that knows that it had no effect. The guard lets it through."""
+
+
 def blocked_text(decision_id: str, code: str, *, retryable: bool) -> str:
     """Return the text for a model about a block of the client's own."""
     advice = "Try again later." if retryable else "Do not retry this call; tell the user."

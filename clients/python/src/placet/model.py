@@ -13,6 +13,8 @@ from typing import Any
 from placet.clock import SteadyClock, steady
 from placet.errors import Blocked, Escalated, ExpiredAllow, PdpUnavailable, ReplayedAllow
 
+# The PDP's reason for a repeat of a call that was allowed and is over.
+SPENT = "action.replay_stale"
 # What an argument may be. A float is sent as the decimal text that Python prints for it.
 JSON = None | bool | int | float | Decimal | str | Sequence["JSON"] | Mapping[str, "JSON"]
 
@@ -75,6 +77,8 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
     # The answer came too late or never; the caller will not act on it.
     VOIDED = "voided"
+    # It had to be redeemed before it expired, and was not. The server's own finding, never a report.
+    LAPSED = "lapsed"
 
 
 class HoldState(StrEnum):
@@ -269,6 +273,9 @@ class Decision:
     position: Position | None = None
     # What policy judged (JSON); from get_decision, for operators and auditors only.
     input_document: bytes = b""
+    # What became of it, as far as anybody said; from get_decision.
+    outcome: Outcome | None = None
+    redeemed: bool = False
     failure: PdpUnavailable | None = field(default=None, compare=False)
     # Instant of `clock` after which an allow is void. -inf: this is not the answer to an
     # attempt of this process, so nothing may be done on it.
@@ -306,9 +313,11 @@ class Decision:
                 decision=self,
                 retry_after=self.retry_after,
             )
-        if self.effect is Effect.ALLOW and self.valid_until == -math.inf:
+        # The second: what became of the first attempt is known already.
+        spent = self.effect is Effect.BLOCK and SPENT in (reason.code for reason in self.reasons)
+        if spent or (self.effect is Effect.ALLOW and self.valid_until == -math.inf):
             raise ReplayedAllow(
-                f"decision {self.decision_id} allowed another attempt at this call, "
+                f"decision {self.decision_id}: another attempt at this call was allowed, "
                 "which may have run the tool",
                 decision=self,
             )

@@ -25,6 +25,7 @@ from placet.model import (
     Obligation,
     OnExceed,
     OpenDecision,
+    Outcome,
     PolicyRevision,
     Position,
     Reason,
@@ -306,10 +307,27 @@ _HOLDS: Mapping[int, HoldState] = {
     decisions.HOLD_STATE_UNRESOLVED: HoldState.UNRESOLVED,
     decisions.HOLD_STATE_RELEASED: HoldState.RELEASED,
 }
+_OUTCOMES: Mapping[int, Outcome] = {
+    decisions.OUTCOME_EXECUTED: Outcome.EXECUTED,
+    decisions.OUTCOME_FAILED: Outcome.FAILED,
+    decisions.OUTCOME_NOT_EXECUTED: Outcome.NOT_EXECUTED,
+    decisions.OUTCOME_UNKNOWN: Outcome.UNKNOWN,
+    decisions.OUTCOME_VOIDED: Outcome.VOIDED,
+    decisions.OUTCOME_LAPSED: Outcome.LAPSED,
+}
 
 
 def hold_state(data: bytes) -> HoldState:
     return _hold(read(decisions.ReportOutcomeResponse, data).hold)
+
+
+def outcome(number: int) -> Outcome | None:
+    """What became of a decision; None: nobody said."""
+    if number == decisions.OUTCOME_UNSPECIFIED:
+        return None
+    if number not in _OUTCOMES:
+        raise AnswerError(f"the answer's outcome {number} is none that this client knows")
+    return _OUTCOMES[number]
 
 
 def redeemed(data: bytes, decision_id: str) -> None:

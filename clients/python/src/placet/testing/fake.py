@@ -18,7 +18,9 @@ from placet.model import (
     Boundary,
     Decision,
     Effect,
+    HoldState,
     Obligation,
+    Outcome,
     PolicyRevision,
     Position,
     Reason,
@@ -52,6 +54,19 @@ class _Recorded:
     decision: Decision
     caller: Caller
     action: tuple[Any, ...]
+    # Reported, and whether by somebody who can be believed.
+    outcome: Outcome | None = None
+    believed: bool = False
+    redeemed: bool = False
+
+    @property
+    def hold(self) -> HoldState:
+        if self.outcome is None:
+            return HoldState.RESERVED
+        if self.outcome is Outcome.EXECUTED:
+            return HoldState.COMMITTED
+        freed = self.outcome in (Outcome.FAILED, Outcome.NOT_EXECUTED) and self.believed
+        return HoldState.RELEASED if freed else HoldState.UNRESOLVED
 
 
 class FakePdp:
@@ -84,7 +99,7 @@ class FakePdp:
         self._port = 0
         # Every request to Evaluate that reached the script or the recorded answers, in order.
         self.received: list[Received] = []
-        # Reported outcomes: decision, or session/tool call, and the outcome in lower case.
+        # Every outcome that was reported, guards' own included, in order: decision and outcome.
         self.outcomes: list[tuple[str, str]] = []
         # Called with each answer of Evaluate before it is sent: change it to misbehave.
         self.alter: Callable[[decisions.EvaluateResponse], None] | None = None
@@ -289,12 +304,96 @@ class FakePdp:
             return session
 
     def recorded(self, caller: Caller, decision_id: str) -> Decision | None:
-        """The decision, if the caller may see it."""
+        """The decision with what became of it, if the caller may see it."""
         found = self._decisions.get((caller.tenant, decision_id))
         if found is None:
             return None
         sees_all = bool(caller.roles & {"operator", "auditor"})
-        return found.decision if sees_all or found.caller.subject == caller.subject else None
+        if not sees_all and found.caller.subject != caller.subject:
+            return None
+        return replace(found.decision, outcome=found.outcome, redeemed=found.redeemed)
+
+    def report(
+        self,
+        caller: Caller,
+        outcome: Outcome,
+        *,
+        decision_id: str,
+        session_id: str,
+        tool_call_id: str,
+        attempt_id: str,
+    ) -> tuple[str, HoldState, bool] | None:
+        """Note what became of an allow: its id, what it holds, and whether that is a conflict.
+
+        None: there is no such decision of the caller's. Raises LookupError for no allow.
+        """
+        with self._lock:
+            believed = bool(caller.roles & {"tool", "operator"})
+            found = [
+                (key, item)
+                for key, item in self._decisions.items()
+                if key[0] == caller.tenant
+                and (believed or item.caller.subject == caller.subject)
+                and (not attempt_id or item.decision.attempt_id == attempt_id)
+                and (
+                    key[1] == decision_id
+                    or (item.decision.session_id, item.decision.tool_call_id) == (session_id, tool_call_id)
+                )
+            ]
+            allows = [each for each in found if each[1].decision.effect is Effect.ALLOW]
+            if not found:
+                return None
+            if not allows:
+                raise LookupError("only an allow has an outcome")
+            key, item = allows[-1]
+            believed = believed and item.caller.subject != caller.subject
+            terminal = (Outcome.EXECUTED, Outcome.FAILED, Outcome.NOT_EXECUTED)
+            conflict = item.outcome in terminal and outcome in terminal and outcome is not item.outcome
+            if item.outcome not in terminal or (outcome is item.outcome and believed):
+                item = replace(item, outcome=outcome, believed=believed or item.believed)
+                self._decisions[key] = item
+            self.outcomes.append((key[1], str(outcome)))
+            return key[1], item.hold, conflict
+
+    def redeem(
+        self, caller: Caller, decision_id: str, tool: str, arguments: Mapping[str, Any], audience: str
+    ) -> bool:
+        """Use an allow once, for the action that it allows; False if it cannot be used."""
+        with self._lock:
+            key = (caller.tenant, decision_id)
+            found = self._decisions.get(key)
+            if found is None or found.decision.effect is not Effect.ALLOW:
+                return False
+            assert found.decision.expires_at is not None
+            session = self.find(caller.tenant, found.decision.session_id)
+            if (
+                found.redeemed
+                or found.outcome is not None
+                or self.now() >= found.decision.expires_at
+                or session is None
+                or session.state is not SessionState.OPEN
+                or (found.action[0], found.action[1], found.action[-1]) != (tool, arguments, audience)
+            ):
+                return False
+            self._decisions[key] = replace(found, redeemed=True)
+            return True
+
+    def open_decisions(self, tenant: str, after: str) -> list[Decision]:
+        """Expired allows whose outcome nobody reported, by id."""
+        with self._lock:
+            return sorted(
+                (
+                    item.decision
+                    for (owner, decision_id), item in self._decisions.items()
+                    if owner == tenant
+                    and decision_id > after
+                    and item.decision.effect is Effect.ALLOW
+                    and item.outcome is None
+                    and item.decision.expires_at is not None
+                    and self.now() >= item.decision.expires_at
+                ),
+                key=lambda decision: decision.decision_id,
+            )
 
     def evaluate(self, received: Received, arguments_text: bytes) -> Decision:
         """Judge, record and return; or return what was recorded for the same call."""
@@ -326,7 +425,7 @@ class FakePdp:
             if prior is not None and prior.action != same:
                 found = _reason("action.key_reused", "This tool_call_id was used for another action.")
             elif prior is not None:
-                if self._stands(prior.decision, session):
+                if self._stands(prior.decision, session) and prior.outcome is None:
                     return replace(prior.decision, replayed=True)
                 if prior.decision.effect is Effect.ALLOW:
                     found = _reason("action.replay_stale", "This call was allowed before.")

@@ -15,7 +15,7 @@ from placet.canonical import CanonicalError, parse_object, parse_value
 from placet.errors import AnswerError
 from placet.failures import DETAILS_KEY, DOMAIN
 from placet.jsontext import json_text
-from placet.model import Action, Decision, Effect, Hop, Session, SessionState, Task
+from placet.model import Action, Decision, Effect, HoldState, Hop, Outcome, Session, SessionState, Task
 from placet.requests import boundary_message
 from placet.testing.fake import FakePdp
 from placet.testing.script import Caller, Received
@@ -36,6 +36,22 @@ _EFFECTS = {
     Effect.ALLOW: nouns.EFFECT_ALLOW,
     Effect.BLOCK: nouns.EFFECT_BLOCK,
     Effect.ESCALATE: nouns.EFFECT_ESCALATE,
+}
+_HOLDS = {
+    HoldState.RESERVED: decisions.HOLD_STATE_RESERVED,
+    HoldState.COMMITTED: decisions.HOLD_STATE_COMMITTED,
+    HoldState.UNRESOLVED: decisions.HOLD_STATE_UNRESOLVED,
+    HoldState.RELEASED: decisions.HOLD_STATE_RELEASED,
+}
+_REPORTED = {
+    decisions.OUTCOME_EXECUTED: Outcome.EXECUTED,
+    decisions.OUTCOME_FAILED: Outcome.FAILED,
+    decisions.OUTCOME_NOT_EXECUTED: Outcome.NOT_EXECUTED,
+    decisions.OUTCOME_UNKNOWN: Outcome.UNKNOWN,
+    decisions.OUTCOME_VOIDED: Outcome.VOIDED,
+}
+_OUTCOMES: Mapping[Outcome | None, decisions.Outcome.ValueType] = {
+    outcome: number for number, outcome in _REPORTED.items()
 }
 _STATES = {
     SessionState.OPEN: sessions.SESSION_STATE_OPEN,
@@ -118,37 +134,65 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
         self, request: decisions.ReportOutcomeRequest, context: Any
     ) -> decisions.ReportOutcomeResponse:
         def answer(caller: Caller) -> decisions.ReportOutcomeResponse:
-            self._fake.outcomes.append(
-                (
-                    request.decision_id or f"{request.session_id}/{request.tool_call_id}",
-                    decisions.Outcome.Name(request.outcome).removeprefix("OUTCOME_").lower(),
+            if request.outcome not in _REPORTED:
+                raise _invalid("outcome", "must be one of the outcomes that can be reported")
+            if not request.decision_id:
+                _name(request.session_id, "session_id")
+                _name(request.tool_call_id, "tool_call_id")
+            elif request.session_id or request.tool_call_id:
+                raise _invalid("decision_id", "give it, or session_id and tool_call_id, not both")
+            _known_tenant(self._fake, caller)
+            try:
+                found = self._fake.report(
+                    caller,
+                    _REPORTED[request.outcome],
+                    decision_id=request.decision_id,
+                    session_id=request.session_id,
+                    tool_call_id=request.tool_call_id,
+                    attempt_id=request.attempt_id,
                 )
-            )
+            except LookupError as exc:
+                raise _Refused(grpc.StatusCode.FAILED_PRECONDITION, "OUTCOME_REFUSED", str(exc)) from exc
+            if found is None:
+                raise _not_found("no such decision of yours")
+            decision_id, hold, conflict = found
             return decisions.ReportOutcomeResponse(
-                decision_id=request.decision_id, hold=decisions.HOLD_STATE_UNRESOLVED
+                decision_id=decision_id, hold=_HOLDS[hold], conflict=conflict
             )
 
         return _handle(self._fake, context, "ReportOutcome", {"agent", "tool", "operator"}, answer)
 
     def Redeem(self, request: decisions.RedeemRequest, context: Any) -> decisions.RedeemResponse:
-        return _handle(
-            self._fake,
-            context,
-            "Redeem",
-            {"tool"},
-            lambda caller: decisions.RedeemResponse(decision_id=request.decision_id),
-        )
+        def answer(caller: Caller) -> decisions.RedeemResponse:
+            decision_id = _name(request.decision_id, "decision_id")
+            arguments = _object(request.arguments, "arguments")
+            tool = _name(request.tool, "tool")
+            _known_tenant(self._fake, caller)
+            if not self._fake.redeem(caller, decision_id, tool, arguments, request.audience):
+                message = "it cannot be used for this, or no longer"
+                raise _Refused(grpc.StatusCode.FAILED_PRECONDITION, "NOT_REDEEMABLE", message)
+            return decisions.RedeemResponse(decision_id=decision_id)
+
+        return _handle(self._fake, context, "Redeem", {"tool"}, answer)
 
     def ListOpenDecisions(
         self, request: decisions.ListOpenDecisionsRequest, context: Any
     ) -> decisions.ListOpenDecisionsResponse:
-        return _handle(
-            self._fake,
-            context,
-            "ListOpenDecisions",
-            {"operator", "auditor"},
-            lambda caller: decisions.ListOpenDecisionsResponse(),
-        )
+        def answer(caller: Caller) -> decisions.ListOpenDecisionsResponse:
+            return decisions.ListOpenDecisionsResponse(
+                decisions=[
+                    decisions.OpenDecision(
+                        decision_id=decision.decision_id,
+                        session_id=decision.session_id,
+                        tool_call_id=decision.tool_call_id,
+                        hold=decisions.HOLD_STATE_UNRESOLVED,
+                        expires_at=_timestamp(decision.expires_at),
+                    )
+                    for decision in self._fake.open_decisions(caller.tenant, request.after)
+                ]
+            )
+
+        return _handle(self._fake, context, "ListOpenDecisions", {"operator", "auditor"}, answer)
 
     def Simulate(self, request: decisions.SimulateRequest, context: Any) -> decisions.SimulateResponse:
         def answer(caller: Caller) -> decisions.SimulateResponse:
@@ -193,7 +237,10 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
                 raise _not_found(f"no decision {decision_id} of yours")
             sees_all = bool(caller.roles & {"operator", "auditor"})
             return decisions.GetDecisionResponse(
-                decision=_decision_message(decision), input_document=b"{}" if sees_all else b""
+                decision=_decision_message(decision),
+                input_document=b"{}" if sees_all else b"",
+                outcome=_OUTCOMES.get(decision.outcome, decisions.OUTCOME_UNSPECIFIED),
+                redeemed=decision.redeemed,
             )
 
         return _handle(self._fake, context, "GetDecision", {"agent", "operator", "auditor"}, answer)

@@ -1,0 +1,237 @@
+"""What a guard says of its calls, in the background: bounded, and never in the way of a result.
+
+Reports wait in a queue of `MAX_WAITING`; one more is dropped. A few threads of the process send them,
+and try again for a few seconds where the server is away. `close()` waits `FLUSH_SECONDS` for what is
+left. What was not reported is counted, and logged under `placet.reports`; an allow about which
+nobody reports stays visible at the server (`ListOpenDecisions`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from placet.calls import Call, Calls
+from placet.channel import SyncLink
+from placet.errors import (
+    ContendedError,
+    DeadlineError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    PlacetError,
+    PreconditionError,
+    UnavailableError,
+)
+from placet.jsontext import json_text
+from placet.model import HoldState, Outcome, Session
+
+MAX_WAITING = 1024
+FLUSH_SECONDS = 5.0
+# What a server takes.
+MAX_OUTPUT = 256 * 1024
+_SENDERS = 4
+_TIMEOUT = 5.0
+# Seconds before each further try.
+_PAUSES = (0.1, 0.5, 2.0)
+# After as long without work a thread ends: a client that nobody closes keeps none.
+_IDLE = 5.0
+_PASSING = (ContendedError, DeadlineError, OverloadedError, UnavailableError)
+_LOG = logging.getLogger("placet.reports")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Report:
+    call: Call[HoldState]
+    # For the log.
+    about: str
+    voids: bool = False
+
+
+@dataclass(slots=True)
+class _Line:
+    """What one process still has to send. Threads do not survive `fork()`, so each has its own."""
+
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    waiting: deque[_Report] = field(default_factory=deque)
+    senders: int = 0
+    under_way: int = 0
+    closing: threading.Event = field(default_factory=threading.Event)
+
+
+class Reports:
+    """Sends the reports of one client. Safe to use from any thread; nothing here raises."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._link = SyncLink(calls.connection)
+        self._lines: dict[int, _Line] = {}
+        self._closed = False
+        self._unreported = 0
+        self._counting = threading.Lock()
+
+    @property
+    def unreported(self) -> int:
+        """How many reports were dropped, or failed for good."""
+        return self._unreported
+
+    @property
+    def busy(self) -> bool:
+        """Whether `close()` may have to wait."""
+        return os.getpid() in self._lines
+
+    def outcome(self, decision_id: str, outcome: Outcome, output: bytes = b"") -> None:
+        """Report what became of an allow."""
+        self._put(
+            lambda: _Report(
+                call=self._calls.report_outcome(
+                    decision_id,
+                    outcome,
+                    session="",
+                    tool_call_id="",
+                    output=output,
+                    attempt_id="",
+                    timeout=_TIMEOUT,
+                ),
+                about=f"decision {decision_id}: {outcome}",
+            )
+        )
+
+    def void(self, session: Session | str, tool_call_id: str, attempt_id: str) -> None:
+        """Say that whatever was allowed to this attempt, if anything, will not be acted on."""
+        self._put(
+            lambda: _Report(
+                call=self._calls.report_outcome(
+                    "",
+                    Outcome.VOIDED,
+                    session=session,
+                    tool_call_id=tool_call_id,
+                    output=b"",
+                    attempt_id=attempt_id,
+                    timeout=_TIMEOUT,
+                ),
+                about=f"call {tool_call_id}: voided",
+                voids=True,
+            )
+        )
+
+    def close(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Wait until all is sent, `seconds` at most; then give the rest up."""
+        self._closed = True
+        line = self._lines.get(os.getpid())
+        if line is not None:
+            line.closing.set()
+            with line.changed:
+                line.changed.notify_all()
+                line.changed.wait_for(lambda: not line.waiting and not line.under_way, seconds)
+                left = len(line.waiting)
+                line.waiting.clear()
+            if left:
+                self._lost(left, "%d reports were given up when the client was closed", left)
+        self._link.close()
+
+    def _put(self, make: Callable[[], _Report]) -> None:
+        try:
+            report = make()
+        except PlacetError as exc:
+            self._lost(1, "a report was not made: %s", exc)
+            return
+        line = self._lines.setdefault(os.getpid(), _Line())
+        with line.changed:
+            taken = not self._closed and len(line.waiting) < MAX_WAITING and self._staffed(line)
+            if taken:
+                line.waiting.append(report)
+                line.changed.notify()
+        if not taken:
+            self._lost(1, "%s was not reported: too many reports wait, or the client is closed", report.about)
+
+    def _staffed(self, line: _Line) -> bool:
+        """Whether there is somebody to send one report more; called under the line's lock."""
+        if line.senders <= len(line.waiting) + line.under_way and line.senders < _SENDERS:
+            # A daemon: nobody's exit waits for a server that is away.
+            sender = threading.Thread(target=self._serve, args=(line,), name="placet reports", daemon=True)
+            try:
+                sender.start()
+            except RuntimeError:  # no more threads, or the interpreter is ending
+                return line.senders > 0
+            line.senders += 1
+        return True
+
+    def _serve(self, line: _Line) -> None:
+        while True:
+            with line.changed:
+                line.changed.wait_for(lambda: line.waiting or line.closing.is_set(), _IDLE)
+                if not line.waiting:
+                    line.senders -= 1
+                    return
+                report = line.waiting.popleft()
+                line.under_way += 1
+            try:
+                self._send(report, line)
+            finally:
+                with line.changed:
+                    line.under_way -= 1
+                    line.changed.notify_all()
+
+    def _send(self, report: _Report, line: _Line) -> None:
+        for pause in (*_PAUSES, None):
+            try:
+                report.call.read(
+                    self._link.send(report.call.method, report.call.request, report.call.timeout)
+                )
+                return
+            except PlacetError as exc:
+                # The answer may still be recorded; but if it never is, there is nothing to void.
+                missing = report.voids and isinstance(exc, NotFoundError)
+                if pause is None or not (missing or isinstance(exc, _PASSING)):
+                    if not missing and not (report.voids and isinstance(exc, PreconditionError)):
+                        self._lost(1, "%s was not reported: %s", report.about, exc)
+                    return
+            line.closing.wait(pause)
+
+    def _lost(self, number: int, message: str, *details: object) -> None:
+        with self._counting:
+            self._unreported += number
+        _LOG.warning(message, *details)
+
+
+def output_text(value: Any) -> bytes:
+    """Return what a function returned as JSON text; empty where it has none of at most `MAX_OUTPUT` bytes.
+
+    Only plain values are looked at, and no more of them than fit: it runs before the result is returned.
+    """
+    try:
+        if _size(value, MAX_OUTPUT) < 0:
+            return b""
+        text = json_text(value, "output")
+    except (InvalidRequestError, RuntimeError):  # too deep; or somebody changes it meanwhile
+        return b""
+    return text if len(text) <= MAX_OUTPUT else b""
+
+
+def _size(value: Any, room: int) -> int:
+    """Return the room that is left after at least `value`; less than 0: it does not fit, or is not plain."""
+    kind = type(value)
+    if kind is str:
+        return room - len(value)
+    if value is None or kind in (bool, int, float, Decimal):
+        return room - 1
+    if kind is dict:
+        for key, item in value.items():
+            room = _size(item, room - len(key) if type(key) is str else -1)
+            if room < 0:
+                return -1
+        return room
+    if kind is list or kind is tuple:
+        for item in value:
+            room = _size(item, room - 1)
+            if room < 0:
+                return -1
+        return room
+    return -1
