@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -387,3 +388,65 @@ def test_task_is_completed(signed_pdp: FakePdp) -> None:
     completed = run(signed_pdp, "session", "complete", session_id, "--reason", "paid")
     assert completed.returncode == 0
     assert completed.stdout.startswith("COMPLETED")
+
+
+def decided(fake: FakePdp, **members: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(evaluate(fake, "--json", **members).stdout)
+    return found
+
+
+def test_outcome_is_reported_and_shown(signed_pdp: FakePdp, tmp_path: Path) -> None:
+    first, second = decided(signed_pdp), decided(signed_pdp, tool_call_id="c-2")
+    output = tmp_path / "result.json"
+    output.write_text('{"id": 7}')
+    told = run(signed_pdp, "outcome", "report", "executed", first["decision_id"], "--output", str(output))
+    assert (told.returncode, told.stdout) == (0, "committed\n"), told.stderr
+    call = ("--session", second["session_id"], "--call", "c-2")
+    voided = run(signed_pdp, "outcome", "report", "voided", *call, "--json")
+    assert json.loads(voided.stdout) == {"hold": "unresolved"}
+    assert signed_pdp.outcomes == [(first["decision_id"], "executed"), (second["decision_id"], "voided")]
+    shown = run(signed_pdp, "decision", "show", first["decision_id"])
+    assert "outcome" in shown.stdout
+    assert "executed" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("executed",), "which allow"),
+        (("executed", "d-1", "--session", "s", "--call", "c"), "which allow"),
+        (("executed", "--session", "s"), "which allow"),
+        (("done", "d-1"), "outcome"),
+        (("lapsed", "d-1"), "the server's own finding"),
+        (("executed", "d-1"), "no such decision"),
+    ],
+)
+def test_report_that_makes_no_sense_is_refused(
+    signed_pdp: FakePdp, words: tuple[str, ...], said: str
+) -> None:
+    done = run(signed_pdp, "outcome", "report", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_silence_is_listed(signed_pdp: FakePdp) -> None:
+    silent = decided(signed_pdp)
+    assert run(signed_pdp, "outcome", "open").stdout == ""
+    signed_pdp.advance(timedelta(seconds=61))
+    assert silent["decision_id"] in run(signed_pdp, "outcome", "open").stdout
+    listed = json.loads(run(signed_pdp, "outcome", "open", "--json").stdout)
+    assert [item["decision_id"] for item in listed["decisions"]] == [silent["decision_id"]]
+    assert run(signed_pdp, "outcome", "open", "--after", silent["decision_id"]).stdout == ""
+
+
+def test_decision_is_redeemed_once_and_for_its_action_only(signed_pdp: FakePdp) -> None:
+    decision_id = decided(signed_pdp)["decision_id"]
+
+    def redeem(action: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+        words = ("decision", "redeem", decision_id, "-")
+        return run(signed_pdp, *words, stdin=json.dumps(action), PLACET_ROLES="tool")
+
+    other = redeem(ACTION | {"arguments": {"invoice": "INV-2", "n": 1.25}})
+    assert (other.returncode, other.stdout) == (2, "")
+    assert (redeem(ACTION).returncode, redeem(ACTION).returncode) == (0, 2)
+    assert redeem({"tool": "invoices.get"}).stderr == "placet: arguments: must be an object\n"

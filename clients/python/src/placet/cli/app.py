@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from placet import __version__
-from placet.cli import entities, receipts, scenarios, tools
+from placet.cli import entities, outcomes, receipts, scenarios, tools
 from placet.cli.connection import Json, connected
 from placet.cli.exits import HELP, CommandError, exit_of
 from placet.cli.inputs import read_list, read_object
@@ -37,6 +37,7 @@ decision = typer.Typer(help="Look at recorded decisions, and at what others woul
 admin = typer.Typer(help="Write what decisions rest on. Role: operator.", **_KEEP)  # type: ignore[arg-type]
 app.add_typer(session, name="session")
 app.add_typer(decision, name="decision")
+app.add_typer(outcomes.app, name="outcome")
 app.add_typer(receipts.app, name="receipt")
 app.add_typer(tools.app, name="tool")
 app.add_typer(entities.app, name="entity")
@@ -236,6 +237,35 @@ def show_recorded(
         print_json(decision_json(found))
     else:
         show_decision(found)
+
+
+@decision.command(
+    "redeem",
+    epilog="""\
+\b
+FILE holds the action, as `placet evaluate` takes it: tool and arguments.
+Example:
+  placet decision redeem 0199… action.json --audience erp --roles tool
+""",
+)
+@connected
+def redeem(
+    client: Client,
+    decision_id: Annotated[str, typer.Argument(metavar="DECISION_ID")],
+    file: File,
+    audience: Annotated[str, typer.Option(help="The audience that the receipt must name.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Use an allow, once, for the action that is about to run. Role: tool. Act only if it exits with 0."""
+    asked = read_object(file)
+    for name, kind in (("tool", str), ("arguments", dict)):
+        if not isinstance(asked.get(name), kind):
+            raise invalid(name, f"must be {'a string' if kind is str else 'an object'}")
+    client.redeem(decision_id, tool=asked["tool"], arguments=asked["arguments"], audience=audience)
+    if as_json:
+        print_json({"decision_id": decision_id, "redeemed": True})
+    else:
+        typer.echo("redeemed")
 
 
 @admin.command("put-tenant", epilog="\b\nExample:\n  echo '{}' | placet admin put-tenant -\n")

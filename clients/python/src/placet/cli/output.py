@@ -43,6 +43,8 @@ def show_decision(decision: Decision) -> None:
         "retry after": decision.retry_after,
         "policy": f"{decision.policy.bundle} {decision.policy.revision}".strip(),
         "receipt": decision.receipt_status if decision.receipt else "",
+        "outcome": decision.outcome,
+        "redeemed": "yes" if decision.redeemed else "",
     }
     _table(out, shown)
 
