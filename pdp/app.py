@@ -125,9 +125,9 @@ async def serve(config: Config) -> None:
                 # Two servers on one port would share its calls without a word.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
-                # gRPC resets what one connection opens beyond this, without a hint: a bound of memory,
-                # far above what admission refuses in order.
-                ("grpc.max_concurrent_streams", max(1024, 2 * config.max_in_flight)),
+                # A refusal costs gRPC and Python a good part of what an answer does. What one connection
+                # opens beyond this gRPC resets by itself, before Python sees it.
+                ("grpc.max_concurrent_streams", config.calls_per_connection),
             ],
         )
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(

@@ -13,6 +13,7 @@ import pytest
 
 from pdp.dev.stack import Replica
 from placet import AsyncClient, Decision, DevIdentity
+from placet.channel import CALLS_AT_ONCE
 from tests.e2e.scene import AGENT, Scene, codes, fetch, jwks, new_call, read, until
 from tests.e2e.test_faults import database_url, owner_url, replica_with
 from tests.proxy import proxied
@@ -20,8 +21,8 @@ from tests.proxy import proxied
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PLACES = 8
-# How an overloaded server may answer.
-REFUSED = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
+# How an overloaded server may answer; None: its client never got as far as to send the call.
+REFUSED = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED, None}
 
 
 async def measured(replica: Replica, name: str) -> float:
@@ -69,6 +70,51 @@ async def test_far_more_calls_than_places_are_all_answered_and_then_all_is_well(
 
         await until(well, "a lone call is allowed")
         assert await measured(replica, "placet_in_flight") == 0
+
+
+async def test_one_client_sends_no_more_calls_than_a_connection_takes_and_all_are_answered(
+    scene: Scene,
+) -> None:
+    sessions = [await scene.session() for _ in range(40)]
+    replica = scene.stack.replicas[0]
+    async with client_of(scene, replica, timeout=60.0) as client:
+        most = 0.0
+        calls = [
+            asyncio.create_task(client.evaluate(read(), session=session))
+            for session in sessions
+            for _ in range(5)
+        ]
+        while not all(call.done() for call in calls):
+            most = max(most, await measured(replica, "placet_in_flight"))
+        assert all(call.result().allowed for call in calls)
+        assert 1 <= most <= CALLS_AT_ONCE
+
+
+async def test_calls_beyond_what_a_connection_takes_are_reset_and_nothing_is_allowed_by_it(
+    scene: Scene,
+) -> None:
+    session = await scene.session()
+    async with (
+        proxied(database_url(scene.stack)) as proxy,
+        replica_with(
+            scene.stack, "pdp-narrow", database_url=proxy.conninfo, calls_per_connection=4
+        ) as replica,
+        client_of(scene, replica, timeout=60.0) as client,
+    ):
+        await until(lambda: allowed(client, session), "the replica answers")
+        proxy.stall()
+        calls = [asyncio.create_task(client.evaluate(read(), session=session)) for _ in range(30)]
+
+        async def full() -> bool:
+            return await measured(replica, "placet_in_flight") == 4
+
+        await until(full, "the connection is full")
+        proxy.resume()
+        answers = await asyncio.gather(*calls)
+        failures = [answer.failure for answer in answers if answer.failure is not None]
+        assert all(answer.allowed for answer in answers if answer.failure is None)
+        assert {failure.code for failure in failures} <= {grpc.StatusCode.UNAVAILABLE}
+        assert sum(answer.allowed for answer in answers) >= 4
 
 
 async def test_calls_that_are_given_up_leave_nothing_behind(scene: Scene) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ FORK_SUPPORT = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "0").lower() in _TRUE
 import grpc  # noqa: E402 - after the setting above
 import grpc.aio  # noqa: E402
 
-from placet.errors import UnavailableError, invalid  # noqa: E402
+from placet.errors import DeadlineError, UnavailableError, invalid  # noqa: E402
 from placet.failures import placet_error  # noqa: E402
 
 # Calls that may be sent again when the server was not there: Evaluate carries its own
@@ -41,6 +42,9 @@ RETRIED = (
     ("placet.v1.SessionService", "CompleteTask"),
     ("placet.v1.SessionService", "CloseSession"),
 )
+# Further calls wait here, within their deadlines. A server resets what a connection opens beyond its
+# `calls_per_connection`, twice this by default: to it a call is over somewhat later than to us.
+CALLS_AT_ONCE = 64
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 SERVICE_CONFIG = json.dumps(
@@ -134,6 +138,8 @@ class _Opened:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     channels: dict[asyncio.AbstractEventLoop | None, Any] = field(default_factory=dict)
+    # Free places of each channel: an `asyncio.Semaphore` where it has a loop.
+    places: dict[asyncio.AbstractEventLoop | None, Any] = field(default_factory=dict)
 
 
 class _Link:
@@ -144,8 +150,11 @@ class _Link:
         self._opened: dict[int, _Opened] = {}
         self._closed = False
 
-    def _channel(self, module: Any, loop: asyncio.AbstractEventLoop | None) -> Any:
-        """Return this process's channel. Raises `UnavailableError` if gRPC cannot be used here."""
+    def _channel(self, module: Any, loop: asyncio.AbstractEventLoop | None) -> tuple[Any, Any]:
+        """Return this process's channel and its free places.
+
+        Raises `UnavailableError` if gRPC cannot be used here.
+        """
         if _Forks.stranded:
             raise UnavailableError(
                 "this process was forked after a client was used, and gRPC was loaded without fork "
@@ -159,9 +168,12 @@ class _Link:
             if loop not in opened.channels:
                 # A channel works on the loop that it was made on; those of closed loops are done.
                 for gone in [each for each in opened.channels if each is not None and each.is_closed()]:
-                    del opened.channels[gone]
+                    del opened.channels[gone], opened.places[gone]
                 opened.channels[loop] = self._connection.open(module)
-            return opened.channels[loop]
+                opened.places[loop] = (
+                    threading.Semaphore(CALLS_AT_ONCE) if loop is None else asyncio.Semaphore(CALLS_AT_ONCE)
+                )
+            return opened.channels[loop], opened.places[loop]
 
     def _take(self) -> dict[asyncio.AbstractEventLoop | None, Any]:
         """Mark as closed; return the channels that this process has to close."""
@@ -176,15 +188,22 @@ class SyncLink(_Link):
     def send(self, method: str, request: bytes, timeout: float) -> bytes:
         """Return the answer's bytes. Raises a `PlacetError`."""
         _check_size(request)
-        channel = self._channel(grpc, None)
+        channel, places = self._channel(grpc, None)
+        began = time.monotonic()
+        if not places.acquire(timeout=timeout):
+            raise _crowded()
         try:
             answer: bytes = channel.unary_unary(method)(
-                request, timeout=timeout, metadata=self._connection.metadata()
+                request,
+                timeout=timeout - (time.monotonic() - began),
+                metadata=self._connection.metadata(),
             )
         except grpc.RpcError as exc:
             raise placet_error(exc) from exc
         except ValueError as exc:  # what gRPC raises for a channel that was closed meanwhile
             raise UnavailableError("the client is closed") from exc
+        finally:
+            places.release()
         return answer
 
     def close(self) -> None:
@@ -198,20 +217,30 @@ class AsyncLink(_Link):
     async def send(self, method: str, request: bytes, timeout: float) -> bytes:  # noqa: ASYNC109
         """Return the answer's bytes. Raises a `PlacetError`."""
         _check_size(request)
-        channel = self._channel(grpc.aio, asyncio.get_running_loop())
+        channel, places = self._channel(grpc.aio, asyncio.get_running_loop())
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout if places.locked() else None):
+                await places.acquire()
+        except TimeoutError as exc:
+            raise _crowded() from exc
         try:
             call: Awaitable[bytes] = channel.unary_unary(method)(
-                request, timeout=timeout, metadata=self._connection.metadata()
+                request,
+                timeout=timeout - (time.monotonic() - began),
+                metadata=self._connection.metadata(),
             )
             return await call
         except grpc.RpcError as exc:
             raise placet_error(exc) from exc
         except grpc.aio.UsageError as exc:
             raise UnavailableError("the client is closed") from exc
+        finally:
+            places.release()
 
     def stream(self, method: str) -> Any:
         """Open a stream both ways, of bytes; as whom is asked now. Raises a `PlacetError`."""
-        channel = self._channel(grpc.aio, asyncio.get_running_loop())
+        channel, _ = self._channel(grpc.aio, asyncio.get_running_loop())
         try:
             return channel.stream_stream(method)(metadata=self._connection.metadata())
         except grpc.aio.UsageError as exc:
@@ -222,6 +251,10 @@ class AsyncLink(_Link):
         channel = self._take().get(asyncio.get_running_loop())
         if channel is not None:
             await channel.close()
+
+
+def _crowded() -> DeadlineError:
+    return DeadlineError(f"not sent in time: {CALLS_AT_ONCE} calls of this client are under way")
 
 
 def _check_size(request: bytes) -> None:
