@@ -278,6 +278,13 @@ class KeyDirectory(Protocol):
         """Return every key ever registered, retired ones included, oldest first."""
         ...
 
+    async def key(self, kid: str) -> Mapping[str, str] | None:
+        """Return the key that was registered under `kid`; None if there is none.
+
+        Raises `StoreUnavailableError`.
+        """
+        ...
+
 
 class Clock(Protocol):
     """The database's clock: it orders windows and expiries."""

@@ -41,3 +41,14 @@ class PostgresKeyDirectory:
             return [json.loads(text) for (text,) in await cursor.fetchall()]
 
         return await self._pool.run(work)
+
+    async def key(self, kid: str) -> Mapping[str, str] | None:
+        async def work(connection: Connection) -> Mapping[str, str] | None:
+            cursor = await connection.execute("SELECT jwk FROM placet.signing_keys WHERE kid = %s", [kid])
+            row = await cursor.fetchone()
+            if row is None:
+                return None
+            jwk: Mapping[str, str] = json.loads(row[0])
+            return jwk
+
+        return await self._pool.run(work)

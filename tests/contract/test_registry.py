@@ -197,6 +197,8 @@ async def test_keys_are_kept_in_order_and_once(store: Store) -> None:
     for jwk in (first, second, first):
         await store.keys.register(jwk, replica="r")
     assert list(await store.keys.jwks()) == [first, second]
+    assert await store.keys.key("k2") == second
+    assert await store.keys.key("k3") is None
 
 
 async def test_clock_moves_forward_only(store: Store) -> None:

@@ -644,6 +644,10 @@ class FakeStore:
         self._up()
         return list(self._jwks.values())
 
+    async def key(self, kid: str) -> Mapping[str, str] | None:
+        self._up()
+        return self._jwks.get(kid)
+
     # --- Clock ---
 
     async def now(self) -> datetime:

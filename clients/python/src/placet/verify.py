@@ -80,7 +80,7 @@ class Verifier:
             kid = thumbprint(jwk)
             if jwk.get("kid", kid) != kid:
                 raise JwksError(f"kid {jwk['kid']!r} is not the thumbprint of its key")
-            self._keys[kid] = (_public_key(jwk), pinned)
+            self._keys[kid] = (public_key(jwk), pinned)
 
     def verify(self, token: bytes) -> ParsedReceipt:
         """Return the receipt, proven. Raises `ReceiptError`, which names the part."""
@@ -101,14 +101,10 @@ class Verifier:
         try:  # 4
             if isinstance(key, ed25519.Ed25519PublicKey):
                 key.verify(receipt.signature, receipt.signing_input)
-                return
-            r = int.from_bytes(receipt.signature[:32], "big")
-            s = int.from_bytes(receipt.signature[32:], "big")
-            if s > P256_ORDER // 2:
-                raise ReceiptError("signature", changed + " (high s)")
-            key.verify(encode_dss_signature(r, s), receipt.signing_input, _ES256)
+            else:
+                verify_es256(key, receipt.signing_input, receipt.signature)
         except InvalidSignature as exc:
-            raise ReceiptError("signature", changed) from exc
+            raise ReceiptError("signature", f"{changed} ({exc})" if str(exc) else changed) from exc
 
 
 class RefreshingVerifier:
@@ -169,7 +165,19 @@ def fetch_jwks(url: str, *, timeout: float = 2.0) -> Mapping[str, Any]:
     return jwks
 
 
-def _public_key(jwk: Mapping[str, Any]) -> PublicKey:
+def verify_es256(key: ec.EllipticCurvePublicKey, signing_input: bytes, signature: bytes) -> None:
+    """Check a signature as in RFC 7518 §3.4, and that it has a low s. Raises `InvalidSignature`."""
+    if len(signature) != 64:
+        raise InvalidSignature("not 64 bytes")
+    r = int.from_bytes(signature[:32], "big")
+    s = int.from_bytes(signature[32:], "big")
+    if s > P256_ORDER // 2:
+        raise InvalidSignature("high s")
+    key.verify(encode_dss_signature(r, s), signing_input, _ES256)
+
+
+def public_key(jwk: Mapping[str, Any]) -> PublicKey:
+    """Return the key of an EC or OKP JWK. Raises `JwksError`."""
     try:
         x = b64url_decode(jwk["x"])
         if jwk["kty"] == "OKP":
