@@ -14,6 +14,7 @@ from datetime import timedelta
 from pdp.admission import Admission
 from pdp.attribute_rules import pointed_to
 from pdp.budgets import guards, judged, limits
+from pdp.delegation import verify_chain
 from pdp.document import input_document
 from pdp.errors import (
     DeadlineExceededError,
@@ -60,7 +61,7 @@ from pdp.ports import InformationPoint, Ledger, PolicyEngine, Signer
 from pdp.reasons import POLICY_UNAVAILABLE, REVIEW_UNKNOWN, is_retryable, model_text
 from pdp.receipts import Basis, read_decision, sign_receipt
 from pdp.registry import derive
-from pdp.settings import allow_ttl
+from pdp.settings import allow_ttl, max_chain_depth
 from pdp.uuid7 import uuid7
 
 # Against another replica a judgement wins about every second time; 32 losses in a row
@@ -332,12 +333,23 @@ def _premises(
 ) -> tuple[tuple[Hop, ...], tuple[Limit, ...], bytes]:
     """What policy is asked about: the chain, the limits as they stand, and the document."""
     hops = request.hops or (() if session is None else (Hop(agent=session.agent),))
+    # Of the grants, none is read yet.
+    chain = verify_chain(
+        request.hops,
+        grants={},
+        rows={},
+        session=facts.session,
+        tenant=request.caller.tenant,
+        caller=request.caller,
+        now=facts.now,
+        max_depth=max_chain_depth(facts.settings),
+    )
     met = judged(plan.limits, facts.counters, int(facts.now.timestamp()))
     document = input_document(
         request,
         facts,
         session=session,
-        hops=hops,
+        chain=chain,
         derived=plan.derived,
         limits=met,
         key=plan.key,

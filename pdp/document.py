@@ -21,10 +21,10 @@ from pdp.entities import counterparty, entities_document, is_measured, reference
 from pdp.model import (
     JSON,
     Boundary,
+    Chain,
     Derived,
     EvaluationRequest,
     Facts,
-    Hop,
     KeyHashes,
     Limit,
     Prerequisite,
@@ -33,6 +33,7 @@ from pdp.model import (
     Step,
     Tool,
     ToolEffect,
+    VerifiedHop,
 )
 from pdp.settings import policy_settings
 
@@ -42,7 +43,7 @@ def input_document(
     facts: Facts,
     *,
     session: Session | None,
-    hops: tuple[Hop, ...],
+    chain: Chain,
     derived: Derived,
     limits: Sequence[Limit] = (),
     key: KeyHashes | None = None,
@@ -50,8 +51,8 @@ def input_document(
 ) -> bytes:
     """Return the document as JSON text.
 
-    `session` is the caller's own session; `hops` the chain, the session's own agent when
-    the request names none; `limits` those that the action meets, with what is used of them.
+    `session` is the caller's own session; `chain` as far as it is proven; `limits` those that
+    the action meets, with what is used of them.
     """
     caller, action = request.caller, request.action
     document: dict[str, Any] = {
@@ -65,9 +66,10 @@ def input_document(
             "claims": caller.claims,
         },
         "session": None if session is None else _session(session, facts.now, facts.tool),
-        "boundaries": [] if session is None else _boundaries(session, facts, derived),
-        "chain": [{"agent": hop.agent, "grant": hop.grant} for hop in hops],
-        "agents": _agents(facts, hops),
+        "boundaries": [] if session is None else _boundaries(session, chain, facts, derived),
+        "chain": [_hop(hop) for hop in chain.hops],
+        "chain_problems": [{"code": problem.code, "at": problem.at} for problem in chain.problems],
+        "agents": _agents(facts, chain),
         "action": _action(action.tool, action.tool_call_id, facts, derived)
         | _earlier(facts, key, prerequisites),
         "claimed": {
@@ -116,34 +118,54 @@ def _session(session: Session, now: datetime, tool: Tool | None) -> dict[str, An
     }
 
 
-def _boundaries(session: Session, facts: Facts, derived: Derived) -> list[orjson.Fragment]:
-    """Every boundary that an action must lie within, the session's own first."""
+def _boundaries(session: Session, chain: Chain, facts: Facts, derived: Derived) -> list[orjson.Fragment]:
+    """Every boundary that an action must lie within, the session's own first, which is the root grant's."""
     kind = "" if derived.resource is None else derived.resource.type
-    boundaries = [("session", session.boundary)]
+    boundaries = [("session", "", session.boundary)]
     if session.template is not None:
-        boundaries.append(("template", session.template))
-    return [_boundary(of, boundary, resolved(boundary, kind, facts.listed)) for of, boundary in boundaries]
+        boundaries.append(("template", "", session.template))
+    boundaries += [
+        ("grant", f"chain[{hop.depth}]", hop.boundary)
+        for hop in chain.hops
+        if hop.verified and hop.depth > 0
+    ]
+    return [
+        _boundary(of, at, boundary, resolved(boundary, kind, facts.listed)) for of, at, boundary in boundaries
+    ]
 
 
 @lru_cache(maxsize=256)
 def _boundary(
-    of: str, boundary: Boundary, permitted: tuple[tuple[ResourceRule, tuple[str, ...]], ...]
+    of: str, at: str, boundary: Boundary, permitted: tuple[tuple[ResourceRule, tuple[str, ...]], ...]
 ) -> orjson.Fragment:
     """Written once for equal boundaries: a session's is the same in all its decisions, and may be long.
 
     `permitted` are the ids of those attribute rules that were looked up.
     """
-    document = boundary_document(boundary)
+    document = {"of": of} | ({"at": at} if at else {}) | boundary_document(boundary)
     ids = dict(permitted)
     document["resources"] = [
         resource_json(rule) | ({"resolved": ids[rule]} if rule in ids else {}) for rule in boundary.resources
     ]
-    return orjson.Fragment(orjson.dumps({"of": of} | document))
+    return orjson.Fragment(orjson.dumps(document))
 
 
-def _agents(facts: Facts, hops: tuple[Hop, ...]) -> dict[str, Any]:
+def _hop(hop: VerifiedHop) -> dict[str, Any]:
+    """Of a hop that is not proven, nothing is known."""
+    if not hop.verified:
+        return {"depth": hop.depth, "verified": False}
+    return {
+        "agent": hop.agent,
+        "depth": hop.depth,
+        "verified": True,
+        "same_runtime": hop.same_runtime,
+        "delegated_by": hop.delegated_by,
+    }
+
+
+def _agents(facts: Facts, chain: Chain) -> dict[str, Any]:
     agents: dict[str, Any] = {}
-    for name in {hop.agent for hop in hops} & set(facts.agents):
+    for name in {hop.agent for hop in chain.hops if hop.verified} & set(facts.agents):
         agent = facts.agents[name]
         agents[name] = {"owner": agent.owner}
         if agent.trust is not None:

@@ -12,13 +12,14 @@ from typing import Any
 from pdp.boundary import parse_boundary
 from pdp.errors import InvalidFieldError
 from pdp.limits import MAX_WINDOW
-from pdp.model import JSON, Boundary, Budget, BudgetScope, Ceiling, OnExceed, ToolEffect
+from pdp.model import JSON, MAX_CHAIN_DEPTH, Boundary, Budget, BudgetScope, Ceiling, OnExceed, ToolEffect
 from pdp.money import AmountError, major_to_minor, minor_digits, read_number
 from pdp.names import name, unique
 from placet.canonical import CanonicalError, parse_object
 
 DEFAULT_ALLOW_TTL = 60
 _MAX_ALLOW_TTL = 3_600
+DEFAULT_CHAIN_DEPTH = 4
 _NAMES = frozenset(
     {
         "trust_floor",
@@ -31,6 +32,8 @@ _NAMES = frozenset(
         "boundary_template",
         "budgets",
         "counterparty_session_total",
+        "max_chain_depth",
+        "distinct_runtimes",
     }
 )
 _MAX_BUDGETS = 16
@@ -70,7 +73,10 @@ def policy_settings(settings: Mapping[str, JSON]) -> dict[str, Any]:
         )
     if "velocity" in settings:
         result["velocity"] = _velocity(settings["velocity"])
+    if "distinct_runtimes" in settings:
+        result["distinct_runtimes"] = _flag(settings["distinct_runtimes"], "distinct_runtimes")
     allow_ttl(settings)
+    max_chain_depth(settings)
     boundary_template(settings)
     budgets(settings)
     counterparty_session_total(settings)
@@ -89,6 +95,11 @@ def allow_ttl(settings: Mapping[str, JSON]) -> int:
     return _whole(
         settings.get("allow_ttl_seconds", DEFAULT_ALLOW_TTL), "allow_ttl_seconds", 1, _MAX_ALLOW_TTL
     )
+
+
+def max_chain_depth(settings: Mapping[str, JSON]) -> int:
+    """How many delegations may lie between the session's own agent and the one that acts."""
+    return _whole(settings.get("max_chain_depth", DEFAULT_CHAIN_DEPTH), "max_chain_depth", 1, MAX_CHAIN_DEPTH)
 
 
 def budgets(settings: Mapping[str, JSON]) -> tuple[Budget, ...]:
@@ -216,6 +227,12 @@ def _velocity(value: JSON) -> dict[str, Any]:
             "on_exceed": members["on_exceed"],
         }
     return limits
+
+
+def _flag(value: JSON, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidFieldError(f"settings.{path}", "must be true or false")
+    return value
 
 
 def _object(value: JSON, path: str) -> Mapping[str, JSON]:

@@ -40,7 +40,16 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
                 "after_completion": [],
             }
         ],
-        "chain": [{"agent": "agent:payer", "grant": ""}],
+        "chain": [
+            {
+                "agent": "agent:payer",
+                "depth": 0,
+                "verified": True,
+                "same_runtime": False,
+                "delegated_by": "svc-issuer",
+            }
+        ],
+        "chain_problems": [],
         "agents": {"agent:payer": {"owner": "ap", "trust": 0.82}},
         "action": {
             "tool": {

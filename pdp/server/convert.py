@@ -19,6 +19,7 @@ from pdp.boundary import MAX_RULES, parse_boundary
 from pdp.document import arguments_json
 from pdp.errors import InvalidFieldError
 from pdp.model import (
+    MAX_CHAIN_DEPTH,
     Action,
     Agent,
     Boundary,
@@ -50,7 +51,7 @@ from placet.v1 import session_service_pb2 as sessions
 MAX_INTENT = 8 * 1024
 MAX_PROMPT = 32 * 1024
 MAX_GRANT = 16 * 1024
-MAX_HOPS = 16
+MAX_HOPS = MAX_CHAIN_DEPTH + 1
 MAX_ITEMS = 1_000
 MAX_SIGNAL = 4 * 1024
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pdp.delegation import verify_chain
 from pdp.document import input_document
 from pdp.model import EvaluationRequest, Facts, Hop
 from pdp.registry import derive
 from pdp.server import convert, convert_tools
-from pdp.settings import parse_settings
+from pdp.settings import max_chain_depth, parse_settings
 from placet import requests
 from placet.jsontext import object_text
 from placet.scenario.load import load
@@ -81,9 +82,18 @@ async def test_policy_answers(opa: RunningOpa, name: str, step: Evaluate) -> Non
         signals={},
         prior=None,
     )
-    hops = tuple(Hop(agent=hop) for hop in step.chain or [terms.agent])
+    chain = verify_chain(
+        tuple(Hop(agent=hop) for hop in step.chain or ()),
+        grants={},
+        rows={},
+        session=session,
+        tenant=request.caller.tenant,
+        caller=request.caller,
+        now=facts.now,
+        max_depth=max_chain_depth(facts.settings),
+    )
     document = input_document(
-        request, facts, session=session, hops=hops, derived=derive(request.action, tool)
+        request, facts, session=session, chain=chain, derived=derive(request.action, tool)
     )
     engine = opa.engine()
     try:

@@ -373,12 +373,12 @@ async def test_stranger_does_not_take_the_call_id(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("chain", [(AGENT, HELPER), (HELPER,), (HELPER, AGENT)])
-async def test_delegation_is_blocked_until_it_is_built(scene: Scene, chain: tuple[str, ...]) -> None:
+async def test_chain_without_grants_is_blocked(scene: Scene, chain: tuple[str, ...]) -> None:
     await (await scene.operator()).put_agents([{"agent": HELPER, "owner": "ap", "trust": 0.9}])
     session, action = await scene.session(), read()
     decision = await scene.ask(action, session, chain=chain)
     assert (decision.failure, decision.effect) == (None, Effect.BLOCK)
-    assert "chain.delegation_unsupported" in codes(decision)
+    assert "chain.invalid" in codes(decision)
     assert (await scene.recorded(decision.decision_id)).receipt == decision.receipt
     hops = parse(decision.receipt).claims["chain"]
     assert len(hops) == len(chain)

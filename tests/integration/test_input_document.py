@@ -21,19 +21,23 @@ from pdp.model import (
     Agent,
     AmountLimit,
     AttributeRule,
+    Boundary,
+    Chain,
+    ChainProblem,
     Effect,
     EntityName,
     Facts,
-    Hop,
     KnownEntity,
     ResourceRule,
     Session,
     SessionState,
     Tool,
     ToolEffect,
+    VerifiedHop,
 )
 from pdp.registry import derive
 from tests import builders
+from tests.chains import speaker
 from tests.documents import payment_document
 from tests.opa import RunningOpa
 
@@ -44,6 +48,7 @@ SCHEMA = jsonschema_rs.validator_for(
 
 INVOICE_1001 = EntityName(type="invoice", id="INV-1001")
 UNKNOWN = KnownEntity(name=INVOICE_1001, revision=1, attributes=None)
+CLERK = "agent:clerk"
 
 
 def built(
@@ -54,22 +59,24 @@ def built(
     tool: Tool | None = None,
     tool_known: bool = True,
     agent: Agent | None = None,
-    hops: tuple[Hop, ...] = (Hop(agent=builders.AGENT),),
+    along: Chain | None = None,
     settings: Mapping[str, JSON] | None = None,
     entities: Mapping[str, KnownEntity] | None = None,
     listed: Mapping[str, JSON] | None = None,
 ) -> bytes:
     """The document on one call, as the pipeline builds it; a payment in order unless said otherwise."""
     tool = (tool or builders.tool()) if tool_known else None
-    request = builders.evaluation("s-1", what=what)
+    along = along or chain(hop(0, builders.AGENT))
+    request = builders.evaluation("s-1", what=what, by=speaker(along.hops[-1].agent))
+    session = session or builders.session()
     facts = Facts(
         now=builders.NOW,
         epoch=1,
         settings=settings or {},
         data_revisions={},
-        session=session or builders.session(),
+        session=session,
         tool=tool,
-        agents={builders.AGENT: agent or builders.agent()},
+        agents={builders.AGENT: agent or builders.agent(), CLERK: builders.agent(CLERK)},
         signals={"incident": True},
         prior=None,
         entities=entities or {},
@@ -79,7 +86,7 @@ def built(
         request,
         facts,
         session=None if stranger else facts.session,
-        hops=() if stranger else hops,
+        chain=Chain() if stranger else along,
         derived=derive(request.action, tool),
     )
 
@@ -146,9 +153,31 @@ def vendor_read(listed: Mapping[str, JSON] | None) -> bytes:
     )
 
 
+def hop(depth: int, agent: str, *, bounds: Boundary | None = None, verified: bool = True) -> VerifiedHop:
+    return VerifiedHop(
+        agent=agent,
+        grant_hash=f"{depth:064}",
+        depth=depth,
+        delegated_by="svc-else",
+        boundary=bounds or builders.boundary(),
+        same_runtime=False,
+        verified=verified,
+    )
+
+
+def chain(*hops: VerifiedHop, broken: str | None = None) -> Chain:
+    """`broken`: the code of what is wrong with the last hop."""
+    at = f"chain[{len(hops) - 1}]"
+    return Chain(hops=hops, problems=() if broken is None else (ChainProblem(code=broken, at=at),))
+
+
+def delegated(bounds: Boundary) -> Chain:
+    return chain(hop(0, builders.AGENT), hop(1, CLERK, bounds=bounds))
+
+
+DELEGATED = delegated(builders.boundary())
 ALLOW, BLOCK, ESCALATE = Effect.ALLOW, Effect.BLOCK, Effect.ESCALATE
 EXPIRED = builders.session(now=builders.NOW - timedelta(hours=2), lifetime=timedelta(hours=1))
-TWO_HOPS = (Hop(agent=builders.AGENT), Hop(agent="agent:other"))
 READ = builders.tool("invoices.read", effect=ToolEffect.READ, amount=None)
 BUSY = {"velocity": {"payments": {"max": 0, "window_seconds": 60, "on_exceed": "block"}}}
 
@@ -184,10 +213,44 @@ CASES: dict[str, tuple[bytes, Effect, list[str]]] = {
     "expired": (built(session=EXPIRED), BLOCK, ["session.expired"]),
     "low trust": (built(agent=builders.agent(trust=Decimal("0.3"))), ESCALATE, ["trust.below_floor"]),
     "prior trust": (built(agent=builders.agent(trust=None)), ESCALATE, ["trust.below_floor"]),
-    "second hop": (
-        built(hops=TWO_HOPS),
+    "delegated": (built(along=DELEGATED), ALLOW, ["task.within_boundary"]),
+    "delegated with less": (
+        built(along=delegated(builders.boundary(amounts=()))),
         BLOCK,
-        ["chain.delegation_unsupported", "trust.below_floor"],
+        ["boundary.amount"],
+    ),
+    "delegated with more than the session has": (
+        built(session=builders.session(bounds=builders.boundary(amounts=())), along=DELEGATED),
+        BLOCK,
+        ["boundary.amount"],
+    ),
+    "delegated to an agent without a score": (
+        built(along=chain(hop(0, builders.AGENT), hop(1, "agent:new"))),
+        ESCALATE,
+        ["trust.below_floor"],
+    ),
+    "delegated and revoked": (
+        built(along=chain(hop(0, builders.AGENT), hop(1, CLERK, verified=False), broken="chain.revoked")),
+        BLOCK,
+        ["chain.revoked", "trust.below_floor"],
+    ),
+    "delegated and not verified": (
+        built(along=chain(hop(0, builders.AGENT), hop(1, CLERK, verified=False))),
+        BLOCK,
+        ["chain.unproven", "trust.below_floor"],
+    ),
+    "delegated within one runtime": (
+        built(along=chain(hop(0, builders.AGENT), replace(hop(1, CLERK), same_runtime=True))),
+        ALLOW,
+        ["task.within_boundary"],
+    ),
+    "delegated within one runtime where there must be two": (
+        built(
+            along=chain(hop(0, builders.AGENT), replace(hop(1, CLERK), same_runtime=True)),
+            settings={"distinct_runtimes": True},
+        ),
+        BLOCK,
+        ["chain.same_runtime"],
     ),
     "no amount": (
         built(what=builders.action(arguments={"invoice": "INV-1001", "currency": "EUR"})),

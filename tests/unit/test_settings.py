@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pdp.errors import InvalidFieldError
-from pdp.settings import allow_ttl, parse_settings, policy_settings
+from pdp.settings import allow_ttl, max_chain_depth, parse_settings, policy_settings
 
 
 def test_amounts_become_minor_units() -> None:
@@ -16,6 +16,13 @@ def test_amounts_become_minor_units() -> None:
 def test_absent_settings_stay_absent() -> None:
     assert policy_settings(parse_settings(b"{}")) == {}
     assert allow_ttl({}) == 60
+    assert max_chain_depth({}) == 4
+
+
+def test_chains_are_bounded_as_the_tenant_says() -> None:
+    settings = parse_settings(b'{"max_chain_depth": 16, "distinct_runtimes": true}')
+    assert max_chain_depth(settings) == 16
+    assert policy_settings(settings) == {"distinct_runtimes": True}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +49,10 @@ def test_absent_settings_stay_absent() -> None:
             "settings.velocity.payments.on_exceed",
         ),
         (b'{"allow_ttl_seconds": 0}', "settings.allow_ttl_seconds"),
+        (b'{"max_chain_depth": 0}', "settings.max_chain_depth"),
+        (b'{"max_chain_depth": 17}', "settings.max_chain_depth"),
+        (b'{"max_chain_depth": true}', "settings.max_chain_depth"),
+        (b'{"distinct_runtimes": 1}', "settings.distinct_runtimes"),
         (b'{"allow_ttl_seconds": 60.5}', "settings.allow_ttl_seconds"),
     ],
 )

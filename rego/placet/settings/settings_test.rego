@@ -29,5 +29,6 @@ test_settings_have_the_defaults_that_are_documented if {
 		"po_tolerance": {"ppm": 50000},
 		"variance_block_factor": {"ppm": 2000000},
 		"velocity": {"payments": {"max": 5, "window_seconds": 60, "on_exceed": "escalate"}},
+		"distinct_runtimes": false,
 	} with input as {"settings": {}}
 }

@@ -31,7 +31,7 @@ test_below_floor_fires_for_an_unknown_agent if {
 }
 
 test_below_floor_fires_when_one_of_the_chain_is_below if {
-	"trust.below_floor" in trust.escalate with input as fixtures.replaced("/chain/1", {"agent": "agent:other", "grant": ""}) with data.placet.defaults as fixtures.defaults
+	"trust.below_floor" in trust.escalate with input as fixtures.replaced("/chain/1", {"agent": "agent:other"}) with data.placet.defaults as fixtures.defaults
 }
 
 test_below_floor_fires_for_an_empty_chain if {

@@ -1,0 +1,45 @@
+package placet.rules.chain
+
+# METADATA
+# scope: rule
+# title: Chain not proven
+# description: It is not proven on whose behalf the caller acts, and within which boundaries.
+# custom:
+#   remediation: Act as the session's own agent, or send the grants from its own to yours.
+block contains "chain.unproven" if {
+	not unproven_disproven
+	not unproven_moot
+}
+
+unproven_disproven if {
+	is_array(input.chain)
+	every depth, hop in input.chain {
+		hop.verified == true
+		hop.depth == depth
+		is_string(hop.agent)
+		hop.agent != ""
+	}
+	input.chain_problems == []
+	input.chain[0].agent == input.session.agent
+	input.chain[count(input.chain) - 1].agent in input.caller.agents
+	unproven_bounded
+}
+
+# The boundary of every grant below the session's own agent's is among those that are judged.
+unproven_bounded if {
+	bounded := [boundary.at | some boundary in input.boundaries; boundary.of == "grant"]
+	bounded == [concat("", ["chain[", format_int(hop.depth, 10), "]"]) | some hop in input.chain; hop.depth > 0]
+}
+
+# Blocked already, by the reason that explains it.
+unproven_moot if "session.unknown" in data.placet.rules.session.block
+
+unproven_moot if unproven_explained
+
+unproven_explained if {
+	some problem in input.chain_problems
+	problem.code in {
+		"chain.invalid", "chain.foreign", "chain.exceeds_parent", "chain.expired",
+		"chain.revoked", "chain.cycle", "chain.too_deep", "chain.not_holder",
+	}
+}
