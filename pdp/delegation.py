@@ -18,6 +18,7 @@ from pdp.errors import InvalidFieldError
 from pdp.model import (
     MAX_CHAIN_DEPTH,
     AmountLimit,
+    AttributeRule,
     Boundary,
     Caller,
     Chain,
@@ -174,9 +175,9 @@ def _first_excess(child: Boundary, parent: Boundary) -> str | None:
 def _excess(child: Boundary, parent: Boundary) -> Iterator[str]:
     yield from _not_among("tools", child.tools, parent.tools)
     yield from _not_among("effects", child.effects, parent.effects)
-    permitted = _Resources(parent.resources)
+    own, permitted = _Resources(child), _Resources(parent)
     for index, rule in enumerate(child.resources):
-        if not permitted.within(rule):
+        if not permitted.covers(rule, own):
             yield f"resources[{index}]"
     for limit in child.amounts:
         yield from _amount_excess(limit, parent.amounts)
@@ -198,19 +199,29 @@ def _not_among(member: str, child: tuple[str, ...], parent: tuple[str, ...]) -> 
 class _Resources:
     """What a boundary's resource rules permit, by type."""
 
-    def __init__(self, rules: Iterable[ResourceRule]) -> None:
+    def __init__(self, boundary: Boundary) -> None:
         self._listed: dict[str, set[str]] = {}
         self._prefixes: dict[str, set[str]] = {}
-        for rule in rules:
+        self._attributes: set[tuple[str, AttributeRule]] = set()
+        for rule in boundary.resources:
             if rule.prefix is not None:
                 self._prefixes.setdefault(rule.type, set()).add(rule.prefix)
+            elif rule.attribute is not None:
+                self._attributes.add((rule.type, rule.attribute))
             else:
                 self._listed.setdefault(rule.type, set()).update(_listed(rule))
 
-    def within(self, rule: ResourceRule) -> bool:
-        """Whether everything that `rule` permits is permitted here."""
+    def covers(self, rule: ResourceRule, of: _Resources) -> bool:
+        """Whether everything is permitted here that `rule` permits among those of `of`."""
         if rule.prefix is not None:
             return self._prefixed(rule.type, rule.prefix)
+        if rule.attribute is not None:
+            # Of every id there is, or the same attribute of entities that are listed here one by one.
+            kind = rule.attribute.of_type
+            return self._prefixed(rule.type, "") or (
+                (rule.type, rule.attribute) in self._attributes
+                and of._listed.get(kind, set()) <= self._listed.get(kind, set())
+            )
         ids = _listed(rule)
         listed = self._listed.get(rule.type, set())
         return bool(ids) and all(id in listed or self._prefixed(rule.type, id) for id in ids)

@@ -125,9 +125,7 @@ def _boundaries(session: Session, chain: Chain, facts: Facts, derived: Derived) 
     if session.template is not None:
         boundaries.append(("template", "", session.template))
     boundaries += [
-        ("grant", f"chain[{hop.depth}]", hop.boundary)
-        for hop in chain.hops
-        if hop.verified and hop.depth > 0
+        ("grant", f"chain[{hop.depth}]", hop.boundary) for hop in chain.hops if hop.verified and hop.depth > 0
     ]
     return [
         _boundary(of, at, boundary, resolved(boundary, kind, facts.listed)) for of, at, boundary in boundaries

@@ -18,6 +18,7 @@ from pdp.delegation import exceeds, grant_claims, grant_hash, read_claims
 from pdp.grants import Grants
 from pdp.model import (
     AmountLimit,
+    AttributeRule,
     Boundary,
     ChainProblem,
     Grant,
@@ -53,6 +54,8 @@ def often(*effects: ToolEffect, most: int = 5, seconds: int = 60, on_exceed: OnE
 
 
 INVOICES = ResourceRule(type="invoice", prefix="INV-")
+VENDORS = ResourceRule(type="vendor", attribute=AttributeRule(of_type="invoice", attribute="vendor"))
+PAYEES = ResourceRule(type="vendor", attribute=AttributeRule(of_type="invoice", attribute="payee"))
 FIRST = ResourceRule(type="invoice", id="INV-1")
 TWO = ResourceRule(type="invoice", ids=("INV-1", "INV-2"))
 
@@ -72,6 +75,9 @@ TWO = ResourceRule(type="invoice", ids=("INV-1", "INV-2"))
         (resources(TWO), resources(FIRST, ResourceRule(type="invoice", prefix="INV-2"))),
         (resources(ResourceRule(type="invoice", prefix="INV-1")), resources(INVOICES)),
         (resources(INVOICES), resources(ResourceRule(type="invoice", prefix=""))),
+        (resources(VENDORS, FIRST), resources(TWO, VENDORS)),
+        (resources(VENDORS), resources(VENDORS, FIRST)),
+        (resources(VENDORS, FIRST), resources(ResourceRule(type="vendor", prefix=""), FIRST)),
         (euros(99), euros(100)),
         (euros(total=5), euros()),
         (euros(total=5), euros(total=5)),
@@ -106,6 +112,12 @@ def test_within(child: Boundary, parent: Boundary) -> None:
         (resources(INVOICES), resources(ResourceRule(type="invoice", prefix="INV-1")), "resources[0]"),
         (resources(ResourceRule(type="invoice", prefix="")), resources(INVOICES), "resources[0]"),
         (resources(ResourceRule(type="invoice", id="inv-1")), resources(INVOICES), "resources[0]"),
+        (resources(VENDORS, FIRST), resources(PAYEES, FIRST), "resources[0]"),
+        (resources(VENDORS, TWO), resources(VENDORS, FIRST), "resources[0]"),
+        # What a prefix permits, it does not list.
+        (resources(FIRST, VENDORS), resources(INVOICES, VENDORS), "resources[1]"),
+        (resources(ResourceRule(type="vendor", id="V-1")), resources(VENDORS, FIRST), "resources[0]"),
+        (resources(VENDORS), resources(ResourceRule(type="vendor", prefix="V-")), "resources[0]"),
         # A rule that says nothing that is known here proves nothing.
         (resources(ResourceRule(type="invoice")), resources(INVOICES, TWO), "resources[0]"),
         (euros(), Boundary(), "amounts[EUR]"),
