@@ -14,6 +14,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +96,17 @@ class Ledger:
             self._free.put_nowait(await Stream.open(access, "naive"))
 
     async def record(self, recording: Recording) -> Position:
+        return (await self.record_together([recording]))[0]
+
+    async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
         stream = await self._free.get()
         try:
-            (position,) = await stream.record([recording], lambda _: True)
+            (positions,) = await stream.record([tuple(recordings)], lambda _: True)
         finally:
             self._free.put_nowait(stream)
-        if position is None:
+        if not positions:
             raise SessionMovedError("what the decision was taken on no longer holds")
-        return position
+        return positions
 
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         return await self._reading.decision(tenant, decision_id)

@@ -66,31 +66,36 @@ class Admission:
         """Seconds after which it makes sense to ask again."""
         return min(max(self.need(), _SOONEST), _LATEST)
 
-    def check(self, deadline: float) -> None:
+    def check(self, deadline: float, places: int = 1) -> None:
         """Raise `OverloadedError` or `DeadlineExceededError` for a call that must not be begun.
 
-        `deadline` is an instant of the clock.
+        `deadline` is an instant of the clock; `places` how many decisions it asks for.
         """
-        if self._in_flight >= self._max_in_flight:
+        if self._in_flight + self._taken(places) > self._max_in_flight:
             self._dropped["full"] += 1
             raise OverloadedError(self.hint())
         self._check_time(deadline)
 
+    def _taken(self, places: int) -> int:
+        """A plan takes no more than one session may, so that there is always room for it some time."""
+        return min(places, self.of_a_session)
+
     @contextmanager
-    def enter(self, deadline: float) -> Iterator[None]:
-        """Hold a place for one decision. Raises as `check` does."""
-        self.check(deadline)
-        self._in_flight += 1
+    def enter(self, deadline: float, places: int = 1) -> Iterator[None]:
+        """Hold the places of a call. Raises as `check` does."""
+        self.check(deadline, places)
+        self._in_flight += self._taken(places)
         try:
             yield
         finally:
-            self._in_flight -= 1
+            self._in_flight -= self._taken(places)
 
     @contextmanager
-    def judging(self, deadline: float) -> Iterator[None]:
-        """Measure a decision from its turn to its answer. Raises if the turn came too late."""
+    def judging(self, deadline: float, places: int = 1) -> Iterator[None]:
+        """Measure decisions that go together, from their turn to their answer. Raises if the turn
+        came too late."""
         self._check_time(deadline)
-        self._judging += 1
+        self._judging += places
         beside, began = self._judging, self._clock()
         try:
             yield
@@ -101,7 +106,7 @@ class Admission:
         else:
             self._pace.took(self._in_a_batch(began, beside))
         finally:
-            self._judging -= 1
+            self._judging -= places
 
     def _check_time(self, deadline: float) -> None:
         left = deadline - self._clock()

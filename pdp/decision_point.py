@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from pdp.admission import Admission
 from pdp.attribute_rules import pointed_to
@@ -44,7 +47,9 @@ from pdp.model import (
     Limit,
     Obligation,
     PolicyRevision,
+    Position,
     Prerequisite,
+    PriorDecision,
     Reason,
     Receipt,
     Recording,
@@ -57,6 +62,7 @@ from pdp.model import (
     Verdict,
 )
 from pdp.pace import Pace
+from pdp.planning import Trace, after, blocked, following, rests_on
 from pdp.ports import InformationPoint, Ledger, PolicyEngine, Signer
 from pdp.reasons import POLICY_UNAVAILABLE, REVIEW_UNKNOWN, is_retryable, model_text
 from pdp.receipts import Basis, read_decision, sign_receipt
@@ -76,6 +82,7 @@ _MAX_BACKOFF = 0.1
 _RECORDING_SHARE = 0.4
 _MAX_ENGINE_SECONDS = 5.0
 
+T = TypeVar("T")
 
 # The tool's own side redeems the decision before it acts.
 REDEEM = Obligation(id="redeem")
@@ -124,89 +131,174 @@ class DecisionPoint:
         with self._admission.enter(request.deadline):
             async with self._turns.take(request):
                 with self._admission.judging(request.deadline):
-                    return await self._settled(request)
+                    return await _settled(partial(self._judge, request), request.deadline)
 
     def turns(self) -> Load:
         """The calls that wait for earlier actions of their session."""
         return self._turns.load()
 
-    async def _settled(self, request: EvaluationRequest) -> tuple[Decision, Receipt]:
-        """Judge until nothing has moved meanwhile."""
-        for attempt in range(_MAX_JUDGEMENTS):
-            try:
-                return await self._judge(request)
-            except SessionMovedError:
-                await _back_off(attempt, request.deadline)
-        raise SessionContendedError(retry_after=1.0)
+    async def evaluate_plan(
+        self, requests: Sequence[EvaluationRequest], *, all_or_nothing: bool
+    ) -> list[tuple[Decision, Receipt]]:
+        """Return the decisions on the next actions of one session, in order, each with its receipt.
+
+        The requests have one caller, session, chain, audience and deadline, and distinct
+        `tool_call_id`s. Each item is judged on what those before it leave, as `evaluate` would one
+        after the other, and all are recorded in one transaction. `all_or_nothing`: if not all are
+        allowed, each is recorded as a block, and nothing is reserved. Raises as `evaluate` does;
+        then nothing was recorded, unless the outcome is unknown.
+        """
+        deadline, places = requests[0].deadline, len(requests)
+        with self._admission.enter(deadline, places):
+            async with self._turns.take(requests[0], places):
+                with self._admission.judging(deadline, places):
+                    return await _settled(
+                        partial(self._judge_plan, requests, all_or_nothing=all_or_nothing), deadline
+                    )
 
     async def _judge(self, request: EvaluationRequest) -> tuple[Decision, Receipt]:
         facts, plan = await self._gather(request)  # 1
-        derived = plan.derived
         began = time.monotonic()
-        session = _own_session(request, facts)
-        fingerprint = self._fingerprints.of(request)
-        repeat = judge_repeat(facts.prior, fingerprint=fingerprint, session=session, now=facts.now)
-        if repeat.stored is not None:
-            stored = repeat.stored
-            return (
-                read_decision(stored.token).as_replayed(),
-                Receipt(token=stored.token, position=stored.position),
-            )
-        hops, met, document = _premises(request, facts, session, plan)
+        case = self._case(request, facts, plan)
+        if case.stored is not None:
+            return case.replay()
 
-        verdict = await self._verdict(document, request)  # 2
-        decision = _decision(request, facts, session, verdict, repeat)
-
-        receipt = await sign_receipt(  # 3
-            decision,
-            Basis(
-                request=request,
-                facts=facts,
-                session=session,
-                hops=hops,
-                derived=derived,
-                verdict=verdict,
-                input_document=document,
-                issuer=self._issuer,
-            ),
-            self._signer,
-        )
-
-        position = await self._ledger.record(  # 4
-            Recording(
-                key=_key(request),
-                decision=decision,
-                receipt=receipt,
-                action_fingerprint=fingerprint,
-                input_document=document,
-                epoch=facts.epoch,
-                prior_decision_id=None if facts.prior is None else facts.prior.decision_id,
-                claims_key=repeat.claims_key,
-                move=None if session is None else _move(session, facts, decision.effect),
-                deadline=request.deadline,
-                entities=_revisions(facts, plan),
-                reservation=_reservation(decision.effect, facts, met, plan.key),
-                steps=() if session is None else self._steps(request, facts, derived),
-            )
-        )
+        verdict = await self._verdict(case, _engine_deadline(request.deadline))  # 2
+        recording = await self._signed(case, case.decision(verdict), verdict)  # 3
+        position = await self._ledger.record(recording)  # 4
         self._rest.took(time.monotonic() - began)
-        return decision, replace(receipt, position=position)
+        return recording.decision, replace(recording.receipt, position=position)
+
+    async def _judge_plan(
+        self, requests: Sequence[EvaluationRequest], *, all_or_nothing: bool
+    ) -> list[tuple[Decision, Receipt]]:
+        """The steps of `evaluate`, each for all items.
+
+        Policy is asked about many items at once, each as if all before it were allowed. After the
+        first that is not, the rest is judged again.
+        """
+        gathered = await _all(self._gather(request) for request in requests)  # 1
+        _agree([facts for facts, _ in gathered])
+        judged = await self._judge_in_order(requests, gathered)  # 2
+        broken_by = None
+        if all_or_nothing:
+            broken_by = next(
+                (i for i, (_, decision, _) in enumerate(judged) if decision.effect is not Effect.ALLOW), None
+            )
+        recordings: dict[int, Recording] = {}  # 3
+        session = gathered[0][0].session
+        for index, (case, decision, verdict) in enumerate(judged):
+            if broken_by is not None and decision.effect is not Effect.BLOCK:
+                decision = blocked(case.anew(decision), broken_by)
+            elif case.stored is not None:
+                continue
+            # Some that were judged after allows come after blocks now; each receipt names the one before.
+            case = replace(case, facts=replace(case.facts, session=session))
+            recordings[index] = await self._signed(case, case.numbered(decision), verdict)
+            session = _session_after(session, recordings[index])
+        positions: Sequence[Position] = ()
+        if recordings:
+            positions = await self._ledger.record_together(list(recordings.values()))  # 4
+        answers = {
+            index: (recording.decision, replace(recording.receipt, position=position))
+            for (index, recording), position in zip(recordings.items(), positions, strict=True)
+        }
+        return [answers.get(index) or judged[index].case.replay() for index in range(len(judged))]
+
+    async def _judge_in_order(
+        self, requests: Sequence[EvaluationRequest], gathered: Sequence[tuple[Facts, _Plan]]
+    ) -> list[_Judged]:
+        """Judge each item on what those before it leave."""
+        judged: list[_Judged] = []
+        traces: list[Trace] = []
+        until = _engine_deadline(requests[0].deadline)
+        # How many items to ask about at once; few after one that was not allowed, then more again.
+        window = len(requests)
+        while len(judged) < len(requests):
+            supposed, cases = list(traces), []
+            for index in range(len(judged), min(len(judged) + window, len(requests))):
+                request, (facts, plan) = requests[index], gathered[index]
+                if supposed:
+                    facts = following(facts, supposed, plan.key)
+                    plan = self._plan(request, facts)
+                case = self._case(request, facts, plan)
+                supposed.append(self._trace(case, None))
+                cases.append(case)
+            verdicts = await _all(self._verdict(case, until) for case in cases)
+            window *= 2
+            for case, verdict in zip(cases, verdicts, strict=True):
+                decision = case.decision(verdict, rests_on=rests_on(case.plan.steps, traces))
+                judged.append(_Judged(case, decision, verdict))
+                traces.append(self._trace(case, decision))
+                if case.stored is None and decision.effect is not Effect.ALLOW:
+                    window = 1
+                    break
+        return judged
 
     async def simulate(self, request: EvaluationRequest) -> Simulation:
         """Return what the decision on a new such call would be now, and leave no trace of it."""
         facts, plan = await self._gather(request)
-        session = _own_session(request, facts)
-        _, _, document = _premises(request, facts, session, plan)
-        verdict = await self._verdict(document, request)
-        decision = _decision(request, facts, session, verdict, Repeat())
+        case = replace(self._case(request, facts, plan), repeat=Repeat())
+        verdict = await self._verdict(case, _engine_deadline(request.deadline))
+        decision = case.decision(verdict)
         return Simulation(
             would_be=decision.effect,
             reasons=decision.reasons,
             policy=decision.policy,
             data_revisions=decision.data_revisions,
-            input_document=document,
+            input_document=case.document,
             obligations=decision.obligations,
             retry_after=decision.retry_after,
+        )
+
+    def _case(self, request: EvaluationRequest, facts: Facts, plan: _Plan) -> _Case:
+        """Return what policy is asked about."""
+        session = _own_session(request, facts)
+        fingerprint = self._fingerprints.of(request)
+        hops, met, document = _premises(request, facts, session, plan)
+        return _Case(
+            request=request,
+            facts=facts,
+            plan=plan,
+            fingerprint=fingerprint,
+            repeat=judge_repeat(facts.prior, fingerprint=fingerprint, session=session, now=facts.now),
+            hops=hops,
+            met=met,
+            document=document,
+            steps=() if session is None else self._steps(request, facts, plan.derived),
+        )
+
+    async def _signed(self, case: _Case, decision: Decision, verdict: Verdict | None) -> Recording:
+        """Sign the decision; return it ready for the ledger."""
+        request, facts, session = case.request, case.facts, case.session
+        receipt = await sign_receipt(
+            decision,
+            Basis(
+                request=request,
+                facts=facts,
+                session=session,
+                hops=case.hops,
+                derived=case.plan.derived,
+                verdict=verdict,
+                input_document=case.document,
+                issuer=self._issuer,
+            ),
+            self._signer,
+        )
+        return Recording(
+            key=_key(request),
+            decision=decision,
+            receipt=receipt,
+            action_fingerprint=case.fingerprint,
+            input_document=case.document,
+            epoch=facts.epoch,
+            prior_decision_id=None if facts.prior is None else facts.prior.decision_id,
+            claims_key=case.repeat.claims_key and case.stored is None,
+            move=None if session is None else _move(session, facts, decision.effect),
+            deadline=request.deadline,
+            entities=_revisions(facts, case.plan),
+            reservation=_reservation(decision.effect, facts, case.met, case.plan.key),
+            steps=case.steps,
         )
 
     async def _gather(self, request: EvaluationRequest) -> tuple[Facts, _Plan]:
@@ -256,6 +348,24 @@ class DecisionPoint:
             else pointed_to(_boundaries(session), derived.resource.type),
         )
 
+    def _trace(self, case: _Case, decision: Decision | None) -> Trace:
+        """What the case leaves by this decision; without one, if it is allowed."""
+        if case.stored is not None:
+            return Trace(
+                effect=case.stored.effect,
+                decision_id=case.stored.decision_id,
+                steps=case.steps,
+                replayed=True,
+            )
+        effect = Effect.ALLOW if decision is None else decision.effect
+        return Trace(
+            effect=effect,
+            decision_id="" if decision is None else decision.decision_id,
+            move=None if case.session is None else _move(case.session, case.facts, effect),
+            reservation=_reservation(effect, case.facts, case.met, case.plan.key),
+            steps=case.steps,
+        )
+
     def _steps(self, request: EvaluationRequest, facts: Facts, derived: Derived) -> tuple[Step, ...]:
         tenant, tool = request.caller.tenant, request.action.tool
         return tuple(
@@ -270,12 +380,12 @@ class DecisionPoint:
         left = request.deadline - time.monotonic()
         return request.deadline - min(self._rest.seconds(), left / 2)
 
-    async def _verdict(self, document: bytes, request: EvaluationRequest) -> Verdict | None:
-        """Return the engine's verdict; None when there is none in time to record it."""
-        now = time.monotonic()
-        share = min((request.deadline - now) * (1 - _RECORDING_SHARE), _MAX_ENGINE_SECONDS)
+    async def _verdict(self, case: _Case, until: float) -> Verdict | None:
+        """Return the engine's verdict; None when there is none in time, or none is needed."""
+        if case.stored is not None:
+            return None
         try:
-            return await self._engine.decide(document, deadline=now + share, tenant=request.caller.tenant)
+            return await self._engine.decide(case.document, deadline=until, tenant=case.request.caller.tenant)
         except PolicyUnavailableError:
             return None
 
@@ -291,6 +401,11 @@ class _Plan:
     listed: tuple[EntityName, ...]
 
     @property
+    def steps(self) -> tuple[Step, ...]:
+        """What has to come before the action."""
+        return tuple(step for _, step in self.prerequisites)
+
+    @property
     def counters(self) -> tuple[CounterKey, ...]:
         return tuple(dict.fromkeys(limit.key for limit in self.limits if limit.key is not None))
 
@@ -304,6 +419,72 @@ class _Plan:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Case:
+    """One action with all that it is judged on."""
+
+    request: EvaluationRequest
+    facts: Facts
+    plan: _Plan
+    fingerprint: bytes
+    repeat: Repeat
+    hops: tuple[Hop, ...]
+    # The limits, with what is used of them.
+    met: tuple[Limit, ...]
+    document: bytes
+    # What this action is to tools that name it as their prerequisite.
+    steps: tuple[Step, ...]
+
+    @property
+    def session(self) -> Session | None:
+        return _own_session(self.request, self.facts)
+
+    @property
+    def stored(self) -> PriorDecision | None:
+        """The decision that is the answer already."""
+        return self.repeat.stored
+
+    def replay(self) -> tuple[Decision, Receipt]:
+        stored = self.repeat.stored
+        assert stored is not None  # nobody asks otherwise
+        return (
+            read_decision(stored.token).as_replayed(),
+            Receipt(token=stored.token, position=stored.position),
+        )
+
+    def decision(self, verdict: Verdict | None, *, rests_on: Sequence[str] = ()) -> Decision:
+        """Return the decision that the verdict makes, or the stored one.
+
+        `rests_on`: earlier items of the plan that have to be executed before an allow.
+        """
+        if self.stored is not None:
+            return self.replay()[0]
+        decision = _decision(self.request, self.facts, self.session, verdict, self.repeat)
+        if decision.effect is not Effect.ALLOW:
+            return decision
+        return replace(decision, obligations=(*decision.obligations, *map(after, rests_on)))
+
+    def anew(self, decision: Decision) -> Decision:
+        """The same answer as a decision of its own, if it is a stored one."""
+        if self.stored is None:
+            return decision
+        fresh = _decision(self.request, self.facts, self.session, None, Repeat())
+        return replace(fresh, effect=decision.effect, reasons=decision.reasons)
+
+    def numbered(self, decision: Decision) -> Decision:
+        """The decision with the version of the session that it makes."""
+        session = self.session
+        return replace(decision, session_version=0 if session is None else session.version + 1)
+
+
+class _Judged(NamedTuple):
+    """An item of a plan. `verdict` None: there is none, or the decision is a stored one."""
+
+    case: _Case
+    decision: Decision
+    verdict: Verdict | None
+
+
 def _facts_request(request: EvaluationRequest, plan: _Plan, deadline: float) -> FactsRequest:
     return FactsRequest(
         key=_key(request),
@@ -313,7 +494,7 @@ def _facts_request(request: EvaluationRequest, plan: _Plan, deadline: float) -> 
         entities=plan.derived.entities,
         counters=plan.counters,
         business_key=None if plan.key is None else plan.key.normal,
-        prerequisites=tuple(step for _, step in plan.prerequisites),
+        prerequisites=plan.steps,
         listed=plan.listed,
     )
 
@@ -466,6 +647,51 @@ def _move(session: Session, facts: Facts, effect: Effect) -> SessionMove:
     )
 
 
+def _session_after(session: Session | None, recording: Recording) -> Session | None:
+    """The session once the recording is made; `session` is whosever it is."""
+    move = recording.move
+    if session is None or move is None:
+        return session
+    return replace(
+        session,
+        version=move.version + 1,
+        aggregates=move.aggregates,
+        last_receipt=hashlib.sha256(recording.receipt.signed).digest(),
+    )
+
+
+def _agree(gathered: Sequence[Facts]) -> None:
+    """Raise `SessionMovedError` unless all were read of one state of tenant and session."""
+    first = gathered[0]
+    if any((facts.epoch, facts.session) != (first.epoch, first.session) for facts in gathered):
+        raise SessionMovedError("the session moved between reads")
+
+
+def _engine_deadline(deadline: float) -> float:
+    """Until when the engine is waited for, so that there is time to record that it did not answer."""
+    now = time.monotonic()
+    return now + min((deadline - now) * (1 - _RECORDING_SHARE), _MAX_ENGINE_SECONDS)
+
+
+async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all; raise the first failure once all have ended."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]  # none is an exception
+
+
+async def _settled(judge: Callable[[], Awaitable[T]], deadline: float) -> T:
+    """Judge until nothing has moved meanwhile."""
+    for attempt in range(_MAX_JUDGEMENTS):
+        try:
+            return await judge()
+        except SessionMovedError:
+            await _back_off(attempt, deadline)
+    raise SessionContendedError(retry_after=1.0)
+
+
 async def _back_off(attempt: int, deadline: float) -> None:
     """Wait a little, at random, so that replicas that race do not race in step."""
     limit = min(_BACKOFF * 2**attempt, _MAX_BACKOFF)
@@ -504,19 +730,20 @@ class _Turns:
         return Load(waiting=self._waiting, dropped=dict(self._dropped))
 
     @asynccontextmanager
-    async def take(self, request: EvaluationRequest) -> AsyncIterator[None]:
-        """Hold the turn. Raises `DeadlineExceededError` when it does not come in time, and
-        `OverloadedError` when too many wait for it.
+    async def take(self, request: EvaluationRequest, places: int = 1) -> AsyncIterator[None]:
+        """Hold the turn, for so many actions. Raises `DeadlineExceededError` when it does not come in
+        time, and `OverloadedError` when too many wait for it.
 
         The caller is part of the key: a stranger who names a session must not queue
         before its owner. Correctness never rests on turns, only on versions.
         """
         key = (request.caller.tenant, request.session_id, request.caller.subject)
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
-        if users >= self._admission.of_a_session:
+        places = min(places, self._admission.of_a_session)
+        if users + places > self._admission.of_a_session:
             self._dropped["full"] += 1
             raise OverloadedError(self._admission.hint())
-        self._locks[key] = (lock, users + 1)
+        self._locks[key] = (lock, users + places)
         try:
             if users:
                 await self._wait(lock, request.deadline)
@@ -528,10 +755,10 @@ class _Turns:
                 lock.release()
         finally:
             lock, users = self._locks[key]
-            if users == 1:
+            if users == places:
                 del self._locks[key]
             else:
-                self._locks[key] = (lock, users - 1)
+                self._locks[key] = (lock, users - places)
 
     async def _wait(self, lock: asyncio.Lock, deadline: float) -> None:
         self._waiting += 1

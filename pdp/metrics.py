@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -28,7 +28,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._evaluations = Counter(
             "placet_evaluate_requests",
-            "Evaluate calls by effect and leading reason code; effect `error` had no decision.",
+            "Evaluate calls and plans' items by effect and leading code; effect `error` had no decision.",
             ("effect", "code"),
             registry=self.registry,
         )
@@ -216,6 +216,10 @@ class MeasuredLedger:
     async def record(self, recording: Recording) -> Position:
         with self._metrics.stage("record"):
             return await self._inner.record(recording)
+
+    async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
+        with self._metrics.stage("record"):
+            return await self._inner.record_together(recordings)
 
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         return await self._inner.decision(tenant, decision_id)

@@ -29,7 +29,9 @@ from pdp.model import (
     Standing,
 )
 from pdp.outcomes import contradicts, lapse, recounts, redeem, report
+from pdp.planning import AFTER
 from pdp.ports import EntryLedger, Signer
+from pdp.receipts import read_decision
 from pdp.uuid7 import uuid7
 from placet.canonical import action_digest
 from placet.receipt import ReceiptError, b64url_decode, b64url_encode, parse
@@ -102,6 +104,7 @@ class OutcomePoint:
         for _ in range(_ATTEMPTS):
             standing = await self._standing(caller, decision_id, "", "")
             _check(standing, tool, arguments, audience)
+            await self._check_order(standing)
             after = redeem(standing.hold)
             if after is None:
                 raise NotRedeemableError("it was redeemed, reported or voided before")
@@ -142,6 +145,16 @@ class OutcomePoint:
             self._reported(Outcome.LAPSED, False)
             released += 1
         return released
+
+    async def _check_order(self, standing: Standing) -> None:
+        """Raise unless what the decision comes after was executed."""
+        for obligation in read_decision(standing.token).obligations:
+            if obligation.id != AFTER:
+                continue
+            earlier = str(obligation.properties.get("decision_id", ""))
+            before = await self._ledger.standing(standing.key.tenant, decision_id=earlier)
+            if before is None or not (before.hold.redeemed or before.hold.outcome is Outcome.EXECUTED):
+                raise NotRedeemableError(f"it comes after decision {earlier}, which was not executed")
 
     async def _standing(
         self, caller: Caller, decision_id: str, session_id: str, tool_call_id: str

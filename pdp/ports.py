@@ -104,6 +104,14 @@ class Ledger(Protocol):
         """
         ...
 
+    async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
+        """Record one or more decisions, each on what the one before it leaves, in one transaction.
+
+        What `record` promises, for all of them or none: MUST raise `SessionMovedError`, leaving no
+        trace of any, where `record` would for one. They have one deadline.
+        """
+        ...
+
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         """Return a recorded decision, its bytes as they were returned; None if there is none."""
         ...

@@ -22,7 +22,7 @@ REVIEW_UNKNOWN = Reason(
     at="review_id",
 )
 # Blocks that asking again, with the same call, may lift.
-_RETRYABLE = frozenset({"pdp.policy_unavailable", "velocity.payments"})
+_RETRYABLE = frozenset({"pdp.policy_unavailable", "plan.not_whole", "velocity.payments"})
 # Those of which some never lift: retryable only where the answer says when.
 _TIMED = frozenset({"boundary.velocity", "limit.budget"})
 
@@ -44,6 +44,16 @@ def replay_stale(original: str) -> Reason:
         effect=Effect.BLOCK,
         message="This call was allowed before, and that answer no longer stands.",
         at=f"decision:{original}",
+    )
+
+
+def not_whole(item: int) -> Reason:
+    """The plan was to be allowed as a whole, and this item of it is not allowed."""
+    return Reason(
+        code="plan.not_whole",
+        effect=Effect.BLOCK,
+        message="Not every action of the plan is allowed.",
+        at=f"items[{item}]",
     )
 
 

@@ -83,6 +83,12 @@ def _evaluate(things: Things) -> decision_service_pb2.EvaluateRequest:
     )
 
 
+def _evaluate_batch(things: Things) -> decision_service_pb2.EvaluateBatchRequest:
+    items = [decision_service_pb2.PlannedAction(action=_evaluate(things).action) for _ in range(2)]
+    items[1].action.tool_call_id += "-2"
+    return decision_service_pb2.EvaluateBatchRequest(session_id=things.session_id, items=items)
+
+
 def _open_session(things: Things) -> session_service_pb2.OpenSessionRequest:
     return session_service_pb2.OpenSessionRequest(
         task=session_service_pb2.Task(id=things.task_id),
@@ -111,6 +117,8 @@ ROWS: Mapping[str, Row] = {
             actions=[decision_service_pb2.StreamedAction(id="m-1", request=_evaluate(things))]
         )
     ),
+    # A stranger's plan, too.
+    "/placet.v1.DecisionService/EvaluateBatch": Row(request=_evaluate_batch),
     # What is asked about is what would be asked in the caller's own tenant.
     "/placet.v1.DecisionService/Simulate": Row(
         request=lambda things: decision_service_pb2.SimulateRequest(

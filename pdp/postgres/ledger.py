@@ -32,6 +32,7 @@ from pdp.model import (
 from pdp.postgres.connection import Access, Connection, bounded, connect, storable, unavailable
 from pdp.postgres.inbox import Inbox, Ticket
 from pdp.postgres.pool import Pool
+from pdp.postgres.recording import Work, parts
 from pdp.postgres.standing import read_lapsed, read_open, read_open_count, read_standing
 from pdp.postgres.stream import RefusedError, Stream, StreamLostError
 
@@ -49,7 +50,7 @@ _PASSING = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
 )
-_Ticket = Ticket[Recording | Entry, Position]
+_Ticket = Ticket[Work, tuple[Position, ...]]
 
 
 @dataclass(slots=True)
@@ -61,8 +62,8 @@ class _Flight:
     overtaken: asyncio.Event
 
 
-def _locked_entities(value: Recording | Entry) -> int:
-    return len(value.entities) if isinstance(value, Recording) else 0
+def _locked_entities(work: Work) -> int:
+    return len({name for part in parts(work) if isinstance(part, Recording) for name in part.entities})
 
 
 class PostgresLedger:
@@ -77,7 +78,7 @@ class PostgresLedger:
         self._access = access
         self._pool = pool
         self._replica = replica
-        self._inbox: Inbox[Recording | Entry, Position] = Inbox(
+        self._inbox: Inbox[Work, tuple[Position, ...]] = Inbox(
             capacity=capacity, overdue=self._overdue, weigh=_locked_entities
         )
         self._stream: Stream | None = None
@@ -103,24 +104,23 @@ class PostgresLedger:
         return self._inbox.load()
 
     async def record(self, recording: Recording) -> Position:
-        if self._pump is None or self._pump.done():
-            raise StoreUnavailableError("the ledger is closed")
-        key = recording.key
-        for field, text in (
-            ("tenant", key.tenant),
-            ("session_id", key.session_id),
-            ("caller", key.caller),
-            ("chain", key.leaf_grant),
-            ("action.tool_call_id", key.tool_call_id),
-            ("review_id", key.review_id or ""),
-        ):
-            storable(field, text)
-        return await self._inbox.ask(recording, recording.deadline)
+        _check(recording.key)
+        (position,) = await self._ask(recording, recording.deadline)
+        return position
+
+    async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
+        for recording in recordings:
+            _check(recording.key)
+        return await self._ask(tuple(recordings), recordings[0].deadline)
 
     async def record_entry(self, entry: Entry) -> Position:
+        (position,) = await self._ask(entry, entry.deadline)
+        return position
+
+    async def _ask(self, work: Work, deadline: float) -> tuple[Position, ...]:
         if self._pump is None or self._pump.done():
             raise StoreUnavailableError("the ledger is closed")
-        return await self._inbox.ask(entry, entry.deadline)
+        return await self._inbox.ask(work, deadline)
 
     async def standing(
         self,
@@ -325,7 +325,8 @@ class PostgresLedger:
         cause = lost.__cause__
         committed: bool | None = False
         if lost.xid is not None:
-            committed = await self._outcome(lost.xid, lost.positions, until)
+            written = [position for of_one in lost.positions for position in of_one]
+            committed = await self._outcome(lost.xid, written, until)
         if committed:
             _answer(tickets, lost.positions)
             return
@@ -333,9 +334,8 @@ class PostgresLedger:
         for ticket in tickets:
             ticket.fail(StoreUnavailableError(f"the connection was lost: {cause}{unknown}"))
 
-    async def _outcome(self, xid: str, positions: Any, until: float) -> bool | None:
-        """Whether transaction `xid` committed; None if that cannot be found out by `until`."""
-        seqs = [position for position in positions if position is not None]
+    async def _outcome(self, xid: str, seqs: list[Position], until: float) -> bool | None:
+        """Whether transaction `xid`, which wrote `seqs`, committed; None if that stays unknown."""
         backoff = 0.01
         while time.monotonic() < until:
             try:
@@ -371,11 +371,24 @@ class PostgresLedger:
 
 
 def _answer(tickets: list[_Ticket], positions: Any) -> None:
-    for ticket, position in zip(tickets, positions, strict=True):
-        if position is not None:
-            ticket.answer(position)
+    for ticket, found in zip(tickets, positions, strict=True):
+        if found:
+            ticket.answer(found)
         else:
             ticket.fail(SessionMovedError("what the decision was taken on no longer holds"))
+
+
+def _check(key: DecisionKey) -> None:
+    """Raise `InvalidFieldError` for what the database cannot hold."""
+    for field, text in (
+        ("tenant", key.tenant),
+        ("session_id", key.session_id),
+        ("caller", key.caller),
+        ("chain", key.leaf_grant),
+        ("action.tool_call_id", key.tool_call_id),
+        ("review_id", key.review_id or ""),
+    ):
+        storable(field, text)
 
 
 def _refused(refusal: psycopg.Error) -> PdpError:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeAlias
 
 from pdp.limits import holds, moved, recounted
 from pdp.model import (
@@ -21,6 +22,8 @@ from pdp.model import (
     SessionState,
 )
 
+# What holds as a whole or not at all: a tuple is a plan's recordings, in order.
+Work: TypeAlias = Recording | Entry | tuple[Recording, ...]
 LIVE = frozenset({SessionState.OPEN, SessionState.COMPLETED})
 
 
@@ -63,7 +66,7 @@ class Moved:
 class Applied:
     """What to write."""
 
-    # Indices of the recordings that hold, in order.
+    # Indices of the work that holds, in order.
     winners: list[int] = field(default_factory=list)
     sessions: dict[tuple[str, str], Moved] = field(default_factory=dict)
     keys: dict[DecisionKey, str] = field(default_factory=dict)
@@ -72,6 +75,21 @@ class Applied:
     business_keys: dict[tuple[str, str], int] = field(default_factory=dict)
     # The last entry about each hold that holds.
     holds: dict[tuple[str, str], Entry] = field(default_factory=dict)
+
+    def copy(self) -> Applied:
+        return Applied(
+            winners=list(self.winners),
+            sessions=dict(self.sessions),
+            keys=dict(self.keys),
+            counters=dict(self.counters),
+            business_keys=dict(self.business_keys),
+            holds=dict(self.holds),
+        )
+
+
+def parts(work: Work) -> tuple[Recording | Entry, ...]:
+    """Return what is written of it, in order."""
+    return work if isinstance(work, tuple) else (work,)
 
 
 def key_order(key: DecisionKey) -> tuple[str, str, str, str, str, bool, str]:
@@ -87,55 +105,67 @@ def key_order(key: DecisionKey) -> tuple[str, str, str, str, str, bool, str]:
     )
 
 
-def apply(recordings: Sequence[Recording | Entry], indices: Iterable[int], locked: Locked) -> Applied:
-    """Apply the recordings of `indices` one after the other, each on what the one before left.
+def apply(batch: Sequence[Work], indices: Iterable[int], locked: Locked) -> Applied:
+    """Apply the work of `indices` one after the other, each on what the one before left.
 
-    One that was taken on something else is left out and leaves no trace; so is, in its turn,
-    every one that was taken on the state that it would have left.
+    What was taken on something else is left out and leaves no trace; so is, in its turn,
+    everything that was taken on the state that it would have left.
     """
     applied = Applied()
     for index in indices:
-        recording = recordings[index]
-        if isinstance(recording, Entry):
-            if _entered(recording, locked, applied):
+        work = batch[index]
+        if not isinstance(work, tuple):
+            if _holds(work, locked, applied):
                 applied.winners.append(index)
             continue
-        key, move = recording.key, recording.move
-        if locked.epochs.get(key.tenant) != recording.epoch or key not in locked.keys:
-            continue
-        if applied.keys.get(key, locked.keys[key]) != recording.prior_decision_id:
-            continue
-        if any(
-            locked.entities.get((key.tenant, name), 0) != revision
-            for name, revision in recording.entities.items()
-        ):
-            continue
-        counters = _counted(recording, locked, applied)
-        if counters is None or not _unheld(recording, locked, applied):
-            continue
-        if move is not None:
-            place = (key.tenant, move.session_id)
-            row = locked.sessions.get(place)
-            if row is None:
-                continue
-            moved = applied.sessions.get(place)
-            if (moved.version if moved is not None else row.version) != move.version:
-                continue
-            if move.must_be_live and (row.state not in LIVE or locked.now >= row.expires_at):
-                continue
-            applied.sessions[place] = Moved(
-                version=move.version + 1,
-                aggregates=move.aggregates,
-                last_receipt=hashlib.sha256(recording.receipt.signed).digest(),
-            )
-        if recording.claims_key:
-            applied.keys[key] = recording.decision.decision_id
-        applied.counters.update(counters)
-        if recording.reservation is not None and recording.reservation.key is not None:
-            held = (key.tenant, recording.reservation.key.normal)
-            applied.business_keys[held] = recording.reservation.key_version + 1
-        applied.winners.append(index)
+        with_all = applied.copy()
+        if all(_holds(recording, locked, with_all) for recording in work):
+            applied = with_all
+            applied.winners.append(index)
     return applied
+
+
+def _holds(work: Recording | Entry, locked: Locked, applied: Applied) -> bool:
+    """Apply a recording or an entry; False if it no longer holds, and left no trace."""
+    return _entered(work, locked, applied) if isinstance(work, Entry) else _recorded(work, locked, applied)
+
+
+def _recorded(recording: Recording, locked: Locked, applied: Applied) -> bool:
+    key, move = recording.key, recording.move
+    if locked.epochs.get(key.tenant) != recording.epoch or key not in locked.keys:
+        return False
+    if applied.keys.get(key, locked.keys[key]) != recording.prior_decision_id:
+        return False
+    if any(
+        locked.entities.get((key.tenant, name), 0) != revision
+        for name, revision in recording.entities.items()
+    ):
+        return False
+    counters = _counted(recording, locked, applied)
+    if counters is None or not _unheld(recording, locked, applied):
+        return False
+    if move is not None:
+        place = (key.tenant, move.session_id)
+        row = locked.sessions.get(place)
+        if row is None:
+            return False
+        moved = applied.sessions.get(place)
+        if (moved.version if moved is not None else row.version) != move.version:
+            return False
+        if move.must_be_live and (row.state not in LIVE or locked.now >= row.expires_at):
+            return False
+        applied.sessions[place] = Moved(
+            version=move.version + 1,
+            aggregates=move.aggregates,
+            last_receipt=hashlib.sha256(recording.receipt.signed).digest(),
+        )
+    if recording.claims_key:
+        applied.keys[key] = recording.decision.decision_id
+    applied.counters.update(counters)
+    if recording.reservation is not None and recording.reservation.key is not None:
+        held = (key.tenant, recording.reservation.key.normal)
+        applied.business_keys[held] = recording.reservation.key_version + 1
+    return True
 
 
 def _counted(

@@ -33,7 +33,7 @@ from pdp.postgres.arrays import blobs, booleans, instants, integers, texts
 from pdp.postgres.connection import Access, Connection, bounded, connect, lost, shut, stale
 from pdp.postgres.locks import control_lock, entity_lock
 from pdp.postgres.migrate import check_durable
-from pdp.postgres.recording import Applied, Locked, SessionRow, apply, key_order
+from pdp.postgres.recording import Applied, Locked, SessionRow, Work, apply, key_order, parts
 from pdp.postgres.rows import buckets_from, buckets_text, conflicts_text, totals_text
 
 # Sorted by the caller, so that every batch locks in one order. LATERAL keeps that order and
@@ -260,7 +260,7 @@ class StreamLostError(Exception):
     """The connection is gone. Nothing was recorded if `xid` is None; else its transaction may
     have committed `positions`."""
 
-    def __init__(self, xid: str | None = None, positions: Sequence[Position | None] = ()) -> None:
+    def __init__(self, xid: str | None = None, positions: Sequence[tuple[Position, ...]] = ()) -> None:
         super().__init__("the connection was lost")
         self.xid = xid
         self.positions = tuple(positions)
@@ -309,43 +309,49 @@ class Stream:
         await _discard(self.connection)
 
     async def record(
-        self, recordings: Sequence[Recording | Entry], wanted: Callable[[int], bool]
-    ) -> list[Position | None]:
-        """Record what still holds; return each one's position, None for one that does not.
+        self, batch: Sequence[Work], wanted: Callable[[int], bool]
+    ) -> list[tuple[Position, ...]]:
+        """Record what still holds; return the positions of each, none for what does not.
 
         1. Lock    what the recordings depend on, in one order; read it in later statements.
         2. Apply   them in order, in process.
         3. Write   one absolute value a row, and commit.
 
-        `wanted` is asked between 1 and 2 whether anybody still waits for a recording. Raises
+        `wanted` is asked between 1 and 2 whether anybody still waits for an item. Raises
         `RefusedError`, `StreamLostError`.
         """
         # 1
         try:
-            locked, xid = await self._lock(recordings)
+            locked, xid = await self._lock([part for work in batch for part in parts(work)])
         except psycopg.Error as exc:
             if self._lost(exc):
                 raise StreamLostError from exc
             await self._roll_back()
             raise RefusedError from exc
         # 2
-        applied = apply(recordings, [i for i in range(len(recordings)) if wanted(i)], locked)
-        positions: list[Position | None] = [None] * len(recordings)
-        for seq, index in enumerate(applied.winners, start=self.last_seq + 1):
-            positions[index] = Position(writer=self.writer, seq=seq)
+        applied = apply(batch, [i for i in range(len(batch)) if wanted(i)], locked)
+        positions: list[tuple[Position, ...]] = [()] * len(batch)
+        won: list[Recording | Entry] = []
+        for index in applied.winners:
+            found = parts(batch[index])
+            first = self.last_seq + 1 + len(won)
+            positions[index] = tuple(
+                Position(writer=self.writer, seq=seq) for seq in range(first, first + len(found))
+            )
+            won += found
         if not applied.winners:
             await self._roll_back()
             return positions
         # 3
         self._warnings.clear()
         try:
-            await self._write(recordings, applied, locked)
+            await self._write(won, applied, locked)
         except psycopg.Error as exc:
             if self._lost(exc):
                 raise StreamLostError(xid, positions) from exc
             await self._roll_back()
             raise RefusedError from exc
-        self.last_seq += len(applied.winners)
+        self.last_seq += len(won)
         if self._warnings:
             # For example a standby that was not waited for: committed here, perhaps not there.
             self.closed = True
@@ -465,8 +471,7 @@ class Stream:
             xid,
         )
 
-    async def _write(self, recordings: Sequence[Recording | Entry], applied: Applied, locked: Locked) -> None:
-        won = [recordings[index] for index in applied.winners]
+    async def _write(self, won: Sequence[Recording | Entry], applied: Applied, locked: Locked) -> None:
         winners = [r for r in won if isinstance(r, Recording)]
         entries = list(applied.holds.values())
         keys = sorted(applied.keys, key=key_order)

@@ -13,7 +13,7 @@ from pdp.model import Caller, Receipt, Role
 from pdp.outcome_point import OutcomePoint
 from pdp.ports import Ledger
 from pdp.receipts import read_decision
-from pdp.server import convert, convert_outcomes
+from pdp.server import convert, convert_outcomes, convert_plans
 from pdp.server.deadline import deadline_of
 from pdp.server.evaluate_stream import EvaluateStream, Gate
 from pdp.server.identity import current_caller
@@ -59,6 +59,14 @@ class DecisionService(stubs.DecisionServiceServicer):
             convert.evaluation_request(request, caller=caller, deadline=deadline)
         )
         return convert.decision_message(decision, receipt)
+
+    async def EvaluateBatch(
+        self, request: messages.EvaluateBatchRequest, context: Any
+    ) -> messages.EvaluateBatchResponse:
+        plan = convert_plans.plan(request, caller=current_caller(), deadline=deadline_of(context))
+        return convert_plans.answer(
+            await self._decision_point.evaluate_plan(plan, all_or_nothing=request.all_or_nothing)
+        )
 
     async def Simulate(self, request: messages.SimulateRequest, context: Any) -> messages.SimulateResponse:
         caller = current_caller()

@@ -23,6 +23,7 @@ from placet.v1 import decision_pb2, decision_service_pb2
 
 _LOG = structlog.get_logger("pdp.server")
 EVALUATE = "/placet.v1.DecisionService/Evaluate"
+EVALUATE_BATCH = "/placet.v1.DecisionService/EvaluateBatch"
 # Seconds between two log lines about calls turned away: a line for each would cost more than the
 # refusal does. The metrics count them all.
 _OVERLOAD_LOG_SECONDS = 1.0
@@ -34,7 +35,7 @@ class Edge(grpc.aio.ServerInterceptor):
     def __init__(
         self, metrics: Metrics, authenticator: Authenticator, admission: Admission | None = None
     ) -> None:
-        """`admission` turns Evaluate calls away before anything else is done for them."""
+        """`admission` turns Evaluate calls and plans away before anything else is done for them."""
         self._metrics = metrics
         self._authenticator = authenticator
         self._admission = admission
@@ -57,7 +58,7 @@ class Edge(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             try:
                 # The last line of defence: whatever hangs, the caller's deadline ends it.
-                if method == EVALUATE and self._admission is not None:
+                if method in (EVALUATE, EVALUATE_BATCH) and self._admission is not None:
                     self._admission.check(deadline_of(context))
                 async with asyncio.timeout(context.time_remaining()):
                     enter(await self.admit(context, method))
@@ -119,7 +120,7 @@ class Edge(grpc.aio.ServerInterceptor):
         return caller
 
     def decided(self, decision: decision_pb2.Decision, started: float) -> None:
-        """Count and log a decision, of a call or of a stream's message."""
+        """Count and log a decision, of a call, of a stream's message or of a plan."""
         elapsed = time.perf_counter() - started
         effect = decision_pb2.Effect.Name(decision.effect).removeprefix("EFFECT_").lower()
         code = decision.reasons[0].code
@@ -144,9 +145,11 @@ class Edge(grpc.aio.ServerInterceptor):
     def _answered(self, method: str, response: Any, started: float) -> None:
         if method != EVALUATE:
             self._metrics.rpc(method, "OK", time.perf_counter() - started)
-            return
-        assert isinstance(response, decision_service_pb2.EvaluateResponse)
-        self.decided(response.decision, started)
+        if isinstance(response, decision_service_pb2.EvaluateResponse):
+            self.decided(response.decision, started)
+        elif isinstance(response, decision_service_pb2.EvaluateBatchResponse):
+            for decision in response.decisions:
+                self.decided(decision, started)
 
     def _abandoned(self, method: str, started: float) -> None:
         elapsed = time.perf_counter() - started
@@ -154,6 +157,8 @@ class Edge(grpc.aio.ServerInterceptor):
             self._metrics.refused("caller_gone", elapsed)
         else:
             self._metrics.rpc(method, "CANCELLED", elapsed)
+            if method == EVALUATE_BATCH:
+                self._metrics.failed_closed("caller_gone")
         _LOG.info("rpc_abandoned", method=method, milliseconds=round(elapsed * 1000, 2))
 
     def _failed(self, method: str, error: Exception, started: float) -> Status:
@@ -164,6 +169,8 @@ class Edge(grpc.aio.ServerInterceptor):
             self._metrics.refused(status.reason.removeprefix("ERROR_REASON_").lower(), elapsed)
         else:
             self._metrics.rpc(method, status.code.name, elapsed)
+            if method == EVALUATE_BATCH:
+                self._metrics.failed_closed(status.reason.removeprefix("ERROR_REASON_").lower())
         if isinstance(error, OverloadedError):
             now = time.monotonic()
             if now - self._overload_logged < _OVERLOAD_LOG_SECONDS:

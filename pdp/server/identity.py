@@ -18,6 +18,7 @@ from pdp.names import MAX_NAME
 ROLES: Mapping[str, frozenset[Role]] = {
     "/placet.v1.DecisionService/Evaluate": frozenset({Role.AGENT}),
     "/placet.v1.DecisionService/EvaluateStream": frozenset({Role.AGENT}),
+    "/placet.v1.DecisionService/EvaluateBatch": frozenset({Role.AGENT}),
     "/placet.v1.DecisionService/Simulate": frozenset({Role.POLICY_AUTHOR}),
     "/placet.v1.DecisionService/ListAllowedTools": frozenset({Role.AGENT}),
     "/placet.v1.DecisionService/GetDecision": frozenset({Role.AGENT, Role.OPERATOR, Role.AUDITOR}),

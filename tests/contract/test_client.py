@@ -22,6 +22,7 @@ from placet import (
     Blocked,
     Boundary,
     Client,
+    Decision,
     DevIdentity,
     Effect,
     Escalated,
@@ -315,6 +316,98 @@ def test_recorded_decision_is_the_same_bytes(pdp: Target) -> None:
     for client, decision_id in ((other, decision.decision_id), (agent, str(uuid4()))):
         with pytest.raises(NotFoundError):
             client.get_decision(decision_id)
+
+
+# --- plans ----------------------------------------------------------------------------
+
+
+def reasons(decisions: tuple[Decision, ...]) -> list[list[str]]:
+    return [[reason.code for reason in decision.reasons] for decision in decisions]
+
+
+def test_plan_is_answered_item_by_item_each_with_its_receipt(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    plan = [read("a"), pay(3000, "b"), read("c", tool=UNKNOWN), pay(100, "d")]
+    decisions = agent.evaluate_plan(plan, session=session, audience="erp")
+    assert [decision.failure for decision in decisions] == [None] * 4
+    assert [str(decision.effect) for decision in decisions] == ["allow", "escalate", "block", "allow"]
+    assert [decision.allowed for decision in decisions] == [True, False, False, True]
+    assert [decision.tool_call_id for decision in decisions] == ["a", "b", "c", "d"]
+    assert {decision.receipt_status for decision in decisions} == {"verified"}
+    versions = [decision.session_version for decision in decisions]
+    assert versions == [session.version + n for n in range(1, 5)]
+    for decision in decisions:
+        assert agent.get_decision(decision.decision_id).receipt == decision.receipt
+        assert parse(decision.receipt).claims["aud"] == "erp"
+    assert pdp.issuer().get_session(session).decisions == {"allow": 2, "block": 1, "escalate": 1}
+
+
+def test_plan_that_is_not_whole_is_blocked(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    plan = [read("a"), pay(3000, "b"), read("c", tool=UNKNOWN)]
+    decisions = agent.evaluate_plan(plan, session=session, all_or_nothing=True)
+    assert [decision.failure for decision in decisions] == [None] * 3
+    assert {str(decision.effect) for decision in decisions} == {"block"}
+    first, second, third = reasons(decisions)
+    assert first == ["plan.not_whole"]
+    assert decisions[0].reasons[0].at == "items[1]"
+    assert "plan.not_whole" in second
+    assert "registry.unknown_tool" in third
+    assert [decision.retryable for decision in decisions] == [True, True, False]
+    # What was allowed, is so alone.
+    assert agent.evaluate(read("a"), session=session).allowed
+
+
+def test_whole_plan_is_allowed_and_a_repeat_is_the_stored_answers(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    plan = [read("a"), pay(100, "b")]
+    first = agent.evaluate_plan(plan, session=session, all_or_nothing=True)
+    assert all(decision.allowed for decision in first)
+    again = agent.evaluate_plan(plan, session=session, all_or_nothing=True)
+    assert [decision.replayed for decision in again] == [True, True]
+    assert [decision.receipt for decision in again] == [decision.receipt for decision in first]
+    assert not any(decision.allowed for decision in again)
+    attempt = first[0].attempt_id
+    mine = agent.evaluate_plan(plan, session=session, all_or_nothing=True, attempt_id=attempt)
+    assert all(decision.allowed for decision in mine)
+    # An item alone is the same call, and a longer plan has an answer for it.
+    assert agent.evaluate(read("a"), session=session).decision_id == first[0].decision_id
+    longer = agent.evaluate_plan([*plan, read("c")], session=session)
+    assert [decision.replayed for decision in longer] == [True, True, False]
+
+
+def test_earlier_allow_is_no_part_of_a_plan_that_is_not_whole(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    earlier = agent.evaluate(read("a"), session=session)
+    decisions = agent.evaluate_plan([read("a"), pay(3000, "b")], session=session, all_or_nothing=True)
+    assert [decision.failure for decision in decisions] == [None, None]
+    assert reasons(decisions)[0] == ["plan.not_whole"]
+    assert agent.evaluate(read("a"), session=session).decision_id == earlier.decision_id
+
+
+def test_plan_that_cannot_be_asked_is_blocks(pdp: Target) -> None:
+    session, agent = pdp.session(), pdp.agent()
+    too_many = agent.evaluate_plan([read(f"c-{n}") for n in range(33)], session=session)
+    twice = agent.evaluate_plan([read("a"), read("a")], session=session)
+    odd = agent.evaluate_plan([read("a"), read("")], session=session)
+    for decisions, at in (
+        (too_many, "items"),
+        (twice, "items[1].action.tool_call_id"),
+        (odd, "items[1].action.tool_call_id"),
+    ):
+        assert {(d.reasons[0].code, d.reasons[0].at) for d in decisions} == {("client.refused", at)}
+        assert not any(decision.allowed for decision in decisions)
+    assert len(too_many) == 33
+    assert agent.evaluate_plan([], session=session) == ()
+    assert pdp.issuer().get_session(session).version == session.version
+
+
+def test_strangers_plan_moves_nothing(pdp: Target) -> None:
+    session = pdp.session()
+    stranger = pdp.client(pdp.identity("svc-stranger", "agent", agents=(STRANGER,)))
+    decisions = stranger.evaluate_plan([read("a"), read("b")], session=session)
+    assert reasons(decisions) == [["session.unknown"]] * 2
+    assert pdp.issuer().get_session(session).version == session.version
 
 
 # --- sessions -------------------------------------------------------------------------

@@ -265,3 +265,62 @@ async def test_past_deadline_is_never_begun(store: Store, session: Session) -> N
     with pytest.raises(DeadlineExceededError):
         await store.ledger.record(builders.recording(key, epoch=epoch, moves=session, seconds=-0.001))
     assert await known(store, session) == session
+
+
+async def test_recorded_together_each_rests_on_the_one_before(store: Store, session: Session) -> None:
+    keys = [builders.key(session.session_id) for _ in range(3)]
+    epoch = (await facts(store, keys[0])).epoch
+    plan, moves = [], session
+    for key in keys:
+        plan.append(builders.recording(key, epoch=epoch, moves=moves, decided_at=moves.opened_at))
+        move = plan[-1].move
+        assert move is not None
+        moves = replace(moves, version=moves.version + 1, aggregates=move.aggregates)
+    positions = await store.ledger.record_together(plan)
+    assert [position.seq - positions[0].seq for position in positions] == [0, 1, 2]
+    assert len({position.writer for position in positions}) == 1
+    for recording, position in zip(plan, positions, strict=True):
+        found = await store.ledger.decision(TENANT, recording.decision.decision_id)
+        assert found is not None
+        assert (found.token, found.position) == (recording.receipt.token, position)
+    moved = await known(store, session)
+    assert (moved.version, moved.aggregates.allow) == (session.version + 3, 3)
+    assert moved.last_receipt == hashlib.sha256(plan[-1].receipt.signed).digest()
+
+
+async def test_recorded_together_holds_as_a_whole_or_leaves_no_trace(store: Store, session: Session) -> None:
+    keys = [builders.key(session.session_id) for _ in range(2)]
+    epoch = (await facts(store, keys[0])).epoch
+    # The second was taken on another history than the first leaves.
+    plan = [builders.recording(key, epoch=epoch, moves=session) for key in keys]
+    with pytest.raises(SessionMovedError):
+        await store.ledger.record_together(plan)
+    assert await known(store, session) == session
+    for recording in plan:
+        assert await store.ledger.decision(TENANT, recording.decision.decision_id) is None
+        assert (await facts(store, recording.key)).prior is None
+    # The position that it would have had is the next one's.
+    await store.ledger.record_together([plan[0]])
+    assert (await known(store, session)).version == session.version + 1
+
+
+async def test_plans_and_single_decisions_at_once_win_or_lose_each_as_a_whole(
+    store: Store, session: Session
+) -> None:
+    """All rest on one version: one wins, of whichever kind."""
+    epoch = (await facts(store, builders.key(session.session_id))).epoch
+
+    def plan() -> list[Recording]:
+        first = builders.recording(builders.key(session.session_id), epoch=epoch, moves=session)
+        after = replace(session, version=session.version + 1)
+        return [first, builders.recording(builders.key(session.session_id), epoch=epoch, moves=after)]
+
+    singles = [plan()[:1] for _ in range(4)]
+    plans = [plan() for _ in range(4)]
+    mixed = [one for pair in zip(singles, plans, strict=True) for one in pair]
+    results = await asyncio.gather(
+        *(store.ledger.record_together(one) for one in mixed), return_exceptions=True
+    )
+    won = [work for work, result in zip(mixed, results, strict=True) if not isinstance(result, Exception)]
+    assert len(won) == 1
+    assert (await known(store, session)).version == session.version + len(won[0])

@@ -51,7 +51,7 @@ def expected_output(source: str) -> list[str]:
     return re.findall(r"^ *print\(.*\)  # (.+)", source, re.MULTILINE)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/agent-developers.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/agent-developers.md", "docs/plans.md"])
 def test_python_examples_print_what_they_say(
     document: str, real_pdp: RealPdp, tenant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import json
 import math
@@ -247,6 +248,21 @@ class FakeStore:
             except TimeoutError as exc:
                 raise DeadlineExceededError("the deadline passed in the queue") from exc
             self._up()
+        return self._record(recording)
+
+    async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
+        self._in_time(recordings[0].deadline)
+        self._up()
+        names = ("recorded", "_recorded_at", "_tenants", "_sessions", "_keys", "_decisions")
+        before = copy.deepcopy({name: getattr(self, name) for name in names})
+        try:
+            return [self._record(recording) for recording in recordings]
+        except PdpError:
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise
+
+    def _record(self, recording: Recording) -> Position:
         key, move, decision = recording.key, recording.move, recording.decision
         tenant = self._tenants.get(key.tenant)
         if tenant is None or tenant.epoch != recording.epoch:

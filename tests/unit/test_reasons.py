@@ -14,11 +14,12 @@ from pdp.reasons import (
     is_retryable,
     key_reused,
     model_text,
+    not_whole,
     replay_stale,
 )
 
 DOCS = (Path(__file__).parent.parent.parent / "docs" / "policies.md").read_text()
-OWN = [POLICY_UNAVAILABLE, REVIEW_UNKNOWN, key_reused("d"), replay_stale("d")]
+OWN = [POLICY_UNAVAILABLE, REVIEW_UNKNOWN, key_reused("d"), replay_stale("d"), not_whole(0)]
 WAIT = Reason(code="velocity.payments", effect=Effect.BLOCK)
 
 

@@ -93,3 +93,14 @@ def test_no_allow_moves_a_session_that_is_over(batch: list[Recording]) -> None:
 def test_key_that_could_not_be_locked_loses() -> None:
     recording = builders.recording(builders.key("a"), epoch=1)
     assert apply([recording], [0], locked({})).winners == []
+
+
+@given(st.lists(st.lists(recordings(), min_size=1, max_size=4), max_size=6))
+def test_plan_is_applied_as_a_whole_or_not_at_all(batch: list[list[Recording]]) -> None:
+    before = locked({recording.key: None for plan in batch for recording in plan})
+    applied = apply([tuple(plan) for plan in batch], range(len(batch)), before)
+    # What won, one after the other, and nothing else.
+    won = [recording for index in applied.winners for recording in batch[index]]
+    alone = apply(won, range(len(won)), before)
+    assert alone.winners == list(range(len(won)))
+    assert (applied.keys, applied.sessions) == (alone.keys, alone.sessions)

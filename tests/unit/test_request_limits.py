@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pdp.errors import InvalidFieldError
-from pdp.server import convert, convert_outcomes, convert_tools
+from pdp.server import convert, convert_outcomes, convert_plans, convert_tools
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
@@ -31,6 +31,17 @@ def chain(*hops: nouns.Hop) -> Any:
         chain=nouns.DelegationChain(hops=hops),
     )
     return convert.evaluation_request(request, caller=builders.caller(), deadline=0.0)
+
+
+def plan(items: int) -> Any:
+    request = decisions.EvaluateBatchRequest(
+        session_id="s",
+        items=[
+            decisions.PlannedAction(action=nouns.Action(tool="t", arguments=b"{}", tool_call_id=f"c-{n}"))
+            for n in range(items)
+        ],
+    )
+    return convert_plans.plan(request, caller=builders.caller(), deadline=0.0)
 
 
 def opening(boundary: sessions.Boundary | None = None, **task: str) -> Any:
@@ -109,6 +120,7 @@ REQUESTS: Mapping[str, tuple[str, Callable[[int], Any]]] = {
         "tools[0].arguments_schema",
         lambda n: tool(b'{"title":"' + b"x" * (n - 12) + b'"}'),
     ),
+    "EvaluateBatch.items, entries": ("items", plan),
     "ReportOutcome.output, bytes": (
         "output",
         lambda n: convert_outcomes.report(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from placet.errors import InvalidRequestError as InvalidRequestError
     from placet.errors import NotExecuted as NotExecuted
     from placet.errors import NotFoundError as NotFoundError
+    from placet.errors import OutOfOrder as OutOfOrder
     from placet.errors import OverloadedError as OverloadedError
     from placet.errors import PdpUnavailable as PdpUnavailable
     from placet.errors import PermissionDeniedError as PermissionDeniedError
@@ -84,6 +85,7 @@ _HOMES = {
         "InvalidRequestError",
         "NotExecuted",
         "NotFoundError",
+        "OutOfOrder",
         "OverloadedError",
         "PdpUnavailable",
         "PermissionDeniedError",

@@ -20,7 +20,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -34,6 +34,7 @@ from placet.errors import (
     UnknownObligationError,
     blocked_text,
 )
+from placet.executed import Executed
 from placet.jsontext import parsed_object
 from placet.model import Action, Decision, Effect, Reason, ReceiptStatus
 from placet.receipt import ParsedReceipt, ReceiptError, check_binding, parse
@@ -92,6 +93,7 @@ class Rules:
     understood: frozenset[str]
     # The caller's tenant; empty if only its credential knows.
     tenant: str = ""
+    executed: Executed = field(default_factory=Executed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,12 +109,19 @@ class Question:
 
     def decision(self, data: bytes) -> Decision:
         """Return the decision that the answer's bytes hold, or a block."""
-        decision: Decision | None = None
         try:
             response = replies.read(decisions.EvaluateResponse, data)
             if not response.HasField("decision"):
                 raise AnswerError("the answer has no decision")
-            decision = replies.decision(response.decision)  # 1
+        except PlacetError as exc:
+            return failed(exc, self.request)
+        return self.judged(response.decision)
+
+    def judged(self, answer: nouns.Decision) -> Decision:
+        """Return the decision of an answer, or a block."""
+        decision: Decision | None = None
+        try:
+            decision = replies.decision(answer)  # 1
             return self._checked(decision)
         except PlacetError as exc:
             return failed(exc, self.request, answer=decision)
@@ -156,8 +165,64 @@ class Question:
             decision,
             receipt_status=status,
             clock=self.rules.clock,
+            executed=self.rules.executed,
             valid_until=self.started + lifetime if own and decision.effect is Effect.ALLOW else -math.inf,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanQuestion:
+    """One request to EvaluateBatch: the questions of its items, in order."""
+
+    questions: tuple[Question, ...]
+    all_or_nothing: bool
+
+    def request(self) -> decisions.EvaluateBatchRequest:
+        first = self.questions[0].request
+        return decisions.EvaluateBatchRequest(
+            session_id=first.session_id,
+            chain=first.chain,
+            items=[
+                decisions.PlannedAction(action=item.request.action, attempt_id=item.request.attempt_id)
+                for item in self.questions
+            ],
+            all_or_nothing=self.all_or_nothing,
+            audience=first.audience,
+        )
+
+    def decisions(self, data: bytes) -> tuple[Decision, ...]:
+        """Return one decision for each item: what the answer's bytes hold, or a block.
+
+        Of a plan that is to be allowed as a whole, what is allowed beside something that is not is a
+        block too: such an answer makes no sense, or one of its items failed the checks here.
+        """
+        try:
+            response = replies.read(decisions.EvaluateBatchResponse, data)
+            if len(response.decisions) != len(self.questions):
+                raise AnswerError(
+                    f"the answer has {len(response.decisions)} decisions on {len(self.questions)} actions"
+                )
+        except PlacetError as exc:
+            return self.failed(exc)
+        judged = tuple(
+            question.judged(answer)
+            for question, answer in zip(self.questions, response.decisions, strict=True)
+        )
+        if self.all_or_nothing and not all(decision.effect is Effect.ALLOW for decision in judged):
+            return tuple(
+                decision
+                if decision.effect is not Effect.ALLOW
+                else failed(
+                    AnswerError("an action of an all-or-nothing plan is allowed, and another is not"),
+                    question.request,
+                    answer=decision,
+                )
+                for question, decision in zip(self.questions, judged, strict=True)
+            )
+        return judged
+
+    def failed(self, error: PlacetError) -> tuple[Decision, ...]:
+        return tuple(failed(error, question.request) for question in self.questions)
 
 
 def ask(
@@ -278,6 +343,7 @@ def check_receipt(receipt: ParsedReceipt, decision: Decision, *, tenant: str = "
         "iat": whole_seconds(decision.decided_at),
         "exp": whole_seconds(decision.expires_at),
         "obligations": [obligation.id for obligation in decision.obligations],
+        "after": list(decision.after),
         "reasons": [reason.code for reason in decision.reasons],
     }
     if tenant:
@@ -286,6 +352,8 @@ def check_receipt(receipt: ParsedReceipt, decision: Decision, *, tenant: str = "
         found = claims.get(name)
         if name == "obligations":
             found = _members(found, "id")
+        elif name == "after":
+            found = _after(claims.get("obligations"))
         elif name == "reasons":
             found = _members(found, "code")
         if found != value or type(found) is not type(value):
@@ -301,6 +369,14 @@ def whole_seconds(instant: Any) -> int:
     if instant.microsecond:
         raise AnswerError("an instant of the answer is not in whole seconds, as its receipt must be")
     return int(instant.timestamp())
+
+
+def _after(obligations: Any) -> Any:
+    """The decisions that the obligations `after` name; None for what is malformed."""
+    if _members(obligations, "id") is None:
+        return None
+    properties = [item.get("properties") for item in obligations if item["id"] == "after"]
+    return _members(properties, "decision_id")
 
 
 def _members(items: Any, name: str) -> Any:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 from placet import replies, requests
-from placet.answers import Attempts, Question, Rules, Verifier, ask, failed, recorded
+from placet.answers import Attempts, PlanQuestion, Question, Rules, Verifier, ask, failed, recorded
 from placet.channel import Connection, Credentials
 from placet.clock import SteadyClock
-from placet.errors import AnswerError, DeadlineError, PlacetError, invalid
+from placet.errors import AnswerError, DeadlineError, InvalidRequestError, PlacetError, invalid
 from placet.identity import DevIdentity
 from placet.jsontext import object_text
 from placet.model import (
@@ -70,8 +71,20 @@ class Asking:
         return failed(error, self.question.request)
 
 
-# A tool's own side redeems: what the caller has to do is to hand the receipt on.
-ALWAYS_UNDERSTOOD = frozenset({"redeem"})
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskingPlan:
+    """A call of EvaluateBatch, and the blocks that a failure of it becomes."""
+
+    call: Call[tuple[Decision, ...]]
+    question: PlanQuestion
+
+    def failed(self, error: PlacetError) -> tuple[Decision, ...]:
+        return self.question.failed(error)
+
+
+# A tool's own side redeems: what the caller has to do is to hand the receipt on. `Decision.allowed`
+# waits for what an action comes after.
+ALWAYS_UNDERSTOOD = frozenset({"redeem", "after"})
 
 
 class Calls:
@@ -147,6 +160,56 @@ class Calls:
         except PlacetError as exc:
             return failed(exc, request)
 
+    def evaluate_plan(
+        self,
+        actions: Iterable[Action | Mapping[str, Any]],
+        *,
+        session: Session | str,
+        chain: requests.Chain,
+        all_or_nothing: bool,
+        attempt_id: str | None,
+        audience: str,
+        timeout: float | None,
+    ) -> AskingPlan | tuple[Decision, ...]:
+        """Return the call; or at once the blocks, for what cannot be asked."""
+        asked = list(actions)
+        if not asked:
+            return ()
+        attempt_id = attempt_id or uuid4().hex
+        try:
+            hops = requests.chain(chain)
+            named = requests.session_id(session)
+            questions = []
+            for index, action in enumerate(asked):
+                try:
+                    questions.append(
+                        ask(
+                            requests.action(action),
+                            session_id=named,
+                            chain=hops,
+                            review_id="",
+                            attempt_id=attempt_id,
+                            audience=audience,
+                            attempts=self._attempts,
+                            rules=self._rules,
+                        )
+                    )
+                except InvalidRequestError as exc:
+                    (violation,) = exc.violations
+                    raise invalid(f"items[{index}].{violation.field}", violation.description) from exc
+            question = PlanQuestion(questions=tuple(questions), all_or_nothing=all_or_nothing)
+            return AskingPlan(
+                question=question,
+                call=Call(
+                    method="/placet.v1.DecisionService/EvaluateBatch",
+                    request=question.request().SerializeToString(),
+                    timeout=self._deadline(timeout),
+                    read=question.decisions,
+                ),
+            )
+        except PlacetError as exc:
+            return tuple(failed(exc, None) for _ in asked)
+
     def simulate(
         self,
         action: Action | Mapping[str, Any],
@@ -210,8 +273,14 @@ class Calls:
                 attempt_id=attempt_id,
             ).SerializeToString(),
             timeout=self._deadline(timeout),
-            read=replies.hold_state,
+            read=lambda data: self._reported(data, outcome),
         )
+
+    def _reported(self, data: bytes, outcome: Outcome | str) -> HoldState:
+        decision_id, hold = replies.reported(data)
+        if outcome == Outcome.EXECUTED:
+            self._rules.executed.add(decision_id)
+        return hold
 
     def redeem(
         self,

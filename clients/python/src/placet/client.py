@@ -146,6 +146,45 @@ class Client:
                     return asking.failed(exc)
             time.sleep(wait)
 
+    def evaluate_plan(
+        self,
+        actions: Iterable[Action | Mapping[str, Any]],
+        *,
+        session: Session | str,
+        chain: requests.Chain = (),
+        all_or_nothing: bool = False,
+        attempt_id: str | None = None,
+        audience: str = "",
+        timeout: float | None = None,
+    ) -> tuple[Decision, ...]:
+        """Return the decisions on up to 32 actions, in order, each as if those before it were asked first.
+
+        Never raises for a failure: then each is a block. They are recorded together: all, or none.
+        `all_or_nothing` blocks all unless all are allowed. An allow with the obligation `after` is
+        `allowed` once this client knows that the action before it was executed. Each decision is
+        on a call of its own: it may be asked for again alone, as with `evaluate`.
+        """
+        asking = self._calls.evaluate_plan(
+            actions,
+            session=session,
+            chain=chain,
+            all_or_nothing=all_or_nothing,
+            attempt_id=attempt_id,
+            audience=audience,
+            timeout=timeout,
+        )
+        if isinstance(asking, tuple):
+            return asking
+        call, end = asking.call, time.monotonic() + asking.call.timeout
+        while True:
+            try:
+                return call.read(self._link.send(call.method, call.request, end - time.monotonic()))
+            except PlacetError as exc:
+                wait = pause(exc, end - time.monotonic())
+                if wait is None:
+                    return asking.failed(exc)
+            time.sleep(wait)
+
     def guard(
         self,
         *,
@@ -469,6 +508,39 @@ class AsyncClient:
             timeout=timeout,
         )
         if isinstance(asking, Decision):
+            return asking
+        call, end = asking.call, time.monotonic() + asking.call.timeout
+        while True:
+            try:
+                return call.read(await self._link.send(call.method, call.request, end - time.monotonic()))
+            except PlacetError as exc:
+                wait = pause(exc, end - time.monotonic())
+                if wait is None:
+                    return asking.failed(exc)
+            await asyncio.sleep(wait)
+
+    async def evaluate_plan(
+        self,
+        actions: Iterable[Action | Mapping[str, Any]],
+        *,
+        session: Session | str,
+        chain: requests.Chain = (),
+        all_or_nothing: bool = False,
+        attempt_id: str | None = None,
+        audience: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> tuple[Decision, ...]:
+        """See `Client.evaluate_plan`."""
+        asking = self._calls.evaluate_plan(
+            actions,
+            session=session,
+            chain=chain,
+            all_or_nothing=all_or_nothing,
+            attempt_id=attempt_id,
+            audience=audience,
+            timeout=timeout,
+        )
+        if isinstance(asking, tuple):
             return asking
         call, end = asking.call, time.monotonic() + asking.call.timeout
         while True:

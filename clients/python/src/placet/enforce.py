@@ -189,6 +189,7 @@ class _Invocation:
             raise
         finally:
             _DECISION.reset(token)
+        decision.executed.add(decision.decision_id)
         reports.outcome(decision.decision_id, Outcome.EXECUTED, output_text(run.result))
 
 

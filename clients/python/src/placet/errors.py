@@ -177,6 +177,18 @@ class ExpiredAllow(Blocked):
         )
 
 
+class OutOfOrder(Blocked):
+    """The allow is for an action of a plan, and one before it was not executed yet."""
+
+    @property
+    def model_text(self) -> str:
+        return blocked_text(
+            self.decision.decision_id if self.decision is not None else "",
+            "client.out_of_order",
+            retryable=False,
+        )
+
+
 class ReplayedAllow(Blocked):
     """This call was allowed before, for another attempt, which may have run the tool."""
 

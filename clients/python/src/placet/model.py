@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 from placet.clock import SteadyClock, steady
-from placet.errors import Blocked, Escalated, ExpiredAllow, PdpUnavailable, ReplayedAllow
+from placet.errors import Blocked, Escalated, ExpiredAllow, OutOfOrder, PdpUnavailable, ReplayedAllow
+from placet.executed import Executed
 
 # The PDP's reason for a repeat of a call that was allowed and is over.
 SPENT = "action.replay_stale"
@@ -281,17 +282,32 @@ class Decision:
     # attempt of this process, so nothing may be done on it.
     valid_until: float = field(default=-math.inf, repr=False, compare=False)
     clock: SteadyClock = field(default=steady, repr=False, compare=False)
+    # What the client that asked knows to have been executed.
+    executed: Executed = field(default_factory=Executed, repr=False, compare=False)
 
     @property
     def allowed(self) -> bool:
         """True while the tool may run on this decision."""
+        return self._stands and all(earlier in self.executed for earlier in self.after)
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """The decisions, of earlier actions of a plan, that have to be executed before this one."""
+        return tuple(
+            str(obligation.properties.get("decision_id", ""))
+            for obligation in self.obligations
+            if obligation.id == "after"
+        )
+
+    @property
+    def _stands(self) -> bool:
         return self.effect is Effect.ALLOW and self.failure is None and self.clock() < self.valid_until
 
     def require_allowed(self) -> None:
         """Return if the tool may run now.
 
-        Raises `PdpUnavailable`, `Escalated`, `ReplayedAllow`, `ExpiredAllow` or `Blocked`; all
-        of them are `Blocked`.
+        Raises `PdpUnavailable`, `Escalated`, `ReplayedAllow`, `ExpiredAllow`, `OutOfOrder` or
+        `Blocked`; all of them are `Blocked`.
         """
         if self.allowed:
             return
@@ -321,6 +337,12 @@ class Decision:
                 "which may have run the tool",
                 decision=self,
             )
+        if self._stands:
+            raise OutOfOrder(
+                f"decision {self.decision_id} comes after {', '.join(self.after)}, "
+                "which this client does not know to have been executed",
+                decision=self,
+            )
         if self.effect is Effect.ALLOW:
             raise ExpiredAllow(f"the allow {self.decision_id} has expired", decision=self)
         raise Blocked(f"blocked ({codes})", decision=self, retry_after=self.retry_after)
@@ -329,7 +351,8 @@ class Decision:
         # The instant means nothing on another machine: what was packed allows nothing. Not by
         # __getstate__, which dataclasses with slots overwrite in early releases of Python 3.11.
         packed = replace(self, valid_until=-math.inf, clock=steady)
-        return _unpacked, ({item.name: getattr(packed, item.name) for item in fields(packed)},)
+        names = (item.name for item in fields(packed) if item.name != "executed")
+        return _unpacked, ({name: getattr(packed, name) for name in names},)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

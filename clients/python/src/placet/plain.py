@@ -10,7 +10,9 @@ from typing import Any
 
 from placet.model import AmountLimit, Decision, Simulation
 
-_HIDDEN = frozenset({"failure", "valid_until", "clock", "retry_after", "receipt", "input_document"})
+_HIDDEN = frozenset(
+    {"failure", "valid_until", "clock", "executed", "retry_after", "receipt", "input_document"}
+)
 # What `decision_json` always has.
 DECISION_NAMES = frozenset(item.name for item in fields(Decision)) - _HIDDEN | {
     "allowed",

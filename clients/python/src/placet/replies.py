@@ -317,8 +317,10 @@ _OUTCOMES: Mapping[int, Outcome] = {
 }
 
 
-def hold_state(data: bytes) -> HoldState:
-    return _hold(read(decisions.ReportOutcomeResponse, data).hold)
+def reported(data: bytes) -> tuple[str, HoldState]:
+    """The decision that was reported on, and what it holds now."""
+    answer = read(decisions.ReportOutcomeResponse, data)
+    return answer.decision_id, _hold(answer.hold)
 
 
 def outcome(number: int) -> Outcome | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -69,6 +69,24 @@ class _Recorded:
         return HoldState.RELEASED if freed else HoldState.UNRESOLVED
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Look:
+    """What a request gets before anything is recorded."""
+
+    # The caller's own.
+    session: Session | None
+    key: tuple[str, ...]
+    same: tuple[Any, ...]
+    # The answer to an earlier, equal request that stands.
+    stored: Decision | None
+    verdict: Verdict
+    claims_key: bool
+
+    @property
+    def effect(self) -> Effect:
+        return self.verdict.effect
+
+
 class FakePdp:
     """Use as a context manager. `target` is where it listens, on loopback.
 
@@ -97,12 +115,15 @@ class FakePdp:
         self._server: grpc.Server | None = None
         self._writer = str(uuid4())
         self._port = 0
-        # Every request to Evaluate that reached the script or the recorded answers, in order.
+        # Every request to Evaluate, and item of a plan, that reached the script or the recorded
+        # answers, in order.
         self.received: list[Received] = []
         # Every outcome that was reported, guards' own included, in order: decision and outcome.
         self.outcomes: list[tuple[str, str]] = []
         # Called with each answer of Evaluate before it is sent: change it to misbehave.
         self.alter: Callable[[decisions.EvaluateResponse], None] | None = None
+        # The same for plans.
+        self.alter_plan: Callable[[decisions.EvaluateBatchResponse], None] | None = None
 
     # --- running ---------------------------------------------------------------
 
@@ -398,64 +419,117 @@ class FakePdp:
     def evaluate(self, received: Received, arguments_text: bytes) -> Decision:
         """Judge, record and return; or return what was recorded for the same call."""
         with self._lock:
-            self.received.append(received)
-            caller, action = received.caller, received.action
-            session = self.find(caller.tenant, received.session_id)
-            if session is not None and session.agent not in caller.agents:
-                session = None
-            leaf = received.hops[-1].grant if received.hops else ""
-            key = (
-                caller.tenant,
-                received.session_id,
-                caller.subject,
-                leaf,
-                action.tool_call_id,
-                received.review_id,
-            )
-            same = (
-                action.tool,
-                action.arguments,
-                action.resource,
-                action.provenance,
-                received.hops,
-                received.audience,
-            )
-            prior = self._decisions.get((caller.tenant, self._keys.get(key, "")))
-            found: Reason | None = None
-            if prior is not None and prior.action != same:
-                found = _reason("action.key_reused", "This tool_call_id was used for another action.")
-            elif prior is not None:
-                if self._stands(prior.decision, session) and prior.outcome is None:
-                    return replace(prior.decision, replayed=True)
-                if prior.decision.effect is Effect.ALLOW:
-                    found = _reason("action.replay_stale", "This call was allowed before.")
+            return self._recorded_of(received, arguments_text, self._look(received), broken_by=None)
+
+    def evaluate_plan(
+        self, items: Sequence[tuple[Received, bytes]], *, all_or_nothing: bool
+    ) -> list[Decision]:
+        """Judge and record the items one after the other; or, if asked, all as blocks if not all are allowed.
+
+        Scripts are then asked twice: what all would get, and again for each that is recorded.
+        """
+        with self._lock:
+            broken_by = None
+            if all_or_nothing:
+                looks = [self._look(received) for received, _ in items]
+                broken_by = next((i for i, look in enumerate(looks) if look.effect is not Effect.ALLOW), None)
+            return [
+                self._recorded_of(received, text, self._look(received), broken_by=broken_by)
+                for received, text in items
+            ]
+
+    def _look(self, received: Received) -> _Look:
+        """What a request gets."""
+        caller, action = received.caller, received.action
+        session = self.find(caller.tenant, received.session_id)
+        if session is not None and session.agent not in caller.agents:
+            session = None
+        leaf = received.hops[-1].grant if received.hops else ""
+        key = (
+            caller.tenant,
+            received.session_id,
+            caller.subject,
+            leaf,
+            action.tool_call_id,
+            received.review_id,
+        )
+        same = (
+            action.tool,
+            action.arguments,
+            action.resource,
+            action.provenance,
+            received.hops,
+            received.audience,
+        )
+        prior = self._decisions.get((caller.tenant, self._keys.get(key, "")))
+        found: Reason | None = None
+        stored: Decision | None = None
+        if prior is not None and prior.action != same:
+            found = _reason("action.key_reused", "This tool_call_id was used for another action.")
+        elif prior is not None:
+            if self._stands(prior.decision, session) and prior.outcome is None:
+                stored = prior.decision
+            elif prior.decision.effect is Effect.ALLOW:
+                found = _reason("action.replay_stale", "This call was allowed before.")
+        if found is not None:
+            verdict = Verdict(effect=Effect.BLOCK, code=found.code, message=found.message)
+        elif stored is not None:
+            verdict = Verdict(effect=stored.effect, code=stored.reasons[0].code)
+        else:
             verdict = self._judge(received, session)
-            if found is not None:
-                verdict = Verdict(effect=Effect.BLOCK, code=found.code, message=found.message)
-            decision = self._decide(received, session, verdict)
-            decision = replace(
+        return _Look(
+            session=session,
+            key=key,
+            same=same,
+            stored=stored,
+            verdict=verdict,
+            claims_key=found is None or found.code != "action.key_reused",
+        )
+
+    def _recorded_of(
+        self, received: Received, arguments_text: bytes, look: _Look, *, broken_by: int | None
+    ) -> Decision:
+        """Record and return the decision; `broken_by` is the item for which a whole plan is blocked."""
+        self.received.append(received)
+        caller, action, session, verdict = received.caller, received.action, look.session, look.verdict
+        blocked = broken_by is not None and look.effect is not Effect.BLOCK
+        if look.stored is not None and not blocked:
+            return replace(look.stored, replayed=True)
+        if blocked:
+            verdict = Verdict(
+                effect=Effect.BLOCK,
+                code="plan.not_whole",
+                message="Not every action of the plan is allowed.",
+                retryable=True,
+                resource=verdict.resource,
+            )
+        decision = self._decide(received, session, verdict)
+        if blocked:
+            (reason,) = decision.reasons
+            decision = replace(decision, reasons=(replace(reason, at=f"items[{broken_by}]"),))
+        decision = replace(
+            decision,
+            receipt=receipt(
                 decision,
-                receipt=receipt(
-                    decision,
-                    signer=self._signer,
-                    tenant=caller.tenant,
-                    caller=caller.subject,
-                    tool=action.tool,
-                    resource=verdict.resource,
-                    arguments=action.arguments if isinstance(action.arguments, Mapping) else {},
-                    arguments_text=arguments_text,
-                    audience=received.audience,
-                ),
-                position=Position(writer=self._writer, seq=len(self._decisions) + 1),
-            )
-            self._decisions[caller.tenant, decision.decision_id] = _Recorded(
-                decision=decision, caller=caller, action=same
-            )
-            if found is None or found.code != "action.key_reused":
-                self._keys[key] = decision.decision_id
-            if session is not None:
-                self._moved(caller.tenant, session, decision.effect)
-            return decision
+                signer=self._signer,
+                tenant=caller.tenant,
+                caller=caller.subject,
+                tool=action.tool,
+                resource=verdict.resource,
+                arguments=action.arguments if isinstance(action.arguments, Mapping) else {},
+                arguments_text=arguments_text,
+                audience=received.audience,
+            ),
+            position=Position(writer=self._writer, seq=len(self._decisions) + 1),
+        )
+        self._decisions[caller.tenant, decision.decision_id] = _Recorded(
+            decision=decision, caller=caller, action=look.same
+        )
+        if look.claims_key and not (blocked and look.stored is not None):
+            self._keys[look.key] = decision.decision_id
+        if session is not None:
+            self._moved(caller.tenant, session, decision.effect)
+        return decision
 
     def scripted_tools(self, caller: Caller, session_id: str) -> list[str]:
         """The tools that something was said about: all of them may be allowed, as far as a fake knows."""

@@ -29,6 +29,9 @@ from placet.v1 import session_service_pb2_grpc as session_stubs
 
 R = TypeVar("R")
 
+# Of a plan.
+_MAX_ITEMS = 32
+
 _KNOWN_ROLES = frozenset(
     {"session_issuer", "agent", "tool", "reviewer", "auditor", "policy_author", "operator"}
 )
@@ -129,6 +132,24 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
         if self._fake.alter is not None:
             self._fake.alter(response)
         return response
+
+    def EvaluateBatch(
+        self, request: decisions.EvaluateBatchRequest, context: Any
+    ) -> decisions.EvaluateBatchResponse:
+        def answer(caller: Caller) -> decisions.EvaluateBatchResponse:
+            items = _planned(request, caller, context.time_remaining())
+            _known_tenant(self._fake, caller)
+            self._fake.wait_for_gate()
+            decided = self._fake.evaluate_plan(items, all_or_nothing=request.all_or_nothing)
+            response = decisions.EvaluateBatchResponse(
+                decisions=[_decision_message(decision) for decision in decided],
+                all_allowed=all(decision.effect is Effect.ALLOW for decision in decided),
+            )
+            if self._fake.alter_plan is not None:
+                self._fake.alter_plan(response)
+            return response
+
+        return _handle(self._fake, context, "EvaluateBatch", {"agent"}, answer)
 
     def ReportOutcome(
         self, request: decisions.ReportOutcomeRequest, context: Any
@@ -480,6 +501,34 @@ def _received(request: decisions.EvaluateRequest, caller: Caller, time_remaining
         audience=request.audience,
         time_remaining=time_remaining,
     )
+
+
+def _planned(
+    request: decisions.EvaluateBatchRequest, caller: Caller, time_remaining: float | None
+) -> list[tuple[Received, bytes]]:
+    if not 1 <= len(request.items) <= _MAX_ITEMS:
+        raise _invalid("items", f"has {len(request.items)} entries; from 1 to {_MAX_ITEMS}")
+    items: list[tuple[Received, bytes]] = []
+    for index, item in enumerate(request.items):
+        path = f"items[{index}]"
+        alone = decisions.EvaluateRequest(
+            action=item.action if item.HasField("action") else None,
+            session_id=request.session_id,
+            chain=request.chain,
+            review_id=item.review_id,
+            attempt_id=item.attempt_id,
+            audience=request.audience,
+        )
+        try:
+            received = _received(alone, caller, time_remaining)
+        except _Refused as exc:
+            if exc.field.startswith(("session_id", "chain", "audience")):
+                raise
+            raise _Refused(exc.code, exc.reason, f"{path}.{exc.message}", f"{path}.{exc.field}") from exc
+        if any(received.action.tool_call_id == other.action.tool_call_id for other, _ in items):
+            raise _invalid(f"{path}.action.tool_call_id", "is listed twice")
+        items.append((received, item.action.arguments))
+    return items
 
 
 def _known_tenant(fake: FakePdp, caller: Caller) -> None:

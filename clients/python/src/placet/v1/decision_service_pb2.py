@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from placet.v1 import decision_pb2 as placet_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n placet/v1/decision_service.proto\x12\tplacet.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18placet/v1/decision.proto\"\xac\x01\n\x0f\x45valuateRequest\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.placet.v1.Action\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05\x63hain\x18\x03 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\x12\x11\n\treview_id\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\x12\x10\n\x08\x61udience\x18\x06 \x01(\t\"9\n\x10\x45valuateResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\"C\n\x15\x45valuateStreamRequest\x12*\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x19.placet.v1.StreamedAction\"u\n\x0eStreamedAction\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x07request\x18\x02 \x01(\x0b\x32\x1a.placet.v1.EvaluateRequest\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"D\n\x16\x45valuateStreamResponse\x12*\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x19.placet.v1.StreamedAnswer\"w\n\x0eStreamedAnswer\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x13.placet.v1.DecisionH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.placet.v1.CallErrorH\x00\x42\t\n\x07outcome\"Q\n\tCallError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"j\n\x0fSimulateRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.placet.v1.EvaluateRequest\x12*\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x1a.placet.v1.SimulatedCaller\"B\n\x0fSimulatedCaller\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0e\n\x06\x61gents\x18\x02 \x03(\t\x12\x0e\n\x06\x63laims\x18\x03 \x01(\x0c\"\xf8\x02\n\x10SimulateResponse\x12#\n\x08would_be\x18\x01 \x01(\x0e\x32\x11.placet.v1.Effect\x12\"\n\x07reasons\x18\x02 \x03(\x0b\x32\x11.placet.v1.Reason\x12*\n\x0bobligations\x18\x03 \x03(\x0b\x32\x15.placet.v1.Obligation\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06policy\x18\x05 \x01(\x0b\x32\x19.placet.v1.PolicyRevision\x12\x46\n\x0e\x64\x61ta_revisions\x18\x06 \x03(\x0b\x32..placet.v1.SimulateResponse.DataRevisionsEntry\x12\x16\n\x0einput_document\x18\x07 \x01(\x0c\x1a\x34\n\x12\x44\x61taRevisionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"X\n\x17ListAllowedToolsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x05\x63hain\x18\x02 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\"r\n\x18ListAllowedToolsResponse\x12%\n\x05tools\x18\x01 \x03(\x0b\x32\x16.placet.v1.AllowedTool\x12\x16\n\x0etools_revision\x18\x02 \x01(\x04\x12\x17\n\x0fsession_version\x18\x03 \x01(\x04\"J\n\x0b\x41llowedTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x18\n\x10\x61rguments_schema\x18\x03 \x01(\x0c\")\n\x12GetDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"\x8b\x01\n\x13GetDecisionResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\x12\x16\n\x0einput_document\x18\x02 \x01(\x0c\x12#\n\x07outcome\x18\x03 \x01(\x0e\x32\x12.placet.v1.Outcome\x12\x10\n\x08redeemed\x18\x04 \x01(\x08\"\x9e\x01\n\x14ReportOutcomeRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x14\n\x0ctool_call_id\x18\x03 \x01(\t\x12#\n\x07outcome\x18\x04 \x01(\x0e\x32\x12.placet.v1.Outcome\x12\x0e\n\x06output\x18\x05 \x01(\x0c\x12\x12\n\nattempt_id\x18\x06 \x01(\t\"b\n\x15ReportOutcomeResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\"\n\x04hold\x18\x02 \x01(\x0e\x32\x14.placet.v1.HoldState\x12\x10\n\x08\x63onflict\x18\x03 \x01(\x08\"W\n\rRedeemRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\x0c\x12\x10\n\x08\x61udience\x18\x04 \x01(\t\"%\n\x0eRedeemResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"<\n\x18ListOpenDecisionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\"G\n\x19ListOpenDecisionsResponse\x12*\n\tdecisions\x18\x01 \x03(\x0b\x32\x17.placet.v1.OpenDecision\"\xb3\x01\n\x0cOpenDecision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x14\n\x0ctool_call_id\x18\x03 \x01(\t\x12\"\n\x04hold\x18\x04 \x01(\x0e\x32\x14.placet.v1.HoldState\x12\x10\n\x08redeemed\x18\x05 \x01(\x08\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xa3\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_EXECUTED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x18\n\x14OUTCOME_NOT_EXECUTED\x10\x03\x12\x13\n\x0fOUTCOME_UNKNOWN\x10\x04\x12\x12\n\x0eOUTCOME_VOIDED\x10\x05\x12\x12\n\x0eOUTCOME_LAPSED\x10\x06*\x8e\x01\n\tHoldState\x12\x1a\n\x16HOLD_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13HOLD_STATE_RESERVED\x10\x01\x12\x18\n\x14HOLD_STATE_COMMITTED\x10\x02\x12\x19\n\x15HOLD_STATE_UNRESOLVED\x10\x03\x12\x17\n\x13HOLD_STATE_RELEASED\x10\x04\x32\x94\x05\n\x0f\x44\x65\x63isionService\x12\x43\n\x08\x45valuate\x12\x1a.placet.v1.EvaluateRequest\x1a\x1b.placet.v1.EvaluateResponse\x12Y\n\x0e\x45valuateStream\x12 .placet.v1.EvaluateStreamRequest\x1a!.placet.v1.EvaluateStreamResponse(\x01\x30\x01\x12\x43\n\x08Simulate\x12\x1a.placet.v1.SimulateRequest\x1a\x1b.placet.v1.SimulateResponse\x12[\n\x10ListAllowedTools\x12\".placet.v1.ListAllowedToolsRequest\x1a#.placet.v1.ListAllowedToolsResponse\x12R\n\rReportOutcome\x12\x1f.placet.v1.ReportOutcomeRequest\x1a .placet.v1.ReportOutcomeResponse\x12=\n\x06Redeem\x12\x18.placet.v1.RedeemRequest\x1a\x19.placet.v1.RedeemResponse\x12^\n\x11ListOpenDecisions\x12#.placet.v1.ListOpenDecisionsRequest\x1a$.placet.v1.ListOpenDecisionsResponse\x12L\n\x0bGetDecision\x12\x1d.placet.v1.GetDecisionRequest\x1a\x1e.placet.v1.GetDecisionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n placet/v1/decision_service.proto\x12\tplacet.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18placet/v1/decision.proto\"\xac\x01\n\x0f\x45valuateRequest\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.placet.v1.Action\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05\x63hain\x18\x03 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\x12\x11\n\treview_id\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\x12\x10\n\x08\x61udience\x18\x06 \x01(\t\"9\n\x10\x45valuateResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\"C\n\x15\x45valuateStreamRequest\x12*\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x19.placet.v1.StreamedAction\"u\n\x0eStreamedAction\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x07request\x18\x02 \x01(\x0b\x32\x1a.placet.v1.EvaluateRequest\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"D\n\x16\x45valuateStreamResponse\x12*\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x19.placet.v1.StreamedAnswer\"w\n\x0eStreamedAnswer\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x13.placet.v1.DecisionH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.placet.v1.CallErrorH\x00\x42\t\n\x07outcome\"Q\n\tCallError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"\xa8\x01\n\x14\x45valuateBatchRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x05\x63hain\x18\x02 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\x12\'\n\x05items\x18\x03 \x03(\x0b\x32\x18.placet.v1.PlannedAction\x12\x16\n\x0e\x61ll_or_nothing\x18\x04 \x01(\x08\x12\x10\n\x08\x61udience\x18\x05 \x01(\t\"Y\n\rPlannedAction\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.placet.v1.Action\x12\x11\n\treview_id\x18\x02 \x01(\t\x12\x12\n\nattempt_id\x18\x03 \x01(\t\"T\n\x15\x45valuateBatchResponse\x12&\n\tdecisions\x18\x01 \x03(\x0b\x32\x13.placet.v1.Decision\x12\x13\n\x0b\x61ll_allowed\x18\x02 \x01(\x08\"j\n\x0fSimulateRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.placet.v1.EvaluateRequest\x12*\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x1a.placet.v1.SimulatedCaller\"B\n\x0fSimulatedCaller\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0e\n\x06\x61gents\x18\x02 \x03(\t\x12\x0e\n\x06\x63laims\x18\x03 \x01(\x0c\"\xf8\x02\n\x10SimulateResponse\x12#\n\x08would_be\x18\x01 \x01(\x0e\x32\x11.placet.v1.Effect\x12\"\n\x07reasons\x18\x02 \x03(\x0b\x32\x11.placet.v1.Reason\x12*\n\x0bobligations\x18\x03 \x03(\x0b\x32\x15.placet.v1.Obligation\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06policy\x18\x05 \x01(\x0b\x32\x19.placet.v1.PolicyRevision\x12\x46\n\x0e\x64\x61ta_revisions\x18\x06 \x03(\x0b\x32..placet.v1.SimulateResponse.DataRevisionsEntry\x12\x16\n\x0einput_document\x18\x07 \x01(\x0c\x1a\x34\n\x12\x44\x61taRevisionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"X\n\x17ListAllowedToolsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x05\x63hain\x18\x02 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\"r\n\x18ListAllowedToolsResponse\x12%\n\x05tools\x18\x01 \x03(\x0b\x32\x16.placet.v1.AllowedTool\x12\x16\n\x0etools_revision\x18\x02 \x01(\x04\x12\x17\n\x0fsession_version\x18\x03 \x01(\x04\"J\n\x0b\x41llowedTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x18\n\x10\x61rguments_schema\x18\x03 \x01(\x0c\")\n\x12GetDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"\x8b\x01\n\x13GetDecisionResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.placet.v1.Decision\x12\x16\n\x0einput_document\x18\x02 \x01(\x0c\x12#\n\x07outcome\x18\x03 \x01(\x0e\x32\x12.placet.v1.Outcome\x12\x10\n\x08redeemed\x18\x04 \x01(\x08\"\x9e\x01\n\x14ReportOutcomeRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x14\n\x0ctool_call_id\x18\x03 \x01(\t\x12#\n\x07outcome\x18\x04 \x01(\x0e\x32\x12.placet.v1.Outcome\x12\x0e\n\x06output\x18\x05 \x01(\x0c\x12\x12\n\nattempt_id\x18\x06 \x01(\t\"b\n\x15ReportOutcomeResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\"\n\x04hold\x18\x02 \x01(\x0e\x32\x14.placet.v1.HoldState\x12\x10\n\x08\x63onflict\x18\x03 \x01(\x08\"W\n\rRedeemRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\x0c\x12\x10\n\x08\x61udience\x18\x04 \x01(\t\"%\n\x0eRedeemResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"<\n\x18ListOpenDecisionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\"G\n\x19ListOpenDecisionsResponse\x12*\n\tdecisions\x18\x01 \x03(\x0b\x32\x17.placet.v1.OpenDecision\"\xb3\x01\n\x0cOpenDecision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x14\n\x0ctool_call_id\x18\x03 \x01(\t\x12\"\n\x04hold\x18\x04 \x01(\x0e\x32\x14.placet.v1.HoldState\x12\x10\n\x08redeemed\x18\x05 \x01(\x08\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xa3\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_EXECUTED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x18\n\x14OUTCOME_NOT_EXECUTED\x10\x03\x12\x13\n\x0fOUTCOME_UNKNOWN\x10\x04\x12\x12\n\x0eOUTCOME_VOIDED\x10\x05\x12\x12\n\x0eOUTCOME_LAPSED\x10\x06*\x8e\x01\n\tHoldState\x12\x1a\n\x16HOLD_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13HOLD_STATE_RESERVED\x10\x01\x12\x18\n\x14HOLD_STATE_COMMITTED\x10\x02\x12\x19\n\x15HOLD_STATE_UNRESOLVED\x10\x03\x12\x17\n\x13HOLD_STATE_RELEASED\x10\x04\x32\xe8\x05\n\x0f\x44\x65\x63isionService\x12\x43\n\x08\x45valuate\x12\x1a.placet.v1.EvaluateRequest\x1a\x1b.placet.v1.EvaluateResponse\x12Y\n\x0e\x45valuateStream\x12 .placet.v1.EvaluateStreamRequest\x1a!.placet.v1.EvaluateStreamResponse(\x01\x30\x01\x12R\n\rEvaluateBatch\x12\x1f.placet.v1.EvaluateBatchRequest\x1a .placet.v1.EvaluateBatchResponse\x12\x43\n\x08Simulate\x12\x1a.placet.v1.SimulateRequest\x1a\x1b.placet.v1.SimulateResponse\x12[\n\x10ListAllowedTools\x12\".placet.v1.ListAllowedToolsRequest\x1a#.placet.v1.ListAllowedToolsResponse\x12R\n\rReportOutcome\x12\x1f.placet.v1.ReportOutcomeRequest\x1a .placet.v1.ReportOutcomeResponse\x12=\n\x06Redeem\x12\x18.placet.v1.RedeemRequest\x1a\x19.placet.v1.RedeemResponse\x12^\n\x11ListOpenDecisions\x12#.placet.v1.ListOpenDecisionsRequest\x1a$.placet.v1.ListOpenDecisionsResponse\x12L\n\x0bGetDecision\x12\x1d.placet.v1.GetDecisionRequest\x1a\x1e.placet.v1.GetDecisionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,10 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SIMULATERESPONSE_DATAREVISIONSENTRY']._loaded_options = None
   _globals['_SIMULATERESPONSE_DATAREVISIONSENTRY']._serialized_options = b'8\001'
-  _globals['_OUTCOME']._serialized_start=2590
-  _globals['_OUTCOME']._serialized_end=2753
-  _globals['_HOLDSTATE']._serialized_start=2756
-  _globals['_HOLDSTATE']._serialized_end=2898
+  _globals['_OUTCOME']._serialized_start=2938
+  _globals['_OUTCOME']._serialized_end=3101
+  _globals['_HOLDSTATE']._serialized_start=3104
+  _globals['_HOLDSTATE']._serialized_end=3246
   _globals['_EVALUATEREQUEST']._serialized_start=166
   _globals['_EVALUATEREQUEST']._serialized_end=338
   _globals['_EVALUATERESPONSE']._serialized_start=340
@@ -55,38 +55,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEDANSWER']._serialized_end=776
   _globals['_CALLERROR']._serialized_start=778
   _globals['_CALLERROR']._serialized_end=859
-  _globals['_SIMULATEREQUEST']._serialized_start=861
-  _globals['_SIMULATEREQUEST']._serialized_end=967
-  _globals['_SIMULATEDCALLER']._serialized_start=969
-  _globals['_SIMULATEDCALLER']._serialized_end=1035
-  _globals['_SIMULATERESPONSE']._serialized_start=1038
-  _globals['_SIMULATERESPONSE']._serialized_end=1414
-  _globals['_SIMULATERESPONSE_DATAREVISIONSENTRY']._serialized_start=1362
-  _globals['_SIMULATERESPONSE_DATAREVISIONSENTRY']._serialized_end=1414
-  _globals['_LISTALLOWEDTOOLSREQUEST']._serialized_start=1416
-  _globals['_LISTALLOWEDTOOLSREQUEST']._serialized_end=1504
-  _globals['_LISTALLOWEDTOOLSRESPONSE']._serialized_start=1506
-  _globals['_LISTALLOWEDTOOLSRESPONSE']._serialized_end=1620
-  _globals['_ALLOWEDTOOL']._serialized_start=1622
-  _globals['_ALLOWEDTOOL']._serialized_end=1696
-  _globals['_GETDECISIONREQUEST']._serialized_start=1698
-  _globals['_GETDECISIONREQUEST']._serialized_end=1739
-  _globals['_GETDECISIONRESPONSE']._serialized_start=1742
-  _globals['_GETDECISIONRESPONSE']._serialized_end=1881
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=1884
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=2042
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=2044
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=2142
-  _globals['_REDEEMREQUEST']._serialized_start=2144
-  _globals['_REDEEMREQUEST']._serialized_end=2231
-  _globals['_REDEEMRESPONSE']._serialized_start=2233
-  _globals['_REDEEMRESPONSE']._serialized_end=2270
-  _globals['_LISTOPENDECISIONSREQUEST']._serialized_start=2272
-  _globals['_LISTOPENDECISIONSREQUEST']._serialized_end=2332
-  _globals['_LISTOPENDECISIONSRESPONSE']._serialized_start=2334
-  _globals['_LISTOPENDECISIONSRESPONSE']._serialized_end=2405
-  _globals['_OPENDECISION']._serialized_start=2408
-  _globals['_OPENDECISION']._serialized_end=2587
-  _globals['_DECISIONSERVICE']._serialized_start=2901
-  _globals['_DECISIONSERVICE']._serialized_end=3561
+  _globals['_EVALUATEBATCHREQUEST']._serialized_start=862
+  _globals['_EVALUATEBATCHREQUEST']._serialized_end=1030
+  _globals['_PLANNEDACTION']._serialized_start=1032
+  _globals['_PLANNEDACTION']._serialized_end=1121
+  _globals['_EVALUATEBATCHRESPONSE']._serialized_start=1123
+  _globals['_EVALUATEBATCHRESPONSE']._serialized_end=1207
+  _globals['_SIMULATEREQUEST']._serialized_start=1209
+  _globals['_SIMULATEREQUEST']._serialized_end=1315
+  _globals['_SIMULATEDCALLER']._serialized_start=1317
+  _globals['_SIMULATEDCALLER']._serialized_end=1383
+  _globals['_SIMULATERESPONSE']._serialized_start=1386
+  _globals['_SIMULATERESPONSE']._serialized_end=1762
+  _globals['_SIMULATERESPONSE_DATAREVISIONSENTRY']._serialized_start=1710
+  _globals['_SIMULATERESPONSE_DATAREVISIONSENTRY']._serialized_end=1762
+  _globals['_LISTALLOWEDTOOLSREQUEST']._serialized_start=1764
+  _globals['_LISTALLOWEDTOOLSREQUEST']._serialized_end=1852
+  _globals['_LISTALLOWEDTOOLSRESPONSE']._serialized_start=1854
+  _globals['_LISTALLOWEDTOOLSRESPONSE']._serialized_end=1968
+  _globals['_ALLOWEDTOOL']._serialized_start=1970
+  _globals['_ALLOWEDTOOL']._serialized_end=2044
+  _globals['_GETDECISIONREQUEST']._serialized_start=2046
+  _globals['_GETDECISIONREQUEST']._serialized_end=2087
+  _globals['_GETDECISIONRESPONSE']._serialized_start=2090
+  _globals['_GETDECISIONRESPONSE']._serialized_end=2229
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=2232
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=2390
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=2392
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=2490
+  _globals['_REDEEMREQUEST']._serialized_start=2492
+  _globals['_REDEEMREQUEST']._serialized_end=2579
+  _globals['_REDEEMRESPONSE']._serialized_start=2581
+  _globals['_REDEEMRESPONSE']._serialized_end=2618
+  _globals['_LISTOPENDECISIONSREQUEST']._serialized_start=2620
+  _globals['_LISTOPENDECISIONSREQUEST']._serialized_end=2680
+  _globals['_LISTOPENDECISIONSRESPONSE']._serialized_start=2682
+  _globals['_LISTOPENDECISIONSRESPONSE']._serialized_end=2753
+  _globals['_OPENDECISION']._serialized_start=2756
+  _globals['_OPENDECISION']._serialized_end=2935
+  _globals['_DECISIONSERVICE']._serialized_start=3249
+  _globals['_DECISIONSERVICE']._serialized_end=3993
 # @@protoc_insertion_point(module_scope)

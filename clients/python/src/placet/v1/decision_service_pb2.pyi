@@ -283,6 +283,94 @@ class CallError(google.protobuf.message.Message):
 Global___CallError: typing_extensions.TypeAlias = CallError
 
 @typing.final
+class EvaluateBatchRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
+    ITEMS_FIELD_NUMBER: builtins.int
+    ALL_OR_NOTHING_FIELD_NUMBER: builtins.int
+    AUDIENCE_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    all_or_nothing: builtins.bool
+    """Allow every item, or none."""
+    audience: builtins.str
+    """As in EvaluateRequest, for every item."""
+    @property
+    def chain(self) -> placet.v1.decision_pb2.DelegationChain:
+        """As in EvaluateRequest, for every item."""
+
+    @property
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___PlannedAction]:
+        """1 to 32, with distinct tool_call_ids."""
+
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        chain: placet.v1.decision_pb2.DelegationChain | None = ...,
+        items: collections.abc.Iterable[Global___PlannedAction] | None = ...,
+        all_or_nothing: builtins.bool = ...,
+        audience: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["all_or_nothing", b"all_or_nothing", "audience", b"audience", "chain", b"chain", "items", b"items", "session_id", b"session_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___EvaluateBatchRequest: typing_extensions.TypeAlias = EvaluateBatchRequest
+
+@typing.final
+class PlannedAction(google.protobuf.message.Message):
+    """PlannedAction is one item; its fields are those of EvaluateRequest."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: builtins.int
+    REVIEW_ID_FIELD_NUMBER: builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: builtins.int
+    review_id: builtins.str
+    attempt_id: builtins.str
+    @property
+    def action(self) -> placet.v1.decision_pb2.Action: ...
+    def __init__(
+        self,
+        *,
+        action: placet.v1.decision_pb2.Action | None = ...,
+        review_id: builtins.str = ...,
+        attempt_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["action", b"action"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["action", b"action", "attempt_id", b"attempt_id", "review_id", b"review_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___PlannedAction: typing_extensions.TypeAlias = PlannedAction
+
+@typing.final
+class EvaluateBatchResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: builtins.int
+    ALL_ALLOWED_FIELD_NUMBER: builtins.int
+    all_allowed: builtins.bool
+    """Every item is allowed."""
+    @property
+    def decisions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[placet.v1.decision_pb2.Decision]:
+        """One for each item, in order."""
+
+    def __init__(
+        self,
+        *,
+        decisions: collections.abc.Iterable[placet.v1.decision_pb2.Decision] | None = ...,
+        all_allowed: builtins.bool = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["all_allowed", b"all_allowed", "decisions", b"decisions"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___EvaluateBatchResponse: typing_extensions.TypeAlias = EvaluateBatchResponse
+
+@typing.final
 class SimulateRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -45,6 +45,11 @@ class DecisionServiceStub(object):
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamResponse.FromString,
                 _registered_method=True)
+        self.EvaluateBatch = channel.unary_unary(
+                '/placet.v1.DecisionService/EvaluateBatch',
+                request_serializer=placet_dot_v1_dot_decision__service__pb2.EvaluateBatchRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_decision__service__pb2.EvaluateBatchResponse.FromString,
+                _registered_method=True)
         self.Simulate = channel.unary_unary(
                 '/placet.v1.DecisionService/Simulate',
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.SimulateRequest.SerializeToString,
@@ -109,6 +114,22 @@ class DecisionServiceServicer(object):
 
         At most 256 actions of a stream are undecided, or decided and not yet taken by
         the client. Until there is room the server reads no further (HTTP/2 flow control).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvaluateBatch(self, request, context):
+        """EvaluateBatch judges a plan: the next actions of one session, in order. Each item
+        is a decision of its own, recorded under its own key, as if Evaluate had been asked
+        for one after the other: an item is judged on what the items before it leave. All
+        are recorded together, or, when the call fails, none. Role: agent.
+
+        An allow that rests on an earlier item, a prerequisite of its, carries the obligation
+        `after` with that item's decision_id: do not act before that one was executed.
+        With all_or_nothing, one item that is not allowed blocks all of them, and nothing is
+        reserved or counted (reason plan.not_whole). Errors are Evaluate's; each item can
+        be asked for again, alone or in a plan, under its tool_call_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,6 +207,11 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.EvaluateStream,
                     request_deserializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamRequest.FromString,
                     response_serializer=placet_dot_v1_dot_decision__service__pb2.EvaluateStreamResponse.SerializeToString,
+            ),
+            'EvaluateBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateBatch,
+                    request_deserializer=placet_dot_v1_dot_decision__service__pb2.EvaluateBatchRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_decision__service__pb2.EvaluateBatchResponse.SerializeToString,
             ),
             'Simulate': grpc.unary_unary_rpc_method_handler(
                     servicer.Simulate,
@@ -273,6 +299,33 @@ class DecisionService(object):
             '/placet.v1.DecisionService/EvaluateStream',
             placet_dot_v1_dot_decision__service__pb2.EvaluateStreamRequest.SerializeToString,
             placet_dot_v1_dot_decision__service__pb2.EvaluateStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.DecisionService/EvaluateBatch',
+            placet_dot_v1_dot_decision__service__pb2.EvaluateBatchRequest.SerializeToString,
+            placet_dot_v1_dot_decision__service__pb2.EvaluateBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

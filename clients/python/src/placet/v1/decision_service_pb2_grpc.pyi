@@ -52,6 +52,18 @@ class DecisionServiceStub:
     At most 256 actions of a stream are undecided, or decided and not yet taken by
     the client. Until there is room the server reads no further (HTTP/2 flow control).
     """
+    EvaluateBatch: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.EvaluateBatchRequest, placet.v1.decision_service_pb2.EvaluateBatchResponse]
+    """EvaluateBatch judges a plan: the next actions of one session, in order. Each item
+    is a decision of its own, recorded under its own key, as if Evaluate had been asked
+    for one after the other: an item is judged on what the items before it leave. All
+    are recorded together, or, when the call fails, none. Role: agent.
+
+    An allow that rests on an earlier item, a prerequisite of its, carries the obligation
+    `after` with that item's decision_id: do not act before that one was executed.
+    With all_or_nothing, one item that is not allowed blocks all of them, and nothing is
+    reserved or counted (reason plan.not_whole). Errors are Evaluate's; each item can
+    be asked for again, alone or in a plan, under its tool_call_id.
+    """
     Simulate: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.SimulateRequest, placet.v1.decision_service_pb2.SimulateResponse]
     """Simulate says what Evaluate would answer to somebody else, now. It is no
     permission: nothing is signed, recorded or held, and the answer is another
@@ -118,6 +130,18 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
 
     At most 256 actions of a stream are undecided, or decided and not yet taken by
     the client. Until there is room the server reads no further (HTTP/2 flow control).
+    """
+    EvaluateBatch: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.EvaluateBatchRequest, placet.v1.decision_service_pb2.EvaluateBatchResponse]  # type: ignore[assignment]
+    """EvaluateBatch judges a plan: the next actions of one session, in order. Each item
+    is a decision of its own, recorded under its own key, as if Evaluate had been asked
+    for one after the other: an item is judged on what the items before it leave. All
+    are recorded together, or, when the call fails, none. Role: agent.
+
+    An allow that rests on an earlier item, a prerequisite of its, carries the obligation
+    `after` with that item's decision_id: do not act before that one was executed.
+    With all_or_nothing, one item that is not allowed blocks all of them, and nothing is
+    reserved or counted (reason plan.not_whole). Errors are Evaluate's; each item can
+    be asked for again, alone or in a plan, under its tool_call_id.
     """
     Simulate: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.SimulateRequest, placet.v1.decision_service_pb2.SimulateResponse]  # type: ignore[assignment]
     """Simulate says what Evaluate would answer to somebody else, now. It is no
@@ -194,6 +218,24 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
 
         At most 256 actions of a stream are undecided, or decided and not yet taken by
         the client. Until there is room the server reads no further (HTTP/2 flow control).
+        """
+
+    @abc.abstractmethod
+    def EvaluateBatch(
+        self,
+        request: placet.v1.decision_service_pb2.EvaluateBatchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.decision_service_pb2.EvaluateBatchResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.EvaluateBatchResponse]]:
+        """EvaluateBatch judges a plan: the next actions of one session, in order. Each item
+        is a decision of its own, recorded under its own key, as if Evaluate had been asked
+        for one after the other: an item is judged on what the items before it leave. All
+        are recorded together, or, when the call fails, none. Role: agent.
+
+        An allow that rests on an earlier item, a prerequisite of its, carries the obligation
+        `after` with that item's decision_id: do not act before that one was executed.
+        With all_or_nothing, one item that is not allowed blocks all of them, and nothing is
+        reserved or counted (reason plan.not_whole). Errors are Evaluate's; each item can
+        be asked for again, alone or in a plan, under its tool_call_id.
         """
 
     @abc.abstractmethod
