@@ -18,6 +18,7 @@ from pdp.attribute_rules import resolved
 from pdp.boundary import boundary_document, resource_json
 from pdp.budgets import limits_document
 from pdp.entities import counterparty, entities_document, is_measured, reference
+from pdp.limits import known_since
 from pdp.model import (
     JSON,
     Boundary,
@@ -37,6 +38,10 @@ from pdp.model import (
 )
 from pdp.settings import policy_settings
 
+# Seconds of payments that rules see where the tenant sets no window of its own: the bundle's
+# default may be as long.
+_WINDOW = 3_600
+
 
 def input_document(
     request: EvaluationRequest,
@@ -55,6 +60,7 @@ def input_document(
     the action meets, with what is used of them.
     """
     caller, action = request.caller, request.action
+    settings = policy_settings(facts.settings)
     document: dict[str, Any] = {
         "tenant": caller.tenant,
         "now": rfc3339(facts.now),
@@ -65,7 +71,7 @@ def input_document(
             "agents": sorted(caller.agents),
             "claims": caller.claims,
         },
-        "session": None if session is None else _session(session, facts.now, facts.tool),
+        "session": None if session is None else _session(session, facts.now, facts.tool, settings),
         "boundaries": [] if session is None else _boundaries(session, chain, facts, derived),
         "chain": [_hop(hop) for hop in chain.hops],
         "chain_problems": [{"code": problem.code, "at": problem.at} for problem in chain.problems],
@@ -79,7 +85,7 @@ def input_document(
         },
         "entities": entities_document(facts.tool, facts.entities),
         "limits": limits_document(limits, facts.counters, int(facts.now.timestamp())),
-        "settings": policy_settings(facts.settings),
+        "settings": settings,
         "signals": facts.signals,
     }
     return orjson.dumps(document, default=_number)
@@ -90,7 +96,9 @@ def rfc3339(instant: datetime) -> str:
     return instant.isoformat(timespec="seconds")[:19] + "Z"
 
 
-def _session(session: Session, now: datetime, tool: Tool | None) -> dict[str, Any]:
+def _session(
+    session: Session, now: datetime, tool: Tool | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     aggregates = session.aggregates
     history: dict[str, Any] = {
         "decisions": {
@@ -99,10 +107,15 @@ def _session(session: Session, now: datetime, tool: Tool | None) -> dict[str, An
             "escalate": aggregates.escalate,
         }
     }
-    # Only rules on payments read the windows of payments; others need not parse them.
+    # Only rules on payments read the windows of payments, and of those what lies in the window.
     if tool is not None and tool.effect is ToolEffect.PAY:
+        window = settings.get("velocity", {}).get("payments", {}).get("window_seconds", _WINDOW)
+        since = known_since(window, int(now.timestamp()))
+        history["pay_since"] = since
         history["pay"] = [
-            {"start": bucket.start, "width": bucket.width, "count": bucket.count} for bucket in aggregates.pay
+            {"start": start, "width": width, "count": number}
+            for start, width, number in aggregates.pay
+            if start + width > since
         ]
     return {
         "id": session.session_id,

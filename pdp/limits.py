@@ -9,7 +9,6 @@ early.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from pdp.model import Bucket, Counter, Guard
@@ -25,19 +24,24 @@ def count(buckets: Iterable[Bucket], now: int, amount: int = 1) -> tuple[Bucket,
     """Return `buckets` with `amount` more at `now` (Unix seconds), coarsened by age."""
     totals: dict[tuple[int, int], int] = {}
     narrowest = _RESOLUTION[0][1]
-    for bucket in (*buckets, Bucket(start=now - now % narrowest, width=narrowest, count=amount)):
+    for bucket in (*buckets, Bucket(start=now - now % narrowest, width=narrowest, number=amount)):
         width = _width(bucket, now)
         if width is not None:
             key = (bucket.start - bucket.start % width, width)
-            totals[key] = totals.get(key, 0) + bucket.count
-    return tuple(Bucket(start=start, width=width, count=n) for (start, width), n in sorted(totals.items()))
+            totals[key] = totals.get(key, 0) + bucket.number
+    return tuple(Bucket(start, width, n) for (start, width), n in sorted(totals.items()))
 
 
 def used(counter: Counter, window_seconds: int | None, now: int) -> int:
     """Return what counts at `now`: the total, or what lies at least partly in the window."""
     if window_seconds is None:
         return counter.total
-    return sum(b.count for b in counter.buckets if b.start + b.width > now - window_seconds)
+    return sum(b.number for b in counter.buckets if b.start + b.width > now - window_seconds)
+
+
+def known_since(window_seconds: int, now: int) -> int:
+    """Return since when (Unix seconds) buckets must be known to judge a window, and how long to wait."""
+    return now - window_seconds - _final_width(window_seconds)
 
 
 def retry_after(counter: Counter, window_seconds: int, now: int, room: int) -> int | None:
@@ -48,7 +52,7 @@ def retry_after(counter: Counter, window_seconds: int, now: int, room: int) -> i
     if room < 0:
         return None
     width = _final_width(window_seconds)
-    ends = sorted((_aligned(b.start + b.width, width), b.count) for b in counter.buckets)
+    ends = sorted((_aligned(b.start + b.width, width), b.number) for b in counter.buckets)
     left = sum(n for end, n in ends if end > now - window_seconds)
     for end, n in ends:
         if left <= room:
@@ -86,7 +90,7 @@ def recounted(counter: Counter, add: int, at: int) -> Counter:
     buckets = list(counter.buckets)
     for place, bucket in enumerate(buckets):
         if bucket.start <= at < bucket.start + bucket.width:
-            buckets[place] = replace(bucket, count=max(0, bucket.count + add))
+            buckets[place] = bucket._replace(number=max(0, bucket.number + add))
             break
     return Counter(total=min(max(0, counter.total + add), MAX_TOTAL), buckets=tuple(buckets))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from placet.normalise import NormalisationStep
 
@@ -332,13 +333,12 @@ class Boundary:
     velocity: tuple[VelocityLimit, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bucket:
-    """`count` actions, or minor units, in the `width` seconds from `start` (Unix seconds)."""
+class Bucket(NamedTuple):
+    """`number` actions, or minor units, in the `width` seconds from `start` (Unix seconds)."""
 
     start: int
     width: int
-    count: int
+    number: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -67,14 +67,16 @@ def boundary_from(text: str) -> Boundary:
     return read_boundary(json.loads(text))
 
 
-def buckets_text(buckets: Sequence[Bucket]) -> str:
-    return json.dumps([[b.start, b.width, b.count] for b in buckets], separators=(",", ":"))
+@lru_cache(maxsize=512)
+def buckets_text(buckets: tuple[Bucket, ...]) -> str:
+    """What most decisions do not change is written once."""
+    return json.dumps(buckets, separators=(",", ":"))
 
 
+@lru_cache(maxsize=512)
 def buckets_from(text: str) -> tuple[Bucket, ...]:
-    if text == "[]":
-        return ()
-    return tuple(Bucket(start=start, width=width, count=count) for start, width, count in json.loads(text))
+    """Equal text, equal buckets: what most decisions do not change is read once."""
+    return () if text == "[]" else tuple(Bucket(*bucket) for bucket in json.loads(text))
 
 
 def totals_text(totals: Sequence[tuple[CounterKey, int]]) -> str:

@@ -71,7 +71,7 @@ async def test_session_moves_to_what_the_recording_says(store: Store, session: S
         allow=3,
         block=2,
         escalate=1,
-        pay=(Bucket(start=1795514340, width=2, count=1), Bucket(start=1795514342, width=2, count=7)),
+        pay=(Bucket(start=1795514340, width=2, number=1), Bucket(start=1795514342, width=2, number=7)),
     )
     recording = builders.recording(
         key, epoch=(await facts(store, key)).epoch, moves=session, aggregates=aggregates

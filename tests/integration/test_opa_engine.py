@@ -8,7 +8,6 @@ import random
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -256,9 +255,15 @@ async def test_coming_back_when_policy_says_is_never_too_early(opa: RunningOpa, 
 def paying(paid: tuple[Bucket, ...], now: int, window: int) -> bytes:
     rule = {"max": 8, "window_seconds": window, "on_exceed": "block"}
     document = payment_document(now_unix=now, settings={"velocity": {"payments": rule}})
-    document["session"]["history"]["pay"] = [
-        {"start": bucket.start, "width": bucket.width, "count": bucket.count} for bucket in paid
-    ]
+    since = limits.known_since(window, now)
+    document["session"]["history"] |= {
+        "pay_since": since,
+        "pay": [
+            {"start": start, "width": width, "count": number}
+            for start, width, number in paid
+            if start + width > since
+        ],
+    }
     return encode(document)
 
 
@@ -266,4 +271,4 @@ def aged(paid: tuple[Bucket, ...], now: int) -> tuple[Bucket, ...]:
     """The history as it would be kept at `now`: counting makes it coarser; what it counted is left out."""
     counted = limits.count(paid, now)
     newest = counted[-1]
-    return (*counted[:-1], replace(newest, count=newest.count - 1))
+    return (*counted[:-1], newest._replace(number=newest.number - 1))

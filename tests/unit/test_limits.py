@@ -28,7 +28,7 @@ def test_no_action_inside_a_window_is_missed(gaps: list[int], window: int) -> No
     instants, buckets = counted(gaps)
     now = instants[-1]
     true = sum(1 for instant in instants if instant > now - window)
-    seen = sum(b.count for b in buckets if b.start + b.width > now - window)
+    seen = sum(b.number for b in buckets if b.start + b.width > now - window)
     assert seen >= true
 
 
@@ -37,13 +37,13 @@ def test_every_recent_action_is_held_and_buckets_are_ordered(gaps: list[int]) ->
     instants, buckets = counted(gaps)
     assert [b.start for b in buckets] == sorted(b.start for b in buckets)
     recent = [instant for instant in instants if instant > instants[-1] - MAX_WINDOW]
-    assert len(recent) <= sum(b.count for b in buckets) <= len(instants)
+    assert len(recent) <= sum(b.number for b in buckets) <= len(instants)
 
 
 def test_number_of_buckets_does_not_grow_with_history() -> None:
     _, buckets = counted([1] * 20_000)
     assert len(buckets) < 250
-    assert sum(b.count for b in buckets) == 20_000
+    assert sum(b.number for b in buckets) == 20_000
 
 
 KEY = CounterKey(scope="s", unit="EUR")
@@ -128,7 +128,7 @@ def test_whatever_is_given_back_and_counted_again_leaves_all_as_it_was(gaps: lis
     counter = Counter(total=len(instants), buckets=buckets)
     back = recounted(counter, -1, at)
     assert back.total == len(instants) - 1
-    left = sum(b.count for b in buckets) - sum(b.count for b in back.buckets)
+    left = sum(b.number for b in buckets) - sum(b.number for b in back.buckets)
     # What has left every window is in no bucket any more.
     assert left == (1 if at > instants[-1] - MAX_WINDOW or any(_covers(b, at) for b in buckets) else 0)
     assert recounted(back, 1, at) == counter

@@ -31,7 +31,7 @@ boundaries = st.builds(
     ).map(tuple),
     amounts=st.lists(st.builds(AmountLimit, currency=st.text(), per_action=decimals), max_size=3).map(tuple),
 )
-buckets = st.builds(Bucket, start=st.integers(0), width=st.integers(1), count=st.integers(0))
+buckets = st.builds(Bucket, start=st.integers(0), width=st.integers(1), number=st.integers(0))
 
 
 @given(values)

@@ -32,6 +32,7 @@ retry_after_seconds contains {"code": "velocity.payments", "seconds": seconds} i
 	not payments_moot
 	not payments_escalate
 	payments_readable
+	payments_known
 	now := input.now_unix
 	is_number(now)
 	seconds := min({delay |
@@ -68,7 +69,14 @@ payments_escalate if payments_limit.on_exceed == "escalate"
 payments_within if {
 	payments_readable
 	is_number(input.now_unix)
+	payments_known
 	payments_ending_after(input.now_unix - payments_limit.window_seconds) < payments_limit.max
+}
+
+# What ended before `pay_since` may be left out of the history.
+payments_known if {
+	is_number(input.session.history.pay_since)
+	input.now_unix - payments_limit.window_seconds >= input.session.history.pay_since
 }
 
 # The payments of buckets any part of which lies after the instant.

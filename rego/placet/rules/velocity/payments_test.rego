@@ -50,6 +50,31 @@ test_payments_fires_without_history if {
 	"velocity.payments" in velocity.escalate with input as fixtures.removed("/session/history") with data.placet.defaults as fixtures.defaults
 }
 
+test_payments_fires_when_the_window_reaches_further_back_than_the_history if {
+	known := fixtures.replaced("/session/history/pay_since", 1795514340)
+	not "velocity.payments" in velocity.escalate with input as known with data.placet.defaults as fixtures.defaults
+	unknown := fixtures.replaced("/session/history/pay_since", 1795514341)
+	"velocity.payments" in velocity.escalate with input as unknown with data.placet.defaults as fixtures.defaults
+	every odd in [null, "1795514340", {}] {
+		document := fixtures.replaced("/session/history/pay_since", odd)
+		"velocity.payments" in velocity.escalate with input as document with data.placet.defaults as fixtures.defaults
+	}
+	missing := fixtures.removed("/session/history/pay_since")
+	"velocity.payments" in velocity.escalate with input as missing with data.placet.defaults as fixtures.defaults
+}
+
+test_payments_names_no_delay_for_a_window_that_is_not_known if {
+	document := object.union(
+		fixtures.replaced("/session/history", {
+			"pay": [{"start": 1795514350, "width": 2, "count": 5}],
+			"pay_since": 1795514341,
+		}),
+		{"settings": {"velocity": {"payments": {"on_exceed": "block"}}}},
+	)
+	"velocity.payments" in velocity.block with input as document with data.placet.defaults as fixtures.defaults
+	count(velocity.retry_after_seconds) == 0 with input as document with data.placet.defaults as fixtures.defaults
+}
+
 test_payments_is_moot_without_a_session if {
 	document := fixtures.replaced("/session", null)
 	not "velocity.payments" in velocity.escalate with input as document with data.placet.defaults as fixtures.defaults
