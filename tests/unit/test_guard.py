@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -17,11 +18,14 @@ from placet import (
     ArgumentsChanged,
     Blocked,
     Client,
+    Decision,
     Escalated,
     ExpiredAllow,
     Obligation,
+    OutOfOrder,
     PdpUnavailable,
     ReplayedAllow,
+    decided,
     tool_call,
 )
 from placet.testing import FakePdp
@@ -351,3 +355,126 @@ def test_partial_is_guarded_with_all_its_arguments(fake_pdp: FakePdp) -> None:
 def test_exclude_is_a_list(fake_pdp: FakePdp) -> None:
     with Client(fake_pdp.target, identity=IDENTITY) as pdp, pytest.raises(TypeError, match="exclude"):
         pdp.guard(session="s", tool="t", exclude="db")(lambda db: None)
+
+
+# --- decisions of a plan --------------------------------------------------------------
+
+
+def planned(invoice: str, call: str, amount: str = "10") -> dict[str, Any]:
+    arguments = {"invoice": invoice, "amount": amount, "currency": "EUR"}
+    return {"tool": "payments.create", "arguments": arguments, "tool_call_id": call}
+
+
+def test_guarded_functions_run_on_the_decisions_of_a_plan_each_once(fake_pdp: FakePdp) -> None:
+    fake_pdp.allow("payments.create")
+    session = fake_pdp.session()
+    with guarded(fake_pdp, session=session) as (pay, bank), fake_pdp.client() as pdp:
+        decisions = pdp.evaluate_plan([planned("INV-1", "a"), planned("INV-2", "b")], session=session)
+        for decision, invoice in zip(decisions, ("INV-1", "INV-2"), strict=True):
+            with decided(decision):
+                pay(invoice, "10")
+            with decided(decision), pytest.raises(ReplayedAllow):
+                pay(invoice, "10")
+    assert [paid[0] for paid in bank.paid] == ["INV-1", "INV-2"]
+    assert len(fake_pdp.received) == 2
+    assert sorted(fake_pdp.outcomes) == sorted((d.decision_id, "executed") for d in decisions)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"audience": "bank"}, {"tool": "payments.refund"}, {"session": "another"}], ids=str
+)
+def test_decision_of_a_plan_is_for_its_own_call_only(fake_pdp: FakePdp, options: dict[str, Any]) -> None:
+    fake_pdp.allow()
+    session = fake_pdp.session()
+    with guarded(fake_pdp, **({"session": session} | options)) as (pay, bank), fake_pdp.client() as pdp:
+        (decision,) = pdp.evaluate_plan([planned("INV-1", "a")], session=session)
+        with decided(decision), pytest.raises(ArgumentsChanged):
+            pay("INV-1", "10" if options else "11")
+        # It was not used up.
+        assert decision.allowed
+    assert bank.paid == []
+    assert fake_pdp.outcomes == []
+
+
+def test_call_inside_a_guarded_function_asks_for_itself(fake_pdp: FakePdp) -> None:
+    fake_pdp.allow("payments.create")
+    fake_pdp.block("payments.check")
+    session = fake_pdp.session()
+    with fake_pdp.client() as pdp:
+
+        @pdp.guard(session=session, tool="payments.check")
+        def check(invoice: str) -> None:
+            raise AssertionError("it is blocked")
+
+        @pdp.guard(session=session, tool="payments.create")
+        def pay(invoice: str) -> None:
+            check(invoice)
+
+        action = {"tool": "payments.create", "arguments": {"invoice": "INV-1"}, "tool_call_id": "a"}
+        (decision,) = pdp.evaluate_plan([action], session=session)
+        with decided(decision), pytest.raises(Blocked) as blocked:
+            pay("INV-1")
+    assert blocked.value.decision is not None
+    assert blocked.value.decision.decision_id != decision.decision_id
+
+
+def test_action_of_a_plan_waits_for_the_one_it_comes_after(fake_pdp: FakePdp) -> None:
+    fake_pdp.allow("payments.approve")
+    session = fake_pdp.session()
+    ran: list[str] = []
+    with fake_pdp.client() as pdp:
+
+        @pdp.guard(session=session, tool="payments.approve")
+        def approve(invoice: str) -> None:
+            ran.append("approve")
+            if len(ran) == 1:
+                raise ValueError("the network is down")
+
+        @pdp.guard(session=session, tool="payments.create")
+        def pay(invoice: str) -> None:
+            ran.append("pay")
+
+        def ask(number: int) -> tuple[Decision, Decision]:
+            actions = [
+                {"tool": tool, "arguments": {"invoice": "INV-1"}, "tool_call_id": f"{tool}-{number}"}
+                for tool in ("payments.approve", "payments.create")
+            ]
+            (first,) = pdp.evaluate_plan(actions[:1], session=session)
+            after = Obligation(id="after", properties={"decision_id": first.decision_id})
+            fake_pdp.allow("payments.create", obligations=[after])
+            (second,) = pdp.evaluate_plan(actions[1:], session=session)
+            return first, second
+
+        first, second = ask(1)
+        with decided(second), pytest.raises(OutOfOrder):
+            pay("INV-1")
+        with decided(first), pytest.raises(ValueError, match="down"):
+            approve("INV-1")
+        # Whether it had an effect nobody knows.
+        with decided(second), pytest.raises(OutOfOrder) as refused:
+            pay("INV-1")
+        assert "POLICY_BLOCKED" in refused.value.model_text
+        first, second = ask(2)
+        with decided(first):
+            approve("INV-1")
+        with decided(second):
+            pay("INV-1")
+    assert ran == ["approve", "approve", "pay"]
+
+
+def test_copy_of_a_decision_from_elsewhere_knows_of_nothing_executed(fake_pdp: FakePdp) -> None:
+    fake_pdp.allow("payments.create")
+    session = fake_pdp.session()
+    with fake_pdp.client() as pdp:
+        (first,) = pdp.evaluate_plan([planned("INV-1", "a")], session=session)
+        after = Obligation(id="after", properties={"decision_id": first.decision_id})
+        fake_pdp.allow("payments.create", obligations=[after])
+        (decision,) = pdp.evaluate_plan([planned("INV-2", "b")], session=session)
+        assert not decision.allowed
+        pdp.report_outcome(first.decision_id, "executed")
+        assert decision.allowed
+        copy = pickle.loads(pickle.dumps(decision))
+    assert copy == decision
+    assert not copy.allowed
+    with pytest.raises(ReplayedAllow):
+        copy.require_allowed()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from placet.errors import UnauthenticatedError as UnauthenticatedError
     from placet.errors import UnavailableError as UnavailableError
     from placet.errors import Violation as Violation
+    from placet.given import decided as decided
     from placet.identity import DevIdentity as DevIdentity
     from placet.model import Action as Action
     from placet.model import Agent as Agent
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "placet.client": ("AsyncClient", "Client"),
     "placet.credentials": ("TlsCredentials",),
+    "placet.given": ("decided",),
     "placet.enforce": ("current_decision", "tool_call"),
     "placet.errors": (
         "AlreadyExistsError",

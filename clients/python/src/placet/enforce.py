@@ -21,6 +21,8 @@ What happens when `pay` is called, in order:
 The id of the call is, first found: the keyword argument `tool_call_id` (passed on only if the
 function has such a parameter); `with tool_call("…")`; what `tool_call_id=` of the guard
 returns; else a new one for each call, so that nothing is ever a repeat.
+
+Inside `with decided(decision)` the PDP is not asked in step 2: see `placet.given`.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from uuid import uuid4
 
 from placet import requests
 from placet.errors import ArgumentsChanged, InvalidRequestError, NotExecuted
+from placet.given import check_decided, take_decided
 from placet.jsontext import json_text, object_text
 from placet.model import Action, Decision, Effect, Outcome, Session
 from placet.reports import Reports, output_text
@@ -113,6 +116,8 @@ class _Invocation:
     kwargs: dict[str, Any]
     tool_call_id: str
     attempt_id: str
+    # The decision to run on, if there is one already (`placet.given`).
+    decision: Decision | None
 
     def arguments(self) -> Mapping[str, Any]:
         """The bound arguments, by name; those of `**kwargs` under their own names."""
@@ -171,9 +176,16 @@ class _Invocation:
             if answer.decision is not None:
                 self.check(answer.decision, judged)
         except BaseException:
-            if answer.decision is None or _may_stand(answer.decision):
+            # A decision that was given may still be acted on, in its turn.
+            if self.decision is None and (answer.decision is None or _may_stand(answer.decision)):
                 reports.void(question["session"], self.tool_call_id, self.attempt_id)
             raise
+
+    def decided(self, question: Mapping[str, Any]) -> Decision | None:
+        """The decision that there is already. Raises `Blocked` if it does not permit this call."""
+        if self.decision is not None:
+            check_decided(self.decision, question)
+        return self.decision
 
     @contextmanager
     def running(self, decision: Decision, reports: Reports) -> Iterator[_Run]:
@@ -230,7 +242,10 @@ class _Plan:
         bound = self.signature.bind(*args, **kwargs)
         if self.passes_call_id:
             given = bound.arguments.get(CALL_ID)
+        decision = take_decided()
         call_id = given or _CALL_ID.get()
+        if decision is not None:
+            call_id = given or decision.tool_call_id
         if not call_id and self.options.tool_call_id is not None:
             call_id = self.options.tool_call_id()
         return _Invocation(
@@ -238,7 +253,8 @@ class _Plan:
             args=args,
             kwargs=kwargs,
             tool_call_id=call_id or f"call-{uuid4().hex}",
-            attempt_id=uuid4().hex,
+            attempt_id=uuid4().hex if decision is None else decision.attempt_id,
+            decision=decision,
         )
 
 
@@ -259,7 +275,7 @@ def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions, reports
             invocation = plan.invoked(args, kwargs)
             question, judged = _judged(invocation)
             with invocation.asking(question, judged, reports) as answer:
-                answer.decision = decision = evaluate(**question)
+                answer.decision = decision = invocation.decided(question) or evaluate(**question)
             with invocation.running(decision, reports) as run:
                 run.result = _ran(function(*invocation.args, **invocation.kwargs), plan)
             return run.result
@@ -290,7 +306,7 @@ def _guarded_async(
         invocation = plan.invoked(args, kwargs)
         question, judged = _judged(invocation)
         with invocation.asking(question, judged, reports) as answer:
-            answer.decision = decision = await evaluate(**question)
+            answer.decision = decision = invocation.decided(question) or await evaluate(**question)
         with invocation.running(decision, reports) as run:
             run.result = await function(*invocation.args, **invocation.kwargs)
         return run.result

@@ -1,4 +1,4 @@
-"""What this process knows to have been executed: actions of a plan wait for those before them."""
+"""What this process knows of actions' execution: those of a plan wait for the ones before them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,34 @@ from collections import OrderedDict
 
 
 class Executed:
-    """Ids of decisions whose actions were executed; the oldest are forgotten. Safe between threads."""
+    """Ids of decisions that were acted on, or executed; the oldest are forgotten. Safe between threads."""
 
     def __init__(self, size: int = 4096) -> None:
         self._size = size
         self._lock = threading.Lock()
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        # True: executed.
+        self._ids: OrderedDict[str, bool] = OrderedDict()
+
+    def begin(self, decision_id: str) -> bool:
+        """Note that the decision is acted on; False if it was before."""
+        with self._lock:
+            if decision_id in self._ids:
+                return False
+            self._put(decision_id, executed=False)
+            return True
 
     def add(self, decision_id: str) -> None:
+        """Note that the decision's action was executed."""
         with self._lock:
-            self._ids[decision_id] = None
-            self._ids.move_to_end(decision_id)
-            while len(self._ids) > self._size:
-                self._ids.popitem(last=False)
+            self._put(decision_id, executed=True)
 
     def __contains__(self, decision_id: object) -> bool:
+        """Whether the decision's action was executed."""
         with self._lock:
-            return decision_id in self._ids
+            return isinstance(decision_id, str) and self._ids.get(decision_id, False)
+
+    def _put(self, decision_id: str, *, executed: bool) -> None:
+        self._ids[decision_id] = executed
+        self._ids.move_to_end(decision_id)
+        while len(self._ids) > self._size:
+            self._ids.popitem(last=False)
