@@ -26,8 +26,10 @@ from placet import (
     DevIdentity,
     Effect,
     Escalated,
+    HoldState,
     InvalidRequestError,
     NotFoundError,
+    Outcome,
     PermissionDeniedError,
     PlacetError,
     PreconditionError,
@@ -35,6 +37,7 @@ from placet import (
     Session,
     SessionState,
     UnauthenticatedError,
+    current_decision,
     tool_call,
 )
 from placet.receipt import parse
@@ -744,3 +747,80 @@ async def test_stream_without_the_role_is_refused(pdp: Target) -> None:
     assert decision.reasons[0].code == "client.refused"
     assert decision.failure is not None
     assert decision.failure.reason == "PERMISSION_DENIED"
+
+
+# --- what became of it ------------------------------------------------------------
+
+
+def tool(pdp: Target) -> Client:
+    return pdp.client(pdp.identity("svc-erp", "tool"))
+
+
+def test_decision_shows_what_became_of_it(pdp: Target) -> None:
+    agent, session = pdp.agent(), pdp.session()
+    decision = agent.evaluate(pay(100), session=session)
+    recorded = agent.get_decision(decision.decision_id)
+    assert (recorded.outcome, recorded.redeemed) == (None, False)
+    assert agent.report_outcome(decision.decision_id, "executed", output=b"{}") is HoldState.COMMITTED
+    assert agent.get_decision(decision.decision_id).outcome is Outcome.EXECUTED
+    assert tool(pdp).report_outcome(decision.decision_id, "failed") is HoldState.COMMITTED
+    assert agent.get_decision(decision.decision_id).outcome is Outcome.EXECUTED
+
+
+def test_word_of_whoever_asked_frees_nothing(pdp: Target) -> None:
+    both = pdp.client(pdp.identity("svc-both", "agent", "tool", agents=(AGENT,)))
+    decision = both.evaluate(pay(100), session=pdp.session())
+    assert both.report_outcome(decision.decision_id, "failed") is HoldState.UNRESOLVED
+    assert tool(pdp).report_outcome(decision.decision_id, "failed") is HoldState.RELEASED
+
+
+def test_allow_is_redeemed_once_for_its_own_action(pdp: Target) -> None:
+    agent, erp = pdp.agent(), tool(pdp)
+    action = pay(100)
+    decision = agent.evaluate(action, session=pdp.session(), audience="erp")
+    asked = {"tool": PAY, "arguments": action["arguments"], "audience": "erp"}
+    for change in ({"audience": "crm"}, {"tool": READ}, {"arguments": pay(101)["arguments"]}):
+        with pytest.raises(PreconditionError):
+            erp.redeem(decision.decision_id, **(asked | change))
+    erp.redeem(decision.decision_id, **asked)
+    assert agent.get_decision(decision.decision_id).redeemed
+    with pytest.raises(PreconditionError) as caught:
+        erp.redeem(decision.decision_id, **asked)
+    assert caught.value.reason == "NOT_REDEEMABLE"
+
+
+def test_report_about_one_attempt_says_nothing_about_another(pdp: Target) -> None:
+    agent, session = pdp.agent(), pdp.session()
+    decision = agent.evaluate(pay(100), session=session, attempt_id="a-1")
+    of_call: dict[str, Any] = {"outcome": "voided", "session": session, "tool_call_id": "c-1"}
+    with pytest.raises(NotFoundError):
+        agent.report_outcome(**of_call, attempt_id="a-2")
+    assert agent.get_decision(decision.decision_id).outcome is None
+    assert agent.report_outcome(**of_call, attempt_id="a-1") is HoldState.UNRESOLVED
+    assert agent.get_decision(decision.decision_id).outcome is Outcome.VOIDED
+
+
+@pytest.mark.parametrize("missing", [{"session": "nothing", "tool_call_id": "c"}, {"decision_id": "nothing"}])
+def test_report_about_nothing_is_not_found(pdp: Target, missing: dict[str, Any]) -> None:
+    with pytest.raises(NotFoundError):
+        pdp.agent().report_outcome(outcome="executed", **missing)
+
+
+def test_guard_reports_by_itself(pdp: Target) -> None:
+    agent, session = pdp.agent(), pdp.session()
+    ran: list[str] = []
+
+    @agent.guard(session=session, tool=PAY)
+    def buy(invoice: str, amount: int, currency: str) -> dict[str, str]:
+        ran.append(current_decision().decision_id)
+        if amount == 3:
+            raise OSError("the line went dead")
+        return {"invoice": invoice}
+
+    buy("INV-1", 2, "EUR")
+    with pytest.raises(OSError, match="the line went dead"):
+        buy("INV-1", 3, "EUR")
+    agent.close()
+    auditor = pdp.client(pdp.identity("revision", "auditor"))
+    assert [auditor.get_decision(each).outcome for each in ran] == [Outcome.EXECUTED, Outcome.UNKNOWN]
+    assert agent.unreported == 0

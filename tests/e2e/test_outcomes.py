@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
 
 from placet import AsyncClient, HoldState, NotFoundError, Outcome, PreconditionError, Session
-from tests.e2e.scene import AGENT, Scene, codes
+from tests.e2e.scene import AGENT, Scene, codes, fetch, until
 from tests.e2e.test_limits import TOOLS, act, ask_both, effects, open_session, prepare
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -157,6 +158,87 @@ async def test_silence_is_listed_until_somebody_says_what_happened(scene: Scene)
     assert [(d.decision_id, d.hold, d.redeemed) for d in found] == [(silent, HoldState.UNRESOLVED, False)]
     await (await tool(scene)).report_outcome(silent, "not_executed")
     assert await auditor.list_open_decisions() == ()
+
+
+async def test_executed_after_a_release_is_counted_again_and_told_once(scene: Scene) -> None:
+    await prepare(scene)
+    session = await open_session(scene, total="100")
+    first = await allowed(scene, session)
+    mine, erp = await scene.agent(), await tool(scene, replica=2)
+    assert await erp.report_outcome(first, "failed") is HoldState.RELEASED
+    before = await conflicts(scene)
+    for _ in range(3):
+        assert await mine.report_outcome(first, "executed") is HoldState.UNRESOLVED
+    assert await conflicts(scene) == before + 1
+    again = (await ask_both(scene, [(act("B-1"), session)]))[0]
+    assert sorted(codes(again)) == ["boundary.total", "payment.unresolved"]
+
+
+async def test_what_was_not_redeemed_in_time_gives_its_money_back(scene: Scene) -> None:
+    day = {"name": "day", "scope": "tenant", "currency": "EUR", "max": "100", "on_exceed": "block"}
+    await prepare(scene, budgets=[day | {"window_seconds": 86_400}])
+    await _redeem_required(scene)
+    session = await open_session(scene, total="100")
+    first = await allowed(scene, session)
+    assert codes((await ask_both(scene, [(act("B-2"), session)]))[0]) == ["boundary.total", "limit.budget"]
+    await scene.advance(61)
+
+    async def lapsed() -> bool:
+        return (await scene.recorded(first)).outcome is Outcome.LAPSED
+
+    # Each replica looks by itself; one of them records it.
+    await until(lapsed, "the allow has lapsed")
+    assert effects(await ask_both(scene, [(act("B-1"), session)])) == {"allow": 1}
+    erp = await tool(scene)
+    assert await erp.report_outcome(first, "not_executed") is HoldState.RELEASED
+    assert await erp.report_outcome(first, "executed") is HoldState.UNRESOLVED
+
+
+async def test_nothing_is_redeemed_once_its_task_is_completed(scene: Scene) -> None:
+    await prepare(scene)
+    session, action = await open_session(scene), act("B-1")
+    decision = await scene.ask(action, session)
+    await (await scene.issuer()).complete_task(session)
+    with pytest.raises(PreconditionError, match="its session is over"):
+        await (await tool(scene)).redeem(
+            decision.decision_id, tool=action["tool"], arguments=action["arguments"]
+        )
+
+
+async def test_settings_that_change_do_not_take_an_allow_back(scene: Scene) -> None:
+    await prepare(scene)
+    session, action = await open_session(scene), act("B-1")
+    decision = await scene.ask(action, session)
+    await prepare(scene, large_amount={"EUR": 1})
+    await (await tool(scene)).redeem(decision.decision_id, tool=action["tool"], arguments=action["arguments"])
+
+
+async def test_silence_is_counted_where_operators_look(scene: Scene) -> None:
+    await prepare(scene)
+
+    async def known() -> tuple[float] | None:
+        value = await metric(scene, "placet_open_decisions")
+        return None if math.isnan(value) else (value,)
+
+    (before,) = await until(known, "it was counted once")
+    await allowed(scene, await open_session(scene))
+    await scene.advance(61)
+
+    async def counted() -> bool:
+        return await metric(scene, "placet_open_decisions") > before
+
+    await until(counted, "the silence is counted")
+
+
+async def conflicts(scene: Scene) -> float:
+    """On both replicas."""
+    found = [await metric(scene, 'placet_outcomes_total{conflict="yes"', replica=n) for n in (1, 2)]
+    return sum(found)
+
+
+async def metric(scene: Scene, name: str, replica: int = 1) -> float:
+    _, body = await fetch(f"{scene.replica(replica).http_url}/metrics")
+    return sum(float(line.rsplit(" ", 1)[1]) for line in body.splitlines() if line.startswith(name))
 
 
 async def _redeem_required(scene: Scene) -> None:

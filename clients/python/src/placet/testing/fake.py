@@ -120,6 +120,8 @@ class FakePdp:
         self.received: list[Received] = []
         # Every outcome that was reported, guards' own included, in order: decision and outcome.
         self.outcomes: list[tuple[str, str]] = []
+        # What was said to have been returned, by decision.
+        self.outputs: dict[str, bytes] = {}
         # Called with each answer of Evaluate before it is sent: change it to misbehave.
         self.alter: Callable[[decisions.EvaluateResponse], None] | None = None
         # The same for plans.
@@ -343,6 +345,7 @@ class FakePdp:
         session_id: str,
         tool_call_id: str,
         attempt_id: str,
+        output: bytes,
     ) -> tuple[str, HoldState, bool] | None:
         """Note what became of an allow: its id, what it holds, and whether that is a conflict.
 
@@ -374,6 +377,8 @@ class FakePdp:
                 item = replace(item, outcome=outcome, believed=believed or item.believed)
                 self._decisions[key] = item
             self.outcomes.append((key[1], str(outcome)))
+            if output:
+                self.outputs[key[1]] = output
             return key[1], item.hold, conflict
 
     def redeem(

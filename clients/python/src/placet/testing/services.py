@@ -171,6 +171,7 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
                     session_id=request.session_id,
                     tool_call_id=request.tool_call_id,
                     attempt_id=request.attempt_id,
+                    output=request.output,
                 )
             except LookupError as exc:
                 raise _Refused(grpc.StatusCode.FAILED_PRECONDITION, "OUTCOME_REFUSED", str(exc)) from exc
