@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from placet.canonical import action_digest
-from placet.model import Decision
+from placet.model import Decision, Effect
 from placet.receipt import (
     VERSION,
     assemble,
@@ -133,6 +133,8 @@ def receipt(
         claims["retry_after"] = int(decision.retry_after.total_seconds())
     if audience:
         claims["aud"] = audience
+    if decision.effect is Effect.ALLOW:
+        claims["use"] = "once"
     payload = json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     signing_input = (encode_header(alg="ES256", kid=signer.kid) + "." + b64url_encode(payload)).encode(
         "ascii"

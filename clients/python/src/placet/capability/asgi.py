@@ -1,0 +1,159 @@
+"""`CapabilityMiddleware`: a gate before an ASGI application (asgi.readthedocs.io, HTTP 2.5).
+
+    app = CapabilityMiddleware(app, gate=gate, tool="payments.create")
+
+A request passes with exactly one header `Placet-Receipt`, whose receipt permits the tool with the
+request's body as its arguments. The body is read whole first, and passed on as it was. Anything
+else is answered 403 with `application/problem+json` (RFC 9457), whose member `reason` is one of
+`placet.capability.REASONS`; 413 for a body that is too large; 503 when the PDP cannot be asked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from placet.canonical import MAX_BYTES
+from placet.capability.check import HEADER, REASONS, CapabilityError
+from placet.capability.gate import Gate
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+# What a request asks for: the tool, and its arguments. Raises `CapabilityError`.
+Resolver = Callable[[Mapping[str, Any], bytes], tuple[str, Mapping[str, Any] | bytes]]
+
+# Where the application finds the `Capability` in its scope.
+SCOPE_KEY = "placet.capability"
+_LOG = logging.getLogger("placet.capability")
+_STATUS = {"capability.too_large": 413, "capability.unavailable": 503}
+
+
+class CapabilityMiddleware:
+    """Lets in what receipts permit. The lifespan passes; a WebSocket does not."""
+
+    def __init__(
+        self,
+        app: Application,
+        *,
+        gate: Gate,
+        tool: str = "",
+        resolve: Resolver | None = None,
+        max_body: int = MAX_BYTES,
+    ) -> None:
+        """With `tool`, every request is this tool's, and its JSON body the arguments; a query string or
+        another content type is refused. `resolve` says otherwise: what the application acts on
+        beside what it returns is not covered by any receipt. Raises ValueError unless there is
+        exactly one of them."""
+        if (not tool) == (resolve is None):
+            raise ValueError("give exactly one of tool and resolve")
+        self._app = app
+        self._gate = gate
+        self._resolve = resolve or _body_of(tool)
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # Before it is accepted, closing refuses it.
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            body = await self._body(receive)
+            if body is None:
+                return
+            receipt = _receipt(scope)
+            tool, arguments = self._resolve(scope, body)
+            capability = await self._gate.admit_async(receipt, tool=tool, arguments=arguments)
+        except CapabilityError as exc:
+            _LOG.info("refused: %s", exc)
+            await _refuse(send, exc.reason)
+            return
+        await self._app({**scope, SCOPE_KEY: capability}, _again(body, receive), send)
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """Return the whole body; None when the client has gone."""
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._max_body:
+                raise CapabilityError("capability.too_large")
+            parts.append(part)
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+
+def _body_of(tool: str) -> Resolver:
+    def resolve(scope: Mapping[str, Any], body: bytes) -> tuple[str, bytes]:
+        if scope.get("query_string"):
+            raise CapabilityError("capability.request", "a query string")
+        kinds = _headers(scope, b"content-type")
+        if len(kinds) > 1 or not _is_json(b"".join(kinds).decode("latin-1")):
+            raise CapabilityError("capability.request", "content-type")
+        if any(value.strip().lower() != b"identity" for value in _headers(scope, b"content-encoding")):
+            raise CapabilityError("capability.request", "content-encoding")
+        return tool, body
+
+    return resolve
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether a reader can only take the body for JSON in UTF-8."""
+    kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    return kind == "application/json" and all(
+        parameter.replace('"', "") == "charset=utf-8" for parameter in parameters
+    )
+
+
+def _receipt(scope: Mapping[str, Any]) -> bytes:
+    found = _headers(scope, HEADER.lower().encode("ascii"))
+    if len(found) != 1:
+        raise CapabilityError("capability.missing", f"{len(found)} headers")
+    return found[0]
+
+
+def _headers(scope: Mapping[str, Any], name: bytes) -> list[bytes]:
+    return [value for key, value in scope["headers"] if key.lower() == name]
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The body once more, and then whatever comes."""
+    sent = False
+
+    async def again() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def _refuse(send: Send, reason: str) -> None:
+    status = _STATUS.get(reason, 403)
+    problem = {"type": "about:blank", "title": REASONS[reason], "status": status, "reason": reason}
+    body = json.dumps(problem).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"application/problem+json"),
+                (b"content-length", str(len(body)).encode("ascii")),
+                (b"cache-control", b"no-store"),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,206 @@
+"""Whether a receipt permits the very action that is about to run. Offline, and pure.
+
+What is checked, in order:
+
+1. The receipt is genuine: signature and disclosures (`placet.verify`), and of a version known here.
+2. It records a decision, an allow, of the tenant, for this audience.
+3. Its time has begun and has not passed, by the tool server's own clock.
+4. It is of the session, where one is asked for.
+5. Tool and arguments are those that were judged: their digest is computed anew, with the salt that
+   the receipt discloses.
+6. Every obligation is `redeem`, or one that the tool server fulfils.
+
+Whether it was used before is not in a receipt: see `placet.capability.gate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from placet.canonical import CanonicalError, parse_object, parse_value
+from placet.errors import InvalidRequestError
+from placet.jsontext import object_text
+from placet.receipt import (
+    VERSION,
+    ParsedReceipt,
+    ReceiptError,
+    b64url_decode,
+    check_action,
+    disclosure_digest,
+    split,
+)
+
+if TYPE_CHECKING:
+    from placet.answers import Verifier
+
+HEADER = "Placet-Receipt"
+REDEEM = "redeem"
+# By how many seconds the PDP's clock may be ahead.
+MAX_SKEW = 5
+REASONS: Mapping[str, str] = {
+    "capability.missing": "There is no receipt, or more than one.",
+    "capability.not_genuine": "The receipt cannot be read or is not proven.",
+    "capability.not_allowed": "The receipt is no allow.",
+    "capability.other_tenant": "The receipt is another tenant's.",
+    "capability.other_audience": "The receipt is for another audience.",
+    "capability.not_yet": "The receipt's time has not begun.",
+    "capability.expired": "The receipt's time has passed.",
+    "capability.other_session": "The receipt is of another session.",
+    "capability.not_disclosed": "The receipt does not disclose what the action is compared with.",
+    "capability.arguments": "The arguments are not a JSON object that could have been judged.",
+    "capability.other_action": "The receipt is for another tool or other arguments.",
+    "capability.obligation": "The receipt has an obligation that is not fulfilled here.",
+    "capability.used": "The receipt was used before.",
+    "capability.not_redeemed": "The policy decision point does not let the receipt be used.",
+    "capability.unavailable": "Whether the receipt was used before cannot be found out now.",
+    "capability.request": "The request has a part that the receipt does not cover.",
+    "capability.too_large": "The request is too large.",
+}
+
+
+class CapabilityError(Exception):
+    """The action must not run. `reason` is one of `REASONS`; `detail` is for the log."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail or REASONS[reason]}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capability:
+    """What a receipt permits, now."""
+
+    decision_id: str
+    tenant: str
+    session_id: str
+    tool_call_id: str
+    # Who asked, and the agent on whose word.
+    caller: str
+    agent: str
+    tool: str
+    # As the PDP derived it: "type:id".
+    resource: str
+    expires_at: datetime
+    # It has to be redeemed before the tool acts.
+    must_redeem: bool
+
+
+def check(
+    receipt: bytes,
+    *,
+    tool: str,
+    arguments: Mapping[str, Any] | bytes,
+    audience: str,
+    tenant: str,
+    verifier: Verifier,
+    now: float,
+    session: str = "",
+    fulfils: Iterable[str] = (),
+) -> Capability:
+    """Return what the receipt permits, if it permits this action. Raises `CapabilityError`.
+
+    `arguments` is the JSON text that the tool will act on, or a mapping without binary floats in
+    it; `now` is in Unix seconds. The keys are the verifier's, never the receipt's.
+    """
+    claims = _genuine(receipt, verifier)  # 1
+    for name, expected, reason in (  # 2
+        ("kind", "decision", "not_allowed"),
+        ("effect", "allow", "not_allowed"),
+        ("use", "once", "not_allowed"),
+        ("tenant", tenant, "other_tenant"),
+        ("aud", audience, "other_audience"),
+    ):
+        if not expected or claims.claims.get(name) != expected:
+            raise CapabilityError(f"capability.{reason}", f"{name} is {claims.claims.get(name)!r}")
+    begins, ends = (_seconds(claims, name) for name in ("iat", "exp"))  # 3
+    if now < begins - MAX_SKEW:
+        raise CapabilityError("capability.not_yet")
+    if now >= ends:
+        raise CapabilityError("capability.expired")
+    if session and claims.claims.get("session") != session:  # 4
+        raise CapabilityError("capability.other_session")
+    _same_action(claims, tool, arguments)  # 5
+    obligations = _obligations(claims)  # 6
+    unknown = obligations - {REDEEM, *fulfils}
+    if unknown:
+        raise CapabilityError("capability.obligation", ", ".join(sorted(unknown)))
+    return Capability(
+        decision_id=_text(claims, "jti"),
+        tenant=tenant,
+        session_id=_text(claims, "session"),
+        tool_call_id=_text(claims, "tool_call_id"),
+        caller=_text(claims, "caller"),
+        agent=_text(claims, "sub"),
+        tool=tool,
+        resource=claims.claims["act"]["resource"],
+        expires_at=datetime.fromtimestamp(ends, UTC),
+        must_redeem=REDEEM in obligations,
+    )
+
+
+def presented(receipt: bytes) -> str:
+    """Return the receipt as a header carries it: with no disclosure but the digest's salt.
+
+    A tool server learns nothing from it but what it is asked to do. Raises `ReceiptError`.
+    """
+    parts = split(receipt)
+    hidden = set(parts.payload.get("_sd", ()))
+    kept = [
+        text for text in parts.disclosures if disclosure_digest(text) in hidden and _name(text) == "ad_salt"
+    ]
+    return "~".join([parts.signed.decode("ascii"), *kept, ""])
+
+
+def _genuine(receipt: bytes, verifier: Verifier) -> ParsedReceipt:
+    try:
+        found = verifier.verify(receipt)
+    except ReceiptError as exc:
+        raise CapabilityError("capability.not_genuine", str(exc)) from exc
+    if found.claims.get("ver") != VERSION:
+        raise CapabilityError("capability.not_genuine", "it is of a version that is not known here")
+    return found
+
+
+def _same_action(receipt: ParsedReceipt, tool: str, arguments: Mapping[str, Any] | bytes) -> None:
+    try:
+        parsed = parse_object(object_text(arguments, "arguments"), field="arguments")
+    except (CanonicalError, InvalidRequestError) as exc:
+        raise CapabilityError("capability.arguments", str(exc)) from exc
+    if "ad_salt" not in receipt.claims:
+        raise CapabilityError("capability.not_disclosed", "ad_salt")
+    try:
+        check_action(receipt, tool=tool, arguments=parsed)
+    except ReceiptError as exc:
+        raise CapabilityError("capability.other_action", str(exc)) from exc
+
+
+def _obligations(receipt: ParsedReceipt) -> set[str]:
+    items = receipt.claims.get("obligations")
+    if not isinstance(items, list) or not all(
+        isinstance(item, Mapping) and isinstance(item.get("id"), str) for item in items
+    ):
+        raise CapabilityError("capability.not_genuine", "obligations cannot be read")
+    return {item["id"] for item in items}
+
+
+def _seconds(receipt: ParsedReceipt, name: str) -> int:
+    value = receipt.claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise CapabilityError("capability.not_genuine", f"{name} is no whole number of seconds")
+    return value
+
+
+def _text(receipt: ParsedReceipt, name: str) -> str:
+    value = receipt.claims.get(name, "")
+    if not isinstance(value, str):
+        raise CapabilityError("capability.not_genuine", f"{name} is no text")
+    return value
+
+
+def _name(disclosure: str) -> str:
+    value = parse_value(b64url_decode(disclosure), field="disclosure")
+    return value[1] if isinstance(value, list) and len(value) == 3 else ""
