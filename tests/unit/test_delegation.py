@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
@@ -145,7 +145,8 @@ def test_beyond(child: Boundary, parent: Boundary, part: str) -> None:
 # Few names, so that boundaries often meet.
 _tools = st.sampled_from(["a", "b"])
 _effects = st.sampled_from([READ, PAY])
-_ids = st.sampled_from(["1", "12", "2"])
+_IDS = ["1", "12", "2"]
+_ids = st.sampled_from(_IDS)
 _types = st.sampled_from(["i", "v"])
 _money = st.integers(0, 3).map(Decimal)
 _on_exceed = st.sampled_from(OnExceed)
@@ -186,33 +187,62 @@ boundaries = st.builds(
 )
 
 
-@st.composite
-def narrowings(draw: st.DrawFn, parent: Boundary) -> Boundary:
-    """A boundary that often lies within `parent`, and often just does not."""
-    other = draw(boundaries)
+def some_boundary(chance: Random) -> Boundary:
+    def some(items: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(item for item in items if chance.random() < 0.5)
 
-    def some(items: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[Any, ...]:
-        kept = [item for item in items if draw(st.booleans())]
-        return tuple(kept) + (more if draw(st.integers(0, 7)) == 0 else ())
+    def perhaps(least: int, most: int) -> int | None:
+        return chance.randint(least, most) if chance.random() < 0.4 else None
 
-    amounts = []
-    for limit in parent.amounts:
-        if draw(st.booleans()):
-            changes: dict[str, Any] = {"per_action": limit.per_action - draw(st.sampled_from([0, 0, 1, -1]))}
-            if draw(st.integers(0, 3)) == 0:
-                changes |= {"total": draw(st.none() | _money), "on_exceed": draw(_on_exceed)}
-            if draw(st.integers(0, 3)) == 0:
-                changes |= {"per_counterparty": draw(st.none() | _money)}
-            amounts.append(replace(limit, **changes))
+    def money(number: int | None) -> Decimal | None:
+        return None if number is None else Decimal(number)
+
+    kinds = [
+        {"id": chance.choice(_IDS)},
+        {"prefix": chance.choice(["", "1", "12"])},
+        {"ids": (chance.choice(_IDS), chance.choice(_IDS))},
+    ]
     return Boundary(
-        tools=some(parent.tools, other.tools),
-        effects=some(parent.effects, other.effects),
-        resources=some(parent.resources, other.resources),
-        amounts=tuple(amounts),
-        after_completion=some(parent.after_completion, other.after_completion),
-        max_actions=draw(st.sampled_from([parent.max_actions, parent.max_actions, other.max_actions, 0])),
-        velocity=parent.velocity + other.velocity if draw(st.booleans()) else other.velocity,
+        tools=some("ab"),
+        effects=some([READ, PAY]),
+        resources=tuple(
+            ResourceRule(type=chance.choice("iv"), **chance.choice(kinds))
+            for _ in range(chance.randint(0, 3))
+        ),
+        amounts=tuple(
+            AmountLimit(
+                currency=currency,
+                per_action=Decimal(chance.randint(0, 3)),
+                total=money(perhaps(0, 5)),
+                per_counterparty=money(perhaps(0, 5)),
+                on_exceed=chance.choice([*OnExceed]),
+            )
+            for currency in some(["EUR", "USD"])
+        ),
+        after_completion=some("ab"),
+        max_actions=perhaps(0, 3),
+        velocity=tuple(
+            VelocityLimit(
+                effects=some([READ, PAY]),
+                maximum=chance.randint(0, 2),
+                window_seconds=chance.choice([5, 10]),
+                on_exceed=chance.choice([*OnExceed]),
+            )
+            for _ in range(chance.randint(0, 2))
+        ),
     )
+
+
+def nearly(boundary: Boundary, chance: Random) -> Boundary:
+    """The boundary with one member changed, or one part of one of its limits or rules."""
+    member = chance.choice([member.name for member in fields(Boundary)])
+    items, others = getattr(boundary, member), getattr(some_boundary(chance), member)
+    if member in ("amounts", "velocity", "resources") and items and others and chance.random() < 0.7:
+        at = chance.randrange(len(items))
+        part = chance.choice([part.name for part in fields(items[at]) if part.name != "currency"])
+        one = others[0] if member == "resources" else replace(items[at], **{part: getattr(others[0], part)})
+        others = (*items[:at], one, *items[at + 1 :])
+    return replace(boundary, **{member: others})
 
 
 def situation(chance: Random) -> dict[str, Any]:
@@ -222,7 +252,7 @@ def situation(chance: Random) -> dict[str, Any]:
         "effect": chance.choice([READ, PAY]),
         "completed": chance.random() < 0.2,
         "type": chance.choice("iv"),
-        "id": chance.choice(["1", "12", "2"]),
+        "id": chance.choice(_IDS),
         "currency": chance.choice(["EUR", "USD"]),
         "amount": chance.randint(0, 3),
         "spent": chance.randint(0, 3),
@@ -271,13 +301,17 @@ def judged(boundary: Boundary, what: dict[str, Any]) -> int:
     return permitted
 
 
-@given(boundaries.flatmap(lambda parent: st.tuples(narrowings(parent), st.just(parent))), st.integers())
-@settings(max_examples=300, deadline=None)
-def test_no_delegation_widens(pair: tuple[Boundary, Boundary], seed: int) -> None:
-    child, parent = pair
+@given(st.integers())
+@settings(max_examples=40, deadline=None)
+def test_no_delegation_widens(seed: int) -> None:
     chance = Random(seed)
-    if any(judged(child, what) > judged(parent, what) for what in (situation(chance) for _ in range(200))):
-        assert exceeds(child, parent) is not None
+    for _ in range(100):
+        parent = some_boundary(chance)
+        child = nearly(parent, chance) if chance.random() < 0.9 else some_boundary(chance)
+        if exceeds(child, parent) is None:
+            for _ in range(50):
+                what = situation(chance)
+                assert judged(child, what) <= judged(parent, what), (child, parent, what)
 
 
 @given(boundaries, st.data())
