@@ -126,6 +126,25 @@ def requests(draw: st.DrawFn, session: str) -> decision_service_pb2.EvaluateRequ
     return request
 
 
+def plan_of(
+    requests: list[decision_service_pb2.EvaluateRequest],
+) -> decision_service_pb2.EvaluateBatchRequest:
+    """The actions of the requests as one plan, in the first one's session, with its chain."""
+    first = requests[0]
+    return decision_service_pb2.EvaluateBatchRequest(
+        session_id=first.session_id,
+        chain=first.chain,
+        items=[
+            decision_service_pb2.PlannedAction(
+                action=each.action, review_id=each.review_id, attempt_id=each.attempt_id
+            )
+            for each in {each.action.tool_call_id: each for each in requests}.values()
+        ],
+        all_or_nothing=len(first.action.tool_call_id) % 2 == 0,
+        audience=first.audience,
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Victim:
     """Another tenant's things, by their ids."""
@@ -188,7 +207,9 @@ class Fuzz:
             sessions = session_service_pb2_grpc.SessionServiceStub(channel)
             named = decision_service_pb2.GetDecisionRequest(decision_id=self.victim.decision_id)
             seen = session_service_pb2.GetSessionRequest(session_id=self.victim.session_id)
+            plans = [plan_of(batch[place : place + 3]) for place in range(0, len(batch), 10)]
             return await asyncio.gather(
+                *(decisions.EvaluateBatch(each, metadata=metadata, timeout=PATIENCE) for each in plans),
                 *(decisions.Evaluate(each, metadata=metadata, timeout=PATIENCE) for each in batch),
                 *(decisions.GetDecision(named, metadata=metadata, timeout=PATIENCE) for _ in range(4)),
                 *(sessions.GetSession(seen, metadata=metadata, timeout=PATIENCE) for _ in range(4)),
@@ -198,11 +219,12 @@ class Fuzz:
     def _check(self, answer: Any) -> str:
         """Return what the answer is: decided, refused or not found."""
         if isinstance(answer, decision_service_pb2.EvaluateResponse):
-            decision = answer.decision
-            assert decision.effect in (decision_pb2.EFFECT_BLOCK, decision_pb2.EFFECT_ESCALATE)
-            receipt = self.verifier.verify(decision.receipt.token)
-            assert receipt.claims["jti"] == decision.decision_id
-            assert CANARY not in str(decision) + str(receipt.claims)
+            self._check_decision(answer.decision)
+            return "decided"
+        if isinstance(answer, decision_service_pb2.EvaluateBatchResponse):
+            assert not answer.all_allowed
+            for decision in answer.decisions:
+                self._check_decision(decision)
             return "decided"
         assert isinstance(answer, grpc.aio.AioRpcError), answer
         status = status_pb2.Status.FromString(dict(answer.trailing_metadata())[DETAILS])
@@ -214,6 +236,12 @@ class Fuzz:
         assert status.details[1].Unpack(violation)
         assert violation.field_violations[0].field
         return "refused"
+
+    def _check_decision(self, decision: decision_pb2.Decision) -> None:
+        assert decision.effect in (decision_pb2.EFFECT_BLOCK, decision_pb2.EFFECT_ESCALATE)
+        receipt = self.verifier.verify(decision.receipt.token)
+        assert receipt.claims["jti"] == decision.decision_id
+        assert CANARY not in str(decision) + str(receipt.claims)
 
     @staticmethod
     def _memory(pids: dict[str, int]) -> int:

@@ -70,6 +70,28 @@ async def test_lost_answer_to_a_commit_is_found_out(
     assert_no_gaps(database_url)
 
 
+async def test_lost_answer_to_the_commit_of_a_plan_is_found_out(
+    proxy: Proxy, store: PostgresStore, database_url: str
+) -> None:
+    first = await store.ledger.record(await free_recording(store))
+    plan = [await free_recording(store) for _ in range(3)]
+    broken = [await free_recording(store), await free_recording(store, prior_decision_id="never")]
+    proxy.cut_after_commit = True
+    whole, lost, alone = await asyncio.gather(
+        store.ledger.record_together(plan),
+        store.ledger.record_together(broken),
+        store.ledger.record(await free_recording(store)),
+        return_exceptions=True,
+    )
+    assert proxy.was_cut.is_set()
+    assert whole == tuple(Position(writer=first.writer, seq=seq) for seq in (2, 3, 4))
+    assert isinstance(lost, SessionMovedError)
+    assert alone == Position(writer=first.writer, seq=5)
+    assert await store.ledger.decision(TENANT, broken[0].decision.decision_id) is None
+    await recovers(store)
+    assert_no_gaps(database_url)
+
+
 async def test_commit_that_never_arrived_is_found_out(
     proxy: Proxy, store: PostgresStore, database_url: str
 ) -> None:

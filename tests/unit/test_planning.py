@@ -199,6 +199,23 @@ async def test_allow_that_rests_on_an_earlier_item_comes_after_it(bench: Bench) 
         assert decision.obligations == ()
 
 
+async def test_allow_comes_after_an_item_that_was_answered_before(bench: Bench) -> None:
+    earlier, _ = await bench.point().evaluate(bench.act(APPROVE, "B-1", call="a"))
+    approved, paid = await bench.ask(bench.act(APPROVE, "B-1", call="a"), bench.act(PAY, "B-1"))
+    assert approved[0].replayed
+    assert [o.properties["decision_id"] for o in paid[0].obligations] == [earlier.decision_id]
+
+
+async def test_latest_answer_to_a_prerequisite_counts(bench: Bench) -> None:
+    """An approval that was allowed and then, asked once more, was not, is nothing to rest on."""
+    bench.engine.judge_by(lambda d: BLOCK if d["action"]["tool_call_id"] == "second" else ALLOW)
+    answers = await bench.ask(
+        bench.act(APPROVE, "B-1"), bench.act(APPROVE, "B-1", call="second"), bench.act(PAY, "B-1")
+    )
+    assert bench.engine.documents[-1]["action"]["prerequisites"][0]["latest"] == "block"
+    assert answers[2][0].obligations == ()
+
+
 async def test_whole_plan_is_allowed(bench: Bench) -> None:
     answers = await bench.ask(bench.act(APPROVE), bench.act(PAY), whole=True)
     assert effects(answers) == ["allow", "allow"]
