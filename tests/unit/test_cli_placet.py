@@ -347,6 +347,7 @@ def test_failures_of_the_server_say_so(signed_pdp: FakePdp) -> None:
         ["session", "open"],
         ["session", "show"],
         ["session", "close"],
+        ["decision", "plan"],
         ["decision", "show"],
         ["receipt", "verify"],
         ["receipt", "show"],
@@ -450,3 +451,44 @@ def test_decision_is_redeemed_once_and_for_its_action_only(signed_pdp: FakePdp) 
     assert (other.returncode, other.stdout) == (2, "")
     assert (redeem(ACTION).returncode, redeem(ACTION).returncode) == (0, 2)
     assert redeem({"tool": "invoices.get"}).stderr == "placet: arguments: must be an object\n"
+
+
+def test_plan_is_shown_item_by_item_and_exits_for_the_first_that_is_not_allowed(signed_pdp: FakePdp) -> None:
+    session = signed_pdp.session().session_id
+    actions = [ACTION, ACTION | {"tool": "payments.create", "tool_call_id": "c-2"}]
+    asked = json.dumps({"session": session, "actions": actions})
+    shown = run(signed_pdp, "decision", "plan", "-", stdin=asked)
+    assert (shown.returncode, shown.stderr) == (3, "")
+    assert [line for line in shown.stdout.splitlines() if not line.startswith(" ")] == ["ALLOW", "ESCALATE"]
+
+    others = [action | {"tool_call_id": f"d-{n}"} for n, action in enumerate(actions)]
+    whole = run(
+        signed_pdp,
+        *("decision", "plan", "-", "--session", session, "--all-or-nothing", "--json"),
+        stdin=json.dumps(others),
+    )
+    assert whole.returncode == 1
+    found = json.loads(whole.stdout)["decisions"]
+    assert [each["reasons"][0]["code"] for each in found] == ["plan.not_whole"] * 2
+
+    alone = run(signed_pdp, "decision", "plan", "-", "--session", session, stdin=json.dumps(others[:1]))
+    assert (alone.returncode, alone.stdout[:5]) == (0, "ALLOW")
+    again = run(signed_pdp, "decision", "plan", "-", "--session", session, stdin=json.dumps(others[:1]))
+    assert again.returncode == 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("[]", "actions"),
+        ('{"session": "s", "actions": {}}', "actions"),
+        ('{"session": "s", "items": []}', "items"),
+        ('[{"tool": "t"}]', "session"),
+        ('{"session": "s", "actions": [{"tool": "t"}]}', "items[0].action"),
+    ],
+)
+def test_plan_that_makes_no_sense_is_refused(signed_pdp: FakePdp, asked: str, words: str) -> None:
+    done = run(signed_pdp, "decision", "plan", "-", stdin=asked)
+    assert done.returncode == 2
+    assert words in done.stdout + done.stderr
+    assert signed_pdp.received == []

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from placet import __version__
-from placet.cli import entities, outcomes, receipts, scenarios, tools
+from placet.cli import entities, outcomes, plans, receipts, scenarios, tools
 from placet.cli.connection import Json, connected
 from placet.cli.exits import HELP, CommandError, exit_of
 from placet.cli.inputs import read_list, read_object
@@ -33,7 +33,7 @@ app = typer.Typer(
     **_KEEP,  # type: ignore[arg-type]
 )
 session = typer.Typer(help="Open, show, complete and close sessions.", **_KEEP)  # type: ignore[arg-type]
-decision = typer.Typer(help="Look at recorded decisions, and at what others would be.", **_KEEP)  # type: ignore[arg-type]
+decision = typer.Typer(help="Plans, recorded decisions, and what others would be.", **_KEEP)  # type: ignore[arg-type]
 admin = typer.Typer(help="Write what decisions rest on. Role: operator.", **_KEEP)  # type: ignore[arg-type]
 app.add_typer(session, name="session")
 app.add_typer(decision, name="decision")
@@ -43,6 +43,8 @@ app.add_typer(tools.app, name="tool")
 app.add_typer(entities.app, name="entity")
 app.add_typer(admin, name="admin")
 app.add_typer(scenarios.app, name="scenario")
+
+decision.command("plan", epilog=plans.EPILOG)(plans.plan)
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="A JSON file; - is standard input.")]
 

@@ -37,6 +37,7 @@ def show_decision(decision: Decision) -> None:
         out.print(_line("obligation", obligation.id, ""))
     shown: dict[str, Any] = {
         "decision": decision.decision_id,
+        "after": ", ".join(decision.after),
         "call": decision.tool_call_id,
         "session": decision.session_id,
         "expires": decision.expires_at,
