@@ -295,6 +295,21 @@ def test_pdp_that_is_away_lets_nothing_in_and_uses_nothing_up(redeemed: Server) 
         assert admitted(redeemed.gate(client=client), receipt) == "let in"
 
 
+def test_action_that_comes_after_another_is_redeemed_and_that_one_first(server: Server) -> None:
+    with server.fake.client() as pdp:
+        action = {"tool": TOOL, "arguments": ARGUMENTS, "tool_call_id": "first"}
+        first = pdp.evaluate(action, session=server.session, audience=AUDIENCE)
+    after = Obligation(id="after", properties={"decision_id": first.decision_id})
+    server.fake.allow(TOOL, obligations=[after])
+    receipt = server.receipt()
+    assert admitted(server.gate(), receipt) == "capability.not_redeemed"
+    with server.fake.client(identity=erp()) as client:
+        gate = server.gate(client=client)
+        assert admitted(gate, receipt) == "capability.not_redeemed"
+        client.redeem(first.decision_id, tool=TOOL, arguments=ARGUMENTS, audience=AUDIENCE)
+        assert admitted(gate, receipt) == "let in"
+
+
 def test_voided_allow_is_not_redeemed(redeemed: Server) -> None:
     receipt = redeemed.receipt()
     claims = parse(receipt).claims

@@ -399,10 +399,15 @@ class FakePdp:
                 or session is None
                 or session.state is not SessionState.OPEN
                 or (found.action[0], found.action[1], found.action[-1]) != (tool, arguments, audience)
+                or not all(self._executed(caller.tenant, earlier) for earlier in found.decision.after)
             ):
                 return False
             self._decisions[key] = replace(found, redeemed=True)
             return True
+
+    def _executed(self, tenant: str, decision_id: str) -> bool:
+        found = self._decisions.get((tenant, decision_id))
+        return found is not None and (found.redeemed or found.outcome is Outcome.EXECUTED)
 
     def open_decisions(self, tenant: str, after: str) -> list[Decision]:
         """Expired allows whose outcome nobody reported, by id."""
