@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
@@ -31,6 +31,7 @@ from pdp.model import (
 )
 from tests import builders, chains
 from tests.chains import Link, chain_of, grant_of, link, new_grants, speaker, verified
+from tests.narrowing import IDS, judged, nearly, situation, some_boundary
 
 READ, SEND, PAY = ToolEffect.READ, ToolEffect.SEND, ToolEffect.PAY
 BLOCK, ESCALATE = OnExceed.BLOCK, OnExceed.ESCALATE
@@ -145,8 +146,8 @@ def test_beyond(child: Boundary, parent: Boundary, part: str) -> None:
 # Few names, so that boundaries often meet.
 _tools = st.sampled_from(["a", "b"])
 _effects = st.sampled_from([READ, PAY])
-_IDS = ["1", "12", "2"]
-_ids = st.sampled_from(_IDS)
+
+_ids = st.sampled_from(IDS)
 _types = st.sampled_from(["i", "v"])
 _money = st.integers(0, 3).map(Decimal)
 _on_exceed = st.sampled_from(OnExceed)
@@ -185,120 +186,6 @@ boundaries = st.builds(
         max_size=2,
     ).map(tuple),
 )
-
-
-def some_boundary(chance: Random) -> Boundary:
-    def some(items: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(item for item in items if chance.random() < 0.5)
-
-    def perhaps(least: int, most: int) -> int | None:
-        return chance.randint(least, most) if chance.random() < 0.4 else None
-
-    def money(number: int | None) -> Decimal | None:
-        return None if number is None else Decimal(number)
-
-    kinds = [
-        {"id": chance.choice(_IDS)},
-        {"prefix": chance.choice(["", "1", "12"])},
-        {"ids": (chance.choice(_IDS), chance.choice(_IDS))},
-    ]
-    return Boundary(
-        tools=some("ab"),
-        effects=some([READ, PAY]),
-        resources=tuple(
-            ResourceRule(type=chance.choice("iv"), **chance.choice(kinds))
-            for _ in range(chance.randint(0, 3))
-        ),
-        amounts=tuple(
-            AmountLimit(
-                currency=currency,
-                per_action=Decimal(chance.randint(0, 3)),
-                total=money(perhaps(0, 5)),
-                per_counterparty=money(perhaps(0, 5)),
-                on_exceed=chance.choice([*OnExceed]),
-            )
-            for currency in some(["EUR", "USD"])
-        ),
-        after_completion=some("ab"),
-        max_actions=perhaps(0, 3),
-        velocity=tuple(
-            VelocityLimit(
-                effects=some([READ, PAY]),
-                maximum=chance.randint(0, 2),
-                window_seconds=chance.choice([5, 10]),
-                on_exceed=chance.choice([*OnExceed]),
-            )
-            for _ in range(chance.randint(0, 2))
-        ),
-    )
-
-
-def nearly(boundary: Boundary, chance: Random) -> Boundary:
-    """The boundary with one member changed, or one part of one of its limits or rules."""
-    member = chance.choice([member.name for member in fields(Boundary)])
-    items, others = getattr(boundary, member), getattr(some_boundary(chance), member)
-    if member in ("amounts", "velocity", "resources") and items and others and chance.random() < 0.7:
-        at = chance.randrange(len(items))
-        part = chance.choice([part.name for part in fields(items[at]) if part.name != "currency"])
-        one = others[0] if member == "resources" else replace(items[at], **{part: getattr(others[0], part)})
-        others = (*items[:at], one, *items[at + 1 :])
-    return replace(boundary, **{member: others})
-
-
-def situation(chance: Random) -> dict[str, Any]:
-    """An action, and the same history for whoever judges it."""
-    return {
-        "tool": chance.choice("ab"),
-        "effect": chance.choice([READ, PAY]),
-        "completed": chance.random() < 0.2,
-        "type": chance.choice("iv"),
-        "id": chance.choice(_IDS),
-        "currency": chance.choice(["EUR", "USD"]),
-        "amount": chance.randint(0, 3),
-        "spent": chance.randint(0, 3),
-        "spent_on_party": chance.randint(0, 3),
-        # Seconds since, and effect, of each allowed action.
-        "earlier": [(chance.randint(0, 12), chance.choice([READ, PAY])) for _ in range(chance.randint(0, 3))],
-    }
-
-
-def judged(boundary: Boundary, what: dict[str, Any]) -> int:
-    """How a boundary judges: 2 allows, 1 escalates, 0 blocks. Written apart from the rules and from
-    `exceeds`, by what docs/delegation.md says of each member.
-    """
-    permitted = 2
-    if what["completed"]:
-        named = what["tool"] in boundary.after_completion
-    else:
-        named = what["tool"] in boundary.tools or what["effect"] in boundary.effects
-    touched = [
-        rule
-        for rule in boundary.resources
-        if rule.type == what["type"]
-        and (
-            what["id"] in (rule.ids or ())
-            or what["id"] == rule.id
-            or (rule.prefix is not None and what["id"].startswith(rule.prefix))
-        )
-    ]
-    if not named or not touched:
-        return 0
-    if what["effect"] is PAY:
-        limits = {limit.currency: limit for limit in boundary.amounts}
-        if what["currency"] not in limits or what["amount"] > limits[what["currency"]].per_action:
-            return 0
-        limit = limits[what["currency"]]
-        for most, spent in ((limit.total, what["spent"]), (limit.per_counterparty, what["spent_on_party"])):
-            if most is not None and spent + what["amount"] > most:
-                permitted = min(permitted, 1 if limit.on_exceed is ESCALATE else 0)
-    if boundary.max_actions is not None and len(what["earlier"]) >= boundary.max_actions:
-        return 0
-    for often in boundary.velocity:
-        counted = {*often.effects} or {*ToolEffect}
-        within = [e for age, e in what["earlier"] if age < often.window_seconds and e in counted]
-        if what["effect"] in counted and len(within) >= often.maximum:
-            permitted = min(permitted, 1 if often.on_exceed is ESCALATE else 0)
-    return permitted
 
 
 @given(st.integers())
