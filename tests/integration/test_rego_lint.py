@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.markdown import blocks, text_of
+
 ROOT = Path(__file__).parent.parent.parent
 BOUNDARY = Path("placet") / "rules" / "boundary"
 HEAD = "package placet.rules.boundary\n\n# METADATA\n# scope: rule\n# title: t\n# description: d\n"
@@ -62,6 +64,46 @@ def test_rule_that_keeps_the_conventions_passes(policy: Path) -> None:
         HEAD + 'block contains "boundary.good" if not good_proven\n\ngood_proven if input.x == 1\n',
     )
     assert lint(policy) == (0, [])
+
+
+def test_rule_of_the_page_on_delegation_does_what_it_says(policy: Path, opa_path: Path) -> None:
+    [rule] = blocks(text_of("docs/delegation.md"), "rego")
+    folder = policy / "placet" / "rules" / "chain"
+    (folder / "delegated_payment.rego").write_text(rule)
+    (folder / "delegated_payment_test.rego").write_text(DELEGATED_PAYMENT_TEST)
+    assert lint(policy) == (0, [])
+    done = subprocess.run(
+        [opa_path, "test", str(policy), "--run", "delegated_payment"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "PASS: 4/4" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+DELEGATED_PAYMENT_TEST = """package placet.rules.chain_test
+
+import data.placet.fixtures_test as fixtures
+import data.placet.rules.chain
+
+test_delegated_payment_fires if {
+	"chain.delegated_payment" in chain.block with input as fixtures.delegated
+}
+
+test_delegated_payment_quiet_for_the_sessions_own_agent if {
+	not "chain.delegated_payment" in chain.block with input as fixtures.document
+}
+
+test_delegated_payment_quiet_for_a_read if {
+	patch := {"op": "replace", "path": "/action/tool/effect", "value": "read"}
+	not "chain.delegated_payment" in chain.block with input as json.patch(fixtures.delegated, [patch])
+}
+
+test_delegated_payment_fires_for_a_chain_missing_or_odd if {
+	"chain.delegated_payment" in chain.block with input as fixtures.removed("/chain")
+	"chain.delegated_payment" in chain.block with input as fixtures.replaced("/chain", {"a": 1})
+}
+"""
 
 
 BREACHES: dict[str, tuple[Callable[[Path], None], str]] = {

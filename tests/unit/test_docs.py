@@ -21,9 +21,11 @@ import placet.errors
 from pdp.boundary import boundary_json, parse_boundary
 from pdp.cli import app as pdp_app
 from pdp.config import Config
+from pdp.delegation import grant_claims
 from pdp.errors import InvalidFieldError
 from pdp.load import Load
 from pdp.metrics import Metrics
+from pdp.model import Boundary
 from pdp.server import convert_tools
 from pdp.server.identity import ROLES
 from pdp.server.status import _INTERNAL, _TABLE
@@ -36,6 +38,7 @@ from placet.scenario.steps.union import KINDS
 from placet.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
 from placet.toolform import ROLES as ARGUMENT_ROLES
 from placet.v1.error_reason_pb2 import ErrorReason
+from tests import builders, chains
 from tests.markdown import ROOT, anchors, blocks, code, documents, prose, section, table, text_of
 
 COMMANDS = {"pdp": pdp_app, "placet": placet.cli.app.app}
@@ -230,6 +233,18 @@ def test_limits_are_written_as_they_are_read() -> None:
     assert len(budgets(settings)) == 2
     assert set(policy_settings(settings)) == set()
     assert convert_tools.tools(put_tools([tool]))[0].business_key is not None
+
+
+def test_page_on_delegation_says_what_is_judged() -> None:
+    text = text_of("docs/delegation.md")
+    agents = grant_claims(chains.grant_of(builders.session(), agent="agent:a"))
+    claims = {claim for row in table(section(text, "Grants")) for claim in code(row[0])}
+    assert claims == {*agents, "parent", "act"}
+    members = {row[0].strip("`") for row in table(section(text, "Narrower, never wider"))}
+    assert members == {*(item.name for item in fields(Boundary)), "expiry"}
+    codes = {code(row[0])[0] for row in table(section(text, "What is proven of a chain"))}
+    rules = (ROOT / "rego" / "placet" / "rules" / "chain").glob("*.rego")
+    assert codes == {f"chain.{rule.stem}" for rule in rules if not rule.stem.endswith("_test")}
 
 
 def test_settings_of_a_tenant_are_those_that_are_read() -> None:
