@@ -153,3 +153,42 @@ async def test_full_replica_turns_a_call_away_before_it_asks_who_calls() -> None
         await stub.Evaluate(decision_service_pb2.EvaluateRequest(), metadata=METADATA)
         assert asked == ["who"]
     await serving.stop(None)
+
+
+async def test_items_of_a_plan_are_counted_each_and_a_plan_that_fails_once() -> None:
+    class Service(decision_service_pb2_grpc.DecisionServiceServicer):
+        async def EvaluateBatch(self, request: Any, context: Any) -> Any:  # type: ignore[override]
+            if not request.items:
+                raise InvalidFieldError("items", "has 0 entries")
+            codes = {decision_pb2.EFFECT_ALLOW: "task.within_boundary", decision_pb2.EFFECT_BLOCK: "x.y"}
+            return decision_service_pb2.EvaluateBatchResponse(
+                decisions=[
+                    decision_pb2.Decision(effect=effect, reasons=[decision_pb2.Reason(code=code)])
+                    for effect, code in codes.items()
+                ]
+            )
+
+    metrics, admission = Metrics(), Admission(max_in_flight=1)
+    serving = grpc.aio.server(interceptors=[Edge(metrics, InsecureAuthenticator(), admission)])
+    decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(Service(), serving)
+    address = f"127.0.0.1:{serving.add_insecure_port('127.0.0.1:0')}"
+    await serving.start()
+    async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(address) as channel:
+        stub = decision_service_pb2_grpc.DecisionServiceStub(channel)
+        plan = decision_service_pb2.EvaluateBatchRequest(items=[decision_service_pb2.PlannedAction()])
+        await stub.EvaluateBatch(plan, metadata=METADATA)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.EvaluateBatch(decision_service_pb2.EvaluateBatchRequest(), metadata=METADATA)
+        with admission.enter(builders.deadline()), pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.EvaluateBatch(plan, metadata=METADATA)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await serving.stop(None)
+    shown = metrics.render().decode()
+    for line in (
+        'placet_evaluate_requests_total{code="task.within_boundary",effect="allow"} 1.0',
+        'placet_evaluate_requests_total{code="x.y",effect="block"} 1.0',
+        'placet_fail_closed_total{cause="invalid_field"} 1.0',
+        'placet_fail_closed_total{cause="overloaded"} 1.0',
+        'placet_rpc_duration_seconds_count{code="OK",method="EvaluateBatch"} 1.0',
+    ):
+        assert line in shown.splitlines(), line
