@@ -51,13 +51,16 @@ def expected_output(source: str) -> list[str]:
     return re.findall(r"^ *print\(.*\)  # (.+)", source, re.MULTILINE)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/agent-developers.md", "docs/plans.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/agent-developers.md", "docs/plans.md", "docs/outcomes.md"]
+)
 def test_python_examples_print_what_they_say(
     document: str, real_pdp: RealPdp, tenant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = "\n".join(blocks(text_of(document), "python"))
     expected = [line.strip() for line in expected_output(source)]
     assert expected
+    source = source.replace("http://localhost:7434", real_pdp.http_url)
     assert source.count("localhost:7433") == len(re.findall(r"Client\([^)]*identity=\w+", source))
     source = source.replace("localhost:7433", real_pdp.target).replace('"acme"', f'"{tenant}"')
     source = re.sub(r"(Client\([^)]*identity=\w+)", rf"\1, timeout={PATIENCE}", source)
@@ -121,7 +124,9 @@ def test_shell_examples_run(real_pdp: RealPdp, tenant: str, programs: Path, tmp_
     assert "verified" in run_block("docs/auditors.md", tmp_path, environment, real_pdp)
 
 
-@pytest.mark.parametrize("document", ["docs/tools.md", "docs/entities.md", "docs/tasks.md"])
+@pytest.mark.parametrize(
+    "document", ["docs/tools.md", "docs/entities.md", "docs/tasks.md", "docs/outcomes.md"]
+)
 def test_commands_of_a_page_run(
     document: str, real_pdp: RealPdp, tenant: str, programs: Path, tmp_path: Path
 ) -> None:

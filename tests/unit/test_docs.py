@@ -31,6 +31,7 @@ from pdp.server.identity import ROLES
 from pdp.server.status import _INTERNAL, _TABLE
 from pdp.settings import budgets, parse_settings, policy_settings
 from placet.answers import failed
+from placet.capability import REASONS
 from placet.errors import Blocked, PlacetError
 from placet.model import Tool, ToolEffect
 from placet.requests import put_tools
@@ -189,6 +190,11 @@ def test_what_the_guard_raises_is_listed() -> None:
     text = section(text_of("docs/agent-developers.md"), "Failures are blocks").partition("What the guard")[2]
     said = {code(name)[0] for name, _ in table(text)}
     assert said == {kind.__name__ for kind in client_errors() if issubclass(kind, Blocked)}
+
+
+def test_reasons_of_tool_servers_are_those_of_the_client() -> None:
+    rows = table(section(text_of("docs/outcomes.md"), "A tool server"))
+    assert {code(reason)[0]: meaning for reason, meaning in rows} == dict(REASONS)
 
 
 def test_floors_are_those_that_are_checked() -> None:

@@ -8,8 +8,7 @@ What is checked, in order:
 4. It is of the session, where one is asked for.
 5. Tool and arguments are those that were judged: their digest is computed anew, with the salt that
    the receipt discloses.
-6. Every obligation is `redeem`, `after` (which the PDP checks when it is asked to redeem), or one
-   that the tool server fulfils.
+6. Every obligation is fulfilled by redeeming (`redeem`, `after`), or by the tool server.
 
 Whether it was used before is not in a receipt: see `placet.capability.gate`.
 """
@@ -38,7 +37,8 @@ if TYPE_CHECKING:
     from placet.answers import Verifier
 
 HEADER = "Placet-Receipt"
-REDEEM, AFTER = "redeem", "after"
+# Fulfilled by redeeming: the PDP knows whether the receipt was used, and whether its turn has come.
+REDEEMED = frozenset({"redeem", "after"})
 # By how many seconds the PDP's clock may be ahead.
 MAX_SKEW = 5
 REASONS: Mapping[str, str] = {
@@ -126,7 +126,7 @@ def check(
         raise CapabilityError("capability.other_session")
     _same_action(claims, tool, arguments)  # 5
     obligations = _obligations(claims)  # 6
-    unknown = obligations - {REDEEM, AFTER, *fulfils}
+    unknown = obligations - REDEEMED - frozenset(fulfils)
     if unknown:
         raise CapabilityError("capability.obligation", ", ".join(sorted(unknown)))
     return Capability(
@@ -139,7 +139,7 @@ def check(
         tool=tool,
         resource=claims.claims["act"]["resource"],
         expires_at=datetime.fromtimestamp(ends, UTC),
-        must_redeem=not obligations.isdisjoint({REDEEM, AFTER}),
+        must_redeem=not obligations.isdisjoint(REDEEMED),
     )
 
 

@@ -1,7 +1,7 @@
 """`Gate`: the check, and single use.
 
-A receipt without the obligation `redeem` is used up in `uses`, which is this process's own unless a
-shared one is given. One with it is redeemed at the PDP, which knows of every use anywhere.
+A receipt without the obligations `redeem` and `after` is used up in `uses`, which is this process's
+own unless a shared one is given. One with them is redeemed at the PDP, which knows of every use anywhere.
 """
 
 from __future__ import annotations
