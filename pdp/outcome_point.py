@@ -28,7 +28,7 @@ from pdp.model import (
     Role,
     Standing,
 )
-from pdp.outcomes import contradicts, lapse, recounts, redeem, report
+from pdp.outcomes import contradicts, lapse, recounts, redeem, report, was_executed
 from pdp.planning import AFTER
 from pdp.ports import EntryLedger, Signer
 from pdp.receipts import read_decision
@@ -153,7 +153,7 @@ class OutcomePoint:
                 continue
             earlier = str(obligation.properties.get("decision_id", ""))
             before = await self._ledger.standing(standing.key.tenant, decision_id=earlier)
-            if before is None or not (before.hold.redeemed or before.hold.outcome is Outcome.EXECUTED):
+            if before is None or not was_executed(before.hold):
                 raise NotRedeemableError(f"it comes after decision {earlier}, which was not executed")
 
     async def _standing(

@@ -70,6 +70,14 @@ def lapse(hold: HoldRecord, now: datetime) -> HoldRecord | None:
     return replace(hold, outcome=Outcome.LAPSED, believed=True, state=HoldState.RELEASED)
 
 
+def was_executed(hold: HoldRecord) -> bool:
+    """Whether what comes after the action may be done: it was redeemed, or said to be executed, and
+    nobody said otherwise. Without its redemption an agent's word is not enough where one is required."""
+    if hold.conflicts or hold.outcome is None:
+        return hold.redeemed and not hold.conflicts
+    return hold.outcome is Outcome.EXECUTED and (hold.redeemed or hold.believed or not hold.redeem_required)
+
+
 def recounts(before: HoldRecord, after: HoldRecord) -> tuple[tuple[CounterKey, int], ...]:
     """Return what the change adds to counters: less than 0 where it gives back what was held."""
     was, is_ = (hold.state is HoldState.RELEASED for hold in (before, after))

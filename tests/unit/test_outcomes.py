@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdp.model import CounterKey, EntryKind, HoldRecord, HoldState, Outcome
-from pdp.outcomes import contradicts, lapse, recounts, redeem, report
+from pdp.outcomes import contradicts, lapse, recounts, redeem, report, was_executed
 from tests.builders import NOW
 
 REPORTED = sorted(set(Outcome) - {Outcome.LAPSED})
@@ -152,3 +152,25 @@ def test_redeeming_works_once() -> None:
     redeemed = redeem(FRESH)
     assert redeemed is not None
     assert redeem(redeemed) is None
+
+
+def test_what_comes_after_an_action_waits_until_it_was_executed() -> None:
+    required = replace(FRESH, redeem_required=True)
+    executed, unknown = Outcome.EXECUTED, Outcome.UNKNOWN
+    for hold, reports, done in (
+        (FRESH, [], False),
+        (FRESH, [(executed, False)], True),
+        (FRESH, [(unknown, True)], False),
+        # Somebody said otherwise, before or after.
+        (FRESH, [(Outcome.FAILED, False)], False),
+        (FRESH, [(executed, True), (Outcome.FAILED, False)], False),
+        (FRESH, [(Outcome.FAILED, True), (executed, True)], False),
+        (replace(FRESH, redeemed=True), [], True),
+        (replace(FRESH, redeemed=True), [(unknown, False)], False),
+        (replace(FRESH, redeemed=True), [(Outcome.VOIDED, False)], False),
+        # Without its redemption it did nothing, whatever an agent says.
+        (required, [(executed, False)], False),
+        (required, [(executed, True)], True),
+        (replace(required, redeemed=True), [(executed, False)], True),
+    ):
+        assert was_executed(after(hold, *reports)) is done, (hold, reports)
