@@ -5,8 +5,8 @@
 | nothing, unknown or voided | executed | committed; a conflict if it was released |
 | | failed, not executed; by a tool or an operator | released |
 | | failed, not executed; by anybody else | unresolved; released if it had to be redeemed and was not |
-| | unknown | unresolved |
-| | voided | unresolved; released if it had to be redeemed and was not |
+| | unknown or voided | unresolved; released if it had to be redeemed and was not |
+| | unknown, by a tool or an operator | unresolved |
 | executed, failed or not executed | the same | as it is; believed after another: as if first |
 | | another of these | a conflict, which frees nothing |
 | | unknown or voided | as it is |
@@ -88,8 +88,9 @@ def _state(hold: HoldRecord, outcome: Outcome, *, believed: bool) -> HoldState:
     if outcome is Outcome.EXECUTED:
         return HoldState.COMMITTED
     # Without its redemption the tool did nothing, and with an outcome it cannot be redeemed any more.
+    # A tool that does not know what it did may not have asked.
     impossible = hold.redeem_required and not hold.redeemed
-    if outcome is not Outcome.UNKNOWN and impossible:
+    if impossible and not (outcome is Outcome.UNKNOWN and believed):
         return HoldState.RELEASED
     if outcome in (Outcome.FAILED, Outcome.NOT_EXECUTED) and believed:
         return HoldState.RELEASED
@@ -102,7 +103,7 @@ def _disputed(hold: HoldRecord, outcome: Outcome, *, believed: bool) -> HoldReco
         # What was given back may be taken by others already: a person has to look at the key again.
         given_back = hold.believed or state is HoldState.RELEASED
         state = HoldState.UNRESOLVED if given_back else HoldState.COMMITTED
-    if hold.outcome is Outcome.VOIDED:
+    if hold.outcome in (Outcome.UNKNOWN, Outcome.VOIDED):
         # The first report that says what happened.
         return replace(hold, state=state, outcome=outcome, believed=believed)
     return replace(hold, state=state, conflicts=(*hold.conflicts, (outcome, believed)))

@@ -109,7 +109,7 @@ def test_allow_that_had_to_be_redeemed_lapses_at_its_expiry() -> None:
     redeemed = redeem(kept)
     assert redeemed is not None
     assert lapse(redeemed, NOW) is None
-    assert lapse(after(kept, (Outcome.UNKNOWN, False)), NOW) is None
+    assert lapse(after(kept, (Outcome.UNKNOWN, True)), NOW) is None
     lapsed = lapse(kept, NOW)
     assert lapsed is not None
     assert (lapsed.state, lapsed.outcome) == (HoldState.RELEASED, Outcome.LAPSED)
@@ -127,20 +127,30 @@ def test_lapsed_agrees_with_everything_but_executed(outcome: Outcome) -> None:
     assert (change.kind, change.hold.state) == (EntryKind.CONFLICT, HoldState.UNRESOLVED)
 
 
-def test_executed_after_an_unredeemed_void_is_a_conflict() -> None:
-    voided = after(replace(KEPT, redeem_required=True), (Outcome.VOIDED, False))
-    change = report(voided, Outcome.EXECUTED, believed=False)
+@pytest.mark.parametrize("first", [Outcome.VOIDED, Outcome.UNKNOWN])
+def test_executed_after_what_cannot_have_run_is_a_conflict(first: Outcome) -> None:
+    given_up = after(replace(KEPT, redeem_required=True), (first, False))
+    change = report(given_up, Outcome.EXECUTED, believed=False)
     assert change is not None
     assert (change.kind, change.hold.outcome) == (EntryKind.CONFLICT, Outcome.EXECUTED)
     assert change.hold.state is HoldState.UNRESOLVED
 
 
-def test_what_had_to_be_redeemed_and_was_not_is_freed_by_its_void() -> None:
+@pytest.mark.parametrize("outcome", sorted(set(REPORTED) - {Outcome.EXECUTED}))
+def test_what_had_to_be_redeemed_and_was_not_is_freed_by_whoever_gives_it_up(outcome: Outcome) -> None:
     kept = HoldRecord(state=HoldState.RESERVED, expires_at=NOW, redeem_required=True)
-    assert after(kept, (Outcome.VOIDED, False)).state is HoldState.RELEASED
+    given_up = after(kept, (outcome, False))
+    assert given_up.state is HoldState.RELEASED
+    assert redeem(given_up) is None
     redeemed = redeem(kept)
     assert redeemed is not None
-    assert after(redeemed, (Outcome.VOIDED, False)).state is HoldState.UNRESOLVED
+    assert after(redeemed, (outcome, False)).state is HoldState.UNRESOLVED
+
+
+def test_tool_that_does_not_know_what_it_did_frees_nothing() -> None:
+    kept = HoldRecord(state=HoldState.RESERVED, expires_at=NOW, redeem_required=True)
+    assert after(kept, (Outcome.UNKNOWN, True)).state is HoldState.UNRESOLVED
+    assert after(kept, (Outcome.UNKNOWN, False), (Outcome.UNKNOWN, True)).state is HoldState.UNRESOLVED
 
 
 @pytest.mark.parametrize("outcome", REPORTED)

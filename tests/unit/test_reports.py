@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -329,3 +331,26 @@ def test_function_knows_the_decision_that_it_runs_on(fake_pdp: FakePdp) -> None:
     assert decision.receipt
     with pytest.raises(LookupError):
         current_decision()
+
+
+def test_forked_child_reports_for_itself(fake_pdp: FakePdp) -> None:
+    fake_pdp.allow()
+    source = f"""
+import os
+from placet import Client, DevIdentity
+identity = DevIdentity(tenant="test", subject="test", roles=["agent"], agents=["agent:test"])
+pdp = Client({fake_pdp.target!r}, identity=identity, timeout=30)
+work = pdp.guard(session={fake_pdp.session().session_id!r}, tool="payments.create")(os.getpid)
+work()
+child = os.fork()
+work()
+pdp.close()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    print(os.getpid(), child)
+os._exit(0 if not pdp.unreported else 1)
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: len(fake_pdp.outcomes) == 3, "each process has reported")
+    assert said(fake_pdp) == ["executed"] * 3

@@ -62,6 +62,7 @@ class _Line:
     waiting: deque[_Report] = field(default_factory=deque)
     senders: int = 0
     under_way: int = 0
+    unreported: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
 
 
@@ -73,13 +74,12 @@ class Reports:
         self._link = SyncLink(calls.connection)
         self._lines: dict[int, _Line] = {}
         self._closed = False
-        self._unreported = 0
-        self._counting = threading.Lock()
 
     @property
     def unreported(self) -> int:
-        """How many reports were dropped, or failed for good."""
-        return self._unreported
+        """How many reports of this process were dropped, or failed for good."""
+        line = self._lines.get(os.getpid())
+        return 0 if line is None else line.unreported
 
     @property
     def busy(self) -> bool:
@@ -133,23 +133,24 @@ class Reports:
                 left = len(line.waiting)
                 line.waiting.clear()
             if left:
-                self._lost(left, "%d reports were given up when the client was closed", left)
+                self._lost(line, left, "%d reports were given up when the client was closed", left)
         self._link.close()
 
     def _put(self, make: Callable[[], _Report]) -> None:
+        line = self._lines.setdefault(os.getpid(), _Line())
         try:
             report = make()
         except PlacetError as exc:
-            self._lost(1, "a report was not made: %s", exc)
+            self._lost(line, 1, "a report was not made: %s", exc)
             return
-        line = self._lines.setdefault(os.getpid(), _Line())
         with line.changed:
             taken = not self._closed and len(line.waiting) < MAX_WAITING and self._staffed(line)
             if taken:
                 line.waiting.append(report)
                 line.changed.notify()
         if not taken:
-            self._lost(1, "%s was not reported: too many reports wait, or the client is closed", report.about)
+            said = "%s was not reported: too many reports wait, or the client is closed"
+            self._lost(line, 1, said, report.about)
 
     def _staffed(self, line: _Line) -> bool:
         """Whether there is somebody to send one report more; called under the line's lock."""
@@ -191,13 +192,13 @@ class Reports:
                 missing = report.voids and isinstance(exc, NotFoundError)
                 if pause is None or not (missing or isinstance(exc, _PASSING)):
                     if not missing and not (report.voids and isinstance(exc, PreconditionError)):
-                        self._lost(1, "%s was not reported: %s", report.about, exc)
+                        self._lost(line, 1, "%s was not reported: %s", report.about, exc)
                     return
             line.closing.wait(pause)
 
-    def _lost(self, number: int, message: str, *details: object) -> None:
-        with self._counting:
-            self._unreported += number
+    def _lost(self, line: _Line, number: int, message: str, *details: object) -> None:
+        with line.changed:
+            line.unreported += number
         _LOG.warning(message, *details)
 
 
