@@ -39,11 +39,11 @@ _STANDING = """
             AND y.caller = coalesce(%s::text, y.caller)
     ))
 """
-# Partial index `holds_open`.
+# Partial index `holds_open`. The clock is asked once, not for each row.
 _OPEN = """
     SELECT h.decision_id, h.session_id, h.tool_call_id, h.state, h.redeemed_at, h.expires_at
     FROM placet.holds h
-    WHERE h.tenant = %s AND h.outcome IS NULL AND h.expires_at <= placet.now() AND h.decision_id > %s
+    WHERE h.tenant = %s AND h.outcome IS NULL AND h.expires_at <= (SELECT placet.now()) AND h.decision_id > %s
         AND NOT (h.redeem_required AND h.redeemed_at IS NULL)
     ORDER BY h.decision_id
     LIMIT %s
@@ -53,7 +53,7 @@ _LAPSED = """
     SELECT h.tenant, h.decision_id
     FROM placet.holds h
     WHERE h.redeem_required AND h.redeemed_at IS NULL AND h.outcome IS NULL
-        AND h.expires_at <= placet.now()
+        AND h.expires_at <= (SELECT placet.now())
     ORDER BY h.expires_at
     LIMIT %s
 """
@@ -62,7 +62,7 @@ _COUNT_OPEN = """
     SELECT count(*) FROM (
         SELECT 1
         FROM placet.holds h
-        WHERE h.outcome IS NULL AND h.expires_at <= placet.now()
+        WHERE h.outcome IS NULL AND h.expires_at <= (SELECT placet.now())
             AND NOT (h.redeem_required AND h.redeemed_at IS NULL)
         LIMIT %s
     ) found
