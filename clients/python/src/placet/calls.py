@@ -277,8 +277,8 @@ class Calls:
         )
 
     def _reported(self, data: bytes, outcome: Outcome | str) -> HoldState:
-        decision_id, hold = replies.reported(data)
-        if outcome == Outcome.EXECUTED:
+        decision_id, hold, conflict = replies.reported(data)
+        if outcome == Outcome.EXECUTED and not conflict:
             self._rules.executed.add(decision_id)
         return hold
 

@@ -317,10 +317,10 @@ _OUTCOMES: Mapping[int, Outcome] = {
 }
 
 
-def reported(data: bytes) -> tuple[str, HoldState]:
-    """The decision that was reported on, and what it holds now."""
+def reported(data: bytes) -> tuple[str, HoldState, bool]:
+    """The decision that was reported on, what it holds now, and whether the report conflicts."""
     answer = read(decisions.ReportOutcomeResponse, data)
-    return answer.decision_id, _hold(answer.hold)
+    return answer.decision_id, _hold(answer.hold), answer.conflict
 
 
 def outcome(number: int) -> Outcome | None:
