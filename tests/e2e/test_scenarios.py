@@ -295,3 +295,22 @@ def test_own_stack_tells_story_and_cases_and_survives_kills(tmp_path: Path) -> N
     ]
     assert " ".join(named) == "1a 1b 1c 1d 2a 2b 2c 2d 3a 3b 3c 3d 4a 4b 4c 4d 6a 6b"
     assert not running_with("placet-scenario-")
+
+
+def test_item_of_a_plan_that_differs_is_named(real_pdp: RealPdp, tmp_path: Path) -> None:
+    plan = """\
+  - plan: pay
+    items:
+      - evaluate: payments.create
+        arguments: {invoice: INV-1, amount: 1, currency: EUR}
+        expect: {effect: allow}
+      - evaluate: payments.create
+        arguments: {invoice: INV-1, amount: 9, currency: EUR}
+        expect: {effect: block}
+"""
+    file = tmp_path / "plan.yaml"
+    file.write_text(SCENARIO.partition("steps:\n")[0] + "steps:\n" + plan)
+    done = run(file, real_pdp)
+    assert done.exit_code == 1, done.output
+    assert "DIFFERS  items[1].effect: expected block, is allow (task.within_boundary)" in done.output
+    assert "items[0]" not in done.output

@@ -33,6 +33,7 @@ from placet.scenario.made import Made, MadeCall, MadeSession, NotRunError
 from placet.scenario.outcome import Outcome
 from placet.scenario.stack import Stack, StackError
 from placet.scenario.steps.evaluate import Evaluate
+from placet.scenario.steps.plan import Plan
 from placet.scenario.steps.repeat import Repeat
 from placet.v1 import dev_service_pb2, dev_service_pb2_grpc
 
@@ -156,13 +157,40 @@ class Run:
 
     async def evaluate(self, step: Evaluate) -> Outcome:
         self.made.session(step.session)
+        return await self._ask(step, self._call(step), step.expect, step.replica)
+
+    async def plan(self, step: Plan) -> Outcome:
+        session = self.made.session(step.plan)
+        calls = [self._call(item) for item in step.evaluations()]
+        caller = self._caller(calls[0].step, session)
+        client = await self.client(caller, step.replica)
+        decisions = await client.evaluate_plan(
+            [call.step.action(call.call_id) for call in calls],
+            session=session,
+            chain=step.chain,
+            all_or_nothing=step.all_or_nothing,
+            audience=step.audience,
+        )
+        failures = [decision.failure for decision in decisions if decision.failure is not None]
+        if failures:
+            return Outcome(error=failures[0])
+        many = []
+        for call, decision in zip(calls, decisions, strict=True):
+            call.caller = caller
+            many.append(await self._told(call.step, call, decision, call.step.expect))
+        return Outcome(many=many, told=", ".join(outcome.answer for outcome in many))
+
+    def _call(self, step: Evaluate) -> MadeCall:
         if step.call is None:
             self.made.unnamed += 1
-            call = MadeCall(step=step, call_id=f"unnamed-{self.made.unnamed}{self.suffix}")
-        else:
-            first = MadeCall(step=step, call_id=f"{step.call}{self.suffix}")
-            call = self.made.calls.setdefault(step.call, first)
-        return await self._ask(step, call, step.expect, step.replica)
+            return MadeCall(step=step, call_id=f"unnamed-{self.made.unnamed}{self.suffix}")
+        first = MadeCall(step=step, call_id=f"{step.call}{self.suffix}")
+        return self.made.calls.setdefault(step.call, first)
+
+    @staticmethod
+    def _caller(step: Evaluate, session: Session) -> Caller:
+        hops = [hop if isinstance(hop, str) else str(hop.get("agent", "")) for hop in step.chain]
+        return step.as_ or runtime(*dict.fromkeys([session.agent, *filter(None, hops)]))
 
     async def repeat(self, step: Repeat) -> Outcome:
         call = self.made.call(step.repeat)
@@ -175,21 +203,26 @@ class Run:
         self, step: Evaluate, call: MadeCall, expect: ExpectDecision, replica: int | None
     ) -> Outcome:
         session = self.made.session(step.session)
-        hops = [hop if isinstance(hop, str) else str(hop.get("agent", "")) for hop in step.chain]
-        call.caller = step.as_ or runtime(*dict.fromkeys([session.agent, *filter(None, hops)]))
+        call.caller = self._caller(step, session)
         client = await self.client(call.caller, replica)
         decision = await client.evaluate(
             step.action(call.call_id), session=session, chain=step.chain, audience=step.audience
         )
         if decision.failure is not None:
             return Outcome(error=decision.failure)
+        return await self._told(step, call, decision, expect)
+
+    async def _told(
+        self, step: Evaluate, call: MadeCall, decision: Decision, expect: ExpectDecision
+    ) -> Outcome:
+        """The outcome of a call that was answered, with what is needed to compare it."""
         call.decision = decision
         if step.call is not None:
             self.made.receipts.setdefault(step.call, decision.receipt)
         outcome = Outcome(decision=decision, values={"decision": decision_json(decision)})
         if expect.asks_session:
             issuer = await self.client(self.made.issuer(step.session))
-            outcome.values["session"] = plain(await issuer.get_session(session))
+            outcome.values["session"] = plain(await issuer.get_session(self.made.session(step.session)))
         if expect.receipt is not None:
             outcome.claims = receipts.claims(decision.receipt)
             if expect.receipt.differs_from is not None:

@@ -1,0 +1,87 @@
+"""`plan: SESSION`: ask about several actions of a session in one call, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from placet import requests
+from placet.scenario.callers import Caller
+from placet.scenario.document import Path
+from placet.scenario.expect import Expect, ExpectDecision
+from placet.scenario.fixture import refused
+from placet.scenario.model import JsonObject, Name, Part, Text
+from placet.scenario.outcome import Outcome
+from placet.scenario.steps.evaluate import Evaluate, decision_faults
+from placet.scenario.steps.step import Scope, Step
+
+if TYPE_CHECKING:
+    from placet.scenario.run import Run
+
+
+class Item(Part):
+    """One action of a plan: what `evaluate` has of it."""
+
+    evaluate: Text
+    """The tool."""
+    arguments: JsonObject = Field(default_factory=dict)
+    call: Name | None = None
+    """What later steps call this call."""
+    intent: str = ""
+    resource: str = ""
+    provenance: JsonObject | None = None
+    expect: ExpectDecision = Field(default_factory=ExpectDecision)
+
+
+class Plan(Step):
+    kind: ClassVar[str] = "plan"
+
+    plan: Name
+    """The session."""
+    items: Annotated[list[Item], Field(min_length=1, max_length=32)]
+    all_or_nothing: bool = False
+    chain: list[Text | JsonObject] = Field(default_factory=list)
+    """Hops, root first: agents, or {agent, grant}."""
+    audience: str = ""
+    as_: Caller | None = Field(default=None, alias="as")
+    replica: Annotated[int, Field(ge=1)] | None = None
+    """Which --target is asked, from 1."""
+    expect: Expect = Field(default_factory=Expect)
+    """Of the call as a whole: an error."""
+
+    def asked(self) -> str:
+        return f"plan of {len(self.items)} in {self.plan}"
+
+    def evaluations(self) -> list[Evaluate]:
+        """The items as steps of their own."""
+        shared = {"session": self.plan, "chain": self.chain, "audience": self.audience}
+        return [Evaluate.model_validate(item.given() | shared | {"as": self.as_}) for item in self.items]
+
+    def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
+        yield from scope.missing_session(self.plan, (*path, "plan"))
+        if self.replica is not None and self.replica > scope.replicas:
+            yield (*path, "replica"), f"there are {scope.replicas} replicas"
+        if self.expect.error is None:
+            yield from refused((*path, "chain"), "chain.hops", lambda: requests.chain(self.chain))
+        for number, step in enumerate(self.evaluations()):
+            place = (*path, "items", number)
+            if self.expect.error is None:
+                yield from refused(place, "action", lambda step=step: requests.action(step.action("call")))  # type: ignore[misc]
+            if step.expect.error is not None:
+                yield (*place, "expect", "error"), "say beside plan that the call fails"
+            yield from decision_faults(step.expect, None, scope, place)
+            if step.call is not None:
+                if step.call in scope.calls:
+                    yield (*place, "call"), f"there is a call {step.call!r} before this"
+                scope.calls.add(step.call)
+
+    async def perform(self, run: Run) -> Outcome:
+        return await run.plan(self)
+
+    def differences(self, outcome: Outcome) -> list[str]:
+        found = super().differences(outcome)
+        for number, (item, answer) in enumerate(zip(self.items, outcome.many, strict=False)):
+            found += [f"items[{number}].{difference}" for difference in item.expect.differences(answer)]
+        return found
