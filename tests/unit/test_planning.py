@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pdp.admission import Admission
 from pdp.decision_point import DecisionPoint
@@ -147,19 +150,39 @@ async def test_each_item_is_judged_on_what_those_before_it_leave(bench: Bench) -
     assert (stored.version, stored.aggregates.allow) == (version + 4, 4)
 
 
-async def test_documents_are_those_that_one_by_one_would_be_judged_on(bench: Bench) -> None:
-    alone = await opened()
-    asked = [(APPROVE, "B-1"), (PAY, "B-1"), (APPROVE, "B-2"), (PAY, "B-3"), (PAY, "B-1"), (APPROVE, "B-1")]
-    for each in (bench, alone):
-        each.engine.judge_by(of_bill("B-2", BLOCK))
-    await bench.ask(*(bench.act(tool, bill, call=f"c-{n}") for n, (tool, bill) in enumerate(asked)))
-    for n, (tool, bill) in enumerate(asked):
-        await alone.point().evaluate(alone.act(tool, bill, call=f"c-{n}"))
-    found, expected = (
-        [(r.input_document, r.decision.effect, r.move, r.steps) for r in each.store.recorded]
-        for each in (bench, alone)
-    )
-    assert found == expected
+ITEMS = st.lists(
+    st.tuples(
+        st.sampled_from([APPROVE, PAY]),
+        st.sampled_from(["B-1", "B-2", "B-3"]),
+        st.integers(1, 900),
+        st.sampled_from([ALLOW, ALLOW, ALLOW, BLOCK, ESCALATE]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ITEMS)
+def test_all_is_recorded_as_if_the_items_had_been_asked_for_one_by_one(
+    items: list[tuple[str, str, int, Verdict]],
+) -> None:
+    async def recorded(*, as_plan: bool) -> list[tuple[object, ...]]:
+        bench = await opened()
+        verdicts = {f"c-{n}": verdict for n, (*_, verdict) in enumerate(items)}
+        bench.engine.judge_by(lambda document: verdicts[document["action"]["tool_call_id"]])
+        asked = [bench.act(tool, bill, amount, f"c-{n}") for n, (tool, bill, amount, _) in enumerate(items)]
+        if as_plan:
+            await bench.ask(*asked)
+        else:
+            for each in asked:
+                await bench.point().evaluate(each)
+        return [
+            (r.input_document, r.decision.effect, r.decision.session_version, r.move, r.steps, r.reservation)
+            for r in bench.store.recorded
+        ]
+
+    assert asyncio.run(recorded(as_plan=True)) == asyncio.run(recorded(as_plan=False))
 
 
 async def test_rest_is_judged_again_after_what_is_not_allowed(bench: Bench) -> None:
