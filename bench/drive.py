@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import cpu
+from placet.channel import CALLS_AT_ONCE
 
 ROOT = Path(__file__).resolve().parent.parent
 # Every call gets an id of its own here; see generator/main.go.
@@ -100,6 +101,7 @@ def drive(binary: Path, target: Target, load: Load) -> Measured:
             f"-http={str(target.http).lower()}",
             f"-streams={target.streams}",
             f"-inflight={load.in_flight}",
+            f"-connections={max(4, load.in_flight // CALLS_AT_ONCE)}",
             f"-rate={load.rate or 0}",
             f"-for={load.seconds}s",
             f"-warmup={load.warmup}s",

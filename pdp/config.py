@@ -77,7 +77,7 @@ class Config(BaseSettings):
         1024, ge=1, le=65_536, description="decisions in flight at most; further calls are turned away"
     )
     calls_per_connection: int = Field(
-        128, ge=1, le=65_536, description="calls of one connection at once; further ones are reset"
+        64, ge=1, le=65_536, description="calls of one connection at once; further ones are reset"
     )
     key_rotation_hours: float = Field(12.0, gt=0, le=24, description="age at which a signing key is replaced")
     log_format: Literal["json", "console"] = Field("json", description="how logs are written, to stderr")

@@ -44,7 +44,7 @@ RETRIED = (
 )
 # Further calls wait here, within their deadlines. A server resets what a connection opens beyond its
 # `calls_per_connection`, twice this by default: to it a call is over somewhat later than to us.
-CALLS_AT_ONCE = 64
+CALLS_AT_ONCE = 32
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 SERVICE_CONFIG = json.dumps(
