@@ -34,6 +34,7 @@ from pdp.server.authentication import (
     Authenticator,
     CredentialAuthenticator,
     InsecureAuthenticator,
+    Principals,
 )
 from pdp.server.certificates import CertificateError, ServerCertificates
 from pdp.server.decision_service import DecisionService
@@ -118,7 +119,8 @@ async def serve(config: Config) -> None:
             ledger=store.ledger, signer=signer, reported=metrics.reported, issuer=config.issuer
         )
 
-        edge = Edge(metrics, _authenticator(config, metrics, stack), admission)
+        authenticator = _authenticator(config, metrics, stack)
+        edge = Edge(metrics, authenticator, admission)
         server = grpc.aio.server(
             interceptors=[edge],
             options=[
@@ -142,7 +144,8 @@ async def serve(config: Config) -> None:
             server,
         )
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
-            SessionService(store.sessions, store.clock), server
+            SessionService(store.sessions, store.clock, store.registry, _principals(config, authenticator)),
+            server,
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(store.registry), server)
         entity_service_pb2_grpc.add_EntityServiceServicer_to_server(EntityService(store.entities), server)
@@ -295,6 +298,12 @@ def _authenticator(config: Config, metrics: Metrics, stack: contextlib.AsyncExit
     for _, keys in issuers.values():
         stack.push_async_callback(keys.aclose)
     return CredentialAuthenticator(config.callers, TokenVerifier(issuers))
+
+
+def _principals(config: Config, authenticator: Authenticator) -> Principals | None:
+    if not config.jwt or not isinstance(authenticator, CredentialAuthenticator):
+        return None
+    return Principals(authenticator, required=config.principal_tokens == "required")
 
 
 def _add_ports(server: grpc.aio.Server, config: Config, metrics: Metrics) -> dict[str, str]:

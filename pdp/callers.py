@@ -58,6 +58,9 @@ class JwtConfig(_Strict):
     tenant_claim: str | None = Field(None, min_length=1)
     # Claims that become input to policy, beside the scopes.
     claims: tuple[str, ...] = ()
+    # Before the subjects that its tokens name and no mapping does: what keeps apart the people of
+    # two issuers who have one name.
+    subject_prefix: str = Field("", max_length=128)
 
     @field_validator("jwks_file")
     @classmethod
@@ -167,8 +170,39 @@ def faults_of(
             if {Role.AGENT, Role.REVIEWER} <= frozenset().union(*held):
                 faults.append(f"{where}: its subject would hold both agent and reviewer")
             named.append((mapping.tenant, subject, mapping.roles))
+    faults += _ambiguous(issuers, mappings)
     if (issuers or tls is not None) and not mappings:
         faults.append("callers: is empty, so nobody could call")
+    return faults
+
+
+def _ambiguous(issuers: Sequence[JwtConfig], mappings: Sequence[CallerMapping]) -> list[str]:
+    """Return how one subject could be two people, whom two issuers call by one name."""
+    faults = []
+    choosing = {
+        mapping.match.issuer
+        for mapping in mappings
+        if mapping.match.claim is not None and mapping.subject is None
+    }
+    prefixes = [(n, issuer.subject_prefix) for n, issuer in enumerate(issuers) if issuer.issuer in choosing]
+    for place, (number, prefix) in enumerate(prefixes):
+        for other, theirs in prefixes[:place]:
+            if prefix.startswith(theirs) or theirs.startswith(prefix):
+                faults.append(
+                    f"jwt.{number}: its tokens and those of jwt.{other} could name one subject: give both a "
+                    "subject_prefix, of which neither begins with the other"
+                )
+    by_subject: dict[tuple[str | None, str], int] = {}
+    for number, mapping in enumerate(mappings):
+        if mapping.match.subject is None or mapping.subject is not None:
+            continue
+        key = (mapping.tenant, mapping.match.subject)
+        if key in by_subject:
+            faults.append(
+                f"callers.{number}: has the subject of callers.{by_subject[key]}, of another issuer: "
+                "give one of them a subject of its own"
+            )
+        by_subject.setdefault(key, number)
     return faults
 
 

@@ -68,6 +68,10 @@ class Config(BaseSettings):
     callers: tuple[CallerMapping, ...] = Field(
         (), description="what each credential stands for: tenant, subject, roles, agents"
     )
+    principal_tokens: Literal["optional", "required"] = Field(
+        "optional",
+        description="required: whoever opens a session proves its principal by a token of an issuer in `jwt`",
+    )
     reflection: bool = Field(False, description="serve gRPC reflection")
     clock: Literal["system", "manual"] = Field(
         "system", description="manual: the database's clock can be moved"
@@ -119,6 +123,8 @@ class Config(BaseSettings):
                 "grpc_token_address is for jwt beside tls.client_ca_file; without both, "
                 "grpc_address serves all callers"
             )
+        if self.principal_tokens == "required" and not self.jwt:
+            faults.append("principal_tokens is required, and jwt lists no issuer of them")
         for name in ("grpc_address", "http_address"):
             host, _ = split_address(getattr(self, name))
             if is_loopback(host):

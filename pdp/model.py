@@ -481,6 +481,34 @@ class Chain:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Opening:
+    """What a session is to be opened with."""
+
+    issuer: str
+    task: Task
+    principal: str
+    agent: str
+    boundary: Boundary
+    # None: an hour from opening.
+    expires_at: datetime | None
+    # Of the task token that asked for it; empty without one.
+    token_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IssuerKeys:
+    """The public keys (JWK members) that an issuer signs task tokens with; none: all are revoked."""
+
+    issuer: str
+    keys: tuple[Mapping[str, str], ...]
+    revision: int = 0
+    written_at: datetime | None = None
+
+    def by_id(self) -> dict[str, Mapping[str, str]]:
+        return {key["kid"]: key for key in self.keys}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AmountRole:
     """How a call's amount is read. `unit` absent: every amount is a problem."""
 

@@ -7,6 +7,9 @@ from pdp.errors import InvalidFieldError
 MAX_NAME = 256
 # Of the id in "invoice:INV-1001".
 MAX_RESOURCE_ID = 512
+# Of free text.
+MAX_DESCRIPTION = 8 * 1024
+MAX_PROMPT = 32 * 1024
 
 
 def name(value: str, path: str, *, most: int = MAX_NAME) -> str:

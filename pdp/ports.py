@@ -18,6 +18,7 @@ from pdp.model import (
     Entry,
     Facts,
     FactsRequest,
+    IssuerKeys,
     OpenDecision,
     Position,
     RecordedDecision,
@@ -161,12 +162,13 @@ class EntryLedger(Protocol):
 class SessionStore(Protocol):
     """Opens and ends sessions."""
 
-    async def open(self, tenant: str, session: Session) -> Session:
+    async def open(self, tenant: str, session: Session, *, epoch: int | None = None) -> Session:
         """Store `session`, with the tenant's template, and return it; or the equal session that its
         task already has.
 
         MUST raise `TaskExistsError` when the task's session has another issuer, principal,
-        agent or boundary; `TenantUnknownError`.
+        agent or boundary; `TenantUnknownError`; and, leaving no trace, `SessionMovedError` when
+        `epoch` is given and no longer the tenant's at commit.
         """
         ...
 
@@ -221,6 +223,21 @@ class Registry(Protocol):
         ...
 
     async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int: ...
+
+    async def put_issuer_keys(self, tenant: str, issuer: str, keys: Sequence[Mapping[str, str]]) -> int:
+        """Replace the keys of an issuer of task tokens; none revokes all.
+
+        Raises `InvalidFieldError` for more issuers than a tenant may have.
+        """
+        ...
+
+    async def issuer_keys(self, tenant: str) -> tuple[int, Sequence[IssuerKeys]]:
+        """Return the issuers by name, and the revision that they are of. Writes nothing."""
+        ...
+
+    async def keys_of(self, tenant: str, issuer: str) -> tuple[IssuerKeys | None, int]:
+        """Return an issuer's keys as they are now, and the tenant's epoch. Writes nothing."""
+        ...
 
 
 class EntityStore(Protocol):

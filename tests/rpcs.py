@@ -61,6 +61,8 @@ class Row:
     answered: frozenset[Role] | None = None
     # What those who pass the roles get when the things are another tenant's.
     elsewhere: grpc.StatusCode = OK
+    # Who passes the roles, and is refused what the request asks for.
+    refused: frozenset[Role] = frozenset()
 
 
 def methods() -> Iterator[tuple[str, MethodDescriptor]]:
@@ -153,8 +155,9 @@ ROWS: Mapping[str, Row] = {
     "/placet.v1.DecisionService/ListOpenDecisions": Row(
         request=lambda _: decision_service_pb2.ListOpenDecisionsRequest()
     ),
-    # A task's id is the tenant's own.
-    "/placet.v1.SessionService/OpenSession": Row(request=_open_session),
+    # A task's id is the tenant's own. An agent opens what an issuer has signed, see
+    # tests/e2e/test_task_tokens.py, and chooses nothing itself.
+    "/placet.v1.SessionService/OpenSession": Row(request=_open_session, refused=frozenset({Role.AGENT})),
     "/placet.v1.SessionService/GetSession": Row(
         request=lambda things: session_service_pb2.GetSessionRequest(session_id=things.session_id),
         answered=SEES_SESSIONS,
@@ -205,6 +208,14 @@ ROWS: Mapping[str, Row] = {
         request=lambda things: admin_service_pb2.PutSignalsRequest(
             signals=[admin_service_pb2.Signal(name="incident", value=b"false")]
         ),
+    ),
+    "/placet.v1.AdminService/PutIssuerKeys": Row(
+        request=lambda things: admin_service_pb2.PutIssuerKeysRequest(
+            issuer="https://tasks.example.org", jwks=b'{"keys": []}'
+        ),
+    ),
+    "/placet.v1.AdminService/ListIssuerKeys": Row(
+        request=lambda _: admin_service_pb2.ListIssuerKeysRequest()
     ),
     "/placet.v1.EntityService/PutEntities": Row(
         request=lambda things: entity_service_pb2.PutEntitiesRequest(

@@ -188,6 +188,7 @@ _GRANTS = {
     # DELETE: one that a roll-back removes; the history keeps it.
     "tools": "SELECT, INSERT, UPDATE, DELETE",
     "signals": "SELECT, INSERT, UPDATE",
+    "issuer_keys": "SELECT, INSERT, UPDATE",
     "registry_history": "SELECT, INSERT",
     "entity_clock": "SELECT, INSERT, UPDATE",
     "entities": "SELECT, INSERT, UPDATE",

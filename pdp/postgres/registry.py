@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from psycopg import sql
 
 from pdp.errors import InvalidFieldError, TenantUnknownError
-from pdp.model import Agent, Signal, Tool, ToolRevision
+from pdp.model import Agent, IssuerKeys, Signal, Tool, ToolRevision
 from pdp.postgres.connection import Connection, storable
 from pdp.postgres.locks import control_lock
 from pdp.postgres.pool import Pool
 from pdp.postgres.rows import instant_text, json_text, json_value, tool_text
 from pdp.registration import details, read_registration
+from pdp.task_tokens import MAX_ISSUERS
 
 # What the history says of a tool that a roll-back removed.
 _REMOVED = "null"
-_Kind = Literal["settings", "agents", "tools", "signals"]
+_Kind = Literal["settings", "agents", "tools", "signals", "issuers"]
 
 
 class PostgresRegistry:
@@ -201,6 +202,78 @@ class PostgresRegistry:
             return revision
 
         return await self._pool.run(work)
+
+    async def put_issuer_keys(self, tenant: str, issuer: str, keys: Sequence[Mapping[str, str]]) -> int:
+        text = json_text(list(keys))
+        for field, value in (("issuer", issuer), ("jwks", text)):
+            storable(field, value)
+
+        async def work(connection: Connection) -> int:
+            revision = await _move(connection, tenant, "issuers")
+            await connection.execute(
+                """
+                INSERT INTO placet.issuer_keys (tenant, issuer, keys, revision, written_at)
+                VALUES (%s, %s, %s, %s, placet.now())
+                ON CONFLICT (tenant, issuer) DO UPDATE
+                SET keys = EXCLUDED.keys, revision = EXCLUDED.revision, written_at = EXCLUDED.written_at
+                """,
+                [tenant, issuer, text, revision],
+            )
+            cursor = await connection.execute(
+                "SELECT count(*) FROM placet.issuer_keys WHERE tenant = %s", [tenant]
+            )
+            if _one(await cursor.fetchone()) > MAX_ISSUERS:
+                raise InvalidFieldError("issuer", f"would be more than {MAX_ISSUERS} issuers")
+            await _remember(connection, tenant, "issuers", revision, [(issuer, text)])
+            return revision
+
+        return await self._pool.run(work)
+
+    async def issuer_keys(self, tenant: str) -> tuple[int, Sequence[IssuerKeys]]:
+        storable("tenant", tenant)
+
+        async def work(connection: Connection) -> tuple[int, Sequence[IssuerKeys]]:
+            # One statement, one snapshot.
+            cursor = await connection.execute(
+                """
+                SELECT t.issuers_revision, k.issuer, k.keys, k.revision, k.written_at
+                FROM placet.tenants t LEFT JOIN placet.issuer_keys k ON k.tenant = t.tenant
+                WHERE t.tenant = %s
+                ORDER BY k.issuer COLLATE "C"
+                """,
+                [tenant],
+            )
+            rows = await cursor.fetchall()
+            if not rows:
+                raise TenantUnknownError(f"there is no tenant {tenant}")
+            return rows[0][0], [_issuer_keys(row[1:]) for row in rows if row[1] is not None]
+
+        return await self._pool.run(work)
+
+    async def keys_of(self, tenant: str, issuer: str) -> tuple[IssuerKeys | None, int]:
+        for field, value in (("tenant", tenant), ("issuer", issuer)):
+            storable(field, value)
+
+        async def work(connection: Connection) -> tuple[IssuerKeys | None, int]:
+            cursor = await connection.execute(
+                """
+                SELECT t.epoch, k.issuer, k.keys, k.revision, k.written_at
+                FROM placet.tenants t
+                LEFT JOIN placet.issuer_keys k ON k.tenant = t.tenant AND k.issuer = %s
+                WHERE t.tenant = %s
+                """,
+                [issuer, tenant],
+            )
+            row = await cursor.fetchone()
+            if row is None:
+                raise TenantUnknownError(f"there is no tenant {tenant}")
+            return None if row[1] is None else _issuer_keys(row[1:]), row[0]
+
+        return await self._pool.run(work)
+
+
+def _issuer_keys(row: Sequence[Any]) -> IssuerKeys:
+    return IssuerKeys(issuer=row[0], keys=tuple(json_value(row[1])), revision=row[2], written_at=row[3])
 
 
 async def _write_tools(connection: Connection, tenant: str, tools: Sequence[Tool], revision: int) -> None:

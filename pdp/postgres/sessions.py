@@ -8,9 +8,10 @@ from typing import LiteralString
 
 import psycopg
 
-from pdp.errors import InvalidFieldError, TaskExistsError, TenantUnknownError
+from pdp.errors import InvalidFieldError, SessionMovedError, TaskExistsError, TenantUnknownError
 from pdp.model import Session
 from pdp.postgres.connection import Connection, storable
+from pdp.postgres.locks import control_lock
 from pdp.postgres.pool import Pool
 from pdp.postgres.rows import SESSION_WIDTH, boundary_text, json_value, session_from_row
 from pdp.settings import boundary_template
@@ -29,7 +30,7 @@ class PostgresSessionStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def open(self, tenant: str, session: Session) -> Session:
+    async def open(self, tenant: str, session: Session, *, epoch: int | None = None) -> Session:
         for field, text in (
             ("tenant", tenant),
             ("session.session_id", session.session_id),
@@ -43,12 +44,17 @@ class PostgresSessionStore:
             storable(field, text)
 
         async def work(connection: Connection) -> Session:
+            if epoch is not None:
+                # Until the commit nothing is written that the opening rests on.
+                await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [control_lock(tenant)])
             cursor = await connection.execute(
-                "SELECT settings FROM placet.tenants WHERE tenant = %s", [tenant]
+                "SELECT settings, epoch FROM placet.tenants WHERE tenant = %s", [tenant]
             )
             row = await cursor.fetchone()
             if row is None:
                 raise TenantUnknownError(f"there is no tenant {tenant}")
+            if epoch not in (None, row[1]):
+                raise SessionMovedError("the tenant's epoch moved")
             template = boundary_template(json_value(row[0]))
             stored = await _insert(connection, tenant, replace(session, template=template))
             if stored is not None:

@@ -10,6 +10,7 @@ from pdp.ports import Clock, Registry
 from pdp.server import convert, convert_tools
 from pdp.server.identity import current_caller
 from pdp.settings import parse_settings
+from pdp.task_tokens import issuer_keys, issuer_name
 from placet.v1 import admin_service_pb2 as messages
 from placet.v1 import admin_service_pb2_grpc as stubs
 from placet.v1 import dev_service_pb2 as dev_messages
@@ -85,6 +86,22 @@ class AdminService(stubs.AdminServiceServicer):
     ) -> messages.PutSignalsResponse:
         revision = await self._registry.put_signals(current_caller().tenant, convert.signals(request))
         return messages.PutSignalsResponse(signals_revision=revision)
+
+    async def PutIssuerKeys(
+        self, request: messages.PutIssuerKeysRequest, context: Any
+    ) -> messages.PutIssuerKeysResponse:
+        revision = await self._registry.put_issuer_keys(
+            current_caller().tenant, issuer_name(request.issuer), issuer_keys(request.jwks)
+        )
+        return messages.PutIssuerKeysResponse(issuers_revision=revision)
+
+    async def ListIssuerKeys(
+        self, request: messages.ListIssuerKeysRequest, context: Any
+    ) -> messages.ListIssuerKeysResponse:
+        revision, issuers = await self._registry.issuer_keys(current_caller().tenant)
+        return messages.ListIssuerKeysResponse(
+            issuers=[convert.issuer_keys_message(issuer) for issuer in issuers], issuers_revision=revision
+        )
 
 
 class DevService(dev_stubs.DevServiceServicer):

@@ -59,10 +59,11 @@ class CredentialAuthenticator:
     async def authenticate(self, context: Any) -> Caller:
         token = _bearer(context.invocation_metadata())
         if token is not None:
-            return await self._by_token(token)
+            return await self.by_token(token)
         return self._by_certificate(context.auth_context())
 
-    async def _by_token(self, token: str) -> Caller:
+    async def by_token(self, token: str) -> Caller:
+        """Return who a bearer token stands for. Raises `UnauthenticatedError`."""
         verified = await self._verifier.verify(token)
         subject = verified.claims["sub"]
         matching = [
@@ -80,12 +81,12 @@ class CredentialAuthenticator:
                 raise UnauthenticatedError("the token is of another tenant than its mapping")
             tenant = named
         # Whoever is known by a claim chose this name elsewhere, perhaps at another issuer.
-        if (
-            mapping.match.claim is not None
-            and mapping.subject is None
-            and not self._named.isdisjoint({(tenant, subject), (None, subject)})
-        ):
-            raise UnauthenticatedError("the token's subject (sub) is the name of another configured caller")
+        if mapping.match.claim is not None and mapping.subject is None:
+            subject = verified.issuer.subject_prefix + str(subject)
+            if not self._named.isdisjoint({(tenant, subject), (None, subject)}):
+                raise UnauthenticatedError(
+                    "the token's subject (sub) is the name of another configured caller"
+                )
         return _caller(mapping, tenant, str(subject), verified.policy_claims())
 
     def _by_certificate(self, auth: Mapping[str, Iterable[bytes]]) -> Caller:
@@ -98,6 +99,19 @@ class CredentialAuthenticator:
         matching = [self._certificates[name] for name in names if name in self._certificates]
         mapping = _only(matching, "the client certificate")
         return _caller(mapping, mapping.tenant, str(mapping.match.name), {})
+
+
+class Principals:
+    """Proves principals by tokens of their own, as callers are."""
+
+    def __init__(self, authenticator: CredentialAuthenticator, *, required: bool) -> None:
+        """`required`: session issuers must bring one."""
+        self.required = required
+        self._authenticator = authenticator
+
+    async def of(self, token: str) -> Caller:
+        """Return whom the token stands for. Raises `UnauthenticatedError`."""
+        return await self._authenticator.by_token(token)
 
 
 def _bearer(metadata: Metadata | None) -> str | None:

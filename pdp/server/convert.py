@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import calendar
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -28,8 +28,10 @@ from pdp.model import (
     Effect,
     EvaluationRequest,
     Hop,
+    IssuerKeys,
     Obligation,
     OnExceed,
+    Opening,
     Reason,
     Receipt,
     ResourceRule,
@@ -41,15 +43,14 @@ from pdp.model import (
     Task,
     ToolEffect,
 )
-from pdp.names import name, optional_name, text, unique
-from placet.canonical import CanonicalError, parse_object, parse_value
+from pdp.names import MAX_DESCRIPTION, MAX_PROMPT, name, optional_name, text, unique
+from placet.canonical import CanonicalError, canonical_json, parse_object, parse_value
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import session_service_pb2 as sessions
 
 MAX_INTENT = 8 * 1024
-MAX_PROMPT = 32 * 1024
 MAX_GRANT = 16 * 1024
 MAX_HOPS = MAX_CHAIN_DEPTH + 1
 MAX_ITEMS = 1_000
@@ -146,39 +147,67 @@ def decision_id(message: decisions.GetDecisionRequest) -> str:
     return name(message.decision_id, "decision_id")
 
 
-def session_to_open(
-    message: sessions.OpenSessionRequest, *, issuer: str
-) -> Callable[[str, datetime], Session]:
-    """Check the message; return what makes the session, of its id and the database's time."""
+def opening(message: sessions.OpenSessionRequest, *, issuer: str, principal: str = "") -> Opening:
+    """Check the message. `principal`: who its principal token proved; empty without one."""
     if not message.HasField("task"):
         raise InvalidFieldError("task", "is required")
-    task = Task(
-        id=name(message.task.id, "task.id"),
-        description=text(message.task.description, "task.description", MAX_INTENT),
-        prompt=text(message.task.prompt, "task.prompt", MAX_PROMPT),
+    if principal and message.principal not in ("", principal):
+        raise InvalidFieldError("principal", "is not the subject of principal_token")
+    return Opening(
+        issuer=issuer,
+        task=_task(message.task),
+        principal=principal or name(message.principal, "principal"),
+        agent=name(message.agent, "agent"),
+        boundary=_boundary(message.boundary),
+        expires_at=_instant(message.expires_at, "expires_at") if message.HasField("expires_at") else None,
     )
-    principal, agent = name(message.principal, "principal"), name(message.agent, "agent")
-    boundary = _boundary(message.boundary)
-    wanted = _instant(message.expires_at, "expires_at") if message.HasField("expires_at") else None
 
-    def at(session_id: str, now: datetime) -> Session:
-        expires_at = now + timedelta(hours=1) if wanted is None else wanted
-        if not now < expires_at <= now + timedelta(days=30):
-            raise InvalidFieldError("expires_at", "must lie ahead, by 30 days at most")
-        return Session(
-            session_id=session_id,
-            task=task,
-            principal=principal,
-            agent=agent,
-            issuer=issuer,
-            boundary=boundary,
-            state=SessionState.OPEN,
-            version=1,
-            opened_at=now,
-            expires_at=expires_at,
-        )
 
-    return at
+def check_beside(message: sessions.OpenSessionRequest, signed: Opening, *, principal: str = "") -> None:
+    """Refuse a field that says something else than the task token beside it."""
+    if principal and principal != signed.principal:
+        raise InvalidFieldError("principal_token", "is of another principal than task_token")
+    given: dict[str, tuple[object, object]] = {}
+    if message.HasField("task"):
+        given["task"] = (_task(message.task), signed.task)
+    if message.principal:
+        given["principal"] = (message.principal, signed.principal)
+    if message.agent:
+        given["agent"] = (message.agent, signed.agent)
+    if message.HasField("boundary"):
+        given["boundary"] = (_boundary(message.boundary), signed.boundary)
+    if message.HasField("expires_at"):
+        given["expires_at"] = (_instant(message.expires_at, "expires_at"), signed.expires_at)
+    for field, (said, proven) in given.items():
+        if said != proven:
+            raise InvalidFieldError(field, "is not what task_token says; leave it out")
+
+
+def session_of(opening: Opening, *, session_id: str, now: datetime) -> Session:
+    """Return the session to open. `now` is the database's time."""
+    expires_at = now + timedelta(hours=1) if opening.expires_at is None else opening.expires_at
+    if not now < expires_at <= now + timedelta(days=30):
+        raise InvalidFieldError("expires_at", "must lie ahead, by 30 days at most")
+    return Session(
+        session_id=session_id,
+        task=opening.task,
+        principal=opening.principal,
+        agent=opening.agent,
+        issuer=opening.issuer,
+        boundary=opening.boundary,
+        state=SessionState.OPEN,
+        version=1,
+        opened_at=now,
+        expires_at=expires_at,
+    )
+
+
+def _task(message: sessions.Task) -> Task:
+    return Task(
+        id=name(message.id, "task.id"),
+        description=text(message.description, "task.description", MAX_DESCRIPTION),
+        prompt=text(message.prompt, "task.prompt", MAX_PROMPT),
+    )
 
 
 def session_id(
@@ -390,6 +419,15 @@ def _resource_message(rule: ResourceRule) -> sessions.ResourceRule:
         of = sessions.AttributeRule(of_type=rule.attribute.of_type, attribute=rule.attribute.attribute)
         return sessions.ResourceRule(type=rule.type, attribute=of)
     return sessions.ResourceRule(type=rule.type, prefix=rule.prefix or "")
+
+
+def issuer_keys_message(issuer: IssuerKeys) -> admin.IssuerKeys:
+    return admin.IssuerKeys(
+        issuer=issuer.issuer,
+        jwks=canonical_json({"keys": [dict(key) for key in issuer.keys]}),
+        revision=issuer.revision,
+        written_at=None if issuer.written_at is None else timestamp(issuer.written_at),
+    )
 
 
 def tool_effect_number(effect: ToolEffect) -> Any:

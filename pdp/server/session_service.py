@@ -5,29 +5,109 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pdp.errors import NotFoundError, SessionOverError
+import structlog
+
+from pdp import task_tokens
+from pdp.errors import (
+    InvalidFieldError,
+    NotFoundError,
+    PermissionDeniedError,
+    SessionContendedError,
+    SessionMovedError,
+    SessionOverError,
+    UnauthenticatedError,
+)
 from pdp.model import Caller, Role, Session, SessionState
-from pdp.ports import Clock, SessionStore
+from pdp.ports import Clock, Registry, SessionStore
 from pdp.server import convert
+from pdp.server.authentication import Principals
 from pdp.server.identity import current_caller
+from pdp.task_tokens import ISSUER_PREFIX
 from pdp.uuid7 import uuid7
 from placet.v1 import session_service_pb2 as messages
 from placet.v1 import session_service_pb2_grpc as stubs
 
+_LOG = structlog.get_logger("pdp.server")
+
+
+# Something that operators write would have to move in between as often.
+_MAX_OPENINGS = 8
+
 
 class SessionService(stubs.SessionServiceServicer):
-    def __init__(self, sessions: SessionStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        sessions: SessionStore,
+        clock: Clock,
+        registry: Registry,
+        principals: Principals | None = None,
+    ) -> None:
+        """`principals` None: principals are whom session issuers name, and prove nothing."""
         self._sessions = sessions
         self._clock = clock
+        self._registry = registry
+        self._principals = principals
 
     async def OpenSession(
         self, request: messages.OpenSessionRequest, context: Any
     ) -> messages.OpenSessionResponse:
+        """By a session issuer, or by an agent who carries a task that an issuer has signed."""
         caller = current_caller()
-        opened_at = convert.session_to_open(request, issuer=caller.subject)
+        principal = await self._principal(request, caller)
+        if request.task_token:
+            return await self._open_signed(request, caller, principal)
+        if Role.SESSION_ISSUER not in caller.roles:
+            raise PermissionDeniedError("OpenSession needs the role session_issuer, or a task_token")
+        if caller.subject.startswith(ISSUER_PREFIX):
+            raise PermissionDeniedError(
+                f"issuers of task tokens are called {ISSUER_PREFIX}…, and you are none"
+            )
+        if self._principals is not None and self._principals.required and not principal:
+            raise InvalidFieldError("principal_token", "is required here (principal_tokens: required)")
+        opening = convert.opening(request, issuer=caller.subject, principal=principal)
         now = await self._clock.now()
-        session = await self._sessions.open(caller.tenant, opened_at(uuid7(now), now))
+        session = await self._sessions.open(
+            caller.tenant, convert.session_of(opening, session_id=uuid7(now), now=now)
+        )
         return messages.OpenSessionResponse(session=convert.session_message(session, now))
+
+    async def _open_signed(
+        self, request: messages.OpenSessionRequest, caller: Caller, principal: str
+    ) -> messages.OpenSessionResponse:
+        """Open what the task token says, on keys that are its issuer's at commit."""
+        token = task_tokens.read(request.task_token)
+        for _ in range(_MAX_OPENINGS):
+            keys, epoch = await self._registry.keys_of(caller.tenant, token.issuer)
+            now = await self._clock.now()
+            signed = task_tokens.prove(token, keys, tenant=caller.tenant, now=now)
+            if Role.SESSION_ISSUER not in caller.roles and signed.agent not in caller.agents:
+                raise PermissionDeniedError("the task token is for an agent that you do not speak for")
+            convert.check_beside(request, signed, principal=principal)
+            opening = convert.session_of(signed, session_id=uuid7(now), now=now)
+            try:
+                session = await self._sessions.open(caller.tenant, opening, epoch=epoch)
+            except SessionMovedError:
+                continue
+            _LOG.info("session_opened_by_token", session_id=session.session_id, token_id=signed.token_id)
+            return messages.OpenSessionResponse(session=convert.session_message(session, now))
+        raise SessionContendedError(retry_after=1.0)
+
+    async def _principal(self, request: messages.OpenSessionRequest, caller: Caller) -> str:
+        """Who the principal token proves; empty without one."""
+        if not request.principal_token:
+            return ""
+        if self._principals is None:
+            raise InvalidFieldError(
+                "principal_token", "cannot be checked: no issuer of tokens is configured (jwt)"
+            )
+        try:
+            principal = await self._principals.of(request.principal_token)
+        except UnauthenticatedError as exc:
+            # Who calls is known; whom it names is not.
+            raise PermissionDeniedError(f"principal_token: {exc}") from exc
+        if principal.tenant != caller.tenant:
+            raise PermissionDeniedError("principal_token: is of another tenant")
+        return principal.subject
 
     async def GetSession(
         self, request: messages.GetSessionRequest, context: Any
@@ -73,9 +153,11 @@ class SessionService(stubs.SessionServiceServicer):
 
 
 def _asked_for(caller: Caller, session: Session) -> bool:
-    """Its principal, who needs no role; its issuer."""
+    """Its principal, who needs no role; its issuer, unless that is one of task tokens: no caller is."""
     return caller.subject == session.principal or (
-        caller.subject == session.issuer and Role.SESSION_ISSUER in caller.roles
+        caller.subject == session.issuer
+        and Role.SESSION_ISSUER in caller.roles
+        and not session.issuer.startswith(ISSUER_PREFIX)
     )
 
 

@@ -53,10 +53,10 @@ async def test_there_are_cases() -> None:
 async def test_policy_answers(opa: RunningOpa, name: str, step: Evaluate) -> None:
     fixture = SCENARIOS[name].fixture
     terms = fixture.sessions[step.session]
-    session = convert.session_to_open(
-        requests.open_session(**terms.terms("T-1"), expires_in=None, expires_at=None),
-        issuer="svc-issuer",
-    )("s-1", builders.NOW)
+    opening = convert.opening(
+        requests.open_session(**terms.terms("T-1"), expires_in=None, expires_at=None), issuer="svc-issuer"
+    )
+    session = convert.session_of(opening, session_id="s-1", now=builders.NOW)
     tools = {tool.name: tool for tool in convert_tools.tools(requests.put_tools(fixture.tools))}
     agents = {known.agent: known for known in convert.agents(requests.put_agents(fixture.agents))}
     asked = requests.action(step.action("call-1"))

@@ -22,6 +22,7 @@ from pdp.model import (
     Signal,
     ToolEffect,
 )
+from pdp.task_tokens import MAX_ISSUERS
 from tests import builders
 from tests.builders import AGENT, TENANT
 from tests.contract.conftest import Store
@@ -208,3 +209,45 @@ async def test_clock_moves_forward_only(store: Store) -> None:
     for seconds in (-1.0, float("nan"), float("inf")):
         with pytest.raises(InvalidFieldError):
             await store.clock.advance(seconds)
+
+
+KEY = {"kty": "OKP", "crv": "Ed25519", "x": "AAAA", "kid": "k1"}
+
+
+async def test_keys_of_an_issuer_are_replaced_and_move_the_epoch(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    assert await store.registry.keys_of(TENANT, "tasks") == (None, (await facts(store)).epoch)
+    assert await store.registry.put_issuer_keys(TENANT, "tasks", [KEY, KEY | {"kid": "k2"}]) == 1
+    found, epoch = await store.registry.keys_of(TENANT, "tasks")
+    assert found is not None
+    assert (found.by_id().keys(), found.revision) == ({"k1", "k2"}, 1)
+    assert await store.registry.put_issuer_keys(TENANT, "other", [KEY]) == 2
+    assert await store.registry.put_issuer_keys(TENANT, "tasks", []) == 3
+    found, later = await store.registry.keys_of(TENANT, "tasks")
+    assert found is not None
+    assert (found.keys, later) == ((), epoch + 2)
+    revision, issuers = await store.registry.issuer_keys(TENANT)
+    assert (revision, [(known.issuer, len(known.keys)) for known in issuers]) == (
+        3,
+        [("other", 1), ("tasks", 0)],
+    )
+
+
+async def test_a_tenant_has_so_many_issuers_and_no_more(store: Store) -> None:
+    await store.registry.put_tenant(TENANT, b"{}")
+    for number in range(MAX_ISSUERS):
+        await store.registry.put_issuer_keys(TENANT, f"i{number}", [])
+    with pytest.raises(InvalidFieldError):
+        await store.registry.put_issuer_keys(TENANT, "one more", [])
+    await store.registry.put_issuer_keys(TENANT, "i0", [KEY])
+    assert (await store.registry.issuer_keys(TENANT))[0] == MAX_ISSUERS + 1
+
+
+async def test_issuers_need_their_tenant(store: Store) -> None:
+    for call in (
+        store.registry.put_issuer_keys("nowhere", "tasks", []),
+        store.registry.issuer_keys("nowhere"),
+        store.registry.keys_of("nowhere", "tasks"),
+    ):
+        with pytest.raises(TenantUnknownError):
+            await call

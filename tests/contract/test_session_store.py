@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from pdp.errors import InvalidFieldError, TaskExistsError, TenantUnknownError
+from pdp.errors import InvalidFieldError, SessionMovedError, TaskExistsError, TenantUnknownError
 from pdp.model import AmountLimit, Boundary, Session, SessionState, Task
 from tests import builders
 from tests.builders import TENANT
@@ -164,3 +164,13 @@ async def test_session_keeps_the_template_that_it_was_opened_under(store: Store)
     found = await store.sessions.get(TENANT, session.session_id)
     assert found is not None
     assert found[0].template == opened.template
+
+
+async def test_session_opens_on_the_epoch_that_it_rests_on_or_not_at_all(store: Store) -> None:
+    session = await fresh(store)
+    _, epoch = await store.registry.keys_of(TENANT, "tasks")
+    await store.registry.put_issuer_keys(TENANT, "tasks", [])
+    with pytest.raises(SessionMovedError):
+        await store.sessions.open(TENANT, session, epoch=epoch)
+    assert await store.sessions.get(TENANT, session.session_id) is None
+    assert await store.sessions.open(TENANT, session, epoch=epoch + 1) == session

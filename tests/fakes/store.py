@@ -41,6 +41,7 @@ from pdp.model import (
     Hold,
     HoldRecord,
     HoldState,
+    IssuerKeys,
     KnownEntity,
     OpenDecision,
     Position,
@@ -57,6 +58,7 @@ from pdp.model import (
 )
 from pdp.registry import identifier
 from pdp.settings import boundary_template
+from pdp.task_tokens import MAX_ISSUERS
 
 START = datetime(2026, 11, 24, 10, tzinfo=UTC)
 _LIVE = (SessionState.OPEN, SessionState.COMPLETED)
@@ -84,11 +86,19 @@ class _Tenant:
     settings: Mapping[str, JSON]
     epoch: int = 1
     revisions: dict[str, int] = field(
-        default_factory=lambda: {"settings": 1, "tools": 0, "agents": 0, "signals": 0, "entities": 0}
+        default_factory=lambda: {
+            "settings": 1,
+            "tools": 0,
+            "agents": 0,
+            "signals": 0,
+            "entities": 0,
+            "issuers": 0,
+        }
     )
     agents: dict[str, Agent] = field(default_factory=dict)
     tools: dict[str, Tool] = field(default_factory=dict)
     signals: dict[str, Signal] = field(default_factory=dict)
+    issuers: dict[str, IssuerKeys] = field(default_factory=dict)
     # What each revision of the tools said, oldest first; None: it removed the tool.
     tool_history: list[tuple[int, datetime, Mapping[str, Tool | None]]] = field(default_factory=list)
     # What was written of each entity, oldest first.
@@ -199,7 +209,7 @@ class FakeStore:
             now=self.moment,
             epoch=tenant.epoch,
             settings=dict(tenant.settings),
-            data_revisions=dict(tenant.revisions),
+            data_revisions={kind: of for kind, of in tenant.revisions.items() if kind != "issuers"},
             session=session,
             tool=tenant.tools.get(request.tool),
             agents={name: tenant.agents[name] for name in wanted if name in tenant.agents},
@@ -460,9 +470,10 @@ class FakeStore:
 
     # --- SessionStore ---
 
-    async def open(self, tenant: str, session: Session) -> Session:
+    async def open(self, tenant: str, session: Session, *, epoch: int | None = None) -> Session:
         self._up()
-        self._tenant(tenant)
+        if epoch not in (None, self._tenant(tenant).epoch):
+            raise SessionMovedError("the tenant's epoch moved")
         for (owner, _), existing in self._sessions.items():
             if owner == tenant and existing.task.id == session.task.id:
                 same = ("issuer", "principal", "agent", "boundary")
@@ -581,6 +592,27 @@ class FakeStore:
         revision = state.move("signals")
         state.signals.update({signal.name: signal for signal in signals})
         return revision
+
+    async def put_issuer_keys(self, tenant: str, issuer: str, keys: Sequence[Mapping[str, str]]) -> int:
+        self._up()
+        state = self._tenant(tenant)
+        if issuer not in state.issuers and len(state.issuers) >= MAX_ISSUERS:
+            raise InvalidFieldError("issuer", "would be one too many")
+        revision = state.move("issuers")
+        state.issuers[issuer] = IssuerKeys(
+            issuer=issuer, keys=tuple(keys), revision=revision, written_at=self.moment
+        )
+        return revision
+
+    async def issuer_keys(self, tenant: str) -> tuple[int, Sequence[IssuerKeys]]:
+        self._up()
+        state = self._tenant(tenant)
+        return state.revisions["issuers"], [state.issuers[name] for name in sorted(state.issuers)]
+
+    async def keys_of(self, tenant: str, issuer: str) -> tuple[IssuerKeys | None, int]:
+        self._up()
+        state = self._tenant(tenant)
+        return state.issuers.get(issuer), state.epoch
 
     # --- EntityStore ---
 

@@ -78,7 +78,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
             ),
         )
         server = grpc.aio.server(interceptors=[edge])
-        service = SessionService(store, store)
+        service = SessionService(store, store, store)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(service, server)
         certificates = ServerCertificates(mutual, Metrics())
         for require in (True, False):

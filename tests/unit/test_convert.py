@@ -115,7 +115,7 @@ def test_evaluate_names_the_field(change: Callable[[Any], Any], field: str) -> N
 )
 def test_open_session_names_the_field(change: Callable[[Any], Any], field: str) -> None:
     with pytest.raises(InvalidFieldError) as caught:
-        convert.session_to_open(opening(change), issuer="i")("s", NOW)
+        convert.session_of(convert.opening(opening(change), issuer="i"), session_id="s", now=NOW)
     assert caught.value.field == field
 
 
@@ -186,4 +186,4 @@ BOUNDARIES = st.builds(
 @given(BOUNDARIES)
 def test_boundary_survives_the_way_through_its_message(boundary: Boundary) -> None:
     request = opening(lambda m: m.boundary.CopyFrom(convert.boundary_message(boundary)))
-    assert convert.session_to_open(request, issuer="i")("s", NOW).boundary == boundary
+    assert convert.opening(request, issuer="i").boundary == boundary

@@ -48,7 +48,7 @@ def opening(boundary: sessions.Boundary | None = None, **task: str) -> Any:
     request = sessions.OpenSessionRequest(
         task=sessions.Task(**({"id": "T"} | task)), principal="u", agent="a", boundary=boundary
     )
-    return convert.session_to_open(request, issuer="i")
+    return convert.opening(request, issuer="i")
 
 
 def signal(value: bytes) -> Any:

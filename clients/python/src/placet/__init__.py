@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from placet.model import Effect as Effect
     from placet.model import HoldState as HoldState
     from placet.model import Hop as Hop
+    from placet.model import IssuerKeys as IssuerKeys
     from placet.model import Obligation as Obligation
     from placet.model import OnExceed as OnExceed
     from placet.model import OpenDecision as OpenDecision
@@ -111,6 +112,7 @@ _HOMES = {
         "Effect",
         "HoldState",
         "Hop",
+        "IssuerKeys",
         "Obligation",
         "OnExceed",
         "OpenDecision",

@@ -28,6 +28,7 @@ from placet.model import (
     Decision,
     Entity,
     HoldState,
+    IssuerKeys,
     OpenDecision,
     Outcome,
     Session,
@@ -324,12 +325,14 @@ class Calls:
     def open_session(
         self,
         *,
-        task: Task | Mapping[str, Any] | str,
+        task: Task | Mapping[str, Any] | str | None,
         principal: str,
         agent: str,
-        boundary: Boundary | Mapping[str, Any],
+        boundary: Boundary | Mapping[str, Any] | None,
         expires_in: timedelta | float | None,
         expires_at: datetime | None,
+        task_token: str,
+        principal_token: str,
         timeout: float | None,
     ) -> Call[Session]:
         request = requests.open_session(
@@ -339,6 +342,8 @@ class Calls:
             boundary=boundary,
             expires_in=expires_in,
             expires_at=expires_at,
+            task_token=task_token,
+            principal_token=principal_token,
         )
         return Call(
             method="/placet.v1.SessionService/OpenSession",
@@ -455,6 +460,26 @@ class Calls:
             request=requests.put_signals(signals).SerializeToString(),
             timeout=self._deadline(timeout),
             read=lambda data: replies.read(admin.PutSignalsResponse, data).signals_revision,
+        )
+
+    def put_issuer_keys(
+        self, issuer: str, jwks: Mapping[str, Any] | bytes, timeout: float | None
+    ) -> Call[int]:
+        return Call(
+            method="/placet.v1.AdminService/PutIssuerKeys",
+            request=requests.put_issuer_keys(issuer, jwks).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.read(admin.PutIssuerKeysResponse, data).issuers_revision,
+        )
+
+    def list_issuer_keys(self, timeout: float | None) -> Call[list[IssuerKeys]]:
+        return Call(
+            method="/placet.v1.AdminService/ListIssuerKeys",
+            request=admin.ListIssuerKeysRequest().SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: [
+                replies.issuer_keys(item) for item in replies.read(admin.ListIssuerKeysResponse, data).issuers
+            ],
         )
 
     def put_entities(self, values: Iterable[Mapping[str, Any]], timeout: float | None) -> Call[int]:

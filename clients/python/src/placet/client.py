@@ -32,6 +32,7 @@ from placet.model import (
     Decision,
     Entity,
     HoldState,
+    IssuerKeys,
     OpenDecision,
     Outcome,
     Session,
@@ -312,17 +313,23 @@ class Client:
     def open_session(
         self,
         *,
-        task: Task | Mapping[str, Any] | str,
-        principal: str,
-        agent: str,
-        boundary: Boundary | Mapping[str, Any],
+        task: Task | Mapping[str, Any] | str | None = None,
+        principal: str = "",
+        agent: str = "",
+        boundary: Boundary | Mapping[str, Any] | None = None,
         expires_in: timedelta | float | None = None,
         expires_at: datetime | None = None,
+        task_token: str = "",
+        principal_token: str = "",
         timeout: float | None = None,
     ) -> Session:
         """Open the session of a task, or return it if it was opened with the same.
 
         `expires_in` is in seconds; without an expiry the session lasts an hour.
+
+        An issuer gives task, agent, boundary and principal; `principal_token` proves the
+        principal by a bearer token of its own. An agent gives the `task_token` that an issuer
+        signed (`placet.task_token`), which says all of it.
         """
         return self._run(
             self._calls.open_session(
@@ -332,6 +339,8 @@ class Client:
                 boundary=boundary,
                 expires_in=expires_in,
                 expires_at=expires_at,
+                task_token=task_token,
+                principal_token=principal_token,
                 timeout=timeout,
             )
         )
@@ -377,6 +386,19 @@ class Client:
     ) -> int:
         """Create or replace signals; return their revision. Role: operator."""
         return self._run(self._calls.put_signals(signals, timeout))
+
+    def put_issuer_keys(
+        self, issuer: str, jwks: Mapping[str, Any] | bytes, *, timeout: float | None = None
+    ) -> int:
+        """Replace the public keys (a JWK Set) of an issuer of task tokens; {"keys": []} revokes all.
+
+        Returns the issuers' revision. Role: operator.
+        """
+        return self._run(self._calls.put_issuer_keys(issuer, jwks, timeout))
+
+    def list_issuer_keys(self, *, timeout: float | None = None) -> list[IssuerKeys]:
+        """Return the issuers of task tokens with their keys, by name. Role: operator or auditor."""
+        return self._run(self._calls.list_issuer_keys(timeout))
 
     def list_tools(
         self, *, at_revision: int = 0, after: str = "", timeout: float | None = None
@@ -684,12 +706,14 @@ class AsyncClient:
     async def open_session(
         self,
         *,
-        task: Task | Mapping[str, Any] | str,
-        principal: str,
-        agent: str,
-        boundary: Boundary | Mapping[str, Any],
+        task: Task | Mapping[str, Any] | str | None = None,
+        principal: str = "",
+        agent: str = "",
+        boundary: Boundary | Mapping[str, Any] | None = None,
         expires_in: timedelta | float | None = None,
         expires_at: datetime | None = None,
+        task_token: str = "",
+        principal_token: str = "",
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Session:
         """See `Client.open_session`."""
@@ -701,6 +725,8 @@ class AsyncClient:
                 boundary=boundary,
                 expires_in=expires_in,
                 expires_at=expires_at,
+                task_token=task_token,
+                principal_token=principal_token,
                 timeout=timeout,
             )
         )
@@ -770,6 +796,24 @@ class AsyncClient:
     ) -> int:
         """See `Client.put_signals`."""
         return await self._run(self._calls.put_signals(signals, timeout))
+
+    async def put_issuer_keys(
+        self,
+        issuer: str,
+        jwks: Mapping[str, Any] | bytes,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> int:
+        """See `Client.put_issuer_keys`."""
+        return await self._run(self._calls.put_issuer_keys(issuer, jwks, timeout))
+
+    async def list_issuer_keys(
+        self,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> list[IssuerKeys]:
+        """See `Client.list_issuer_keys`."""
+        return await self._run(self._calls.list_issuer_keys(timeout))
 
     async def list_tools(
         self,

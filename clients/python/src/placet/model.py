@@ -442,6 +442,17 @@ class ToolRevision:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class IssuerKeys:
+    """The public keys of an issuer of task tokens; a set without keys: all are revoked."""
+
+    issuer: str
+    # JWK Set.
+    jwks: Mapping[str, Any]
+    revision: int
+    written_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entity:
     """Something that actions are about, at one revision of the tenant's entities."""
 

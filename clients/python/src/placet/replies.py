@@ -22,6 +22,7 @@ from placet.model import (
     Effect,
     Entity,
     HoldState,
+    IssuerKeys,
     Obligation,
     OnExceed,
     OpenDecision,
@@ -270,6 +271,19 @@ def _resource_rule(message: sessions.ResourceRule) -> ResourceRule:
             return ResourceRule(type=message.type, attribute=of)
         case _:
             raise AnswerError("the boundary has a rule that permits nothing known")
+
+
+def issuer_keys(message: admin.IssuerKeys) -> IssuerKeys:
+    try:
+        jwks = parse_object(message.jwks, field="jwks")
+    except CanonicalError as exc:
+        raise AnswerError(f"the keys of an issuer cannot be read: {exc}") from exc
+    return IssuerKeys(
+        issuer=message.issuer,
+        jwks=jwks,
+        revision=message.revision,
+        written_at=_instant(message.written_at, "written_at"),
+    )
 
 
 def _effect(number: int) -> Effect:

@@ -167,20 +167,33 @@ def simulate(
 
 def open_session(
     *,
-    task: Task | Mapping[str, Any] | str,
+    task: Task | Mapping[str, Any] | str | None,
     principal: str,
     agent: str,
-    boundary: Boundary | Mapping[str, Any],
+    boundary: Boundary | Mapping[str, Any] | None,
     expires_in: timedelta | float | None,
     expires_at: datetime | None,
+    task_token: str = "",
+    principal_token: str = "",
 ) -> sessions.OpenSessionRequest:
-    asked = _task(task)
+    """A task token says everything; what is given beside it must say the same."""
+    if not task_token:
+        for name, missing in (("task", task is None), ("agent", agent == ""), ("boundary", boundary is None)):
+            if missing:
+                raise invalid(name, "is required")
+        if not principal and not principal_token:
+            raise invalid("principal", "is required")
     message = sessions.OpenSessionRequest(
-        task=sessions.Task(id=asked.id, description=asked.description, prompt=asked.prompt),
         principal=text(principal, "principal"),
         agent=text(agent, "agent"),
-        boundary=boundary_message(_boundary(boundary)),
+        task_token=text(task_token, "task_token"),
+        principal_token=text(principal_token, "principal_token"),
     )
+    if task is not None:
+        asked = _task(task)
+        message.task.MergeFrom(sessions.Task(id=asked.id, description=asked.description, prompt=asked.prompt))
+    if boundary is not None:
+        message.boundary.CopyFrom(boundary_message(_boundary(boundary)))
     if expires_in is not None and expires_at is not None:
         raise invalid("expires_at", "give expires_in or expires_at, not both")
     if expires_in is not None:
@@ -263,6 +276,10 @@ def put_signals(signals: Iterable[Signal | Mapping[str, Any]]) -> admin.PutSigna
             message.expires_at.CopyFrom(_instant(signal.expires_at, f"{path}.expires_at"))
         messages.append(message)
     return admin.PutSignalsRequest(signals=messages)
+
+
+def put_issuer_keys(issuer: str, jwks: Mapping[str, Any] | bytes) -> admin.PutIssuerKeysRequest:
+    return admin.PutIssuerKeysRequest(issuer=text(issuer, "issuer"), jwks=object_text(jwks, "jwks"))
 
 
 def put_entities(values: Iterable[Mapping[str, Any]]) -> entities.PutEntitiesRequest:

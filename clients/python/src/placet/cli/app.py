@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from placet import __version__
-from placet.cli import entities, outcomes, plans, receipts, scenarios, tools
+from placet.cli import entities, issuers, outcomes, plans, receipts, scenarios, tools
 from placet.cli.connection import Json, connected
 from placet.cli.exits import HELP, CommandError, exit_of
-from placet.cli.inputs import read_list, read_object
+from placet.cli.inputs import read_list, read_object, read_token
 from placet.cli.output import print_json, show_decision, show_session, show_simulation
 from placet.client import Client
 from placet.errors import invalid
@@ -41,6 +41,7 @@ app.add_typer(outcomes.app, name="outcome")
 app.add_typer(receipts.app, name="receipt")
 app.add_typer(tools.app, name="tool")
 app.add_typer(entities.app, name="entity")
+app.add_typer(issuers.app, name="issuer")
 app.add_typer(admin, name="admin")
 app.add_typer(scenarios.app, name="scenario")
 
@@ -126,31 +127,45 @@ FILE holds the session; the options override it:
 Examples:
   placet session open task.json --tenant acme --subject erp --roles session_issuer
   SESSION=$(placet session open task.json --json | jq -r .session_id)
+  placet session open --task-token task.jws --tenant acme --subject svc --roles agent --agents agent:payer
 """,
 )
 @connected
 def open_session(
     client: Client,
-    file: File,
+    file: Annotated[
+        str, typer.Argument(metavar="[FILE]", help="A JSON file; - is standard input.", show_default=False)
+    ] = "",
     task: Annotated[str, typer.Option(help="Id of the task.")] = "",
     principal: Annotated[str, typer.Option(help="On whose behalf.")] = "",
     agent: Annotated[str, typer.Option(help="The agent that acts.")] = "",
+    task_token: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="A file with the task as its issuer signed it; no other is needed."
+        ),
+    ] = "",
+    principal_token: Annotated[
+        str, typer.Option(metavar="FILE", help="A file with a bearer token that proves the principal.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Open the session of a task, or show it if it was opened with the same."""
-    members = read_object(file)
+    if not file and not task_token:
+        raise CommandError("which task? give FILE or --task-token")
+    members = read_object(file) if file else {}
     for name, value in (("task", task), ("principal", principal), ("agent", agent)):
         if value:
             members[name] = value
-    for name in ("task", "principal", "agent", "boundary"):
-        if name not in members:
-            raise invalid(name, "is required")
     known = {"task", "principal", "agent", "boundary", "expires_in", "expires_at"}
     for name in members:
         if name not in known:
             raise invalid(name, f"is unknown; known: {', '.join(sorted(known))}")
     if members.get("expires_in") is not None:
         members["expires_in"] = _seconds(members["expires_in"])
+    for name, token_file in (("task_token", task_token), ("principal_token", principal_token)):
+        if token_file:
+            members[name] = read_token(token_file)
     _print_session(client.open_session(**members), as_json=as_json)
 
 

@@ -66,6 +66,17 @@ def read_receipt(name: str) -> bytes:
     return data
 
 
+def read_token(name: str) -> str:
+    """Return the token in a file."""
+    try:
+        token = read_bytes(name).decode("ascii").strip()
+    except UnicodeDecodeError as exc:
+        raise CommandError(f"{_shown(name)}: holds no token") from exc
+    if not token:
+        raise CommandError(f"{_shown(name)}: is empty")
+    return token
+
+
 def read_jwks(source: str) -> dict[str, Any]:
     """Return the JWK Set in a file or at an http(s) address."""
     if source.startswith(("http://", "https://")):

@@ -272,13 +272,18 @@ class FakePdp:
         agent: str,
         boundary: Boundary,
         expires_at: datetime | None,
+        issuer: str = "",
     ) -> Session:
-        """Return the task's session; a LookupError if it was opened with something else."""
+        """Return the task's session; a LookupError if it was opened with something else.
+
+        `issuer`: of the task token; the caller if there was none.
+        """
+        issuer = issuer or caller.subject
         with self._lock:
             for (tenant, _), session in self._sessions.items():
                 if tenant == caller.tenant and session.task.id == task.id:
                     opened_with = (session.issuer, session.principal, session.agent, session.boundary)
-                    if opened_with != (caller.subject, principal, agent, boundary):
+                    if opened_with != (issuer, principal, agent, boundary):
                         raise LookupError(f"the task {task.id} already has a session")
                     return self._seen(session)
             now = self.now()
@@ -287,7 +292,7 @@ class FakePdp:
                 task=task,
                 principal=principal,
                 agent=agent,
-                issuer=caller.subject,
+                issuer=issuer,
                 boundary=boundary,
                 state=SessionState.OPEN,
                 version=1,

@@ -12,13 +12,16 @@ from google.rpc import error_details_pb2, status_pb2
 
 from placet import replies
 from placet.canonical import CanonicalError, parse_object, parse_value
-from placet.errors import AnswerError
+from placet.errors import AnswerError, InvalidRequestError
 from placet.failures import DETAILS_KEY, DOMAIN
 from placet.jsontext import json_text
 from placet.model import Action, Decision, Effect, HoldState, Hop, Outcome, Session, SessionState, Task
 from placet.requests import boundary_message
+from placet.task_token import TaskTokenError
+from placet.task_token import parse as parse_task_token
 from placet.testing.fake import FakePdp
 from placet.testing.script import Caller, Received
+from placet.testing.signed import asked_by
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import admin_service_pb2_grpc as admin_stubs
 from placet.v1 import decision_pb2 as nouns
@@ -274,40 +277,51 @@ class _Sessions(session_stubs.SessionServiceServicer):
 
     def OpenSession(self, request: sessions.OpenSessionRequest, context: Any) -> sessions.OpenSessionResponse:
         def answer(caller: Caller) -> sessions.OpenSessionResponse:
-            if not request.HasField("task"):
-                raise _invalid("task", "is required")
-            task = Task(
-                id=_name(request.task.id, "task.id"),
-                description=request.task.description,
-                prompt=request.task.prompt,
-            )
-            principal = _name(request.principal, "principal")
-            agent = _name(request.agent, "agent")
-            expires_at = None
-            if request.HasField("expires_at"):
-                expires_at = request.expires_at.ToDatetime(tzinfo=UTC)
-                if not self._fake.now() < expires_at <= self._fake.now() + timedelta(days=30):
-                    raise _invalid("expires_at", "must lie ahead, by 30 days at most")
-            _known_tenant(self._fake, caller)
-            try:
-                boundary = replies.boundary(request.boundary)
-            except AnswerError as exc:
-                raise _invalid("boundary", str(exc)) from exc
-            try:
-                session = self._fake.open(
-                    caller,
-                    task=task,
-                    principal=principal,
-                    agent=agent,
-                    boundary=boundary,
-                    expires_at=expires_at,
-                )
-            except LookupError as exc:
-                message = f"the task {task.id} already has a session, opened with something else"
-                raise _Refused(grpc.StatusCode.ALREADY_EXISTS, "TASK_EXISTS", message) from exc
-            return sessions.OpenSessionResponse(session=_session_message(session))
+            if request.principal_token:
+                raise _invalid("principal_token", "cannot be checked: the fake knows no issuer of tokens")
+            asked, issuer = _signed(request, caller) if request.task_token else (request, "")
+            return self._opened(asked, caller, issuer)
 
-        return _handle(self._fake, context, "OpenSession", {"session_issuer"}, answer)
+        return _handle(self._fake, context, "OpenSession", {"session_issuer", "agent"}, answer)
+
+    def _opened(
+        self, request: sessions.OpenSessionRequest, caller: Caller, issuer: str
+    ) -> sessions.OpenSessionResponse:
+        if not issuer and "session_issuer" not in caller.roles:
+            raise _denied("OpenSession needs the role session_issuer, or a task_token")
+        if not request.HasField("task"):
+            raise _invalid("task", "is required")
+        task = Task(
+            id=_name(request.task.id, "task.id"),
+            description=request.task.description,
+            prompt=request.task.prompt,
+        )
+        principal = _name(request.principal, "principal")
+        agent = _name(request.agent, "agent")
+        expires_at = None
+        if request.HasField("expires_at"):
+            expires_at = request.expires_at.ToDatetime(tzinfo=UTC)
+            if not self._fake.now() < expires_at <= self._fake.now() + timedelta(days=30):
+                raise _invalid("expires_at", "must lie ahead, by 30 days at most")
+        _known_tenant(self._fake, caller)
+        try:
+            boundary = replies.boundary(request.boundary)
+        except AnswerError as exc:
+            raise _invalid("boundary", str(exc)) from exc
+        try:
+            session = self._fake.open(
+                caller,
+                task=task,
+                principal=principal,
+                agent=agent,
+                boundary=boundary,
+                expires_at=expires_at,
+                issuer=issuer,
+            )
+        except LookupError as exc:
+            message = f"the task {task.id} already has a session, opened with something else"
+            raise _Refused(grpc.StatusCode.ALREADY_EXISTS, "TASK_EXISTS", message) from exc
+        return sessions.OpenSessionResponse(session=_session_message(session))
 
     def GetSession(self, request: sessions.GetSessionRequest, context: Any) -> sessions.GetSessionResponse:
         def answer(caller: Caller) -> sessions.GetSessionResponse:
@@ -411,6 +425,18 @@ class _Admin(admin_stubs.AdminServiceServicer):
     def RollbackTools(self, request: admin.RollbackToolsRequest, context: Any) -> NoReturn:
         _not_faked(context)
 
+    def PutIssuerKeys(self, request: admin.PutIssuerKeysRequest, context: Any) -> admin.PutIssuerKeysResponse:
+        def answer(caller: Caller) -> admin.PutIssuerKeysResponse:
+            _name(request.issuer, "issuer")
+            _object(request.jwks, "jwks")
+            _known_tenant(self._fake, caller)
+            return admin.PutIssuerKeysResponse(issuers_revision=self._fake.put("issuers", caller.tenant))
+
+        return _handle(self._fake, context, "PutIssuerKeys", {"operator"}, answer)
+
+    def ListIssuerKeys(self, request: admin.ListIssuerKeysRequest, context: Any) -> NoReturn:
+        _not_faked(context)
+
     def PutSignals(self, request: admin.PutSignalsRequest, context: Any) -> admin.PutSignalsResponse:
         def answer(caller: Caller) -> admin.PutSignalsResponse:
             if not request.signals:
@@ -425,6 +451,27 @@ class _Admin(admin_stubs.AdminServiceServicer):
             return admin.PutSignalsResponse(signals_revision=self._fake.put("signals", caller.tenant))
 
         return _handle(self._fake, context, "PutSignals", {"operator"}, answer)
+
+
+def _signed(request: sessions.OpenSessionRequest, caller: Caller) -> tuple[sessions.OpenSessionRequest, str]:
+    """What a task token says, and its issuer; the fake believes every signature."""
+    try:
+        claims = parse_task_token(request.task_token).claims
+    except TaskTokenError as exc:
+        raise _denied(f"the task token {exc}") from exc
+    if claims["aud"] != caller.tenant:
+        raise _denied("the task token is for another tenant (aud)")
+    if "session_issuer" not in caller.roles and claims["agent"] not in caller.agents:
+        raise _denied("the task token is for an agent that you do not speak for")
+    try:
+        said = asked_by(claims)
+    except InvalidRequestError as exc:
+        raise _invalid("task_token", str(exc)) from exc
+    present = {field.name for field, _ in request.ListFields()} - {"task_token"}
+    for field in sorted(present):
+        if getattr(request, field) != getattr(said, field):
+            raise _invalid(field, "is not what task_token says; leave it out")
+    return said, f"task:{claims['iss']}"
 
 
 def _handle(fake: FakePdp, context: Any, method: str, roles: set[str], answer: Callable[[Caller], R]) -> R:
@@ -559,6 +606,10 @@ def _object(text: bytes, field: str) -> Mapping[str, Any]:
 
 def _invalid(field: str, description: str) -> _Refused:
     return _Refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", f"{field}: {description}", field)
+
+
+def _denied(message: str) -> _Refused:
+    return _Refused(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", message)
 
 
 def _not_found(message: str) -> _Refused:

@@ -944,3 +944,103 @@ class PutSignalsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PutSignalsResponse: typing_extensions.TypeAlias = PutSignalsResponse
+
+@typing.final
+class PutIssuerKeysRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ISSUER_FIELD_NUMBER: builtins.int
+    JWKS_FIELD_NUMBER: builtins.int
+    issuer: builtins.str
+    """`iss` of its task tokens."""
+    jwks: builtins.bytes
+    """JWK Set (RFC 7517) of public keys, P-256 or Ed25519, each with a `kid`; at most 16.
+    {"keys": []} revokes them all.
+    """
+    def __init__(
+        self,
+        *,
+        issuer: builtins.str = ...,
+        jwks: builtins.bytes = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["issuer", b"issuer", "jwks", b"jwks"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___PutIssuerKeysRequest: typing_extensions.TypeAlias = PutIssuerKeysRequest
+
+@typing.final
+class PutIssuerKeysResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ISSUERS_REVISION_FIELD_NUMBER: builtins.int
+    issuers_revision: builtins.int
+    def __init__(
+        self,
+        *,
+        issuers_revision: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["issuers_revision", b"issuers_revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___PutIssuerKeysResponse: typing_extensions.TypeAlias = PutIssuerKeysResponse
+
+@typing.final
+class ListIssuerKeysRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ListIssuerKeysRequest: typing_extensions.TypeAlias = ListIssuerKeysRequest
+
+@typing.final
+class IssuerKeys(google.protobuf.message.Message):
+    """IssuerKeys are the keys of one issuer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ISSUER_FIELD_NUMBER: builtins.int
+    JWKS_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    WRITTEN_AT_FIELD_NUMBER: builtins.int
+    issuer: builtins.str
+    jwks: builtins.bytes
+    revision: builtins.int
+    """That wrote them."""
+    @property
+    def written_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        issuer: builtins.str = ...,
+        jwks: builtins.bytes = ...,
+        revision: builtins.int = ...,
+        written_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["written_at", b"written_at"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["issuer", b"issuer", "jwks", b"jwks", "revision", b"revision", "written_at", b"written_at"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___IssuerKeys: typing_extensions.TypeAlias = IssuerKeys
+
+@typing.final
+class ListIssuerKeysResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ISSUERS_FIELD_NUMBER: builtins.int
+    ISSUERS_REVISION_FIELD_NUMBER: builtins.int
+    issuers_revision: builtins.int
+    @property
+    def issuers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___IssuerKeys]: ...
+    def __init__(
+        self,
+        *,
+        issuers: collections.abc.Iterable[Global___IssuerKeys] | None = ...,
+        issuers_revision: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["issuers", b"issuers", "issuers_revision", b"issuers_revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListIssuerKeysResponse: typing_extensions.TypeAlias = ListIssuerKeysResponse

@@ -71,6 +71,16 @@ class AdminServiceStub(object):
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.PutSignalsRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_admin__service__pb2.PutSignalsResponse.FromString,
                 _registered_method=True)
+        self.PutIssuerKeys = channel.unary_unary(
+                '/placet.v1.AdminService/PutIssuerKeys',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.PutIssuerKeysRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.PutIssuerKeysResponse.FromString,
+                _registered_method=True)
+        self.ListIssuerKeys = channel.unary_unary(
+                '/placet.v1.AdminService/ListIssuerKeys',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.ListIssuerKeysRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.ListIssuerKeysResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -131,6 +141,22 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutIssuerKeys(self, request, context):
+        """PutIssuerKeys replaces the keys that an issuer signs task tokens with. No session is
+        opened on a key that is no longer among them; those that are open stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListIssuerKeys(self, request, context):
+        """ListIssuerKeys returns the issuers by name, also those without keys. Roles: operator,
+        auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -168,6 +194,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.PutSignals,
                     request_deserializer=placet_dot_v1_dot_admin__service__pb2.PutSignalsRequest.FromString,
                     response_serializer=placet_dot_v1_dot_admin__service__pb2.PutSignalsResponse.SerializeToString,
+            ),
+            'PutIssuerKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutIssuerKeys,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.PutIssuerKeysRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.PutIssuerKeysResponse.SerializeToString,
+            ),
+            'ListIssuerKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListIssuerKeys,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.ListIssuerKeysRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.ListIssuerKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -361,6 +397,60 @@ class AdminService(object):
             '/placet.v1.AdminService/PutSignals',
             placet_dot_v1_dot_admin__service__pb2.PutSignalsRequest.SerializeToString,
             placet_dot_v1_dot_admin__service__pb2.PutSignalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutIssuerKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/PutIssuerKeys',
+            placet_dot_v1_dot_admin__service__pb2.PutIssuerKeysRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.PutIssuerKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListIssuerKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/ListIssuerKeys',
+            placet_dot_v1_dot_admin__service__pb2.ListIssuerKeysRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.ListIssuerKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

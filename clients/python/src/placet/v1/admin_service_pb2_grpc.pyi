@@ -50,6 +50,14 @@ class AdminServiceStub:
     """
     PutSignals: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutSignalsRequest, placet.v1.admin_service_pb2.PutSignalsResponse]
     """PutSignals creates or replaces the signals that it lists."""
+    PutIssuerKeys: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutIssuerKeysRequest, placet.v1.admin_service_pb2.PutIssuerKeysResponse]
+    """PutIssuerKeys replaces the keys that an issuer signs task tokens with. No session is
+    opened on a key that is no longer among them; those that are open stay.
+    """
+    ListIssuerKeys: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListIssuerKeysRequest, placet.v1.admin_service_pb2.ListIssuerKeysResponse]
+    """ListIssuerKeys returns the issuers by name, also those without keys. Roles: operator,
+    auditor.
+    """
 
 @typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -79,6 +87,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     PutSignals: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutSignalsRequest, placet.v1.admin_service_pb2.PutSignalsResponse]  # type: ignore[assignment]
     """PutSignals creates or replaces the signals that it lists."""
+    PutIssuerKeys: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutIssuerKeysRequest, placet.v1.admin_service_pb2.PutIssuerKeysResponse]  # type: ignore[assignment]
+    """PutIssuerKeys replaces the keys that an issuer signs task tokens with. No session is
+    opened on a key that is no longer among them; those that are open stay.
+    """
+    ListIssuerKeys: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListIssuerKeysRequest, placet.v1.admin_service_pb2.ListIssuerKeysResponse]  # type: ignore[assignment]
+    """ListIssuerKeys returns the issuers by name, also those without keys. Roles: operator,
+    auditor.
+    """
 
 class AdminServiceServicer(metaclass=abc.ABCMeta):
     """AdminService writes what decisions rest on. Role: operator. Each call moves the
@@ -147,5 +163,25 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.admin_service_pb2.PutSignalsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.PutSignalsResponse]]:
         """PutSignals creates or replaces the signals that it lists."""
+
+    @abc.abstractmethod
+    def PutIssuerKeys(
+        self,
+        request: placet.v1.admin_service_pb2.PutIssuerKeysRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.PutIssuerKeysResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.PutIssuerKeysResponse]]:
+        """PutIssuerKeys replaces the keys that an issuer signs task tokens with. No session is
+        opened on a key that is no longer among them; those that are open stay.
+        """
+
+    @abc.abstractmethod
+    def ListIssuerKeys(
+        self,
+        request: placet.v1.admin_service_pb2.ListIssuerKeysRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.ListIssuerKeysResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.ListIssuerKeysResponse]]:
+        """ListIssuerKeys returns the issuers by name, also those without keys. Roles: operator,
+        auditor.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

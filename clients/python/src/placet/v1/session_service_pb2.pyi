@@ -451,9 +451,20 @@ class OpenSessionRequest(google.protobuf.message.Message):
     AGENT_FIELD_NUMBER: builtins.int
     BOUNDARY_FIELD_NUMBER: builtins.int
     EXPIRES_AT_FIELD_NUMBER: builtins.int
+    TASK_TOKEN_FIELD_NUMBER: builtins.int
+    PRINCIPAL_TOKEN_FIELD_NUMBER: builtins.int
     principal: builtins.str
     """On whose behalf; for example "user:anna"."""
     agent: builtins.str
+    task_token: builtins.str
+    """A compact JWS of type placet-task+jwt, signed by a key that an operator has
+    registered (AdminService.PutIssuerKeys). It says everything; a field above that is
+    set as well must say the same. Needed by callers without the role session_issuer.
+    """
+    principal_token: builtins.str
+    """A bearer token of the principal, believed as a caller's own would be. Then
+    `principal` may be left out, and must be its subject otherwise.
+    """
     @property
     def task(self) -> Global___Task: ...
     @property
@@ -470,10 +481,12 @@ class OpenSessionRequest(google.protobuf.message.Message):
         agent: builtins.str = ...,
         boundary: Global___Boundary | None = ...,
         expires_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        task_token: builtins.str = ...,
+        principal_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["boundary", b"boundary", "expires_at", b"expires_at", "task", b"task"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agent", b"agent", "boundary", b"boundary", "expires_at", b"expires_at", "principal", b"principal", "task", b"task"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agent", b"agent", "boundary", b"boundary", "expires_at", b"expires_at", "principal", b"principal", "principal_token", b"principal_token", "task", b"task", "task_token", b"task_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___OpenSessionRequest: typing_extensions.TypeAlias = OpenSessionRequest

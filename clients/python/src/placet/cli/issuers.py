@@ -1,0 +1,60 @@
+"""`placet issuer`: the keys of those who sign task tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from placet.cli.connection import Json, connected
+from placet.cli.inputs import read_jwks
+from placet.cli.output import print_json, printable
+from placet.client import Client
+
+app = typer.Typer(
+    help="Say whose task tokens open sessions.",
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command(
+    "put",
+    epilog="""\
+\b
+JWKS is a JWK Set of public keys (P-256 or Ed25519, each with a kid), in a file or at an address;
+{"keys": []} revokes them all. What was there before is replaced.
+
+\b
+Example:
+  placet issuer put https://tasks.example.org jwks.json
+""",
+)
+@connected
+def put(
+    client: Client,
+    issuer: Annotated[str, typer.Argument(metavar="ISSUER", help="`iss` of its tokens.")],
+    keys: Annotated[str, typer.Argument(metavar="JWKS", help="A file, or an http(s) address.")],
+    as_json: Json = False,
+) -> None:
+    """Replace the keys of an issuer. Role: operator."""
+    revision = client.put_issuer_keys(issuer, read_jwks(keys))
+    if as_json:
+        print_json({"issuers_revision": revision})
+    else:
+        typer.echo(f"issuers: revision {revision}")
+
+
+@app.command("list", epilog="\b\nExample:\n  placet issuer list --json\n")
+@connected
+def list_(client: Client, as_json: Json = False) -> None:
+    """List the issuers with the ids of their keys. Role: operator or auditor."""
+    issuers = client.list_issuer_keys()
+    if as_json:
+        print_json(issuers)
+        return
+    for issuer in issuers:
+        keys = [key for key in issuer.jwks.get("keys", []) if isinstance(key, dict)]
+        named = ", ".join(str(key.get("kid")) for key in keys) or "no key: revoked"
+        typer.echo(printable(f"{issuer.issuer}  revision {issuer.revision}  {named}"))
