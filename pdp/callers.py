@@ -179,15 +179,19 @@ def faults_of(
 def _ambiguous(issuers: Sequence[JwtConfig], mappings: Sequence[CallerMapping]) -> list[str]:
     """Return how one subject could be two people, whom two issuers call by one name."""
     faults = []
-    choosing = {
-        mapping.match.issuer
-        for mapping in mappings
-        if mapping.match.claim is not None and mapping.subject is None
-    }
-    prefixes = [(n, issuer.subject_prefix) for n, issuer in enumerate(issuers) if issuer.issuer in choosing]
-    for place, (number, prefix) in enumerate(prefixes):
-        for other, theirs in prefixes[:place]:
-            if prefix.startswith(theirs) or theirs.startswith(prefix):
+    # Tenants in which each issuer's tokens name subjects; None: any.
+    tenants: dict[str | None, set[str | None]] = {}
+    for mapping in mappings:
+        if mapping.match.claim is not None and mapping.subject is None:
+            tenants.setdefault(mapping.match.issuer, set()).add(mapping.tenant)
+    naming = [(number, issuer) for number, issuer in enumerate(issuers) if issuer.issuer in tenants]
+    for place, (number, issuer) in enumerate(naming):
+        for other, earlier in naming[:place]:
+            ours, theirs = tenants[issuer.issuer], tenants[earlier.issuer]
+            prefix, their_prefix = issuer.subject_prefix, earlier.subject_prefix
+            if (ours & theirs or None in ours | theirs) and (
+                prefix.startswith(their_prefix) or their_prefix.startswith(prefix)
+            ):
                 faults.append(
                     f"jwt.{number}: its tokens and those of jwt.{other} could name one subject: give both a "
                     "subject_prefix, of which neither begins with the other"

@@ -45,6 +45,7 @@ from pdp.model import (
 )
 from pdp.names import MAX_DESCRIPTION, MAX_PROMPT, name, optional_name, text, unique
 from placet.canonical import CanonicalError, canonical_json, parse_object, parse_value
+from placet.task_token import MAX_BYTES as MAX_TASK_TOKEN
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
@@ -161,6 +162,11 @@ def opening(message: sessions.OpenSessionRequest, *, issuer: str, principal: str
         boundary=_boundary(message.boundary),
         expires_at=_instant(message.expires_at, "expires_at") if message.HasField("expires_at") else None,
     )
+
+
+def task_token(message: sessions.OpenSessionRequest) -> str:
+    """The token; empty if there is none."""
+    return text(message.task_token, "task_token", MAX_TASK_TOKEN)
 
 
 def check_beside(message: sessions.OpenSessionRequest, signed: Opening, *, principal: str = "") -> None:

@@ -54,8 +54,9 @@ class SessionService(stubs.SessionServiceServicer):
         """By a session issuer, or by an agent who carries a task that an issuer has signed."""
         caller = current_caller()
         principal = await self._principal(request, caller)
-        if request.task_token:
-            return await self._open_signed(request, caller, principal)
+        task_token = convert.task_token(request)
+        if task_token:
+            return await self._open_signed(request, task_token, caller, principal)
         if Role.SESSION_ISSUER not in caller.roles:
             raise PermissionDeniedError("OpenSession needs the role session_issuer, or a task_token")
         if caller.subject.startswith(ISSUER_PREFIX):
@@ -72,10 +73,10 @@ class SessionService(stubs.SessionServiceServicer):
         return messages.OpenSessionResponse(session=convert.session_message(session, now))
 
     async def _open_signed(
-        self, request: messages.OpenSessionRequest, caller: Caller, principal: str
+        self, request: messages.OpenSessionRequest, task_token: str, caller: Caller, principal: str
     ) -> messages.OpenSessionResponse:
         """Open what the task token says, on keys that are its issuer's at commit."""
-        token = task_tokens.read(request.task_token)
+        token = task_tokens.read(task_token)
         for _ in range(_MAX_OPENINGS):
             keys, epoch = await self._registry.keys_of(caller.tenant, token.issuer)
             now = await self._clock.now()

@@ -52,7 +52,8 @@ def expected_output(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/agent-developers.md", "docs/plans.md", "docs/outcomes.md"]
+    "document",
+    ["README.md", "docs/agent-developers.md", "docs/plans.md", "docs/outcomes.md", "docs/tasks.md"],
 )
 def test_python_examples_print_what_they_say(
     document: str, real_pdp: RealPdp, tenant: str, capsys: pytest.CaptureFixture[str]

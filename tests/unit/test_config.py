@@ -184,6 +184,61 @@ def test_caller_that_makes_no_sense_is_refused(
         load_config(written(tmp_path, callers), {})
 
 
+def two_issuers(callers: dict[str, Any], *prefixes: str, tenants: tuple[str, str]) -> dict[str, Any]:
+    """Two issuers whose tokens name subjects themselves."""
+    (issuer,) = callers["jwt"]
+    named = zip(("https://id", "https://other"), prefixes, tenants, strict=True)
+    callers["jwt"], callers["callers"] = [], callers["callers"][:1]
+    for name, prefix, tenant in named:
+        callers["jwt"].append(issuer | {"issuer": name, "subject_prefix": prefix})
+        match = {"issuer": name, "claim": {"name": "groups", "value": "people"}}
+        callers["callers"].append({"match": match, "tenant": tenant})
+    return callers
+
+
+@pytest.mark.parametrize("prefixes", [("", ""), ("", "b/"), ("a", "ab"), ("x", "x")])
+def test_two_people_of_one_name_are_not_taken_for_one(
+    tmp_path: Path, callers: dict[str, Any], prefixes: tuple[str, str]
+) -> None:
+    settings = two_issuers(callers, *prefixes, tenants=("acme", "acme"))
+    with pytest.raises(ConfigError, match=r"jwt\.1: .* could name one subject"):
+        load_config(written(tmp_path, settings), {})
+
+
+def test_issuers_whose_names_cannot_meet_need_no_prefix(tmp_path: Path, callers: dict[str, Any]) -> None:
+    load_config(written(tmp_path, two_issuers(callers, "a/", "b/", tenants=("acme", "acme"))), {})
+    callers["jwt"] = callers["jwt"][:1]
+    load_config(written(tmp_path, two_issuers(callers, "", "", tenants=("acme", "globex"))), {})
+    # A subject that configuration gives is configuration's to give twice.
+    callers["jwt"] = callers["jwt"][:1]
+    settings = two_issuers(callers, "", "", tenants=("acme", "acme"))
+    for mapping in settings["callers"][1:]:
+        mapping["subject"] = "people"
+    load_config(written(tmp_path, settings), {})
+
+
+def test_subjects_of_two_issuers_with_one_name_are_told_apart(
+    tmp_path: Path, callers: dict[str, Any]
+) -> None:
+    settings = two_issuers(callers, "", "", tenants=("acme", "acme"))
+    for mapping in settings["callers"][1:]:
+        mapping["match"] = {"issuer": mapping["match"]["issuer"], "subject": "anna"}
+    with pytest.raises(ConfigError, match=r"callers\.2: has the subject of callers\.1"):
+        load_config(written(tmp_path, settings), {})
+    settings["callers"][2]["subject"] = "other-anna"
+    load_config(written(tmp_path, settings), {})
+
+
+def test_principals_cannot_have_to_prove_themselves_to_nobody(
+    tmp_path: Path, callers: dict[str, Any]
+) -> None:
+    callers["principal_tokens"] = "required"
+    load_config(written(tmp_path, callers), {})
+    callers["jwt"], callers["callers"] = [], callers["callers"][:1]
+    with pytest.raises(ConfigError, match="jwt lists no issuer"):
+        load_config(written(tmp_path, callers), {})
+
+
 def test_unreadable_environment_is_a_fault(
     tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

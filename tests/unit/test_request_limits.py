@@ -93,6 +93,10 @@ REQUESTS: Mapping[str, tuple[str, Callable[[int], Any]]] = {
         "boundary.tools",
         lambda n: opening(sessions.Boundary(tools=[f"t{i}" for i in range(n)])),
     ),
+    "task_token, characters": (
+        "task_token",
+        lambda n: convert.task_token(sessions.OpenSessionRequest(task_token="x" * n)),
+    ),
     "boundary.resources[].id, characters": (
         "boundary.resources[0].id",
         lambda n: opening(sessions.Boundary(resources=[sessions.ResourceRule(type="t", id="x" * n)])),
