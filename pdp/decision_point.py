@@ -190,6 +190,7 @@ class DecisionPoint:
         for index, (case, decision, verdict) in enumerate(judged):
             if broken_by is not None and decision.effect is not Effect.BLOCK:
                 decision = blocked(case.anew(decision), broken_by)
+                case = replace(case, steps=())
             elif case.stored is not None:
                 continue
             # Some that were judged after allows come after blocks now; each receipt names the one before.

@@ -26,6 +26,7 @@ from pdp.model import (
     SessionMove,
     Step,
 )
+from pdp.prerequisites import latest
 from pdp.reasons import model_text, not_whole
 
 # Id of the obligation to wait for an earlier action.
@@ -57,7 +58,8 @@ def following(facts: Facts, traces: Iterable[Trace], key: KeyHashes | None) -> F
             continue
         if trace.move is not None and session is not None:
             session = replace(session, version=trace.move.version + 1, aggregates=trace.move.aggregates)
-        prerequisites.update(dict.fromkeys(trace.steps, trace.effect))
+        for step in trace.steps:
+            prerequisites[step] = latest(prerequisites.get(step), trace.effect)
         if trace.reservation is None:
             continue
         for counter, guards in _by_counter(trace.reservation.guards).items():

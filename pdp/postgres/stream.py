@@ -22,6 +22,7 @@ from pdp.model import (
     Counter,
     CounterKey,
     DecisionKey,
+    Effect,
     EntityName,
     Entry,
     EntryKind,
@@ -242,6 +243,8 @@ _STEP = """
     ON CONFLICT (tenant, session_id, tool, arguments)
     DO UPDATE SET effect = EXCLUDED.effect, decision_id = EXCLUDED.decision_id
 """
+# `pdp.prerequisites`: a block ends no waiting for a person.
+_STEP_BLOCKED = _STEP + " WHERE placet.prerequisites.effect <> 'escalate'"
 _FORGET_KEYS = """
     DELETE FROM placet.decision_keys k
     USING unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
@@ -515,11 +518,11 @@ class Stream:
                     [locked.now, locked.now, *_change_columns(entries), Int8(len(entries))],
                     prepare=True,
                 )
-            steps = _step_rows(winners)
-            if steps:
-                await connection.execute(
-                    _STEP, [texts(column) for column in zip(*steps, strict=True)], prepare=True
-                )
+            for statement, steps in zip((_STEP, _STEP_BLOCKED), _step_rows(winners), strict=True):
+                if steps:
+                    await connection.execute(
+                        statement, [texts(column) for column in zip(*steps, strict=True)], prepare=True
+                    )
             if empty:
                 await connection.execute(_FORGET_KEYS, _key_columns(empty))
             commit = await connection.execute("COMMIT")
@@ -717,14 +720,23 @@ def _hold_columns(reserved: Sequence[Recording]) -> list[Any]:
     ]
 
 
-def _step_rows(winners: Sequence[Recording]) -> list[tuple[str, ...]]:
-    """The latest answer to each prerequisite, in the order of the rows' keys."""
-    latest = {
-        (r.key.tenant, r.key.session_id, step.tool, step.arguments): (
-            r.decision.effect.value,
-            r.decision.decision_id,
-        )
-        for r in winners
-        for step in r.steps
-    }
-    return [(*place, *answer) for place, answer in sorted(latest.items())]
+def _step_rows(winners: Sequence[Recording]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The latest answer to each prerequisite but blocks, and those that were blocked after it.
+
+    In the order of the rows' keys.
+    """
+    answered: dict[tuple[str, ...], tuple[str, str]] = {}
+    blocked: dict[tuple[str, ...], tuple[str, str]] = {}
+    for recording in winners:
+        decision = recording.decision
+        for step in recording.steps:
+            place = (recording.key.tenant, recording.key.session_id, step.tool, step.arguments)
+            if decision.effect is Effect.BLOCK:
+                blocked[place] = (decision.effect.value, decision.decision_id)
+            else:
+                blocked.pop(place, None)
+                answered[place] = (decision.effect.value, decision.decision_id)
+    first, then = (
+        [(*place, *answer) for place, answer in sorted(rows.items())] for rows in (answered, blocked)
+    )
+    return first, then

@@ -172,6 +172,33 @@ async def test_latest_answer_to_a_prerequisite_counts_in_its_session(store: Stor
     assert await latest(elsewhere) == {}
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["together", "apart"])
+async def test_block_ends_no_waiting_for_a_person_and_counts_after_anything_else(
+    store: Store, session: Session, together: bool
+) -> None:
+    allow, block, escalate = Effect.ALLOW, Effect.BLOCK, Effect.ESCALATE
+    cases = {
+        (block,): block,
+        (allow, block): block,
+        (escalate, block): escalate,
+        (escalate, block, block): escalate,
+        (escalate, allow, block): block,
+        (escalate, block, allow): allow,
+        (allow, escalate, block): escalate,
+    }
+    for number, (effects, expected) in enumerate(cases.items()):
+        step = Step(tool="invoices.approve", arguments=f"a{number}")
+        epoch = (await facts(store, session)).epoch
+        recordings = [
+            builders.recording(builders.key(session.session_id), epoch=epoch, effect=effect, steps=(step,))
+            for effect in effects
+        ]
+        for group in [recordings] if together else [[each] for each in recordings]:
+            await store.ledger.record_together(group)
+        request = replace(builders.facts_request(builders.key(session.session_id)), prerequisites=(step,))
+        assert (await store.information_point.gather(request)).prerequisites == {step: expected}, effects
+
+
 async def test_tool_knows_by_which_arguments_others_name_it(store: Store, session: Session) -> None:
     asks = replace(
         builders.tool(),

@@ -106,6 +106,19 @@ async def test_payment_comes_after_its_approval_in_the_plan(scene: Scene) -> Non
     paid.require_allowed()
 
 
+async def test_approval_that_waits_for_a_person_waits_on_whatever_else_is_asked(scene: Scene) -> None:
+    await prepare(scene, large_amount={"EUR": 1000})
+    session = await open_session(scene)
+    (pending,) = await plan_of(scene, session, act("B-1", 1500, tool=APPROVE))
+    assert pending.effect == "escalate"
+    # Beyond the boundary, and in a plan that cannot be whole.
+    too_much = act("B-1", 9000, tool=APPROVE)
+    await plan_of(scene, session, too_much)
+    await plan_of(scene, session, act("b 1", tool=APPROVE), too_much, whole=True)
+    (blocked,) = await plan_of(scene, session, act("B-1"))
+    assert codes(blocked)[0] == "review.prerequisite_pending"
+
+
 async def test_payment_is_redeemed_after_its_approval_was_executed_or_redeemed(scene: Scene) -> None:
     await prepare(scene)
     await require_approval(scene, redeem="required")

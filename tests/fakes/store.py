@@ -56,6 +56,7 @@ from pdp.model import (
     Tool,
     ToolRevision,
 )
+from pdp.prerequisites import latest
 from pdp.registry import identifier
 from pdp.settings import boundary_template
 from pdp.task_tokens import MAX_ISSUERS
@@ -320,7 +321,8 @@ class FakeStore:
             if kept.key is not None:
                 tenant.keys[kept.key.normal] = kept.key_version + 1
         for step in recording.steps:
-            tenant.steps[key.session_id, step] = decision.effect
+            place = (key.session_id, step)
+            tenant.steps[place] = latest(tenant.steps.get(place), decision.effect)
         if move is not None and session is not None:
             self._sessions[key.tenant, move.session_id] = replace(
                 session,

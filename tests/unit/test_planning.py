@@ -272,6 +272,14 @@ async def test_plan_that_is_not_whole_is_blocked_and_leaves_nothing(bench: Bench
     assert decision.effect is Effect.ALLOW
 
 
+async def test_plan_that_is_not_whole_answers_no_prerequisite(bench: Bench) -> None:
+    await bench.point().evaluate(bench.act(APPROVE, "B-1"))
+    bench.engine.judge_by(of_bill("B-2", BLOCK))
+    await bench.ask(bench.act(APPROVE, "B-1"), bench.act(APPROVE, "B-2"), whole=True)
+    await bench.point().evaluate(bench.act(PAY, "B-1"))
+    assert bench.engine.documents[-1]["action"]["prerequisites"][0]["latest"] == "allow"
+
+
 async def test_repeated_plan_gets_the_stored_answers(bench: Bench) -> None:
     items = [bench.act(APPROVE, "B-1", call="a"), bench.act(PAY, "B-1", call="b")]
     first = await bench.ask(*items, whole=True)
