@@ -126,7 +126,7 @@ async def test_calls_that_are_given_up_leave_nothing_behind(scene: Scene) -> Non
     ):
         await until(lambda: allowed(client, session), "the replica answers")
         proxy.stall()
-        given_up = [new_call() for _ in range(50)]
+        given_up = [new_call() for _ in range(CALLS_AT_ONCE)]
         calls = [asyncio.create_task(client.evaluate(read(call=call), session=session)) for call in given_up]
 
         async def arrived() -> bool:

@@ -133,6 +133,21 @@ def open_with(**changes: Any) -> object:
     return requests.open_session(**({"expires_in": None, "expires_at": None} | asked | changes))
 
 
+def test_velocity_is_also_understood_as_settings_have_it() -> None:
+    def message(limit: dict[str, Any]) -> object:
+        return requests.open_session(
+            task="T",
+            principal="p",
+            agent="a",
+            boundary={"velocity": [limit]},
+            expires_in=None,
+            expires_at=None,
+        )
+
+    limit = {"effects": ["pay"], "max": 5, "on_exceed": "block"}
+    assert message(limit | {"window": timedelta(minutes=1)}) == message(limit | {"window_seconds": 60})
+
+
 def test_session_expires_by_span_or_instant() -> None:
     at = datetime(2030, 1, 1, tzinfo=UTC)
     assert open_with(expires_at=at).expires_at.ToDatetime(tzinfo=UTC) == at  # type: ignore[attr-defined]
@@ -164,6 +179,11 @@ def test_session_expires_by_span_or_instant() -> None:
         (lambda: open_with(boundary={"amounts": {"EUR": True}}), "boundary.amounts.EUR"),
         (lambda: open_with(boundary={"amounts": {"EUR": "1e99999"}}), "boundary.amounts.EUR"),
         (lambda: open_with(boundary={"amounts": [{"currency": "EUR"}]}), "boundary.amounts[0].per_action"),
+        (lambda: open_with(boundary={"velocity": [{"max": 1}]}), "boundary.velocity[0].window"),
+        (
+            lambda: open_with(boundary={"velocity": [{"max": 1, "window": 60, "window_seconds": 60}]}),
+            "boundary.velocity[0]",
+        ),
         (lambda: open_with(boundary=None), "boundary"),
         (lambda: open_with(task=None), "task"),
         (lambda: open_with(task={"description": "x"}), "task.id"),

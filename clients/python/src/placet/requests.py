@@ -417,12 +417,15 @@ def _velocity_message(limit: VelocityLimit, path: str) -> sessions.VelocityLimit
 
 
 def _velocity_limit(value: Any, path: str) -> VelocityLimit:
-    """{"max": 5, "window": 60}, with `effects` and `on_exceed` where it matters."""
+    """{"max": 5, "window": 60}, with `effects` and `on_exceed` where it matters.
+
+    Also with `window_seconds`, as settings and tokens have it.
+    """
     if isinstance(value, VelocityLimit):
         return value
-    names = {"max", "window", "effects", "on_exceed"}
-    members = _members(value, path, names, required={"max", "window"})
-    members["window"] = _span(members["window"], f"{path}.window")
+    given = "window_seconds" if isinstance(value, Mapping) and "window_seconds" in value else "window"
+    members = _members(value, path, {"max", given, "effects", "on_exceed"}, required={"max", given})
+    members["window"] = _span(members.pop(given), f"{path}.{given}")
     return VelocityLimit(**members)
 
 
