@@ -75,12 +75,10 @@ class Gate:
         self, receipt: bytes, *, tool: str, arguments: Mapping[str, Any] | bytes, session: str = ""
     ) -> Capability:
         """`admit`, without blocking the event loop."""
-        text, now, capability = self._checked(receipt, tool, arguments, session)
+        # On a thread: a verifier may fetch keys, and a shared memory may be far away.
+        text, now, capability = await asyncio.to_thread(self._checked, receipt, tool, arguments, session)
         if not capability.must_redeem:
-            if isinstance(self._uses, MemoryUses):
-                self._claim(capability, now)
-            else:
-                await asyncio.to_thread(self._claim, capability, now)
+            await asyncio.to_thread(self._claim, capability, now)
             return capability
         redeem = self._redeemer().redeem
         with _redeeming():
