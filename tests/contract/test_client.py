@@ -7,7 +7,7 @@ scripts for the fake; tools, agents and a boundary for the real one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from placet import (
     AlreadyExistsError,
@@ -41,6 +42,7 @@ from placet import (
     tool_call,
 )
 from placet.receipt import parse
+from placet.task_token import public_jwk, sign
 from placet.testing import FakePdp, Verdict
 from placet.testing.script import Received
 from tests.stack import RealPdp
@@ -414,6 +416,50 @@ def test_strangers_plan_moves_nothing(pdp: Target) -> None:
 
 
 # --- sessions -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def signed(pdp: Target) -> Callable[..., str]:
+    """Signs tasks of the target's tenant, as a registered issuer does."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    assert pdp.operator().put_issuer_keys("erp", {"keys": [public_jwk(key)]}) == 1
+    at = pdp.session().opened_at.timestamp()
+
+    def token(**options: Any) -> str:
+        said = {"task": "T-1", "principal": PRINCIPAL, "agent": AGENT, "boundary": BOUNDARY}
+        return sign(key, **({"issuer": "erp", "tenant": pdp.tenant, "issued_at": at} | said | options))
+
+    return token
+
+
+def test_agent_opens_what_an_issuer_has_signed(pdp: Target, signed: Callable[..., str]) -> None:
+    velocity = [{"max": 5, "window": 60, "effects": ["read"]}]
+    token = signed(boundary=BOUNDARY | {"velocity": velocity})
+    session = pdp.agent().open_session(task_token=token)
+    assert (session.task.id, session.principal, session.agent) == ("T-1", PRINCIPAL, AGENT)
+    assert session.issuer == "task:erp"
+    assert session.boundary.velocity[0].window == timedelta(seconds=60)
+    assert pdp.agent().open_session(task_token=token, principal=PRINCIPAL) == session
+    assert pdp.agent().evaluate(read(), session=session).allowed
+
+
+def test_agent_opens_nothing_else(pdp: Target, signed: Callable[..., str]) -> None:
+    asked: dict[str, Any] = {"task": "T-2", "principal": PRINCIPAL, "agent": AGENT, "boundary": BOUNDARY}
+    for options in (
+        asked,
+        {"task_token": signed(agent=STRANGER)},
+        {"task_token": signed(tenant="another")},
+        {"task_token": "no.to.ken"},
+    ):
+        with pytest.raises(PermissionDeniedError):
+            pdp.agent().open_session(**options)
+    for name, other in (("task", "T-9"), ("principal", "user:bob"), ("boundary", {}), ("expires_in", 60)):
+        with pytest.raises(InvalidRequestError) as refused:
+            pdp.agent().open_session(task_token=signed(), **{name: other})
+        assert refused.value.field == ("expires_at" if name == "expires_in" else name)
+    with pytest.raises(InvalidRequestError) as refused:
+        pdp.issuer().open_session(**asked, principal_token="no.to.ken")
+    assert refused.value.field == "principal_token"
 
 
 def test_session_is_opened_with_what_was_asked(pdp: Target) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC
 from typing import Any
 from uuid import uuid4
 
@@ -35,14 +37,22 @@ class Office:
 
     scene: Scene
     key: ec.EllipticCurvePrivateKey
+    # Seconds by which the database's clock has been moved.
+    ahead: float
 
     async def register(self, *keys: ec.EllipticCurvePrivateKey, issuer: str = ISSUER) -> int:
         operator = await self.scene.operator()
         return await operator.put_issuer_keys(issuer, {"keys": [public_jwk(key) for key in keys]})
 
     def token(self, **options: Any) -> str:
-        said = {"task": f"T-{uuid4().hex}", "principal": PRINCIPAL, "agent": AGENT, "boundary": BOUNDARY}
-        return sign(self.key, **({"issuer": ISSUER, "tenant": self.scene.tenant} | said | options))
+        said: dict[str, Any] = {
+            "task": f"T-{uuid4().hex}",
+            "principal": PRINCIPAL,
+            "agent": AGENT,
+            "boundary": BOUNDARY,
+        }
+        said |= {"issuer": ISSUER, "tenant": self.scene.tenant, "issued_at": time.time() + self.ahead}
+        return sign(self.key, **(said | options))
 
     async def open(self, token: str, *, replica: int = 1, **beside: Any) -> Session:
         return await (await self.scene.agent(replica=replica)).open_session(task_token=token, **beside)
@@ -50,7 +60,8 @@ class Office:
 
 @pytest.fixture
 async def office(scene: Scene) -> Office:
-    office = Office(scene=scene, key=ec.generate_private_key(ec.SECP256R1()))
+    ahead = (await scene.advance(0.001)).replace(tzinfo=UTC).timestamp() - time.time()
+    office = Office(scene=scene, key=ec.generate_private_key(ec.SECP256R1()), ahead=ahead)
     await office.register(office.key)
     return office
 
@@ -118,7 +129,7 @@ async def test_token_of_another_tenant_of_nobody_and_of_old_keys(office: Office)
 
     await denied(office.token(tenant="globex"), "another tenant")
     await denied(office.token(issuer="https://nobody.example.org"), "none of its issuer's")
-    other = Office(scene=office.scene, key=ec.generate_private_key(ec.SECP256R1()))
+    other = replace(office, key=ec.generate_private_key(ec.SECP256R1()))
     await denied(other.token(), "none of its issuer's")
     # The key of one issuer does not stand for another one.
     await other.register(other.key, issuer="https://other.example.org")

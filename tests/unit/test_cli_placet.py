@@ -14,7 +14,9 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from placet.task_token import sign
 from placet.testing import FakePdp
 
 PATIENCE = 120
@@ -184,6 +186,35 @@ def test_session_is_opened_shown_and_closed(signed_pdp: FakePdp) -> None:
     assert (again.returncode, "already has a session" in again.stderr) == (2, True)
     misspelt = run(signed_pdp, "session", "open", "-", stdin=json.dumps(asked | {"boundry": {}}))
     assert (misspelt.returncode, "boundry" in misspelt.stderr) == (2, True)
+
+
+def test_signed_task_is_opened_from_its_file(signed_pdp: FakePdp, tmp_path: Path) -> None:
+    file = tmp_path / "task.jws"
+    token = sign(
+        ec.generate_private_key(ec.SECP256R1()),
+        issuer="erp",
+        tenant="test",
+        task="T-1",
+        principal="user:anna",
+        agent="agent:test",
+        boundary={"tools": ["invoices.get"]},
+    )
+    file.write_text(token + "\n")
+    done = run(signed_pdp, "session", "open", "--task-token", str(file), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["issuer"] == "task:erp"
+    other = run(signed_pdp, "session", "open", "--task-token", str(file), "--principal", "user:bob")
+    assert (other.returncode, "principal" in other.stderr) == (2, True)
+    assert run(signed_pdp, "session", "open").returncode == 2
+    file.write_text(" ")
+    assert run(signed_pdp, "session", "open", "--task-token", str(file)).returncode == 2
+
+
+def test_keys_of_an_issuer_are_registered(signed_pdp: FakePdp, tmp_path: Path) -> None:
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": []}))
+    put = run(signed_pdp, "issuer", "put", "erp", str(tmp_path / "jwks.json"), "--json")
+    assert json.loads(put.stdout) == {"issuers_revision": 1}, put.stderr
+    assert run(signed_pdp, "issuer", "put", "erp", str(tmp_path / "none.json")).returncode == 2
 
 
 def test_errors_are_json_when_json_is_asked_for(signed_pdp: FakePdp) -> None:

@@ -135,12 +135,14 @@ def sign(
     expires_in: timedelta | float = 300,
     key_id: str = "",
     token_id: str = "",
+    issued_at: float | None = None,
 ) -> str:
     """Return a task token. `issuer` is the name that the tenant's operator registered the key under.
 
     `expires_in` is the token's own lifetime, an hour at most; without `session_expires_at` the
     session lasts an hour. `key_id` is the key's RFC 7638 thumbprint if not given, and
-    `token_id` a new UUID. Raises `InvalidRequestError`, which names the field.
+    `token_id` a new UUID. `issued_at` is in Unix seconds; None: now. Raises
+    `InvalidRequestError`, which names the field.
     """
     lifetime = expires_in.total_seconds() if isinstance(expires_in, timedelta) else float(expires_in)
     if not 1 <= lifetime <= MAX_LIFETIME:
@@ -153,7 +155,7 @@ def sign(
         expires_in=None,
         expires_at=session_expires_at,
     )
-    now = int(time.time())
+    now = int(time.time() if issued_at is None else issued_at)
     claims: dict[str, Any] = {
         "iss": text(issuer, "issuer"),
         "aud": text(tenant, "tenant"),
