@@ -27,6 +27,7 @@ from pdp import ports
 from pdp.decision_point import DecisionPoint
 from pdp.errors import PolicyUnavailableError, SessionMovedError
 from pdp.fingerprint import Fingerprints
+from pdp.grants import Grants
 from pdp.model import Position, RecordedDecision, Recording, Verdict
 from pdp.opa.verdict import single_verdict
 from pdp.postgres.connection import Access
@@ -135,6 +136,7 @@ async def serve(
             engine=Engine(http),
             signer=signer,
             ledger=ledger,
+            grants=Grants(signer, store.keys),
             fingerprints=fingerprints,
             issuer=config["issuer"],
         )

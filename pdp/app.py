@@ -21,10 +21,13 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
 from pdp.admission import Admission
+from pdp.chain import Chains
 from pdp.config import Config, ConfigError, split_address
 from pdp.decision_point import DecisionPoint
+from pdp.delegation_point import DelegationPoint
 from pdp.errors import PdpError
 from pdp.fingerprint import Fingerprints
+from pdp.grants import Grants
 from pdp.metrics import MeasuredEngine, MeasuredInformationPoint, MeasuredLedger, Metrics
 from pdp.opa import OpaAdministration, OpaPolicyEngine
 from pdp.outcome_point import OutcomePoint
@@ -97,11 +100,14 @@ async def serve(config: Config) -> None:
         engine = OpaPolicyEngine(config.opa_socket, token=_token(config.opa_token_file))
         stack.push_async_callback(engine.aclose)
         admission = Admission(max_in_flight=config.max_in_flight)
+        grants = Grants(signer, store.keys)
+        chains = Chains(store.information_point, grants)
         decision_point = DecisionPoint(
             information=MeasuredInformationPoint(store.information_point, metrics),
             engine=MeasuredEngine(engine, metrics),
             signer=signer,
             ledger=MeasuredLedger(store.ledger, metrics),
+            grants=grants,
             fingerprints=Fingerprints(config.fingerprint_key_file.read_bytes()),
             issuer=config.issuer,
             admission=admission,
@@ -137,14 +143,23 @@ async def serve(config: Config) -> None:
                 decision_point,
                 outcomes,
                 store.ledger,
-                Listing(store.sessions, store.registry),
+                store.sessions,
+                store.grants,
+                Listing(chains, store.registry),
                 edge,
                 stopping,
             ),
             server,
         )
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
-            SessionService(store.sessions, store.clock, store.registry, _principals(config, authenticator)),
+            SessionService(
+                store.sessions,
+                store.clock,
+                store.registry,
+                DelegationPoint(chains=chains, store=store.grants, grants=grants, issuer=config.issuer),
+                store.grants,
+                _principals(config, authenticator),
+            ),
             server,
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(store.registry), server)

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from pdp.admission import Admission
 from pdp.attribute_rules import pointed_to
 from pdp.budgets import guards, judged, limits
-from pdp.delegation import verify_chain
+from pdp.chain import Presented, own_session, present
 from pdp.document import input_document
 from pdp.errors import (
     DeadlineExceededError,
@@ -27,12 +27,14 @@ from pdp.errors import (
     SessionMovedError,
 )
 from pdp.fingerprint import Fingerprints, leaf_grant_hash
+from pdp.grants import Grants
 from pdp.idempotency import Repeat, judge_repeat
 from pdp.limits import count
 from pdp.load import Load
 from pdp.model import (
     Aggregates,
     Boundary,
+    Chain,
     CounterKey,
     Decision,
     DecisionKey,
@@ -42,7 +44,6 @@ from pdp.model import (
     EvaluationRequest,
     Facts,
     FactsRequest,
-    Hop,
     KeyHashes,
     Limit,
     Obligation,
@@ -64,10 +65,10 @@ from pdp.model import (
 from pdp.pace import Pace
 from pdp.planning import Trace, after, blocked, following, rests_on
 from pdp.ports import InformationPoint, Ledger, PolicyEngine, Signer
-from pdp.reasons import POLICY_UNAVAILABLE, REVIEW_UNKNOWN, is_retryable, model_text
-from pdp.receipts import Basis, read_decision, sign_receipt
+from pdp.reasons import POLICY_UNAVAILABLE, REVIEW_UNKNOWN, chain_refused, is_retryable, model_text
+from pdp.receipts import Basis, chain_hops, read_decision, sign_receipt
 from pdp.registry import derive
-from pdp.settings import allow_ttl, max_chain_depth
+from pdp.settings import allow_ttl
 from pdp.uuid7 import uuid7
 
 # Against another replica a judgement wins about every second time; 32 losses in a row
@@ -98,6 +99,7 @@ class DecisionPoint:
         engine: PolicyEngine,
         signer: Signer,
         ledger: Ledger,
+        grants: Grants,
         fingerprints: Fingerprints,
         issuer: str,
         admission: Admission | None = None,
@@ -107,6 +109,7 @@ class DecisionPoint:
         self._engine = engine
         self._signer = signer
         self._ledger = ledger
+        self._grants = grants
         self._fingerprints = fingerprints
         self._issuer = issuer
         self._admission = admission or Admission()
@@ -119,7 +122,7 @@ class DecisionPoint:
     async def evaluate(self, request: EvaluationRequest) -> tuple[Decision, Receipt]:
         """Return the decision and its signed receipt.
 
-        1. Enrich   the action with trust, session history, settings and signals.
+        1. Enrich   the action with its chain, trust, session history, settings and signals.
         2. Decide   by policy. An engine that cannot answer blocks.
         3. Sign     the decision with everything it rested on.
         4. Record   receipt, session event and key in one transaction.
@@ -221,7 +224,7 @@ class DecisionPoint:
                 request, (facts, plan) = requests[index], gathered[index]
                 if supposed:
                     facts = following(facts, supposed, plan.key)
-                    plan = self._plan(request, facts)
+                    plan = self._plan(request, plan.presented, facts)
                 case = self._case(request, facts, plan)
                 supposed.append(self._trace(case, None))
                 cases.append(case)
@@ -254,16 +257,17 @@ class DecisionPoint:
 
     def _case(self, request: EvaluationRequest, facts: Facts, plan: _Plan) -> _Case:
         """Return what policy is asked about."""
-        session = _own_session(request, facts)
+        session = own_session(request.caller, facts, plan.chain)
         fingerprint = self._fingerprints.of(request)
-        hops, met, document = _premises(request, facts, session, plan)
+        met, document = _premises(request, facts, session, plan)
         return _Case(
             request=request,
             facts=facts,
             plan=plan,
             fingerprint=fingerprint,
-            repeat=judge_repeat(facts.prior, fingerprint=fingerprint, session=session, now=facts.now),
-            hops=hops,
+            repeat=judge_repeat(
+                facts.prior, fingerprint=fingerprint, session=session, chain=plan.chain, now=facts.now
+            ),
             met=met,
             document=document,
             steps=() if session is None else self._steps(request, facts, plan.derived),
@@ -278,7 +282,7 @@ class DecisionPoint:
                 request=request,
                 facts=facts,
                 session=session,
-                hops=case.hops,
+                chain=case.plan.chain,
                 derived=case.plan.derived,
                 verdict=verdict,
                 input_document=case.document,
@@ -303,38 +307,50 @@ class DecisionPoint:
         )
 
     async def _gather(self, request: EvaluationRequest) -> tuple[Facts, _Plan]:
-        """Return what is known of the action, and what the registry and the limits make of it.
+        """Return what is known of the action, and what registry, chain and limits make of it.
 
         What to read of entities, counters and holds, the tool's registration, the session and
         the settings say. So that one read is enough, it is asked with those that were read last;
         if they are no longer it, the read is repeated with what was found. Nothing is ever
         judged on a hint.
         """
-        hint = (request.caller.tenant, request.session_id, request.action.tool)
-        plan = self._plan(request, self._hints.get(hint))
+        presented = await present(request.hops, self._grants)
+        hint = (request.caller.tenant, request.session_id, leaf_grant_hash(request), request.action.tool)
+        plan = self._plan(request, presented, self._hints.get(hint))
         for _ in range(_MAX_READS):
             facts = await self._information.gather(
                 _facts_request(request, plan, self._facts_deadline(request))
             )
-            found = self._plan(request, facts)
+            found = self._plan(request, presented, facts)
             if not found.reads_more_than(plan):
                 self._hints.keep(hint, facts)
                 return facts, found
             plan = found
         raise SessionMovedError("what the action rests on moved between reads")
 
-    def _plan(self, request: EvaluationRequest, facts: Facts | None) -> _Plan:
-        """What to read, as far as `facts` tell."""
+    def _plan(self, request: EvaluationRequest, presented: Presented, facts: Facts | None) -> _Plan:
+        """What the action is, as far as `facts` tell: what they do not yet hold is to be read."""
         tool = None if facts is None else facts.tool
-        session = None if facts is None else _own_session(request, facts)
+        chain = Chain() if facts is None else presented.verified(request.caller, facts)
+        session = None if facts is None else own_session(request.caller, facts, chain)
         derived = derive(request.action, tool)
         tenant = request.caller.tenant
-        agents = tuple(hop.agent for hop in request.hops) or (() if session is None else (session.agent,))
         return _Plan(
+            presented=presented,
+            chain=chain,
             derived=derived,
             limits=()
             if facts is None
-            else limits(session, facts.settings, tool, derived, agents=agents, entities=facts.entities),
+            else limits(
+                session,
+                facts.settings,
+                tool,
+                derived,
+                agents=[hop.agent for hop in chain.hops],
+                # The root's authority is the session's own, and counted as such.
+                grants=[(hop.grant_hash, hop.boundary) for hop in chain.hops[1:]] if chain.proven else (),
+                entities=facts.entities,
+            ),
             key=None
             if derived.business_key is None
             else self._fingerprints.business_key(tenant, derived.business_key),
@@ -346,7 +362,7 @@ class DecisionPoint:
             ),
             listed=()
             if session is None or derived.resource is None
-            else pointed_to(_boundaries(session), derived.resource.type),
+            else pointed_to(_boundaries(session, chain), derived.resource.type),
         )
 
     def _trace(self, case: _Case, decision: Decision | None) -> Trace:
@@ -393,8 +409,11 @@ class DecisionPoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """What the registry and the limits make of an action."""
+    """What chain, registry and limits make of an action."""
 
+    presented: Presented
+    # As it is proven.
+    chain: Chain
     derived: Derived
     limits: tuple[Limit, ...]
     key: KeyHashes | None
@@ -429,7 +448,6 @@ class _Case:
     plan: _Plan
     fingerprint: bytes
     repeat: Repeat
-    hops: tuple[Hop, ...]
     # The limits, with what is used of them.
     met: tuple[Limit, ...]
     document: bytes
@@ -438,7 +456,7 @@ class _Case:
 
     @property
     def session(self) -> Session | None:
-        return _own_session(self.request, self.facts)
+        return own_session(self.request.caller, self.facts, self.plan.chain)
 
     @property
     def stored(self) -> PriorDecision | None:
@@ -460,7 +478,7 @@ class _Case:
         """
         if self.stored is not None:
             return self.replay()[0]
-        decision = _decision(self.request, self.facts, self.session, verdict, self.repeat)
+        decision = self._decision(verdict, self.repeat)
         if decision.effect is not Effect.ALLOW:
             return decision
         return replace(decision, obligations=(*decision.obligations, *map(after, rests_on)))
@@ -469,8 +487,11 @@ class _Case:
         """The same answer as a decision of its own, if it is a stored one."""
         if self.stored is None:
             return decision
-        fresh = _decision(self.request, self.facts, self.session, None, Repeat())
+        fresh = self._decision(None, Repeat())
         return replace(fresh, effect=decision.effect, reasons=decision.reasons)
+
+    def _decision(self, verdict: Verdict | None, repeat: Repeat) -> Decision:
+        return _decision(self.request, self.facts, self.session, self.plan.chain, verdict, repeat)
 
     def numbered(self, decision: Decision) -> Decision:
         """The decision with the version of the session that it makes."""
@@ -497,6 +518,7 @@ def _facts_request(request: EvaluationRequest, plan: _Plan, deadline: float) -> 
         business_key=None if plan.key is None else plan.key.normal,
         prerequisites=plan.steps,
         listed=plan.listed,
+        grants=plan.presented.hashes,
     )
 
 
@@ -506,38 +528,28 @@ def _revisions(facts: Facts, plan: _Plan) -> dict[EntityName, int]:
     return {entity.name: entity.revision for entity in read}
 
 
-def _boundaries(session: Session) -> tuple[Boundary, ...]:
-    return (session.boundary,) if session.template is None else (session.boundary, session.template)
+def _boundaries(session: Session, chain: Chain) -> tuple[Boundary, ...]:
+    """All that the action must lie within. The root grant's is the session's own."""
+    own = (session.boundary,) if session.template is None else (session.boundary, session.template)
+    return (*own, *(hop.boundary for hop in chain.hops[1:] if hop.verified))
 
 
 def _premises(
     request: EvaluationRequest, facts: Facts, session: Session | None, plan: _Plan
-) -> tuple[tuple[Hop, ...], tuple[Limit, ...], bytes]:
-    """What policy is asked about: the chain, the limits as they stand, and the document."""
-    hops = request.hops or (() if session is None else (Hop(agent=session.agent),))
-    # Of the grants, none is read yet.
-    chain = verify_chain(
-        request.hops,
-        grants={},
-        rows={},
-        session=facts.session,
-        tenant=request.caller.tenant,
-        caller=request.caller,
-        now=facts.now,
-        max_depth=max_chain_depth(facts.settings),
-    )
+) -> tuple[tuple[Limit, ...], bytes]:
+    """What policy is asked about: the limits as they stand, and the document."""
     met = judged(plan.limits, facts.counters, int(facts.now.timestamp()))
     document = input_document(
         request,
         facts,
         session=session,
-        chain=chain,
+        chain=plan.chain,
         derived=plan.derived,
         limits=met,
         key=plan.key,
         prerequisites=plan.prerequisites,
     )
-    return hops, met, document
+    return met, document
 
 
 def _reservation(
@@ -568,27 +580,23 @@ def _key(request: EvaluationRequest) -> DecisionKey:
     )
 
 
-def _own_session(request: EvaluationRequest, facts: Facts) -> Session | None:
-    """The session, if the caller may speak for its agent. To a stranger it does not exist."""
-    session = facts.session
-    return session if session is not None and session.agent in request.caller.agents else None
-
-
 def _decision(
     request: EvaluationRequest,
     facts: Facts,
     session: Session | None,
+    chain: Chain,
     verdict: Verdict | None,
     repeat: Repeat,
 ) -> Decision:
     # No review exists yet, so whatever id is named is made up.
     unknown = () if request.review_id is None else (REVIEW_UNKNOWN,)
-    effect, reasons = _effect(verdict, (*repeat.reasons, *unknown))
+    effect, reasons = _effect(verdict, (*repeat.reasons, *unknown), chain)
     decided_at = facts.now.replace(microsecond=0)
     expires_at = decided_at + timedelta(seconds=allow_ttl(facts.settings))
     if session is not None:
-        # An answer does not outlive its session.
-        expires_at = max(decided_at, min(expires_at, session.expires_at.replace(microsecond=0)))
+        # An answer does not outlive its session, nor a grant that it rests on.
+        ends = [session.expires_at, *(facts.grants[name].expires_at for name in chain.path)]
+        expires_at = max(decided_at, min(expires_at, min(ends).replace(microsecond=0)))
     decision_id = uuid7(facts.now)
     retry_after = None if verdict is None else verdict.retry_after
     retryable = is_retryable(effect, reasons, retry_after)
@@ -608,6 +616,7 @@ def _decision(
         session_version=0 if session is None else session.version + 1,
         retryable=retryable,
         attempt_id=request.attempt_id,
+        chain=chain_hops(request.hops, chain),
     )
 
 
@@ -619,14 +628,30 @@ def _obligations(facts: Facts, verdict: Verdict | None, effect: Effect) -> tuple
     return verdict.obligations
 
 
-def _effect(verdict: Verdict | None, found: tuple[Reason, ...]) -> tuple[Effect, tuple[Reason, ...]]:
-    """Policy's verdict, overridden by what the PDP itself found; found reasons all block."""
+def _effect(
+    verdict: Verdict | None, found: tuple[Reason, ...], chain: Chain
+) -> tuple[Effect, tuple[Reason, ...]]:
+    """Policy's verdict, overridden by what the PDP itself found; found reasons all block.
+
+    What is wrong with the chain blocks whatever policy says of it.
+    """
     if verdict is None:
         return Effect.BLOCK, (*found, POLICY_UNAVAILABLE)
+    reasons = tuple(placed for reason in verdict.reasons for placed in _placed(reason, chain))
+    said = {reason.code for reason in reasons if reason.effect is Effect.BLOCK}
+    found += tuple(
+        chain_refused(problem.code, problem.at) for problem in chain.problems if problem.code not in said
+    )
     if found:
-        restricting = tuple(reason for reason in verdict.reasons if reason.effect is not Effect.ALLOW)
+        restricting = tuple(reason for reason in reasons if reason.effect is not Effect.ALLOW)
         return Effect.BLOCK, (*found, *restricting)
-    return verdict.effect, verdict.reasons
+    return verdict.effect, reasons
+
+
+def _placed(reason: Reason, chain: Chain) -> tuple[Reason, ...]:
+    """The reason once for each hop that it is about: policy names the problem, and not the place."""
+    places = [problem.at for problem in chain.problems if problem.code == reason.code]
+    return tuple(replace(reason, at=at) for at in places) if places else (reason,)
 
 
 def _move(session: Session, facts: Facts, effect: Effect) -> SessionMove:
@@ -703,15 +728,15 @@ async def _back_off(attempt: int, deadline: float) -> None:
 
 
 class _Hints:
-    """The latest `_MAX_HINTS` facts, by tenant, session and tool."""
+    """The latest `_MAX_HINTS` facts, by tenant, session, grant and tool."""
 
     def __init__(self) -> None:
-        self._facts: OrderedDict[tuple[str, str, str], Facts] = OrderedDict()
+        self._facts: OrderedDict[tuple[str, str, str, str], Facts] = OrderedDict()
 
-    def get(self, key: tuple[str, str, str]) -> Facts | None:
+    def get(self, key: tuple[str, str, str, str]) -> Facts | None:
         return self._facts.get(key)
 
-    def keep(self, key: tuple[str, str, str], facts: Facts) -> None:
+    def keep(self, key: tuple[str, str, str, str], facts: Facts) -> None:
         self._facts[key] = facts
         self._facts.move_to_end(key)
         if len(self._facts) > _MAX_HINTS:

@@ -41,6 +41,24 @@ class SessionOverError(PdpError):
     """The session has ended, so this can no longer be done to it."""
 
 
+class ChainRefusedError(PdpError):
+    """The chain cannot be delegated from. `code` is what a decision on it would say."""
+
+    def __init__(self, code: str, at: str) -> None:
+        super().__init__(f"{at}: {code}")
+        self.code = code
+        self.at = at
+
+
+class GrantExceedsParentError(PdpError):
+    """The grant would permit what the one before it does not. `field` is its path in the message."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+        self.reason = "is wider than the grant before it permits"
+        super().__init__(f"{field}: {self.reason}")
+
+
 class OutcomeRefusedError(PdpError):
     """The decision allowed nothing, so nothing can have become of it."""
 

@@ -6,7 +6,7 @@
 | of another action | judged, and blocked: `action.key_reused`; the key stays with the first |
 | block, not retryable | the stored decision |
 | block, retryable | judged anew |
-| allow or escalate, unexpired, session the caller's and as it was, no outcome | the stored decision |
+| allow or escalate, unexpired, session and chain still the caller's, no outcome | the stored decision |
 | escalate, otherwise | judged anew |
 | allow, otherwise | judged, and blocked: `action.replay_stale` |
 
@@ -19,7 +19,7 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
-from pdp.model import Effect, PriorDecision, Reason, Session, SessionState
+from pdp.model import Chain, Effect, PriorDecision, Reason, Session, SessionState
 from pdp.reasons import key_reused, replay_stale
 
 
@@ -35,11 +35,17 @@ class Repeat:
 
 
 def judge_repeat(
-    prior: PriorDecision | None, *, fingerprint: bytes, session: Session | None, now: datetime
+    prior: PriorDecision | None,
+    *,
+    fingerprint: bytes,
+    session: Session | None,
+    chain: Chain,
+    now: datetime,
 ) -> Repeat:
     """Return what the key's earlier decision means for this request.
 
-    `session` is the caller's own session, None if it is unknown or somebody else's.
+    `session` is the caller's own session, None if it is unknown or somebody else's; `chain` as it
+    is proven now: what was revoked or has expired since lets no answer stand.
     """
     if prior is None:
         return Repeat()
@@ -47,7 +53,7 @@ def judge_repeat(
         return Repeat(reasons=(key_reused(prior.decision_id),), claims_key=False)
     if prior.effect is Effect.BLOCK:
         return Repeat() if prior.retryable else Repeat(stored=prior)
-    if session is not None and _stands(session, prior, now):
+    if session is not None and chain.proven and _stands(session, prior, now):
         return Repeat(stored=prior)
     if prior.effect is Effect.ESCALATE:
         return Repeat()

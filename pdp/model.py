@@ -804,6 +804,8 @@ class FactsRequest:
     prerequisites: tuple[Step, ...] = ()
     # Those that boundaries list and point to.
     listed: tuple[EntityName, ...] = ()
+    # Hashes of the grants that the request presents.
+    grants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -834,6 +836,8 @@ class Facts:
     prerequisite_of: tuple[tuple[str, ...], ...] = ()
     # All that were asked for as `listed`.
     listed: Mapping[EntityName, KnownEntity] = field(default_factory=dict)
+    # By hash; one that was never issued is absent.
+    grants: Mapping[str, GrantRow] = field(default_factory=dict)
 
 
 # --- what is decided ---------------------------------------------------------
@@ -873,6 +877,21 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ChainHop:
+    """A hop of a decision's chain, as its receipt names it."""
+
+    # SHA-256 over agent and grant as they came, base64url; with it, nothing else is said.
+    unverified: str = ""
+    agent: str = ""
+    delegated_by: str = ""
+    # Empty for the session's own agent without a grant.
+    grant_hash: str = ""
+    depth: int = 0
+    human_reviewed: bool = False
+    same_runtime: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     decision_id: str
     effect: Effect
@@ -891,6 +910,8 @@ class Decision:
     retryable: bool = False
     attempt_id: str = ""
     replayed: bool = False
+    # Root first.
+    chain: tuple[ChainHop, ...] = ()
 
     def as_replayed(self) -> Decision:
         return replace(self, replayed=True)
@@ -1013,6 +1034,8 @@ class Standing:
     recorded_at: datetime
     hold: HoldRecord
     session: Session | None
+    # A grant that it was taken on, or one before that, was revoked since.
+    revoked: bool
     now: datetime
     epoch: int
 

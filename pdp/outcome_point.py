@@ -228,6 +228,8 @@ def _check(standing: Standing, tool: str, arguments: Mapping[str, JSON], audienc
         standing.session, recorded_at=standing.recorded_at, now=standing.now
     ):
         raise NotRedeemableError("its session is over")
+    if standing.revoked:
+        raise NotRedeemableError("a grant that it rests on was revoked")
     try:
         claims: Any = parse(standing.token).claims
         salt = b64url_decode(claims["ad_salt"])

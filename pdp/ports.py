@@ -13,11 +13,13 @@ from typing import Protocol
 from pdp.model import (
     JSON,
     Agent,
+    Effect,
     EntityName,
     EntityVersion,
     Entry,
     Facts,
     FactsRequest,
+    GrantRow,
     IssuerKeys,
     OpenDecision,
     Position,
@@ -186,6 +188,36 @@ class SessionStore(Protocol):
 
     async def close(self, tenant: str, session_id: str, reason: str) -> Session | None:
         """End it; closing again changes nothing. MUST move the version when it ends it."""
+        ...
+
+
+class GrantStore(Protocol):
+    """Knows every grant that was issued. A grant is named by the hex SHA-256 of its bytes."""
+
+    async def add_grant(self, tenant: str, row: GrantRow) -> None:
+        """Store a new grant. It MUST be durable before this returns. Raises `TenantUnknownError`."""
+        ...
+
+    async def grant_path(self, tenant: str, grant_hash: str) -> Sequence[GrantRow]:
+        """Return the grant and all that it was delegated from, root first; none if there is no such."""
+        ...
+
+    async def revoke_grant(self, tenant: str, grant_hash: str, *, by: str, reason: str) -> GrantRow | None:
+        """Revoke a grant; return it as it then is, None if there is no such.
+
+        Revoking again changes nothing. MUST take the tenant's control lock exclusively and move
+        its epoch when it revokes: no decision taken on the state before it commits after it.
+        """
+        ...
+
+    async def grant_decisions(
+        self, tenant: str, session_id: str, grant_hashes: Sequence[str], *, limit: int
+    ) -> Mapping[str, Sequence[tuple[str, Effect]]]:
+        """Return the latest decisions of a session's calls by the grant that they were made on.
+
+        At most `limit` for each grant, latest first. An empty hash: calls without a grant that
+        moved the session, so none of a stranger's.
+        """
         ...
 
 

@@ -57,6 +57,13 @@ def not_whole(item: int) -> Reason:
     )
 
 
+def chain_refused(code: str, at: str) -> Reason:
+    """The hop `at` has a problem that policy did not name."""
+    return Reason(
+        code=code, effect=Effect.BLOCK, message="The chain of delegation is not what it should be.", at=at
+    )
+
+
 def is_retryable(effect: Effect, reasons: Iterable[Reason], retry_after: timedelta | None) -> bool:
     """True for a block that no lasting reason stands behind."""
     passing = _RETRYABLE if retry_after is None else _RETRYABLE | _TIMED

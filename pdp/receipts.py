@@ -22,6 +22,8 @@ from pdp.document import arguments_json
 from pdp.model import (
     Agent,
     Boundary,
+    Chain,
+    ChainHop,
     Decision,
     Derived,
     Effect,
@@ -34,6 +36,7 @@ from pdp.model import (
     Receipt,
     Session,
     Verdict,
+    VerifiedHop,
 )
 from pdp.ports import Signer
 from pdp.reasons import model_text
@@ -63,7 +66,7 @@ class Basis:
     facts: Facts
     # The caller's own session; None if unknown or somebody else's.
     session: Session | None
-    hops: tuple[Hop, ...]
+    chain: Chain
     derived: Derived
     # None: the engine gave no verdict.
     verdict: Verdict | None
@@ -116,6 +119,26 @@ def read_decision(token: bytes) -> Decision:
         session_version=claims["session_version"],
         retryable=claims["retryable"],
         attempt_id=claims["attempt"],
+        chain=tuple(_read_hop(claim) for claim in claims["chain"]),
+    )
+
+
+def chain_hops(presented: tuple[Hop, ...], chain: Chain) -> tuple[ChainHop, ...]:
+    """Return the chain as a decision names it: verified hops by name, others as hashes only.
+
+    `presented` is the chain as it came; the session's own agent may be left out of it.
+    """
+    return tuple(
+        ChainHop(
+            agent=hop.agent,
+            delegated_by=hop.delegated_by,
+            grant_hash=hop.grant_hash,
+            depth=hop.depth,
+            same_runtime=hop.same_runtime,
+        )
+        if hop.verified
+        else ChainHop(unverified=_unverified(presented[index]))
+        for index, hop in enumerate(chain.hops)
     )
 
 
@@ -165,13 +188,13 @@ def _claims(decision: Decision, basis: Basis) -> tuple[dict[str, Any], list[str]
                 )
             ),
         },
-        "chain": [_hop(hop, basis, decision.effect) for hop in basis.hops],
+        "chain": _hops(decision, basis.chain),
         "policy": {"bundle": decision.policy.bundle, "revision": decision.policy.revision},
         "data": dict(decision.data_revisions),
         "engine": "" if basis.verdict is None else ENGINE,
         "input_digest": b64url_encode(hashlib.sha256(_INPUT_DOMAIN + salt + basis.input_document).digest()),
         "reasons": [_reason(reason, disclosures) for reason in decision.reasons],
-        "trust": {"score": _lowest_trust(basis.hops, facts.agents), "model": TRUST_MODEL},
+        "trust": {"score": _lowest_trust(basis.chain, facts.agents), "model": TRUST_MODEL},
         "obligations": [{"id": o.id, "properties": _plain(o.properties)} for o in decision.obligations],
         "durability": DURABILITY,
         "retryable": decision.retryable,
@@ -197,23 +220,50 @@ def _acting_agent(basis: Basis) -> Agent:
     """The agent that the caller proved to speak for; a stranger is its own credential."""
     if basis.session is None:
         return Agent(agent=basis.request.caller.subject)
-    name = basis.session.agent
+    leaf = basis.chain.leaf
+    name = basis.session.agent if leaf is None else leaf.agent
     return basis.facts.agents.get(name, Agent(agent=name))
 
 
-def _hop(hop: Hop, basis: Basis, effect: Effect) -> dict[str, Any]:
-    """A verified hop by name; what was not verified stands as a hash only."""
-    session = basis.session
-    if session is None or hop.agent != session.agent or hop.grant:
-        unverified = canonical_json([hop.agent, hop.grant])
-        return {"unverified": b64url_encode(hashlib.sha256(unverified).digest())}
-    return {
+def _hops(decision: Decision, chain: Chain) -> list[dict[str, Any]]:
+    """The chain's claims. Its last hop is the one that was answered."""
+    claims = [_hop(hop, verified) for hop, verified in zip(decision.chain, chain.hops, strict=True)]
+    if claims and not decision.chain[-1].unverified:
+        claims[-1]["effect"] = decision.effect
+    return claims
+
+
+def _hop(hop: ChainHop, verified: VerifiedHop) -> dict[str, Any]:
+    if hop.unverified:
+        return {"unverified": hop.unverified}
+    claim: dict[str, Any] = {
         "agent": hop.agent,
-        "delegated_by": session.issuer,
-        "scope_digest": _scope_digest(session.boundary),
-        "effect": effect,
-        "human_reviewed": False,
+        "delegated_by": hop.delegated_by,
+        "scope_digest": _scope_digest(verified.boundary),
+        "depth": hop.depth,
+        "same_runtime": hop.same_runtime,
+        "human_reviewed": hop.human_reviewed,
     }
+    if hop.grant_hash:
+        claim["grant"] = hop.grant_hash
+    return claim
+
+
+def _read_hop(claim: Mapping[str, Any]) -> ChainHop:
+    if "unverified" in claim:
+        return ChainHop(unverified=claim["unverified"])
+    return ChainHop(
+        agent=claim["agent"],
+        delegated_by=claim["delegated_by"],
+        grant_hash=claim.get("grant", ""),
+        depth=claim["depth"],
+        human_reviewed=claim["human_reviewed"],
+        same_runtime=claim["same_runtime"],
+    )
+
+
+def _unverified(hop: Hop) -> str:
+    return b64url_encode(hashlib.sha256(canonical_json([hop.agent, hop.grant])).digest())
 
 
 @lru_cache(maxsize=1024)
@@ -227,9 +277,11 @@ def _header(kid: str) -> str:
     return encode_header(alg="ES256", kid=kid)
 
 
-def _lowest_trust(hops: tuple[Hop, ...], agents: Mapping[str, Agent]) -> str | None:
-    """The trust ceiling of the chain as decimal text; None when an agent's is unknown."""
-    scores = [agents[hop.agent].trust if hop.agent in agents else None for hop in hops]
+def _lowest_trust(chain: Chain, agents: Mapping[str, Agent]) -> str | None:
+    """The trust ceiling of the chain as decimal text; None when an agent's is unknown, or the chain is."""
+    if not chain.proven:
+        return None
+    scores = [agents[hop.agent].trust if hop.agent in agents else None for hop in chain.hops]
     known = [score for score in scores if score is not None]
     return str(canonical_number(min(known))) if known and len(known) == len(scores) else None
 

@@ -49,6 +49,8 @@ class Things:
     # Id of an entity of the type "vendor".
     vendor: str
     tools_revision: int = 0
+    # Root grant of the session.
+    grant: str = ""
     # New for each call.
     tool_call_id: str = ""
 
@@ -100,6 +102,14 @@ def _open_session(things: Things) -> session_service_pb2.OpenSessionRequest:
     )
 
 
+def _delegate(things: Things) -> session_service_pb2.DelegateRequest:
+    return session_service_pb2.DelegateRequest(
+        session_id=things.session_id,
+        chain=decision_pb2.DelegationChain(hops=[decision_pb2.Hop(agent=things.agent, grant=things.grant)]),
+        to_agent="agent:walker",
+    )
+
+
 def _vendor(things: Things) -> entity_service_pb2.EntityName:
     return entity_service_pb2.EntityName(type="vendor", id=things.vendor)
 
@@ -137,6 +147,11 @@ ROWS: Mapping[str, Row] = {
         answered=frozenset({Role.AUDITOR, Role.OPERATOR}),
         elsewhere=NOT_FOUND,
     ),
+    "/placet.v1.DecisionService/GetChain": Row(
+        request=lambda things: decision_service_pb2.GetChainRequest(decision_id=things.decision_id),
+        answered=SEES_SESSIONS | {Role.AUDITOR},
+        elsewhere=NOT_FOUND,
+    ),
     "/placet.v1.DecisionService/ReportOutcome": Row(
         request=lambda things: decision_service_pb2.ReportOutcomeRequest(
             decision_id=things.decision_id, outcome=decision_service_pb2.OUTCOME_UNKNOWN
@@ -170,6 +185,14 @@ ROWS: Mapping[str, Row] = {
     ),
     "/placet.v1.SessionService/CloseSession": Row(
         request=lambda things: session_service_pb2.CloseSessionRequest(session_id=things.session_id),
+        answered=SEES_SESSIONS,
+        elsewhere=NOT_FOUND,
+    ),
+    "/placet.v1.SessionService/Delegate": Row(request=_delegate, elsewhere=NOT_FOUND),
+    "/placet.v1.SessionService/RevokeGrant": Row(
+        request=lambda things: session_service_pb2.RevokeGrantRequest(
+            session_id=things.session_id, grant=things.grant
+        ),
         answered=SEES_SESSIONS,
         elsewhere=NOT_FOUND,
     ),

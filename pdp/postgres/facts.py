@@ -23,6 +23,7 @@ from pdp.model import (
     EntityQuery,
     Facts,
     FactsRequest,
+    GrantRow,
     Hold,
     HoldState,
     KnownEntity,
@@ -34,9 +35,11 @@ from pdp.postgres.arrays import booleans, texts
 from pdp.postgres.connection import Access, Connection, bounded, connect, lost, stale, storable, unavailable
 from pdp.postgres.inbox import Inbox, Ticket
 from pdp.postgres.rows import (
+    GRANT_WIDTH,
     SESSION_WIDTH,
     TOOL_WIDTH,
     buckets_from,
+    grant_from_row,
     json_value,
     session_from_row,
     tool_from_row,
@@ -66,13 +69,15 @@ _GATHER = """
         o.details, e.places, e.ids, e.revisions, e.attributes, coalesce(c.revision, 0),
         b.version, h.decision_ids, h.states, h.givens, n.scopes, n.units, n.totals, n.buckets,
         p.tools, p.arguments, p.effects, w.sames,
+        gr.grant_hashes, gr.session_ids, gr.parent_hashes, gr.agents, gr.delegated_bys, gr.depths,
+        gr.purposes, gr.issued_ats, gr.expires_ats, gr.revoked_ats, gr.revoked_bys, gr.revoke_reasons,
         ho.outcome, l.recorded_at
     FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
                 %b::text[], %b::bool[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
-                %b::text[], %b::text[], %b::text[], %b::text[])
+                %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
         WITH ORDINALITY
         AS r(tenant, session_id, caller, leaf_grant, tool_call_id, review_id, tool, agents, lead,
-             types, ids, ofs, vias, key, scopes, units, step_tools, step_arguments, place)
+             types, ids, ofs, vias, key, scopes, units, step_tools, step_arguments, grants, place)
     CROSS JOIN moment
     LEFT JOIN placet.tenants t ON t.tenant = r.tenant
     LEFT JOIN placet.sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
@@ -165,6 +170,22 @@ _GATHER = """
         FROM placet.prerequisite_rules x
         WHERE x.tenant = r.tenant AND x.tool = r.tool
     ) w ON true
+    LEFT JOIN LATERAL (
+        SELECT array_agg(x.grant_hash) AS grant_hashes, array_agg(x.session_id) AS session_ids,
+               array_agg(x.parent_hash) AS parent_hashes, array_agg(x.agent) AS agents,
+               array_agg(x.delegated_by) AS delegated_bys, array_agg(x.depth) AS depths,
+               array_agg(x.purpose) AS purposes, array_agg(x.issued_at) AS issued_ats,
+               array_agg(x.expires_at) AS expires_ats, array_agg(x.revoked_at) AS revoked_ats,
+               array_agg(x.revoked_by) AS revoked_bys, array_agg(x.revoke_reason) AS revoke_reasons
+        FROM unnest(r.grants::text[]) AS q(grant_hash)
+        CROSS JOIN LATERAL (
+            SELECT y.grant_hash, y.session_id, y.parent_hash, y.agent, y.delegated_by, y.depth, y.purpose,
+                   y.issued_at, y.expires_at, y.revoked_at, y.revoked_by, y.revoke_reason
+            FROM placet.grants y
+            WHERE y.tenant = r.tenant AND y.grant_hash = q.grant_hash
+            LIMIT 1
+        ) x
+    ) gr ON true
     ORDER BY r.place
 """
 _SESSION = 25
@@ -174,6 +195,7 @@ _CLOCK = _ENTITIES + 4
 _HOLDS = _CLOCK + 1
 _COUNTERS = _HOLDS + 4
 _PREREQUISITES = _COUNTERS + 4
+_GRANTS = _PREREQUISITES + 4
 
 _Ticket = Ticket[FactsRequest, Facts]
 
@@ -346,6 +368,7 @@ async def _query(connection: Connection, requests: Sequence[FactsRequest]) -> li
             texts([_array([key.unit for key in request.counters]) for request in requests]),
             texts([_array([step.tool for step in request.prerequisites]) for request in requests]),
             texts([_array([step.arguments for step in request.prerequisites]) for request in requests]),
+            texts([_array(request.grants) for request in requests]),
         ],
         prepare=True,
     )
@@ -425,6 +448,10 @@ def _entities(
     return found, listed
 
 
+def _grants(columns: Sequence[Any]) -> dict[str, GrantRow]:
+    return {row[0]: grant_from_row(row) for row in _rows(columns)}
+
+
 def _facts(
     row: tuple[Any, ...],
     request: FactsRequest,
@@ -491,4 +518,5 @@ def _facts(
             for tool, arguments, effect in _rows(row[_PREREQUISITES : _PREREQUISITES + 3])
         },
         prerequisite_of=tuple(tuple(_parsed(same)) for same in row[_PREREQUISITES + 3] or ()),
+        grants=_grants(row[_GRANTS : _GRANTS + GRANT_WIDTH]),
     )

@@ -199,6 +199,7 @@ _GRANTS = {
     "prerequisite_rules": "SELECT, INSERT",
     "prerequisites": "SELECT, INSERT, UPDATE",
     "sessions": "SELECT, INSERT, UPDATE",
+    "grants": "SELECT, INSERT, UPDATE",
     # DELETE: a row that a losing recording created, within its own transaction.
     "decision_keys": "SELECT, INSERT, UPDATE, DELETE",
     "ledger": "SELECT, INSERT",

@@ -18,6 +18,7 @@ from pdp.model import (
     Boundary,
     Bucket,
     CounterKey,
+    GrantRow,
     Outcome,
     Session,
     SessionState,
@@ -27,8 +28,9 @@ from pdp.model import (
 )
 from pdp.registration import read_details, registration
 
-# Columns that `session_from_row` and `tool_from_row` read.
+# Columns that `session_from_row`, `grant_from_row` and `tool_from_row` read.
 SESSION_WIDTH = 20
+GRANT_WIDTH = 12
 TOOL_WIDTH = 12
 
 
@@ -115,6 +117,25 @@ def session_from_row(row: Sequence[Any]) -> Session:
         last_receipt=row[17],
         completed_at=row[18],
         template=None if row[19] is None else boundary_from(row[19]),
+    )
+
+
+def grant_from_row(row: Sequence[Any]) -> GrantRow:
+    """Read grant_hash, session_id, parent_hash, agent, delegated_by, depth, purpose, issued_at, expires_at,
+    revoked_at, revoked_by, revoke_reason."""
+    return GrantRow(
+        grant_hash=row[0],
+        session_id=row[1],
+        parent_hash=row[2],
+        agent=row[3],
+        delegated_by=row[4],
+        depth=row[5],
+        purpose=row[6],
+        issued_at=row[7],
+        expires_at=row[8],
+        revoked_at=row[9],
+        revoked_by=row[10],
+        revoke_reason=row[11],
     )
 
 

@@ -25,7 +25,19 @@ _STANDING = """
         h.conflicts,
         s.session_id, s.task_id, s.task_description, s.task_prompt, s.principal, s.agent, s.issuer,
         s.boundary, s.state, s.version, s.opened_at, s.expires_at, s.closed_at, s.allowed, s.blocked,
-        s.escalated, s.pay, s.last_receipt, s.completed_at, s.template
+        s.escalated, s.pay, s.last_receipt, s.completed_at, s.template,
+        EXISTS (
+            WITH RECURSIVE path AS (
+                SELECT x.parent_hash, x.revoked_at
+                FROM placet.grants x
+                WHERE x.tenant = l.tenant AND x.grant_hash = l.leaf_grant
+                UNION ALL
+                SELECT x.parent_hash, x.revoked_at
+                FROM path p
+                JOIN placet.grants x ON x.tenant = l.tenant AND x.grant_hash = p.parent_hash
+            )
+            SELECT 1 FROM path p WHERE p.revoked_at IS NOT NULL
+        )
     FROM placet.ledger l
     JOIN placet.tenants t ON t.tenant = l.tenant
     LEFT JOIN placet.decision_details d ON d.tenant = l.tenant AND d.decision_id = l.decision_id
@@ -99,6 +111,7 @@ async def read_standing(
         epoch=row[12],
         hold=_hold(row),
         session=None if row[22] is None else session_from_row(row[22:]),
+        revoked=row[-1],
     )
 
 

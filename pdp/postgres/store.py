@@ -14,6 +14,7 @@ from pdp.postgres.clock import PostgresClock
 from pdp.postgres.connection import Access, Connection, connect
 from pdp.postgres.entities import PostgresEntityStore
 from pdp.postgres.facts import PostgresInformationPoint
+from pdp.postgres.grants import PostgresGrantStore
 from pdp.postgres.keys import PostgresKeyDirectory
 from pdp.postgres.ledger import PostgresLedger
 from pdp.postgres.migrate import StoreUnfitError, check_server
@@ -31,6 +32,7 @@ class PostgresStore:
         self.information_point = PostgresInformationPoint(access, capacity=capacity)
         self.ledger = PostgresLedger(access, self._pool, replica=replica, capacity=capacity)
         self.sessions = PostgresSessionStore(self._pool)
+        self.grants = PostgresGrantStore(self._pool)
         self.registry = PostgresRegistry(self._pool)
         self.entities = PostgresEntityStore(self._pool)
         self.keys = PostgresKeyDirectory(self._pool)

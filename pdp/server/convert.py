@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pdp.boundary import MAX_RULES, parse_boundary
+from pdp.delegation_point import MAX_GRANT
 from pdp.document import arguments_json
 from pdp.errors import InvalidFieldError
 from pdp.model import (
@@ -24,6 +25,7 @@ from pdp.model import (
     Agent,
     Boundary,
     Caller,
+    ChainHop,
     Decision,
     Effect,
     EvaluationRequest,
@@ -52,7 +54,7 @@ from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import session_service_pb2 as sessions
 
 MAX_INTENT = 8 * 1024
-MAX_GRANT = 16 * 1024
+# The root's and one a delegation.
 MAX_HOPS = MAX_CHAIN_DEPTH + 1
 MAX_ITEMS = 1_000
 MAX_SIGNAL = 4 * 1024
@@ -144,7 +146,7 @@ def simulated_request(
         raise InvalidFieldError(f"request.{exc.field}", exc.reason) from exc
 
 
-def decision_id(message: decisions.GetDecisionRequest) -> str:
+def decision_id(message: decisions.GetDecisionRequest | decisions.GetChainRequest) -> str:
     return name(message.decision_id, "decision_id")
 
 
@@ -159,8 +161,8 @@ def opening(message: sessions.OpenSessionRequest, *, issuer: str, principal: str
         task=_task(message.task),
         principal=principal or name(message.principal, "principal"),
         agent=name(message.agent, "agent"),
-        boundary=_boundary(message.boundary),
-        expires_at=_instant(message.expires_at, "expires_at") if message.HasField("expires_at") else None,
+        boundary=boundary_of(message.boundary),
+        expires_at=instant_of(message.expires_at, "expires_at") if message.HasField("expires_at") else None,
     )
 
 
@@ -181,9 +183,9 @@ def check_beside(message: sessions.OpenSessionRequest, signed: Opening, *, princ
     if message.agent:
         given["agent"] = (message.agent, signed.agent)
     if message.HasField("boundary"):
-        given["boundary"] = (_boundary(message.boundary), signed.boundary)
+        given["boundary"] = (boundary_of(message.boundary), signed.boundary)
     if message.HasField("expires_at"):
-        given["expires_at"] = (_instant(message.expires_at, "expires_at"), signed.expires_at)
+        given["expires_at"] = (instant_of(message.expires_at, "expires_at"), signed.expires_at)
     for field, (said, proven) in given.items():
         if said != proven:
             raise InvalidFieldError(field, "is not what task_token says; leave it out")
@@ -271,7 +273,7 @@ def signals(message: admin.PutSignalsRequest) -> list[Signal]:
             Signal(
                 name=name(signal.name, f"{path}.name"),
                 value=value,
-                expires_at=_instant(signal.expires_at, f"{path}.expires_at")
+                expires_at=instant_of(signal.expires_at, f"{path}.expires_at")
                 if signal.HasField("expires_at")
                 else None,
             )
@@ -337,6 +339,7 @@ def decision_message(decision: Decision, receipt: Receipt) -> nouns.Decision:
         attempt_id=decision.attempt_id,
         replayed=decision.replayed,
         receipt=nouns.Receipt(token=receipt.token),
+        chain=chain_hop_messages(decision),
     )
     if decision.retry_after is not None:
         message.retry_after.FromTimedelta(decision.retry_after)
@@ -344,6 +347,31 @@ def decision_message(decision: Decision, receipt: Receipt) -> nouns.Decision:
         message.receipt.position.writer = receipt.position.writer
         message.receipt.position.seq = receipt.position.seq
     return message
+
+
+def chain_hop_messages(decision: Decision) -> list[nouns.ChainHop]:
+    messages = [_chain_hop_message(hop) for hop in decision.chain]
+    if messages and messages[-1].verified:
+        messages[-1].effect = _EFFECTS[decision.effect]
+    return messages
+
+
+def _chain_hop_message(hop: ChainHop) -> nouns.ChainHop:
+    if hop.unverified:
+        return nouns.ChainHop(unverified=hop.unverified)
+    return nouns.ChainHop(
+        agent=hop.agent,
+        delegated_by=hop.delegated_by,
+        grant_hash=hop.grant_hash,
+        depth=hop.depth,
+        human_reviewed=hop.human_reviewed,
+        same_runtime=hop.same_runtime,
+        verified=True,
+    )
+
+
+def effect_number(effect: Effect) -> nouns.Effect.ValueType:
+    return _EFFECTS[effect]
 
 
 def _reason_message(reason: Reason) -> nouns.Reason:
@@ -460,7 +488,7 @@ def _action(message: nouns.Action) -> Action:
     )
 
 
-def _boundary(message: sessions.Boundary) -> Boundary:
+def boundary_of(message: sessions.Boundary) -> Boundary:
     for field in ("tools", "effects", "resources", "amounts", "after_completion", "velocity"):
         if len(getattr(message, field)) > MAX_RULES:
             raise InvalidFieldError(f"boundary.{field}", f"has more than {MAX_RULES} entries")
@@ -554,7 +582,7 @@ def _object(text: bytes, path: str, *, required: bool) -> Mapping[str, Any]:
         raise InvalidFieldError(exc.field, exc.reason) from exc
 
 
-def _instant(message: Timestamp, path: str) -> datetime:
+def instant_of(message: Timestamp, path: str) -> datetime:
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as exc:

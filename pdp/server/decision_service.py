@@ -11,13 +11,14 @@ from pdp.decision_point import DecisionPoint
 from pdp.errors import NotFoundError
 from pdp.model import Caller, Receipt, Role
 from pdp.outcome_point import OutcomePoint
-from pdp.ports import Ledger
+from pdp.ports import GrantStore, Ledger, SessionStore
 from pdp.receipts import read_decision
-from pdp.server import convert, convert_outcomes, convert_plans
+from pdp.server import convert, convert_grants, convert_outcomes, convert_plans
 from pdp.server.deadline import deadline_of
 from pdp.server.evaluate_stream import EvaluateStream, Gate
 from pdp.server.identity import current_caller
 from pdp.server.listing import Listing
+from pdp.server.ownership import may_see_chains
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 from placet.v1 import decision_service_pb2_grpc as stubs
@@ -31,6 +32,8 @@ class DecisionService(stubs.DecisionServiceServicer):
         decision_point: DecisionPoint,
         outcomes: OutcomePoint,
         ledger: Ledger,
+        sessions: SessionStore,
+        grants: GrantStore,
         listing: Listing,
         gate: Gate,
         stopping: asyncio.Event,
@@ -39,6 +42,8 @@ class DecisionService(stubs.DecisionServiceServicer):
         self._decision_point = decision_point
         self._outcomes = outcomes
         self._ledger = ledger
+        self._sessions = sessions
+        self._grants = grants
         self._listing = listing
         self._gate = gate
         self._stopping = stopping
@@ -85,7 +90,10 @@ class DecisionService(stubs.DecisionServiceServicer):
         self, request: messages.ListAllowedToolsRequest, context: Any
     ) -> messages.ListAllowedToolsResponse:
         tools, revision, version = await self._listing.allowed(
-            current_caller(), convert.session_id(request), convert.hops(request.chain)
+            current_caller(),
+            convert.session_id(request),
+            convert.hops(request.chain),
+            deadline=deadline_of(context),
         )
         return messages.ListAllowedToolsResponse(
             tools=[
@@ -118,6 +126,25 @@ class DecisionService(stubs.DecisionServiceServicer):
             outcome=convert_outcomes.outcome_number(recorded.outcome),
             redeemed=recorded.redeemed,
         )
+
+    async def GetChain(self, request: messages.GetChainRequest, context: Any) -> messages.GetChainResponse:
+        caller = current_caller()
+        decision_id = convert.decision_id(request)
+        recorded = await self._ledger.decision(caller.tenant, decision_id)
+        found = None if recorded is None else await self._sessions.get(caller.tenant, recorded.key.session_id)
+        session = None if found is None else found[0]
+        if recorded is None or not may_see_chains(caller, session):
+            raise NotFoundError(f"no decision {decision_id} in a session of yours")
+        decision = read_decision(recorded.token)
+        named = [hop.grant_hash for hop in decision.chain if hop.grant_hash]
+        path = await self._grants.grant_path(caller.tenant, named[-1]) if named else ()
+        taken = await self._grants.grant_decisions(
+            caller.tenant,
+            recorded.key.session_id,
+            [*named, ""],
+            limit=convert_grants.MAX_TAKEN,
+        )
+        return convert_grants.chain_message(decision, session, {row.grant_hash: row for row in path}, taken)
 
     async def ReportOutcome(
         self, request: messages.ReportOutcomeRequest, context: Any

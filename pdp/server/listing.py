@@ -6,10 +6,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from pdp.chain import Chains
 from pdp.errors import OverloadedError
 from pdp.listing import may_be_allowed
 from pdp.model import Caller, Hop, Tool
-from pdp.ports import Registry, SessionStore
+from pdp.ports import Registry
 
 # Calls that a caller may make at once, and how many more each second.
 BURST, RATE = 20.0, 5.0
@@ -19,31 +20,35 @@ _PAGE = 50
 
 class Listing:
     def __init__(
-        self, sessions: SessionStore, registry: Registry, clock: Callable[[], float] = time.monotonic
+        self, chains: Chains, registry: Registry, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._sessions = sessions
+        self._chains = chains
         self._registry = registry
         self._clock = clock
         # What is left of each caller's burst, and when that was.
         self._left: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     async def allowed(
-        self, caller: Caller, session_id: str, hops: tuple[Hop, ...]
+        self, caller: Caller, session_id: str, hops: tuple[Hop, ...], *, deadline: float
     ) -> tuple[list[Tool], int, int]:
         """Return tools by name, the registry's revision and the session's version.
 
         Raises `OverloadedError` for a caller that asks too often.
         """
         self._charge(caller)
-        found = await self._sessions.get(caller.tenant, session_id)
-        if found is None or found[0].agent not in caller.agents:
+        known = await self._chains.known(caller, session_id, hops, deadline=deadline)
+        session, leaf = known.session, known.chain.leaf
+        if session is None:
             return [], 0, 0
-        session, now = found
-        # A chain of more than the session's own agent is blocked.
-        if hops not in ((), (Hop(agent=session.agent),)):
+        # What is not proven, or somebody else's, is blocked.
+        if leaf is None or leaf.agent not in caller.agents:
             return [], 0, session.version
-        boundaries = (session.boundary, *(() if session.template is None else (session.template,)))
-        state, after = session.state_at(now), ""
+        boundaries = (
+            session.boundary,
+            *(() if session.template is None else (session.template,)),
+            *(hop.boundary for hop in known.chain.hops[1:]),
+        )
+        state, after = session.state_at(known.facts.now), ""
         allowed: list[Tool] = []
         revision: int | None = None
         while True:

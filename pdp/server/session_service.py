@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from pdp import task_tokens
+from pdp.delegation_point import DelegationPoint
 from pdp.errors import (
     InvalidFieldError,
     NotFoundError,
@@ -18,10 +19,12 @@ from pdp.errors import (
     UnauthenticatedError,
 )
 from pdp.model import Caller, Role, Session, SessionState
-from pdp.ports import Clock, Registry, SessionStore
-from pdp.server import convert
+from pdp.ports import Clock, GrantStore, Registry, SessionStore
+from pdp.server import convert, convert_grants
 from pdp.server.authentication import Principals
+from pdp.server.deadline import deadline_of
 from pdp.server.identity import current_caller
+from pdp.server.ownership import asked_for, may_revoke, may_see
 from pdp.task_tokens import ISSUER_PREFIX
 from pdp.uuid7 import uuid7
 from placet.v1 import session_service_pb2 as messages
@@ -40,12 +43,16 @@ class SessionService(stubs.SessionServiceServicer):
         sessions: SessionStore,
         clock: Clock,
         registry: Registry,
+        delegations: DelegationPoint,
+        grants: GrantStore,
         principals: Principals | None = None,
     ) -> None:
         """`principals` None: principals are whom session issuers name, and prove nothing."""
         self._sessions = sessions
         self._clock = clock
         self._registry = registry
+        self._delegations = delegations
+        self._grants = grants
         self._principals = principals
 
     async def OpenSession(
@@ -70,7 +77,7 @@ class SessionService(stubs.SessionServiceServicer):
         session = await self._sessions.open(
             caller.tenant, convert.session_of(opening, session_id=uuid7(now), now=now)
         )
-        return messages.OpenSessionResponse(session=convert.session_message(session, now))
+        return await self._answer(caller, session, now)
 
     async def _open_signed(
         self, request: messages.OpenSessionRequest, task_token: str, caller: Caller, principal: str
@@ -90,8 +97,15 @@ class SessionService(stubs.SessionServiceServicer):
             except SessionMovedError:
                 continue
             _LOG.info("session_opened_by_token", session_id=session.session_id, token_id=signed.token_id)
-            return messages.OpenSessionResponse(session=convert.session_message(session, now))
+            return await self._answer(caller, session, now)
         raise SessionContendedError(retry_after=1.0)
+
+    async def _answer(self, caller: Caller, session: Session, now: datetime) -> messages.OpenSessionResponse:
+        """With a root grant of its own, stored before anybody has it."""
+        return messages.OpenSessionResponse(
+            session=convert.session_message(session, now),
+            grant=await self._delegations.root(caller.tenant, session, now),
+        )
 
     async def _principal(self, request: messages.OpenSessionRequest, caller: Caller) -> str:
         """Who the principal token proves; empty without one."""
@@ -122,7 +136,7 @@ class SessionService(stubs.SessionServiceServicer):
         session_id, reason = convert.session_id(request), convert.end_reason(request)
         session, _ = await self._own(session_id)
         caller = current_caller()
-        if not _asked_for(caller, session):
+        if not asked_for(caller, session):
             raise NotFoundError(f"no session {session_id} whose task you may complete")
         completed = await self._sessions.complete(caller.tenant, session_id, reason)
         if completed is None:
@@ -145,27 +159,33 @@ class SessionService(stubs.SessionServiceServicer):
             session=convert.session_message(session, await self._clock.now())
         )
 
+    async def Delegate(self, request: messages.DelegateRequest, context: Any) -> messages.DelegateResponse:
+        asked = convert_grants.delegation(request)
+        leaf = await self._delegations.delegate(current_caller(), asked, deadline=deadline_of(context))
+        return convert_grants.delegation_message(asked, leaf)
+
+    async def RevokeGrant(
+        self, request: messages.RevokeGrantRequest, context: Any
+    ) -> messages.RevokeGrantResponse:
+        caller = current_caller()
+        session_id, grant, reason = convert_grants.revocation(request)
+        found = await self._sessions.get(caller.tenant, session_id)
+        path = await self._grants.grant_path(caller.tenant, grant)
+        revoked = None
+        if (
+            found is not None
+            and path
+            and path[-1].session_id == session_id
+            and may_revoke(caller, found[0], path)
+        ):
+            revoked = await self._grants.revoke_grant(caller.tenant, grant, by=caller.subject, reason=reason)
+        if revoked is None:
+            raise NotFoundError(f"no grant of the session {session_id} that you may revoke")
+        return convert_grants.revocation_message(revoked)
+
     async def _own(self, session_id: str) -> tuple[Session, datetime]:
         caller = current_caller()
         found = await self._sessions.get(caller.tenant, session_id)
-        if found is None or not _may_see(caller, found[0]):
+        if found is None or not may_see(caller, found[0]):
             raise NotFoundError(f"no session {session_id} of yours")
         return found
-
-
-def _asked_for(caller: Caller, session: Session) -> bool:
-    """Its principal, who needs no role; its issuer, unless that is one of task tokens: no caller is."""
-    return caller.subject == session.principal or (
-        caller.subject == session.issuer
-        and Role.SESSION_ISSUER in caller.roles
-        and not session.issuer.startswith(ISSUER_PREFIX)
-    )
-
-
-def _may_see(caller: Caller, session: Session) -> bool:
-    """Its principal, who needs no role; its issuer; its agent; operators."""
-    return (
-        _asked_for(caller, session)
-        or (session.agent in caller.agents and Role.AGENT in caller.roles)
-        or Role.OPERATOR in caller.roles
-    )

@@ -10,8 +10,10 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from pdp.errors import (
+    ChainRefusedError,
     DeadlineExceededError,
     DrainingError,
+    GrantExceedsParentError,
     InvalidFieldError,
     NotFoundError,
     NotRedeemableError,
@@ -40,6 +42,8 @@ _TABLE: dict[type[PdpError], tuple[grpc.StatusCode, reasons.ErrorReason.ValueTyp
     TaskExistsError: (grpc.StatusCode.ALREADY_EXISTS, reasons.ERROR_REASON_TASK_EXISTS),
     TenantUnknownError: (grpc.StatusCode.FAILED_PRECONDITION, reasons.ERROR_REASON_TENANT_UNKNOWN),
     SessionOverError: (grpc.StatusCode.FAILED_PRECONDITION, reasons.ERROR_REASON_SESSION_OVER),
+    GrantExceedsParentError: (grpc.StatusCode.FAILED_PRECONDITION, reasons.ERROR_REASON_GRANT_EXCEEDS_PARENT),
+    ChainRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, reasons.ERROR_REASON_CHAIN_REFUSED),
     OutcomeRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, reasons.ERROR_REASON_OUTCOME_REFUSED),
     NotRedeemableError: (grpc.StatusCode.FAILED_PRECONDITION, reasons.ERROR_REASON_NOT_REDEEMABLE),
     SessionContendedError: (grpc.StatusCode.ABORTED, reasons.ERROR_REASON_SESSION_CONTENDED),
@@ -78,7 +82,7 @@ def status_of(error: Exception, *, request_id: str) -> Status:
             )
         )
     ]
-    if isinstance(error, InvalidFieldError):
+    if isinstance(error, InvalidFieldError | GrantExceedsParentError):
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.reason)
         packed.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
     if isinstance(error, SessionContendedError | OverloadedError):

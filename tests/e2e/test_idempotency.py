@@ -382,6 +382,6 @@ async def test_chain_without_grants_is_blocked(scene: Scene, chain: tuple[str, .
     assert (await scene.recorded(decision.decision_id)).receipt == decision.receipt
     hops = parse(decision.receipt).claims["chain"]
     assert len(hops) == len(chain)
-    assert [set(hop) == {"unverified"} for hop in hops] == [agent != AGENT for agent in chain]
+    assert [set(hop) for hop in hops] == [{"unverified"}] * len(chain)
     assert HELPER not in str(hops)
     assert (await scene.ask(read(), session, chain=(AGENT,))).allowed

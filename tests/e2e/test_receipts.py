@@ -111,8 +111,10 @@ async def test_every_field_of_the_table_is_there(scene: Scene) -> None:
                 "agent": AGENT,
                 "delegated_by": "svc-tasks",
                 "scope_digest": b64url_encode(hashlib.sha256(scope).digest()),
-                "effect": "allow",
+                "depth": 0,
+                "same_runtime": False,
                 "human_reviewed": False,
+                "effect": "allow",
             }
         ],
         # basis

@@ -113,6 +113,7 @@ class Town:
                 session_id=session.session_id,
                 decision_id=decision.decision_id,
                 vendor=vendor,
+                grant=session.grant,
                 tools_revision=tools_revision,
             )
 

@@ -38,6 +38,7 @@ from pdp.model import (
     EntryKind,
     Facts,
     FactsRequest,
+    GrantRow,
     Hold,
     HoldRecord,
     HoldState,
@@ -109,6 +110,8 @@ class _Tenant:
     keys: dict[str, int] = field(default_factory=dict)
     # By decision, oldest first.
     holds: dict[str, _Hold] = field(default_factory=dict)
+    # By hash.
+    grants: dict[str, GrantRow] = field(default_factory=dict)
     # Latest answer to each prerequisite, by session.
     steps: dict[tuple[str, Step], Effect] = field(default_factory=dict)
 
@@ -132,7 +135,7 @@ class _Tenant:
 
 
 class FakeStore:
-    """InformationPoint, Ledger, EntryLedger, SessionStore, Registry, EntityStore, KeyDirectory and Clock.
+    """All of the database's ports in one.
 
     `fault`, while set, is raised by every call. `hold`, while set and not an event that is set,
     keeps recordings waiting as a slow commit would.
@@ -162,6 +165,10 @@ class FakeStore:
 
     @property
     def sessions(self) -> FakeStore:
+        return self
+
+    @property
+    def grants(self) -> FakeStore:
         return self
 
     @property
@@ -245,6 +252,7 @@ class FakeStore:
                     }
                 )
             ),
+            grants={name: tenant.grants[name] for name in request.grants if name in tenant.grants},
         )
 
     # --- Ledger ---
@@ -382,6 +390,9 @@ class FakeStore:
             recorded_at=self._recorded_at[decision_id],
             hold=self._hold_of(recording),
             session=self._sessions.get((tenant, recording.key.session_id)),
+            revoked=any(
+                row.revoked_at is not None for row in await self.grant_path(tenant, recording.key.leaf_grant)
+            ),
             now=self.moment,
             epoch=self._tenants[tenant].epoch,
         )
@@ -517,6 +528,50 @@ class FakeStore:
             )
             self._sessions[tenant, session_id] = session
         return session
+
+    # --- GrantStore ---
+
+    async def add_grant(self, tenant: str, row: GrantRow) -> None:
+        self._up()
+        state = self._tenant(tenant)
+        if row.grant_hash in state.grants:
+            raise StoreUnavailableError("the grant is stored already")
+        state.grants[row.grant_hash] = row
+
+    async def grant_path(self, tenant: str, grant_hash: str) -> Sequence[GrantRow]:
+        self._up()
+        grants = self._tenants[tenant].grants if tenant in self._tenants else {}
+        path: list[GrantRow] = []
+        name: str | None = grant_hash
+        while name is not None and name in grants:
+            path.insert(0, grants[name])
+            name = grants[name].parent_hash
+        return path
+
+    async def revoke_grant(self, tenant: str, grant_hash: str, *, by: str, reason: str) -> GrantRow | None:
+        self._up()
+        state = self._tenants.get(tenant)
+        row = None if state is None else state.grants.get(grant_hash)
+        if state is not None and row is not None and row.revoked_at is None:
+            row = replace(row, revoked_at=self.moment, revoked_by=by, revoke_reason=reason)
+            state.grants[grant_hash] = row
+            state.epoch += 1
+        return row
+
+    async def grant_decisions(
+        self, tenant: str, session_id: str, grant_hashes: Sequence[str], *, limit: int
+    ) -> Mapping[str, Sequence[tuple[str, Effect]]]:
+        self._up()
+        found: dict[str, list[tuple[str, Effect]]] = {}
+        for key, decision_id in self._keys.items():
+            decision = self._decisions[key.tenant, decision_id][0].decision
+            if (
+                (key.tenant, key.session_id) == (tenant, session_id)
+                and key.leaf_grant in grant_hashes
+                and (key.leaf_grant or decision.session_version)
+            ):
+                found.setdefault(key.leaf_grant, []).append((decision_id, decision.effect))
+        return {name: sorted(decisions, reverse=True)[:limit] for name, decisions in found.items()}
 
     # --- Registry ---
 

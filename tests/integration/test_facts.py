@@ -62,8 +62,8 @@ async def test_entities_are_looked_up_by_key_however_many_there_are(
             arrays = [f"{{{text},{text}}}" for text in texts]
             row = [[TENANT] * 2, *([texts] * 3), texts, [None, None], texts, ["{}", "{}"], [True, False]]
             types, vias = ["{invoice,invoice}"] * 2, ["{NULL,po}"] * 2
-            # Neither business keys nor counters nor prerequisites are asked for.
-            rest = [[None, None], *([["{}", "{}"]] * 4)]
+            # Neither business keys nor counters nor prerequisites nor grants are asked for.
+            rest = [[None, None], *([["{}", "{}"]] * 5)]
             for _ in range(3):
                 found = reader.execute(
                     query, [*row, types, arrays, types, vias, *rest], prepare=True

@@ -17,6 +17,9 @@ from joserfc.jwk import ECKey
 from typer.testing import CliRunner
 
 from pdp.callers import CallerMapping, JwtConfig, TlsConfig
+from pdp.chain import Chains
+from pdp.delegation_point import DelegationPoint
+from pdp.grants import Grants
 from pdp.metrics import Metrics
 from pdp.server.authentication import CredentialAuthenticator
 from pdp.server.certificates import ServerCertificates
@@ -24,6 +27,7 @@ from pdp.server.edge import Edge
 from pdp.server.jwks import key_source
 from pdp.server.session_service import SessionService
 from pdp.server.tokens import TokenVerifier
+from pdp.signing import RotatingSigner
 from placet import AsyncClient, Client, TlsCredentials, UnauthenticatedError, UnavailableError
 from placet.cli.app import app
 from placet.credentials import token_from
@@ -78,7 +82,9 @@ def served(tmp_path: Path) -> Iterator[Served]:
             ),
         )
         server = grpc.aio.server(interceptors=[edge])
-        service = SessionService(store, store, store)
+        grants = Grants(RotatingSigner(store, replica="test"), store)
+        delegations = DelegationPoint(chains=Chains(store, grants), store=store, grants=grants, issuer="test")
+        service = SessionService(store, store, store, delegations, store)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(service, server)
         certificates = ServerCertificates(mutual, Metrics())
         for require in (True, False):

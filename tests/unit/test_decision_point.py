@@ -20,6 +20,7 @@ from pdp.errors import (
     StoreUnavailableError,
 )
 from pdp.fingerprint import Fingerprints
+from pdp.grants import Grants
 from pdp.model import (
     JSON,
     AttributeRule,
@@ -62,6 +63,7 @@ class Bench:
             engine=self.engine,
             signer=self.signer,
             ledger=ledger or self.store,
+            grants=Grants(self.signer, self.store),
             fingerprints=Fingerprints(b"k" * 32),
             issuer="test",
             admission=admission,
@@ -427,6 +429,7 @@ async def test_known_registration_costs_one_read(bench: Bench) -> None:
         engine=bench.engine,
         signer=bench.signer,
         ledger=bench.store,
+        grants=Grants(bench.signer, bench.store),
         fingerprints=Fingerprints(b"k" * 32),
         issuer="test",
     )

@@ -92,6 +92,7 @@ def test_every_failure_has_a_status_of_its_own() -> None:
         InvalidFieldError: lambda: InvalidFieldError("field", "reason"),
         OverloadedError: lambda: OverloadedError(1.5),
         pdp.errors.SessionContendedError: lambda: pdp.errors.SessionContendedError(1.0),
+        pdp.errors.ChainRefusedError: lambda: pdp.errors.ChainRefusedError("chain.cycle", "to_agent"),
     }
     seen = set()
     for kind in set(errors) - INTERNAL:

@@ -16,6 +16,7 @@ from pdp.admission import Admission
 from pdp.decision_point import DecisionPoint
 from pdp.errors import OverloadedError, SessionMovedError, StoreUnavailableError
 from pdp.fingerprint import Fingerprints
+from pdp.grants import Grants
 from pdp.model import (
     AmountLimit,
     Boundary,
@@ -58,6 +59,7 @@ class Bench:
             engine=self.engine,
             signer=self.signer,
             ledger=ledger or self.store,
+            grants=Grants(self.signer, self.store),
             fingerprints=Fingerprints(b"k" * 32),
             issuer="test",
             admission=admission,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pdp.errors import InvalidFieldError
-from pdp.server import convert, convert_outcomes, convert_plans, convert_tools
+from pdp.server import convert, convert_grants, convert_outcomes, convert_plans, convert_tools
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
@@ -51,6 +51,16 @@ def opening(boundary: sessions.Boundary | None = None, **task: str) -> Any:
     return convert.opening(request, issuer="i")
 
 
+def delegating(**members: str) -> Any:
+    request = sessions.DelegateRequest(
+        session_id="s",
+        chain=nouns.DelegationChain(hops=[nouns.Hop(agent="a", grant="g")]),
+        to_agent="b",
+        **members,
+    )
+    return convert_grants.delegation(request)
+
+
 def signal(value: bytes) -> Any:
     return convert.signals(admin.PutSignalsRequest(signals=[admin.Signal(name="s", value=value)]))
 
@@ -87,6 +97,7 @@ REQUESTS: Mapping[str, tuple[str, Callable[[int], Any]]] = {
         "chain.hops[0].grant",
         lambda n: chain(nouns.Hop(agent="a", grant="x" * n)),
     ),
+    "purpose of a delegation, characters": ("purpose", lambda n: delegating(purpose="x" * n)),
     "task.description, characters": ("task.description", lambda n: opening(description="x" * n)),
     "task.prompt, characters": ("task.prompt", lambda n: opening(prompt="x" * n)),
     "a list of boundary, entries": (

@@ -47,8 +47,12 @@ if TYPE_CHECKING:
     from placet.model import AmountRole as AmountRole
     from placet.model import AttributeRule as AttributeRule
     from placet.model import Boundary as Boundary
+    from placet.model import Chain as Chain
+    from placet.model import ChainHop as ChainHop
+    from placet.model import ChainLink as ChainLink
     from placet.model import Decision as Decision
     from placet.model import Effect as Effect
+    from placet.model import Grant as Grant
     from placet.model import HoldState as HoldState
     from placet.model import Hop as Hop
     from placet.model import IssuerKeys as IssuerKeys
@@ -108,8 +112,12 @@ _HOMES = {
         "AmountRole",
         "AttributeRule",
         "Boundary",
+        "Chain",
+        "ChainHop",
+        "ChainLink",
         "Decision",
         "Effect",
+        "Grant",
         "HoldState",
         "Hop",
         "IssuerKeys",

@@ -345,6 +345,7 @@ def check_receipt(receipt: ParsedReceipt, decision: Decision, *, tenant: str = "
         "obligations": [obligation.id for obligation in decision.obligations],
         "after": list(decision.after),
         "reasons": [reason.code for reason in decision.reasons],
+        "chain": [(hop.agent, hop.grant_hash, hop.unverified) for hop in decision.chain],
     }
     if tenant:
         expected["tenant"] = tenant
@@ -356,6 +357,8 @@ def check_receipt(receipt: ParsedReceipt, decision: Decision, *, tenant: str = "
             found = _after(claims.get("obligations"))
         elif name == "reasons":
             found = _members(found, "code")
+        elif name == "chain":
+            found = _hops(found)
         if found != value or type(found) is not type(value):
             raise ReceiptMismatchError(f"{name}: the receipt says {found!r}, the answer {value!r}")
     lifetime: int = expected["exp"] - expected["iat"]
@@ -377,6 +380,13 @@ def _after(obligations: Any) -> Any:
         return None
     properties = [item.get("properties") for item in obligations if item["id"] == "after"]
     return _members(properties, "decision_id")
+
+
+def _hops(items: Any) -> Any:
+    """What names each hop of a receipt's chain; None for anything else than a chain."""
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        return None
+    return [(item.get("agent", ""), item.get("grant", ""), item.get("unverified", "")) for item in items]
 
 
 def _members(items: Any, name: str) -> Any:

@@ -25,8 +25,10 @@ from placet.model import (
     Agent,
     AllowedTool,
     Boundary,
+    Chain,
     Decision,
     Entity,
+    Grant,
     HoldState,
     IssuerKeys,
     OpenDecision,
@@ -349,7 +351,58 @@ class Calls:
             method="/placet.v1.SessionService/OpenSession",
             request=request.SerializeToString(),
             timeout=self._deadline(timeout),
-            read=lambda data: _session(sessions.OpenSessionResponse, data),
+            read=replies.opened_session,
+        )
+
+    def delegate(
+        self,
+        session: Session | str,
+        chain: requests.Chain,
+        *,
+        to_agent: str,
+        boundary: Boundary | Mapping[str, Any] | None,
+        purpose: str,
+        expires_in: timedelta | float | None,
+        expires_at: datetime | None,
+        timeout: float | None,
+    ) -> Call[Grant]:
+        request = requests.delegate(
+            session,
+            chain,
+            to_agent=to_agent,
+            boundary=boundary,
+            purpose=purpose,
+            expires_in=expires_in,
+            expires_at=expires_at,
+        )
+        return Call(
+            method="/placet.v1.SessionService/Delegate",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=replies.grant,
+        )
+
+    def revoke_grant(
+        self, session: Session | str, grant: Grant | str, reason: str, timeout: float | None
+    ) -> Call[datetime]:
+        request = requests.revoke_grant(
+            session, grant.grant_hash if isinstance(grant, Grant) else grant, reason
+        )
+        return Call(
+            method="/placet.v1.SessionService/RevokeGrant",
+            request=request.SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=replies.revoked_at,
+        )
+
+    def get_chain(self, decision_id: str, timeout: float | None) -> Call[Chain]:
+        return Call(
+            method="/placet.v1.DecisionService/GetChain",
+            request=decisions.GetChainRequest(
+                decision_id=text(decision_id, "decision_id")
+            ).SerializeToString(),
+            timeout=self._deadline(timeout),
+            read=lambda data: replies.chain(data, decision_id),
         )
 
     def get_session(self, session: Session | str, timeout: float | None) -> Call[Session]:
@@ -550,12 +603,7 @@ class Calls:
 
 
 def _session(
-    kind: type[
-        sessions.OpenSessionResponse
-        | sessions.GetSessionResponse
-        | sessions.CompleteTaskResponse
-        | sessions.CloseSessionResponse
-    ],
+    kind: type[sessions.GetSessionResponse | sessions.CompleteTaskResponse | sessions.CloseSessionResponse],
     data: bytes,
 ) -> Session:
     response = replies.read(kind, data)

@@ -29,8 +29,10 @@ from placet.model import (
     Agent,
     AllowedTool,
     Boundary,
+    Chain,
     Decision,
     Entity,
+    Grant,
     HoldState,
     IssuerKeys,
     OpenDecision,
@@ -344,6 +346,58 @@ class Client:
                 timeout=timeout,
             )
         )
+
+    def delegate(
+        self,
+        session: Session | str,
+        chain: requests.Chain = (),
+        *,
+        to_agent: str,
+        boundary: Boundary | Mapping[str, Any] | None = None,
+        purpose: str = "",
+        expires_in: timedelta | float | None = None,
+        expires_at: datetime | None = None,
+        timeout: float | None = None,
+    ) -> Grant:
+        """Hand some of the authority of the last grant of `chain` on to another agent. Role: agent.
+
+        Without a chain: from the root grant that the session was opened with. Boundary and expiry
+        are the parent's where none are given, and must lie within it. Raises `PreconditionError`
+        for more than that, and for a chain that proves nothing.
+        """
+        return self._run(
+            self._calls.delegate(
+                session,
+                chain,
+                to_agent=to_agent,
+                boundary=boundary,
+                purpose=purpose,
+                expires_in=expires_in,
+                expires_at=expires_at,
+                timeout=timeout,
+            )
+        )
+
+    def revoke_grant(
+        self,
+        session: Session | str,
+        grant: Grant | str,
+        *,
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> datetime:
+        """End a grant (it, or its hash) and all that was delegated from it; return since when.
+
+        By the session's principal or issuer, an operator, or for an agent at or above the grant.
+        """
+        return self._run(self._calls.revoke_grant(session, grant, reason, timeout))
+
+    def get_chain(self, decision_id: str, *, timeout: float | None = None) -> Chain:
+        """Return through whose hands a decision came, and what else each of them was answered.
+
+        By whom the session is, operators and auditors.
+        """
+        return self._run(self._calls.get_chain(decision_id, timeout))
 
     def get_session(self, session: Session | str, *, timeout: float | None = None) -> Session:
         """Return the session as it is now."""
@@ -730,6 +784,52 @@ class AsyncClient:
                 timeout=timeout,
             )
         )
+
+    async def delegate(
+        self,
+        session: Session | str,
+        chain: requests.Chain = (),
+        *,
+        to_agent: str,
+        boundary: Boundary | Mapping[str, Any] | None = None,
+        purpose: str = "",
+        expires_in: timedelta | float | None = None,
+        expires_at: datetime | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Grant:
+        """See `Client.delegate`."""
+        return await self._run(
+            self._calls.delegate(
+                session,
+                chain,
+                to_agent=to_agent,
+                boundary=boundary,
+                purpose=purpose,
+                expires_in=expires_in,
+                expires_at=expires_at,
+                timeout=timeout,
+            )
+        )
+
+    async def revoke_grant(
+        self,
+        session: Session | str,
+        grant: Grant | str,
+        *,
+        reason: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> datetime:
+        """See `Client.revoke_grant`."""
+        return await self._run(self._calls.revoke_grant(session, grant, reason, timeout))
+
+    async def get_chain(
+        self,
+        decision_id: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Chain:
+        """See `Client.get_chain`."""
+        return await self._run(self._calls.get_chain(decision_id, timeout))
 
     async def get_session(
         self,

@@ -179,6 +179,8 @@ class Session:
     template: Boundary | None = None
     # Decisions so far, by effect.
     decisions: Mapping[str, int] = field(default_factory=dict)
+    # The root grant, from open_session only: what the session's agent delegates from.
+    grant: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,6 +205,63 @@ class Action:
 class Hop:
     agent: str
     grant: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grant:
+    """What was delegated. Whoever speaks for its agent acts with `chain`."""
+
+    # Compact JWS.
+    token: str = field(repr=False)
+    # Its name in receipts, and for revoke_grant.
+    grant_hash: str
+    # Root first; the last hop is the new one.
+    chain: tuple[Hop, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChainHop:
+    """A hop of a decision's chain; of one that was not `verified`, a hash alone is known."""
+
+    agent: str = ""
+    # The credential that gave the agent its grant.
+    delegated_by: str = ""
+    # Empty for the session's own agent without a grant.
+    grant_hash: str = ""
+    # How many delegations lie before it.
+    depth: int = 0
+    # What was decided; on the last hop only.
+    effect: Effect | None = None
+    human_reviewed: bool = False
+    # It acts through the same credential as the hop before it.
+    same_runtime: bool = False
+    verified: bool = False
+    unverified: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChainLink:
+    """A hop, its grant as it stands now, and what was decided for calls on that grant, latest first."""
+
+    hop: ChainHop
+    purpose: str = ""
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revoked_by: str = ""
+    revoke_reason: str = ""
+    # Decision id and effect.
+    decisions: tuple[tuple[str, Effect], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chain:
+    """Through whose hands a decision came, root first."""
+
+    decision_id: str
+    session_id: str
+    task_id: str
+    principal: str
+    links: tuple[ChainLink, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,6 +331,7 @@ class Decision:
     receipt: bytes = b""
     receipt_status: ReceiptStatus = ReceiptStatus.NONE
     position: Position | None = None
+    chain: tuple[ChainHop, ...] = ()
     # What policy judged (JSON); from get_decision, for operators and auditors only.
     input_document: bytes = b""
     # What became of it, as far as anybody said; from get_decision.

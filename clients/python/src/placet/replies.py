@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
@@ -18,10 +19,15 @@ from placet.model import (
     AmountLimit,
     AttributeRule,
     Boundary,
+    Chain,
+    ChainHop,
+    ChainLink,
     Decision,
     Effect,
     Entity,
+    Grant,
     HoldState,
+    Hop,
     IssuerKeys,
     Obligation,
     OnExceed,
@@ -144,6 +150,7 @@ def decision(message: nouns.Decision) -> Decision:
         position=Position(writer=message.receipt.position.writer, seq=message.receipt.position.seq)
         if message.receipt.HasField("position")
         else None,
+        chain=tuple(_chain_hop(hop) for hop in message.chain),
     )
 
 
@@ -313,6 +320,70 @@ def _instant(message: Timestamp, field: str) -> datetime:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as exc:
         raise AnswerError(f"{field} is no instant") from exc
+
+
+def opened_session(data: bytes) -> Session:
+    response = read(sessions.OpenSessionResponse, data)
+    if not response.HasField("session"):
+        raise AnswerError("the answer has no session")
+    return replace(session(response.session), grant=response.grant)
+
+
+def grant(data: bytes) -> Grant:
+    response = read(sessions.DelegateResponse, data)
+    if not response.grant or not response.chain.hops or response.chain.hops[-1].grant != response.grant:
+        raise AnswerError("the answer has no grant at the end of its chain")
+    return Grant(
+        token=response.grant,
+        grant_hash=response.grant_hash,
+        chain=tuple(Hop(agent=hop.agent, grant=hop.grant) for hop in response.chain.hops),
+    )
+
+
+def revoked_at(data: bytes) -> datetime:
+    response = read(sessions.RevokeGrantResponse, data)
+    if not response.HasField("revoked_at"):
+        raise AnswerError("the answer does not say when the grant was revoked")
+    return _instant(response.revoked_at, "revoked_at")
+
+
+def chain(data: bytes, decision_id: str) -> Chain:
+    response = read(decisions.GetChainResponse, data)
+    if response.decision_id != decision_id:
+        raise AnswerError("the answer is about another decision")
+    return Chain(
+        decision_id=response.decision_id,
+        session_id=response.session_id,
+        task_id=response.task_id,
+        principal=response.principal,
+        links=tuple(_chain_link(link) for link in response.links),
+    )
+
+
+def _chain_link(message: decisions.ChainLink) -> ChainLink:
+    return ChainLink(
+        hop=_chain_hop(message.hop),
+        purpose=message.purpose,
+        expires_at=_instant(message.expires_at, "expires_at") if message.HasField("expires_at") else None,
+        revoked_at=_instant(message.revoked_at, "revoked_at") if message.HasField("revoked_at") else None,
+        revoked_by=message.revoked_by,
+        revoke_reason=message.revoke_reason,
+        decisions=tuple((taken.decision_id, _effect(taken.effect)) for taken in message.decisions),
+    )
+
+
+def _chain_hop(message: nouns.ChainHop) -> ChainHop:
+    return ChainHop(
+        agent=message.agent,
+        delegated_by=message.delegated_by,
+        grant_hash=message.grant_hash,
+        depth=message.depth,
+        effect=_effect(message.effect) if message.effect else None,
+        human_reviewed=message.human_reviewed,
+        same_runtime=message.same_runtime,
+        verified=message.verified,
+        unverified=message.unverified,
+    )
 
 
 _HOLDS: Mapping[int, HoldState] = {

@@ -194,12 +194,42 @@ def open_session(
         message.task.MergeFrom(sessions.Task(id=asked.id, description=asked.description, prompt=asked.prompt))
     if boundary is not None:
         message.boundary.CopyFrom(boundary_message(_boundary(boundary)))
-    if expires_in is not None and expires_at is not None:
-        raise invalid("expires_at", "give expires_in or expires_at, not both")
-    if expires_in is not None:
-        expires_at = datetime.now(UTC) + _span(expires_in, "expires_in")
-    if expires_at is not None:
-        message.expires_at.CopyFrom(_instant(expires_at, "expires_at"))
+    _set_expiry(message, expires_in, expires_at)
+    return message
+
+
+def delegate(
+    session: Session | str,
+    hops: Chain,
+    *,
+    to_agent: str,
+    boundary: Boundary | Mapping[str, Any] | None,
+    purpose: str,
+    expires_in: timedelta | float | None,
+    expires_at: datetime | None,
+) -> sessions.DelegateRequest:
+    """Without hops: from the root grant that the session came with."""
+    given = chain(hops)
+    if not given.hops and isinstance(session, Session) and session.grant:
+        given = nouns.DelegationChain(hops=[nouns.Hop(agent=session.agent, grant=session.grant)])
+    message = sessions.DelegateRequest(
+        session_id=session_id(session),
+        chain=given,
+        to_agent=text(to_agent, "to_agent"),
+        boundary=None if boundary is None else boundary_message(_boundary(boundary)),
+        purpose=text(purpose, "purpose"),
+    )
+    _set_expiry(message, expires_in, expires_at)
+    return message
+
+
+def revoke_grant(session: Session | str, grant: str, reason: str) -> sessions.RevokeGrantRequest:
+    """`grant` is the grant itself, or its hash."""
+    message = sessions.RevokeGrantRequest(session_id=session_id(session), reason=text(reason, "reason"))
+    if "." in text(grant, "grant"):
+        message.grant = grant
+    else:
+        message.grant_hash = grant
     return message
 
 
@@ -325,6 +355,19 @@ def revision(value: int, path: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise invalid(path, "must be a revision, a whole number")
     return value
+
+
+def _set_expiry(
+    message: sessions.OpenSessionRequest | sessions.DelegateRequest,
+    expires_in: timedelta | float | None,
+    expires_at: datetime | None,
+) -> None:
+    if expires_in is not None and expires_at is not None:
+        raise invalid("expires_at", "give expires_in or expires_at, not both")
+    if expires_in is not None:
+        expires_at = datetime.now(UTC) + _span(expires_in, "expires_in")
+    if expires_at is not None:
+        message.expires_at.CopyFrom(_instant(expires_at, "expires_at"))
 
 
 # --- parts ---------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from placet import __version__
-from placet.cli import entities, issuers, outcomes, plans, receipts, scenarios, tools
+from placet.cli import chain, entities, issuers, outcomes, plans, receipts, scenarios, tools
 from placet.cli.connection import Json, connected
 from placet.cli.exits import HELP, CommandError, exit_of
 from placet.cli.inputs import read_list, read_object, read_token
@@ -38,6 +38,7 @@ admin = typer.Typer(help="Write what decisions rest on. Role: operator.", **_KEE
 app.add_typer(session, name="session")
 app.add_typer(decision, name="decision")
 app.add_typer(outcomes.app, name="outcome")
+app.add_typer(chain.app, name="chain")
 app.add_typer(receipts.app, name="receipt")
 app.add_typer(tools.app, name="tool")
 app.add_typer(entities.app, name="entity")

@@ -14,7 +14,7 @@ from placet.model import Decision, ResourceRule, Session, Simulation
 from placet.plain import plain
 from placet.receipt import ParsedReceipt
 
-_STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}
+STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}
 
 
 def print_json(value: Any) -> None:
@@ -25,7 +25,7 @@ def print_json(value: Any) -> None:
 def show_decision(decision: Decision) -> None:
     """A decision for people."""
     out = Console(highlight=False, soft_wrap=True)
-    head = Text(decision.effect.upper(), style=_STYLES[decision.effect])
+    head = Text(decision.effect.upper(), style=STYLES[decision.effect])
     if decision.replayed:
         head.append("  (answered before; this is the stored answer)", style="dim")
     out.print(head)
@@ -53,7 +53,7 @@ def show_decision(decision: Decision) -> None:
 def show_simulation(simulation: Simulation) -> None:
     """A simulation for people."""
     out = Console(highlight=False, soft_wrap=True)
-    out.print(Text(f"would be {simulation.would_be.upper()}", style=_STYLES[simulation.would_be]))
+    out.print(Text(f"would be {simulation.would_be.upper()}", style=STYLES[simulation.would_be]))
     for reason in simulation.reasons:
         out.print(_line(reason.code, reason.message, reason.at))
     for obligation in simulation.obligations:

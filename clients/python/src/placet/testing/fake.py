@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,11 @@ from placet.client import AsyncClient, Client
 from placet.identity import DevIdentity
 from placet.model import (
     Boundary,
+    ChainHop,
     Decision,
     Effect,
     HoldState,
+    Hop,
     Obligation,
     Outcome,
     PolicyRevision,
@@ -28,6 +31,7 @@ from placet.model import (
     SessionState,
     Task,
 )
+from placet.testing.grants import FakeGrants
 from placet.testing.receipts import Es256Signer, NoSigner, Signer, receipt
 from placet.testing.script import Caller, Received, Script, Verdict, model_text
 
@@ -75,6 +79,8 @@ class _Look:
 
     # The caller's own.
     session: Session | None
+    # What is wrong with the chain: code and place.
+    problem: tuple[str, str] | None
     key: tuple[str, ...]
     same: tuple[Any, ...]
     # The answer to an earlier, equal request that stands.
@@ -105,6 +111,7 @@ class FakePdp:
             effect=Effect.BLOCK, code="pdp.no_applicable_rule", message="No rule allows this."
         )
         self._sessions: dict[tuple[str, str], Session] = {}
+        self.grants = FakeGrants()
         self._keys: dict[tuple[str, ...], str] = {}
         self._decisions: dict[tuple[str, str], _Recorded] = {}
         self._revisions: dict[str, int] = {}
@@ -321,6 +328,25 @@ class FakePdp:
                 self._sessions[tenant, session_id] = session
             return session
 
+    def taken_on(self, tenant: str, session_id: str, hop: ChainHop) -> list[Decision]:
+        """What was decided for calls on a hop's grant, latest first."""
+        grants = {hop.grant_hash} if hop.depth else {hop.grant_hash, ""}
+        with self._lock:
+            return [
+                recorded.decision
+                for (owner, _), recorded in reversed(self._decisions.items())
+                if owner == tenant
+                and recorded.decision.session_id == session_id
+                and recorded.decision.chain
+                and recorded.decision.chain[-1].verified
+                and recorded.decision.chain[-1].grant_hash in grants
+            ]
+
+    def session_of(self, tenant: str, decision_id: str) -> tuple[Decision, Session] | None:
+        found = self._decisions.get((tenant, decision_id))
+        session = None if found is None else self.find(tenant, found.decision.session_id)
+        return None if found is None or session is None else (found.decision, session)
+
     def close(self, tenant: str, session_id: str) -> Session:
         with self._lock:
             session = self._sessions[tenant, session_id]
@@ -456,9 +482,7 @@ class FakePdp:
     def _look(self, received: Received) -> _Look:
         """What a request gets."""
         caller, action = received.caller, received.action
-        session = self.find(caller.tenant, received.session_id)
-        if session is not None and session.agent not in caller.agents:
-            session = None
+        session, problem = self._own(received)
         leaf = received.hops[-1].grant if received.hops else ""
         key = (
             caller.tenant,
@@ -482,7 +506,7 @@ class FakePdp:
         if prior is not None and prior.action != same:
             found = _reason("action.key_reused", "This tool_call_id was used for another action.")
         elif prior is not None:
-            if self._stands(prior.decision, session) and prior.outcome is None:
+            if self._stands(prior.decision, None if problem else session) and prior.outcome is None:
                 stored = prior.decision
             elif prior.decision.effect is Effect.ALLOW:
                 found = _reason("action.replay_stale", "This call was allowed before.")
@@ -491,9 +515,10 @@ class FakePdp:
         elif stored is not None:
             verdict = Verdict(effect=stored.effect, code=stored.reasons[0].code)
         else:
-            verdict = self._judge(received, session)
+            verdict = self._judge(received, session, problem)
         return _Look(
             session=session,
+            problem=problem,
             key=key,
             same=same,
             stored=stored,
@@ -518,7 +543,7 @@ class FakePdp:
                 retryable=True,
                 resource=verdict.resource,
             )
-        decision = self._decide(received, session, verdict)
+        decision = self._decide(received, session, verdict, look.problem)
         if blocked:
             (reason,) = decision.reasons
             decision = replace(decision, reasons=(replace(reason, at=f"items[{broken_by}]"),))
@@ -546,30 +571,47 @@ class FakePdp:
             self._moved(caller.tenant, session, decision.effect)
         return decision
 
-    def scripted_tools(self, caller: Caller, session_id: str) -> list[str]:
+    def scripted_tools(self, caller: Caller, session_id: str, hops: tuple[Hop, ...]) -> list[str]:
         """The tools that something was said about: all of them may be allowed, as far as a fake knows."""
         with self._lock:
             session = self.find(caller.tenant, session_id)
-            if session is None or session.agent not in caller.agents:
+            if session is None or self.grants.problem(caller, session, hops, self.now()):
                 return []
             return sorted(self._scripts) if session.state is SessionState.OPEN else []
 
     def simulate(self, received: Received) -> Verdict:
         """What a new such call would get; nothing is recorded."""
         with self._lock:
-            session = self.find(received.caller.tenant, received.session_id)
-            if session is not None and session.agent not in received.caller.agents:
-                session = None
-            return self._judge(received, session)
+            return self._judge(received, *self._own(received))
 
-    def _judge(self, received: Received, session: Session | None) -> Verdict:
+    def _own(self, received: Received) -> tuple[Session | None, tuple[str, str] | None]:
+        """The caller's own session, and what is wrong with the chain (code and place)."""
+        caller, session = received.caller, self.find(received.caller.tenant, received.session_id)
+        if session is None:
+            return None, None
+        owns = session.agent in caller.agents
+        if not owns and not any(hop.grant for hop in received.hops):
+            # Whoever shows nothing that it was given learns nothing of the session.
+            return None, None
+        problem = self.grants.problem(caller, session, received.hops, self.now())
+        return (session if owns or problem is None else None), problem
+
+    def _judge(self, received: Received, session: Session | None, problem: tuple[str, str] | None) -> Verdict:
+        if problem is not None:
+            return Verdict(effect=Effect.BLOCK, code=problem[0], message="The chain proves nothing.")
         if session is None:
             return Verdict(effect=Effect.BLOCK, code="session.unknown", message="There is no such session.")
         if session.state is not SessionState.OPEN:
             return Verdict(effect=Effect.BLOCK, code=f"session.{session.state}", message="It has ended.")
         return self._scripts.get(received.action.tool, self._otherwise)(received)
 
-    def _decide(self, received: Received, session: Session | None, verdict: Verdict) -> Decision:
+    def _decide(
+        self,
+        received: Received,
+        session: Session | None,
+        verdict: Verdict,
+        problem: tuple[str, str] | None,
+    ) -> Decision:
         decided_at = self.now().replace(microsecond=0)
         expires_at = decided_at + self._lifetime
         if session is not None:
@@ -578,7 +620,15 @@ class FakePdp:
         return Decision(
             decision_id=decision_id,
             effect=verdict.effect,
-            reasons=(Reason(code=verdict.code, effect=verdict.effect, message=verdict.message),),
+            reasons=(
+                Reason(
+                    code=verdict.code,
+                    effect=verdict.effect,
+                    message=verdict.message,
+                    at=problem[1] if problem is not None and verdict.code == problem[0] else "",
+                ),
+            ),
+            chain=self._chain(received, session, verdict.effect, problem),
             obligations=() if verdict.effect is Effect.BLOCK else verdict.obligations,
             retry_after=verdict.retry_after,
             model_text=model_text(verdict, decision_id),
@@ -595,6 +645,22 @@ class FakePdp:
             retryable=verdict.retryable and verdict.effect is Effect.BLOCK,
             attempt_id=received.attempt_id,
         )
+
+    def _chain(
+        self,
+        received: Received,
+        session: Session | None,
+        effect: Effect,
+        problem: tuple[str, str] | None,
+    ) -> tuple[ChainHop, ...]:
+        """What is proven by name, else by hashes."""
+        if session is None or problem is not None:
+            return tuple(
+                ChainHop(unverified=hashlib.sha256(f"{hop.agent} {hop.grant}".encode()).hexdigest())
+                for hop in received.hops
+            )
+        *above, last = self.grants.chain_hops(session, received.hops)
+        return (*above, replace(last, effect=effect))
 
     def _stands(self, decision: Decision, session: Session | None) -> bool:
         """Whether a repeat gets the recorded decision."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from placet.canonical import action_digest
-from placet.model import Decision, Effect
+from placet.model import ChainHop, Decision, Effect
 from placet.receipt import (
     VERSION,
     assemble,
@@ -75,6 +75,17 @@ class Es256Signer:
         return {"keys": [{**self._jwk, "kid": self.kid, "alg": "ES256", "use": "sig"}]}
 
 
+def _hop(hop: ChainHop) -> dict[str, Any]:
+    if not hop.verified:
+        return {"unverified": hop.unverified}
+    claim: dict[str, Any] = {"agent": hop.agent, "delegated_by": hop.delegated_by, "depth": hop.depth}
+    if hop.grant_hash:
+        claim["grant"] = hop.grant_hash
+    if hop.effect is not None:
+        claim["effect"] = hop.effect
+    return claim
+
+
 def receipt(
     decision: Decision,
     *,
@@ -115,6 +126,7 @@ def receipt(
         "tool_call_id": decision.tool_call_id,
         "attempt": decision.attempt_id,
         "act": {"tool": tool, "method": "call", "resource": resource, "ad": b64url_encode(digest)},
+        "chain": [_hop(hop) for hop in decision.chain],
         "policy": {"bundle": decision.policy.bundle, "revision": decision.policy.revision},
         "data": dict(decision.data_revisions),
         "engine": "fake",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, TypeVar
@@ -15,11 +16,23 @@ from placet.canonical import CanonicalError, parse_object, parse_value
 from placet.errors import AnswerError, InvalidRequestError
 from placet.failures import DETAILS_KEY, DOMAIN
 from placet.jsontext import json_text
-from placet.model import Action, Decision, Effect, HoldState, Hop, Outcome, Session, SessionState, Task
+from placet.model import (
+    Action,
+    ChainHop,
+    Decision,
+    Effect,
+    HoldState,
+    Hop,
+    Outcome,
+    Session,
+    SessionState,
+    Task,
+)
 from placet.requests import boundary_message
 from placet.task_token import TaskTokenError
 from placet.task_token import parse as parse_task_token
 from placet.testing.fake import FakePdp
+from placet.testing.grants import GrantRefused
 from placet.testing.script import Caller, Received
 from placet.testing.signed import asked_by
 from placet.v1 import admin_service_pb2 as admin
@@ -245,7 +258,7 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
     ) -> decisions.ListAllowedToolsResponse:
         def answer(caller: Caller) -> decisions.ListAllowedToolsResponse:
             session_id = _name(request.session_id, "session_id")
-            tools = self._fake.scripted_tools(caller, session_id)
+            tools = self._fake.scripted_tools(caller, session_id, _hops(request.chain))
             return decisions.ListAllowedToolsResponse(
                 tools=[decisions.AllowedTool(name=tool) for tool in tools]
             )
@@ -269,6 +282,39 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
             )
 
         return _handle(self._fake, context, "GetDecision", {"agent", "operator", "auditor"}, answer)
+
+    def GetChain(self, request: decisions.GetChainRequest, context: Any) -> decisions.GetChainResponse:
+        def answer(caller: Caller) -> decisions.GetChainResponse:
+            decision_id = _name(request.decision_id, "decision_id")
+            found = self._fake.session_of(caller.tenant, decision_id)
+            if found is None or not ("auditor" in caller.roles or _may_see(caller, found[1])):
+                raise _not_found(f"no decision {decision_id} in a session of yours")
+            decision, session = found
+            return decisions.GetChainResponse(
+                decision_id=decision_id,
+                session_id=session.session_id,
+                task_id=session.task.id,
+                principal=session.principal,
+                links=[self._link(caller.tenant, session, hop) for hop in decision.chain],
+            )
+
+        return _handle(self._fake, context, "GetChain", set(), answer)
+
+    def _link(self, tenant: str, session: Session, hop: ChainHop) -> decisions.ChainLink:
+        grant = self._fake.grants.named(hop.grant_hash)
+        taken = self._fake.taken_on(tenant, session.session_id, hop) if hop.verified else []
+        return decisions.ChainLink(
+            hop=_chain_hop_message(hop),
+            purpose="" if grant is None else grant.purpose,
+            expires_at=None if grant is None else _timestamp(grant.expires_at),
+            revoked_at=None if grant is None else _timestamp(grant.revoked_at),
+            revoked_by="" if grant is None else grant.revoked_by,
+            revoke_reason="" if grant is None else grant.revoke_reason,
+            decisions=[
+                decisions.HopDecision(decision_id=each.decision_id, effect=_EFFECTS[each.effect])
+                for each in taken[:20]
+            ],
+        )
 
 
 class _Sessions(session_stubs.SessionServiceServicer):
@@ -321,7 +367,10 @@ class _Sessions(session_stubs.SessionServiceServicer):
         except LookupError as exc:
             message = f"the task {task.id} already has a session, opened with something else"
             raise _Refused(grpc.StatusCode.ALREADY_EXISTS, "TASK_EXISTS", message) from exc
-        return sessions.OpenSessionResponse(session=_session_message(session))
+        over = session.state not in (SessionState.OPEN, SessionState.COMPLETED)
+        return sessions.OpenSessionResponse(
+            session=_session_message(session), grant="" if over else self._fake.grants.root(session)
+        )
 
     def GetSession(self, request: sessions.GetSessionRequest, context: Any) -> sessions.GetSessionResponse:
         def answer(caller: Caller) -> sessions.GetSessionResponse:
@@ -356,13 +405,80 @@ class _Sessions(session_stubs.SessionServiceServicer):
 
         return _handle(self._fake, context, "CloseSession", set(), answer)
 
+    def Delegate(self, request: sessions.DelegateRequest, context: Any) -> sessions.DelegateResponse:
+        def answer(caller: Caller) -> sessions.DelegateResponse:
+            hops = _hops(request.chain)
+            if not hops or not all(hop.grant for hop in hops):
+                raise _invalid("chain.hops", "is required: the grants from the root to the parent")
+            to_agent = _name(request.to_agent, "to_agent")
+            session = self._fake.find(caller.tenant, _name(request.session_id, "session_id"))
+            held = session is not None and any(hop.agent in caller.agents for hop in hops)
+            if session is None or not held:
+                raise _not_found(f"no session {request.session_id} of yours")
+            precondition = grpc.StatusCode.FAILED_PRECONDITION
+            if session.state is not SessionState.OPEN:
+                message = f"the session is {session.state}, so nothing can be delegated in it"
+                raise _Refused(precondition, "SESSION_OVER", message)
+            try:
+                grant = self._fake.grants.delegate(
+                    caller,
+                    session,
+                    hops,
+                    to_agent=to_agent,
+                    boundary=replies.boundary(request.boundary) if request.HasField("boundary") else None,
+                    purpose=request.purpose,
+                    expires_at=request.expires_at.ToDatetime(tzinfo=UTC)
+                    if request.HasField("expires_at")
+                    else None,
+                    now=self._fake.now(),
+                )
+            except AnswerError as exc:
+                raise _invalid("boundary", str(exc)) from exc
+            except GrantRefused as exc:
+                if exc.field:
+                    message = f"{exc.field}: {exc}"
+                    raise _Refused(precondition, "GRANT_EXCEEDS_PARENT", message, exc.field) from exc
+                raise _Refused(precondition, "CHAIN_REFUSED", str(exc)) from exc
+            return sessions.DelegateResponse(
+                grant=grant,
+                grant_hash=hashlib.sha256(grant.encode()).hexdigest(),
+                chain=nouns.DelegationChain(
+                    hops=[*request.chain.hops, nouns.Hop(agent=to_agent, grant=grant)]
+                ),
+            )
+
+        return _handle(self._fake, context, "Delegate", {"agent"}, answer)
+
+    def RevokeGrant(self, request: sessions.RevokeGrantRequest, context: Any) -> sessions.RevokeGrantResponse:
+        def answer(caller: Caller) -> sessions.RevokeGrantResponse:
+            if bool(request.grant) == bool(request.grant_hash):
+                raise _invalid("grant_hash", "give exactly one of grant and grant_hash")
+            name = request.grant_hash or hashlib.sha256(request.grant.encode()).hexdigest()
+            session = self._fake.find(caller.tenant, _name(request.session_id, "session_id"))
+            grant = self._fake.grants.named(name)
+            may = session is not None and (
+                _asked_for(caller, session)
+                or "operator" in caller.roles
+                or (
+                    "agent" in caller.roles
+                    and grant is not None
+                    and bool(self._fake.grants.agents_above(grant) & caller.agents)
+                )
+            )
+            if session is None or grant is None or grant.session_id != session.session_id or not may:
+                raise _not_found(f"no grant of the session {request.session_id} that you may revoke")
+            revoked = self._fake.grants.revoke(
+                grant, by=caller.subject, reason=request.reason, now=self._fake.now()
+            )
+            return sessions.RevokeGrantResponse(
+                grant_hash=revoked.grant_hash, revoked_at=_timestamp(revoked.revoked_at)
+            )
+
+        return _handle(self._fake, context, "RevokeGrant", set(), answer)
+
     def _own(self, caller: Caller, session_id: str) -> Session:
         session = self._fake.find(caller.tenant, _name(session_id, "session_id"))
-        if session is None or not (
-            _asked_for(caller, session)
-            or (session.agent in caller.agents and "agent" in caller.roles)
-            or "operator" in caller.roles
-        ):
+        if session is None or not _may_see(caller, session):
             raise _not_found(f"no session {session_id} of yours")
         return session
 
@@ -370,6 +486,14 @@ class _Sessions(session_stubs.SessionServiceServicer):
 def _asked_for(caller: Caller, session: Session) -> bool:
     return caller.subject == session.principal or (
         caller.subject == session.issuer and "session_issuer" in caller.roles
+    )
+
+
+def _may_see(caller: Caller, session: Session) -> bool:
+    return (
+        _asked_for(caller, session)
+        or (session.agent in caller.agents and "agent" in caller.roles)
+        or "operator" in caller.roles
     )
 
 
@@ -540,10 +664,7 @@ def _received(request: decisions.EvaluateRequest, caller: Caller, time_remaining
             provenance=_object(action.provenance, "action.provenance") if action.provenance else {},
         ),
         session_id=_name(request.session_id, "session_id"),
-        hops=tuple(
-            Hop(agent=_name(hop.agent, f"chain.hops[{index}].agent"), grant=hop.grant)
-            for index, hop in enumerate(request.chain.hops)
-        ),
+        hops=_hops(request.chain),
         review_id=request.review_id,
         attempt_id=request.attempt_id,
         audience=request.audience,
@@ -577,6 +698,13 @@ def _planned(
             raise _invalid(f"{path}.action.tool_call_id", "is listed twice")
         items.append((received, item.action.arguments))
     return items
+
+
+def _hops(message: nouns.DelegationChain) -> tuple[Hop, ...]:
+    return tuple(
+        Hop(agent=_name(hop.agent, f"chain.hops[{index}].agent"), grant=hop.grant)
+        for index, hop in enumerate(message.hops)
+    )
 
 
 def _known_tenant(fake: FakePdp, caller: Caller) -> None:
@@ -640,6 +768,7 @@ def _decision_message(decision: Decision) -> nouns.Decision:
         attempt_id=decision.attempt_id,
         replayed=decision.replayed,
         receipt=nouns.Receipt(token=decision.receipt),
+        chain=[_chain_hop_message(hop) for hop in decision.chain],
     )
     if decision.retry_after is not None:
         message.retry_after.FromTimedelta(decision.retry_after)
@@ -647,6 +776,19 @@ def _decision_message(decision: Decision) -> nouns.Decision:
         message.receipt.position.writer = decision.position.writer
         message.receipt.position.seq = decision.position.seq
     return message
+
+
+def _chain_hop_message(hop: ChainHop) -> nouns.ChainHop:
+    return nouns.ChainHop(
+        agent=hop.agent,
+        delegated_by=hop.delegated_by,
+        grant_hash=hop.grant_hash,
+        depth=hop.depth,
+        effect=nouns.EFFECT_UNSPECIFIED if hop.effect is None else _EFFECTS[hop.effect],
+        same_runtime=hop.same_runtime,
+        verified=hop.verified,
+        unverified=hop.unverified,
+    )
 
 
 def _session_message(session: Session) -> sessions.Session:

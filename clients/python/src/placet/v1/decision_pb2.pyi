@@ -170,6 +170,7 @@ class Decision(google.protobuf.message.Message):
     ATTEMPT_ID_FIELD_NUMBER: builtins.int
     REPLAYED_FIELD_NUMBER: builtins.int
     RECEIPT_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
     decision_id: builtins.str
     """UUIDv7."""
     effect: Global___Effect.ValueType
@@ -217,6 +218,10 @@ class Decision(google.protobuf.message.Message):
 
     @property
     def receipt(self) -> Global___Receipt: ...
+    @property
+    def chain(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ChainHop]:
+        """Through whose hands the work came, root first, as far as it was proven."""
+
     def __init__(
         self,
         *,
@@ -238,13 +243,66 @@ class Decision(google.protobuf.message.Message):
         attempt_id: builtins.str = ...,
         replayed: builtins.bool = ...,
         receipt: Global___Receipt | None = ...,
+        chain: collections.abc.Iterable[Global___ChainHop] | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["decided_at", b"decided_at", "expires_at", b"expires_at", "policy", b"policy", "receipt", b"receipt", "retry_after", b"retry_after", "review", b"review"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attempt_id", b"attempt_id", "data_revisions", b"data_revisions", "decided_at", b"decided_at", "decision_id", b"decision_id", "effect", b"effect", "expires_at", b"expires_at", "model_text", b"model_text", "obligations", b"obligations", "policy", b"policy", "reasons", b"reasons", "receipt", b"receipt", "replayed", b"replayed", "retry_after", b"retry_after", "retryable", b"retryable", "review", b"review", "session_id", b"session_id", "session_version", b"session_version", "tool_call_id", b"tool_call_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attempt_id", b"attempt_id", "chain", b"chain", "data_revisions", b"data_revisions", "decided_at", b"decided_at", "decision_id", b"decision_id", "effect", b"effect", "expires_at", b"expires_at", "model_text", b"model_text", "obligations", b"obligations", "policy", b"policy", "reasons", b"reasons", "receipt", b"receipt", "replayed", b"replayed", "retry_after", b"retry_after", "retryable", b"retryable", "review", b"review", "session_id", b"session_id", "session_version", b"session_version", "tool_call_id", b"tool_call_id"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Decision: typing_extensions.TypeAlias = Decision
+
+@typing.final
+class ChainHop(google.protobuf.message.Message):
+    """ChainHop is one agent on the chain of a decision."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: builtins.int
+    DELEGATED_BY_FIELD_NUMBER: builtins.int
+    GRANT_HASH_FIELD_NUMBER: builtins.int
+    DEPTH_FIELD_NUMBER: builtins.int
+    EFFECT_FIELD_NUMBER: builtins.int
+    HUMAN_REVIEWED_FIELD_NUMBER: builtins.int
+    SAME_RUNTIME_FIELD_NUMBER: builtins.int
+    VERIFIED_FIELD_NUMBER: builtins.int
+    UNVERIFIED_FIELD_NUMBER: builtins.int
+    agent: builtins.str
+    """Empty unless `verified`, and so is what follows but for `unverified`."""
+    delegated_by: builtins.str
+    """The credential that gave the agent its grant; of the session's own agent, who
+    opened the session.
+    """
+    grant_hash: builtins.str
+    """Hex SHA-256 of the grant; empty for the session's own agent without one."""
+    depth: builtins.int
+    """How many delegations lie before it."""
+    effect: Global___Effect.ValueType
+    """What was decided, on the last hop: it is the one that asked."""
+    human_reviewed: builtins.bool
+    """A person looked at what this hop did. Not yet: false."""
+    same_runtime: builtins.bool
+    """This hop acts through the same credential as the one before it."""
+    verified: builtins.bool
+    unverified: builtins.str
+    """SHA-256 over agent and grant of a hop that could not be verified, base64url."""
+    def __init__(
+        self,
+        *,
+        agent: builtins.str = ...,
+        delegated_by: builtins.str = ...,
+        grant_hash: builtins.str = ...,
+        depth: builtins.int = ...,
+        effect: Global___Effect.ValueType = ...,
+        human_reviewed: builtins.bool = ...,
+        same_runtime: builtins.bool = ...,
+        verified: builtins.bool = ...,
+        unverified: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agent", b"agent", "delegated_by", b"delegated_by", "depth", b"depth", "effect", b"effect", "grant_hash", b"grant_hash", "human_reviewed", b"human_reviewed", "same_runtime", b"same_runtime", "unverified", b"unverified", "verified", b"verified"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ChainHop: typing_extensions.TypeAlias = ChainHop
 
 @typing.final
 class Reason(google.protobuf.message.Message):

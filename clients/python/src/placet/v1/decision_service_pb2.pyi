@@ -776,3 +776,117 @@ class OpenDecision(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___OpenDecision: typing_extensions.TypeAlias = OpenDecision
+
+@typing.final
+class GetChainRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision_id", b"decision_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___GetChainRequest: typing_extensions.TypeAlias = GetChainRequest
+
+@typing.final
+class GetChainResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    TASK_ID_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    LINKS_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    session_id: builtins.str
+    task_id: builtins.str
+    principal: builtins.str
+    @property
+    def links(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ChainLink]:
+        """Root first."""
+
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+        session_id: builtins.str = ...,
+        task_id: builtins.str = ...,
+        principal: builtins.str = ...,
+        links: collections.abc.Iterable[Global___ChainLink] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision_id", b"decision_id", "links", b"links", "principal", b"principal", "session_id", b"session_id", "task_id", b"task_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___GetChainResponse: typing_extensions.TypeAlias = GetChainResponse
+
+@typing.final
+class ChainLink(google.protobuf.message.Message):
+    """ChainLink is a hop, its grant as it stands now, and what it did."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOP_FIELD_NUMBER: builtins.int
+    PURPOSE_FIELD_NUMBER: builtins.int
+    EXPIRES_AT_FIELD_NUMBER: builtins.int
+    REVOKED_AT_FIELD_NUMBER: builtins.int
+    REVOKED_BY_FIELD_NUMBER: builtins.int
+    REVOKE_REASON_FIELD_NUMBER: builtins.int
+    DECISIONS_FIELD_NUMBER: builtins.int
+    purpose: builtins.str
+    revoked_by: builtins.str
+    revoke_reason: builtins.str
+    @property
+    def hop(self) -> placet.v1.decision_pb2.ChainHop: ...
+    @property
+    def expires_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def revoked_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Set once it is revoked."""
+
+    @property
+    def decisions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___HopDecision]:
+        """Latest first, at most 20: what was decided for calls that were made on this hop's
+        grant; of the session's own agent, also those made without one.
+        """
+
+    def __init__(
+        self,
+        *,
+        hop: placet.v1.decision_pb2.ChainHop | None = ...,
+        purpose: builtins.str = ...,
+        expires_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        revoked_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        revoked_by: builtins.str = ...,
+        revoke_reason: builtins.str = ...,
+        decisions: collections.abc.Iterable[Global___HopDecision] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["expires_at", b"expires_at", "hop", b"hop", "revoked_at", b"revoked_at"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decisions", b"decisions", "expires_at", b"expires_at", "hop", b"hop", "purpose", b"purpose", "revoke_reason", b"revoke_reason", "revoked_at", b"revoked_at", "revoked_by", b"revoked_by"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ChainLink: typing_extensions.TypeAlias = ChainLink
+
+@typing.final
+class HopDecision(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    EFFECT_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    effect: placet.v1.decision_pb2.Effect.ValueType
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+        effect: placet.v1.decision_pb2.Effect.ValueType = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision_id", b"decision_id", "effect", b"effect"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___HopDecision: typing_extensions.TypeAlias = HopDecision

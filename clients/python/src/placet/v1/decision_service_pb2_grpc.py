@@ -80,6 +80,11 @@ class DecisionServiceStub(object):
                 request_serializer=placet_dot_v1_dot_decision__service__pb2.GetDecisionRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_decision__service__pb2.GetDecisionResponse.FromString,
                 _registered_method=True)
+        self.GetChain = channel.unary_unary(
+                '/placet.v1.DecisionService/GetChain',
+                request_serializer=placet_dot_v1_dot_decision__service__pb2.GetChainRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_decision__service__pb2.GetChainResponse.FromString,
+                _registered_method=True)
 
 
 class DecisionServiceServicer(object):
@@ -195,6 +200,15 @@ class DecisionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetChain(self, request, context):
+        """GetChain shows the chain of a recorded decision, and what else each hop's agent
+        was answered in the session. The session's principal, who needs no role; its
+        issuer and agent; operators and auditors. Not who holds a grant alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DecisionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -242,6 +256,11 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.GetDecision,
                     request_deserializer=placet_dot_v1_dot_decision__service__pb2.GetDecisionRequest.FromString,
                     response_serializer=placet_dot_v1_dot_decision__service__pb2.GetDecisionResponse.SerializeToString,
+            ),
+            'GetChain': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetChain,
+                    request_deserializer=placet_dot_v1_dot_decision__service__pb2.GetChainRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_decision__service__pb2.GetChainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -488,6 +507,33 @@ class DecisionService(object):
             '/placet.v1.DecisionService/GetDecision',
             placet_dot_v1_dot_decision__service__pb2.GetDecisionRequest.SerializeToString,
             placet_dot_v1_dot_decision__service__pb2.GetDecisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetChain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.DecisionService/GetChain',
+            placet_dot_v1_dot_decision__service__pb2.GetChainRequest.SerializeToString,
+            placet_dot_v1_dot_decision__service__pb2.GetChainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -100,6 +100,11 @@ class DecisionServiceStub:
     """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
     only), operator, auditor.
     """
+    GetChain: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetChainRequest, placet.v1.decision_service_pb2.GetChainResponse]
+    """GetChain shows the chain of a recorded decision, and what else each hop's agent
+    was answered in the session. The session's principal, who needs no role; its
+    issuer and agent; operators and auditors. Not who holds a grant alone.
+    """
 
 @typing.type_check_only
 class DecisionServiceAsyncStub(DecisionServiceStub):
@@ -178,6 +183,11 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     GetDecision: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetDecisionRequest, placet.v1.decision_service_pb2.GetDecisionResponse]  # type: ignore[assignment]
     """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
     only), operator, auditor.
+    """
+    GetChain: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetChainRequest, placet.v1.decision_service_pb2.GetChainResponse]  # type: ignore[assignment]
+    """GetChain shows the chain of a recorded decision, and what else each hop's agent
+    was answered in the session. The session's principal, who needs no role; its
+    issuer and agent; operators and auditors. Not who holds a grant alone.
     """
 
 class DecisionServiceServicer(metaclass=abc.ABCMeta):
@@ -308,6 +318,17 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[placet.v1.decision_service_pb2.GetDecisionResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.GetDecisionResponse]]:
         """GetDecision returns a recorded decision, byte for byte. Roles: agent (its own
         only), operator, auditor.
+        """
+
+    @abc.abstractmethod
+    def GetChain(
+        self,
+        request: placet.v1.decision_service_pb2.GetChainRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.decision_service_pb2.GetChainResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.GetChainResponse]]:
+        """GetChain shows the chain of a recorded decision, and what else each hop's agent
+        was answered in the session. The session's principal, who needs no role; its
+        issuer and agent; operators and auditors. Not who holds a grant alone.
         """
 
 def add_DecisionServiceServicer_to_server(servicer: DecisionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

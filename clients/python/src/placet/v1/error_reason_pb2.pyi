@@ -51,6 +51,12 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """A fault of the server's own; its log has the cause under the request id."""
     ERROR_REASON_SESSION_OVER: _ErrorReason.ValueType  # 14
     """The session has ended. Example: CompleteTask of a closed session."""
+    ERROR_REASON_GRANT_EXCEEDS_PARENT: _ErrorReason.ValueType  # 20
+    """The grant would permit what the grant before it does not; BadRequest names it.
+    Example: Delegate with a higher amount.
+    """
+    ERROR_REASON_CHAIN_REFUSED: _ErrorReason.ValueType  # 21
+    """The chain cannot be delegated from. Example: Delegate with a revoked grant."""
     ERROR_REASON_OUTCOME_REFUSED: _ErrorReason.ValueType  # 40
     """The decision allowed nothing. Example: ReportOutcome of a block."""
     ERROR_REASON_NOT_REDEEMABLE: _ErrorReason.ValueType  # 41
@@ -90,6 +96,12 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 13
 """A fault of the server's own; its log has the cause under the request id."""
 ERROR_REASON_SESSION_OVER: ErrorReason.ValueType  # 14
 """The session has ended. Example: CompleteTask of a closed session."""
+ERROR_REASON_GRANT_EXCEEDS_PARENT: ErrorReason.ValueType  # 20
+"""The grant would permit what the grant before it does not; BadRequest names it.
+Example: Delegate with a higher amount.
+"""
+ERROR_REASON_CHAIN_REFUSED: ErrorReason.ValueType  # 21
+"""The chain cannot be delegated from. Example: Delegate with a revoked grant."""
 ERROR_REASON_OUTCOME_REFUSED: ErrorReason.ValueType  # 40
 """The decision allowed nothing. Example: ReportOutcome of a block."""
 ERROR_REASON_NOT_REDEEMABLE: ErrorReason.ValueType  # 41

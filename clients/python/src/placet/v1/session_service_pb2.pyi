@@ -11,6 +11,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import placet.v1.decision_pb2
 import sys
 import typing
 
@@ -496,16 +497,22 @@ class OpenSessionResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: builtins.int
+    GRANT_FIELD_NUMBER: builtins.int
+    grant: builtins.str
+    """The root grant: compact JWS for `session.agent`, a new one each time. Needed to
+    delegate from, not to act. Empty if the session is over.
+    """
     @property
     def session(self) -> Global___Session: ...
     def __init__(
         self,
         *,
         session: Global___Session | None = ...,
+        grant: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["session", b"session"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["session", b"session"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["grant", b"grant", "session", b"session"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___OpenSessionResponse: typing_extensions.TypeAlias = OpenSessionResponse
@@ -622,3 +629,127 @@ class CloseSessionResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___CloseSessionResponse: typing_extensions.TypeAlias = CloseSessionResponse
+
+@typing.final
+class DelegateRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
+    TO_AGENT_FIELD_NUMBER: builtins.int
+    BOUNDARY_FIELD_NUMBER: builtins.int
+    PURPOSE_FIELD_NUMBER: builtins.int
+    EXPIRES_AT_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    to_agent: builtins.str
+    """Who gets the new grant. No agent stands on a chain twice."""
+    purpose: builtins.str
+    """For the record."""
+    @property
+    def chain(self) -> placet.v1.decision_pb2.DelegationChain:
+        """The grants from the root to the one to delegate from; each hop has its grant."""
+
+    @property
+    def boundary(self) -> Global___Boundary:
+        """Must lie within the parent's; absent: as wide as the parent's."""
+
+    @property
+    def expires_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Not after the parent's, which it is when absent."""
+
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        chain: placet.v1.decision_pb2.DelegationChain | None = ...,
+        to_agent: builtins.str = ...,
+        boundary: Global___Boundary | None = ...,
+        purpose: builtins.str = ...,
+        expires_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["boundary", b"boundary", "chain", b"chain", "expires_at", b"expires_at"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["boundary", b"boundary", "chain", b"chain", "expires_at", b"expires_at", "purpose", b"purpose", "session_id", b"session_id", "to_agent", b"to_agent"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___DelegateRequest: typing_extensions.TypeAlias = DelegateRequest
+
+@typing.final
+class DelegateResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: builtins.int
+    GRANT_HASH_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
+    grant: builtins.str
+    """Compact JWS."""
+    grant_hash: builtins.str
+    """Hex SHA-256 of `grant`: its name in receipts, and for RevokeGrant."""
+    @property
+    def chain(self) -> placet.v1.decision_pb2.DelegationChain:
+        """What the new agent acts on: the chain that was given, and its own hop."""
+
+    def __init__(
+        self,
+        *,
+        grant: builtins.str = ...,
+        grant_hash: builtins.str = ...,
+        chain: placet.v1.decision_pb2.DelegationChain | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "grant", b"grant", "grant_hash", b"grant_hash"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___DelegateResponse: typing_extensions.TypeAlias = DelegateResponse
+
+@typing.final
+class RevokeGrantRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    GRANT_FIELD_NUMBER: builtins.int
+    GRANT_HASH_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    grant: builtins.str
+    """Exactly one of these."""
+    grant_hash: builtins.str
+    reason: builtins.str
+    """For the record."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        grant: builtins.str = ...,
+        grant_hash: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["grant", b"grant", "grant_hash", b"grant_hash", "reason", b"reason", "session_id", b"session_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RevokeGrantRequest: typing_extensions.TypeAlias = RevokeGrantRequest
+
+@typing.final
+class RevokeGrantResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GRANT_HASH_FIELD_NUMBER: builtins.int
+    REVOKED_AT_FIELD_NUMBER: builtins.int
+    grant_hash: builtins.str
+    @property
+    def revoked_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was revoked first."""
+
+    def __init__(
+        self,
+        *,
+        grant_hash: builtins.str = ...,
+        revoked_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["revoked_at", b"revoked_at"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["grant_hash", b"grant_hash", "revoked_at", b"revoked_at"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RevokeGrantResponse: typing_extensions.TypeAlias = RevokeGrantResponse

@@ -55,6 +55,16 @@ class SessionServiceStub(object):
                 request_serializer=placet_dot_v1_dot_session__service__pb2.CloseSessionRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_session__service__pb2.CloseSessionResponse.FromString,
                 _registered_method=True)
+        self.Delegate = channel.unary_unary(
+                '/placet.v1.SessionService/Delegate',
+                request_serializer=placet_dot_v1_dot_session__service__pb2.DelegateRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_session__service__pb2.DelegateResponse.FromString,
+                _registered_method=True)
+        self.RevokeGrant = channel.unary_unary(
+                '/placet.v1.SessionService/RevokeGrant',
+                request_serializer=placet_dot_v1_dot_session__service__pb2.RevokeGrantRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_session__service__pb2.RevokeGrantResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer(object):
@@ -96,6 +106,30 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Delegate(self, request, context):
+        """Delegate hands some of a grant's authority on to another agent of the session:
+        whoever speaks for the agent of the last grant of `chain`, and nobody else.
+        Role: agent. Nothing is reserved; what the new grant's holder does counts
+        against every grant before it too.
+
+        FAILED_PRECONDITION: GRANT_EXCEEDS_PARENT names what the new boundary has and
+        the parent's has not; CHAIN_REFUSED, the problem of the chain that was given or
+        would result; SESSION_OVER, that the session is no longer open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeGrant(self, request, context):
+        """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
+        them is recorded after this has been answered, on any replica. The session's
+        principal, who needs no role; its issuer; who speaks for the grant's agent or
+        one before it; operators. Revoking again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -118,6 +152,16 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.CloseSession,
                     request_deserializer=placet_dot_v1_dot_session__service__pb2.CloseSessionRequest.FromString,
                     response_serializer=placet_dot_v1_dot_session__service__pb2.CloseSessionResponse.SerializeToString,
+            ),
+            'Delegate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Delegate,
+                    request_deserializer=placet_dot_v1_dot_session__service__pb2.DelegateRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_session__service__pb2.DelegateResponse.SerializeToString,
+            ),
+            'RevokeGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeGrant,
+                    request_deserializer=placet_dot_v1_dot_session__service__pb2.RevokeGrantRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_session__service__pb2.RevokeGrantResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -229,6 +273,60 @@ class SessionService(object):
             '/placet.v1.SessionService/CloseSession',
             placet_dot_v1_dot_session__service__pb2.CloseSessionRequest.SerializeToString,
             placet_dot_v1_dot_session__service__pb2.CloseSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Delegate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.SessionService/Delegate',
+            placet_dot_v1_dot_session__service__pb2.DelegateRequest.SerializeToString,
+            placet_dot_v1_dot_session__service__pb2.DelegateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.SessionService/RevokeGrant',
+            placet_dot_v1_dot_session__service__pb2.RevokeGrantRequest.SerializeToString,
+            placet_dot_v1_dot_session__service__pb2.RevokeGrantResponse.FromString,
             options,
             channel_credentials,
             insecure,

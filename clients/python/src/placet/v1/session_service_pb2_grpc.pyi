@@ -45,6 +45,22 @@ class SessionServiceStub:
     """CloseSession ends a session for good: everything after it is blocked. Its
     principal, issuer and agent, and operators. Closing again changes nothing.
     """
+    Delegate: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.DelegateRequest, placet.v1.session_service_pb2.DelegateResponse]
+    """Delegate hands some of a grant's authority on to another agent of the session:
+    whoever speaks for the agent of the last grant of `chain`, and nobody else.
+    Role: agent. Nothing is reserved; what the new grant's holder does counts
+    against every grant before it too.
+
+    FAILED_PRECONDITION: GRANT_EXCEEDS_PARENT names what the new boundary has and
+    the parent's has not; CHAIN_REFUSED, the problem of the chain that was given or
+    would result; SESSION_OVER, that the session is no longer open.
+    """
+    RevokeGrant: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.RevokeGrantRequest, placet.v1.session_service_pb2.RevokeGrantResponse]
+    """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
+    them is recorded after this has been answered, on any replica. The session's
+    principal, who needs no role; its issuer; who speaks for the grant's agent or
+    one before it; operators. Revoking again changes nothing.
+    """
 
 @typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -68,6 +84,22 @@ class SessionServiceAsyncStub(SessionServiceStub):
     CloseSession: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CloseSessionRequest, placet.v1.session_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """CloseSession ends a session for good: everything after it is blocked. Its
     principal, issuer and agent, and operators. Closing again changes nothing.
+    """
+    Delegate: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.DelegateRequest, placet.v1.session_service_pb2.DelegateResponse]  # type: ignore[assignment]
+    """Delegate hands some of a grant's authority on to another agent of the session:
+    whoever speaks for the agent of the last grant of `chain`, and nobody else.
+    Role: agent. Nothing is reserved; what the new grant's holder does counts
+    against every grant before it too.
+
+    FAILED_PRECONDITION: GRANT_EXCEEDS_PARENT names what the new boundary has and
+    the parent's has not; CHAIN_REFUSED, the problem of the chain that was given or
+    would result; SESSION_OVER, that the session is no longer open.
+    """
+    RevokeGrant: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.RevokeGrantRequest, placet.v1.session_service_pb2.RevokeGrantResponse]  # type: ignore[assignment]
+    """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
+    them is recorded after this has been answered, on any replica. The session's
+    principal, who needs no role; its issuer; who speaks for the grant's agent or
+    one before it; operators. Revoking again changes nothing.
     """
 
 class SessionServiceServicer(metaclass=abc.ABCMeta):
@@ -113,6 +145,34 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[placet.v1.session_service_pb2.CloseSessionResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.CloseSessionResponse]]:
         """CloseSession ends a session for good: everything after it is blocked. Its
         principal, issuer and agent, and operators. Closing again changes nothing.
+        """
+
+    @abc.abstractmethod
+    def Delegate(
+        self,
+        request: placet.v1.session_service_pb2.DelegateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.session_service_pb2.DelegateResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.DelegateResponse]]:
+        """Delegate hands some of a grant's authority on to another agent of the session:
+        whoever speaks for the agent of the last grant of `chain`, and nobody else.
+        Role: agent. Nothing is reserved; what the new grant's holder does counts
+        against every grant before it too.
+
+        FAILED_PRECONDITION: GRANT_EXCEEDS_PARENT names what the new boundary has and
+        the parent's has not; CHAIN_REFUSED, the problem of the chain that was given or
+        would result; SESSION_OVER, that the session is no longer open.
+        """
+
+    @abc.abstractmethod
+    def RevokeGrant(
+        self,
+        request: placet.v1.session_service_pb2.RevokeGrantRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.session_service_pb2.RevokeGrantResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.RevokeGrantResponse]]:
+        """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
+        them is recorded after this has been answered, on any replica. The session's
+        principal, who needs no role; its issuer; who speaks for the grant's agent or
+        one before it; operators. Revoking again changes nothing.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -1,0 +1,182 @@
+"""Grants of the fake: opaque tokens that it remembers. What one says is what it was asked to say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import uuid4
+
+from placet.model import Boundary, ChainHop, Hop, Session
+from placet.testing.script import Caller
+
+MAX_DEPTH = 4
+
+
+class GrantRefused(Exception):
+    """The chain cannot be delegated from, or the grant would be wider (`field` is set then)."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FakeGrant:
+    token: str
+    session_id: str
+    agent: str
+    # Token of the grant that it was delegated from; empty at the root.
+    parent: str
+    boundary: Boundary
+    delegated_by: str
+    purpose: str
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    revoked_by: str = ""
+    revoke_reason: str = ""
+
+    @property
+    def grant_hash(self) -> str:
+        return hashlib.sha256(self.token.encode()).hexdigest()
+
+
+class FakeGrants:
+    """All grants, by token. Not safe to share: the fake holds its lock."""
+
+    def __init__(self) -> None:
+        self._grants: dict[str, FakeGrant] = {}
+
+    def root(self, session: Session) -> str:
+        return self._add(
+            session=session,
+            agent=session.agent,
+            parent="",
+            boundary=session.boundary,
+            by=session.issuer,
+            purpose="",
+            expires_at=session.expires_at,
+        )
+
+    def delegate(
+        self,
+        caller: Caller,
+        session: Session,
+        hops: Sequence[Hop],
+        *,
+        to_agent: str,
+        boundary: Boundary | None,
+        purpose: str,
+        expires_at: datetime | None,
+        now: datetime,
+    ) -> str:
+        """Return a new grant. Raises `GrantRefused`.
+
+        Of the boundary only tools, effects and expiry are compared with the parent's.
+        """
+        problem = self.problem(caller, session, hops, now)
+        if problem is not None:
+            raise GrantRefused(f"{problem[1]}: {problem[0]}")
+        if to_agent in [hop.agent for hop in hops]:
+            raise GrantRefused("to_agent: chain.cycle")
+        if len(hops) > MAX_DEPTH:
+            raise GrantRefused(f"chain[{len(hops)}]: chain.too_deep")
+        parent = self._grants[hops[-1].grant]
+        wanted = parent.boundary if boundary is None else boundary
+        for name in ("tools", "effects"):
+            for index, item in enumerate(getattr(wanted, name)):
+                if item not in getattr(parent.boundary, name):
+                    raise GrantRefused(
+                        "is wider than the grant before it permits", f"boundary.{name}[{index}]"
+                    )
+        until = parent.expires_at if expires_at is None else expires_at
+        if until > parent.expires_at:
+            raise GrantRefused("is wider than the grant before it permits", "expires_at")
+        return self._add(
+            session=session,
+            agent=to_agent,
+            parent=parent.token,
+            boundary=wanted,
+            by=caller.subject,
+            purpose=purpose,
+            expires_at=until,
+        )
+
+    def problem(
+        self, caller: Caller, session: Session, hops: Sequence[Hop], now: datetime
+    ) -> tuple[str, str] | None:
+        """Return code and place of the first thing that is wrong with a chain."""
+        if not hops or [(hop.agent, hop.grant) for hop in hops] == [(session.agent, "")]:
+            return None if session.agent in caller.agents else ("chain.not_holder", "chain[0]")
+        above = ""
+        for index, hop in enumerate(hops):
+            at, grant = f"chain[{index}]", self._grants.get(hop.grant)
+            if grant is None or grant.agent != hop.agent:
+                return "chain.invalid", at
+            if grant.session_id != session.session_id:
+                return "chain.foreign", at
+            if grant.parent != above:
+                return "chain.invalid", at
+            if now >= grant.expires_at:
+                return "chain.expired", at
+            if grant.revoked_at is not None:
+                return "chain.revoked", at
+            above = grant.token
+        return None if hops[-1].agent in caller.agents else ("chain.not_holder", f"chain[{len(hops) - 1}]")
+
+    def chain_hops(self, session: Session, hops: Sequence[Hop]) -> tuple[ChainHop, ...]:
+        """The hops of a proven chain, as a decision names them."""
+        if not any(hop.grant for hop in hops):
+            return (ChainHop(agent=session.agent, delegated_by=session.issuer, verified=True),)
+        return tuple(
+            ChainHop(
+                agent=hop.agent,
+                delegated_by=self._grants[hop.grant].delegated_by,
+                grant_hash=self._grants[hop.grant].grant_hash,
+                depth=depth,
+                verified=True,
+            )
+            for depth, hop in enumerate(hops)
+        )
+
+    def named(self, grant_hash: str) -> FakeGrant | None:
+        return next((grant for grant in self._grants.values() if grant.grant_hash == grant_hash), None)
+
+    def agents_above(self, grant: FakeGrant) -> frozenset[str]:
+        """The grant's own agent and those before it."""
+        agents = {grant.agent}
+        while grant.parent:
+            grant = self._grants[grant.parent]
+            agents.add(grant.agent)
+        return frozenset(agents)
+
+    def revoke(self, grant: FakeGrant, *, by: str, reason: str, now: datetime) -> FakeGrant:
+        if grant.revoked_at is None:
+            grant = replace(grant, revoked_at=now, revoked_by=by, revoke_reason=reason)
+            self._grants[grant.token] = grant
+        return grant
+
+    def _add(
+        self,
+        *,
+        session: Session,
+        agent: str,
+        parent: str,
+        boundary: Boundary,
+        by: str,
+        purpose: str,
+        expires_at: datetime,
+    ) -> str:
+        token = f"fake.{uuid4().hex}.grant"
+        self._grants[token] = FakeGrant(
+            token=token,
+            session_id=session.session_id,
+            agent=agent,
+            parent=parent,
+            boundary=boundary,
+            delegated_by=by,
+            purpose=purpose,
+            expires_at=expires_at.replace(microsecond=0),
+        )
+        return token

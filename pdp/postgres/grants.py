@@ -1,0 +1,138 @@
+"""Grants: a row for each one that was issued, and whether it was revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+
+from pdp.errors import StoreUnavailableError, TenantUnknownError
+from pdp.model import Effect, GrantRow
+from pdp.postgres.connection import Connection, storable
+from pdp.postgres.locks import control_lock
+from pdp.postgres.pool import Pool
+from pdp.postgres.rows import grant_from_row
+
+# A grant names the hash of its parent, so there are no circles, and no path is longer than chains are.
+_PATH = """
+    WITH RECURSIVE path AS (
+        SELECT x.* FROM placet.grants x WHERE x.tenant = %(tenant)s AND x.grant_hash = %(grant)s
+        UNION ALL
+        SELECT x.*
+        FROM path p
+        JOIN placet.grants x ON x.tenant = %(tenant)s AND x.grant_hash = p.parent_hash
+    )
+    SELECT grant_hash, session_id, parent_hash, agent, delegated_by, depth, purpose, issued_at, expires_at,
+           revoked_at, revoked_by, revoke_reason
+    FROM path
+    ORDER BY depth
+"""
+# The keys of one session are next to each other, whatever grant they were called on. Without a
+# grant strangers call too, and move nothing.
+_DECISIONS = """
+    SELECT q.grant_hash, x.decision_id, x.effect
+    FROM unnest(%(grants)s::text[]) AS q(grant_hash)
+    CROSS JOIN LATERAL (
+        SELECT k.decision_id, l.effect
+        FROM placet.decision_keys k
+        JOIN placet.ledger l ON l.tenant = k.tenant AND l.decision_id = k.decision_id
+        WHERE k.tenant = %(tenant)s AND k.session_id = %(session)s AND k.leaf_grant = q.grant_hash
+            AND (q.grant_hash <> '' OR l.session_version > 0)
+        ORDER BY k.decision_id DESC
+        LIMIT %(limit)s
+    ) x
+    ORDER BY x.decision_id DESC
+"""
+
+
+class PostgresGrantStore:
+    """`pdp.ports.GrantStore`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def add_grant(self, tenant: str, row: GrantRow) -> None:
+        for field, text in (("to_agent", row.agent), ("purpose", row.purpose), ("caller", row.delegated_by)):
+            storable(field, text)
+
+        async def work(connection: Connection) -> None:
+            try:
+                await connection.execute(
+                    """
+                    INSERT INTO placet.grants (
+                        tenant, grant_hash, session_id, parent_hash, agent, delegated_by, depth, purpose,
+                        issued_at, expires_at)
+                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                    """,
+                    [
+                        tenant,
+                        row.grant_hash,
+                        row.session_id,
+                        row.parent_hash,
+                        row.agent,
+                        row.delegated_by,
+                        row.depth,
+                        row.purpose,
+                        row.issued_at,
+                        row.expires_at,
+                    ],
+                )
+            except psycopg.errors.ForeignKeyViolation as exc:
+                raise TenantUnknownError(f"there is no tenant {tenant}") from exc
+            except psycopg.errors.UniqueViolation as exc:
+                raise StoreUnavailableError("the grant is stored already") from exc
+
+        await self._pool.run(work)
+
+    async def grant_path(self, tenant: str, grant_hash: str) -> Sequence[GrantRow]:
+        if "\0" in grant_hash:
+            return []
+        return await self._pool.run(lambda connection: _path(connection, tenant, grant_hash))
+
+    async def revoke_grant(self, tenant: str, grant_hash: str, *, by: str, reason: str) -> GrantRow | None:
+        storable("reason", reason)
+        if "\0" in grant_hash:
+            return None
+
+        async def work(connection: Connection) -> GrantRow | None:
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", [control_lock(tenant)])
+            cursor = await connection.execute(
+                """
+                UPDATE placet.grants
+                SET revoked_at = placet.now(), revoked_by = %s, revoke_reason = %s
+                WHERE tenant = %s AND grant_hash = %s AND revoked_at IS NULL
+                """,
+                [by, reason, tenant, grant_hash],
+            )
+            if cursor.rowcount:
+                await connection.execute(
+                    "UPDATE placet.tenants SET epoch = epoch + 1 WHERE tenant = %s", [tenant]
+                )
+            path = await _path(connection, tenant, grant_hash)
+            return path[-1] if path else None
+
+        return await self._pool.run(work)
+
+    async def grant_decisions(
+        self, tenant: str, session_id: str, grant_hashes: Sequence[str], *, limit: int
+    ) -> Mapping[str, Sequence[tuple[str, Effect]]]:
+        if any("\0" in text for text in (session_id, *grant_hashes)):
+            return {}
+
+        async def work(connection: Connection) -> list[tuple[Any, ...]]:
+            cursor = await connection.execute(
+                _DECISIONS,
+                {"tenant": tenant, "session": session_id, "grants": list(grant_hashes), "limit": limit},
+            )
+            return await cursor.fetchall()
+
+        found: dict[str, list[tuple[str, Effect]]] = {}
+        for grant_hash, decision_id, effect in await self._pool.run(work):
+            found.setdefault(grant_hash, []).append((decision_id, Effect(effect)))
+        return found
+
+
+async def _path(connection: Connection, tenant: str, grant_hash: str) -> list[GrantRow]:
+    cursor = await connection.execute(_PATH, {"tenant": tenant, "grant": grant_hash})
+    return [grant_from_row(row) for row in await cursor.fetchall()]
