@@ -6,10 +6,20 @@ import asyncio
 import math
 from typing import Any
 
+import psycopg
 import pytest
 
-from placet import AsyncClient, HoldState, NotFoundError, Outcome, PreconditionError, Session
+from placet import (
+    AsyncClient,
+    HoldState,
+    NotFoundError,
+    Outcome,
+    PlacetError,
+    PreconditionError,
+    Session,
+)
 from tests.e2e.scene import AGENT, Scene, codes, fetch, until
+from tests.e2e.test_faults import owner_url
 from tests.e2e.test_limits import TOOLS, act, ask_both, effects, open_session, prepare
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -228,6 +238,48 @@ async def test_silence_is_counted_where_operators_look(scene: Scene) -> None:
         return await metric(scene, "placet_open_decisions") > before
 
     await until(counted, "the silence is counted")
+
+
+async def test_replica_that_is_killed_in_a_rush_of_reports_gives_back_nothing_twice(scene: Scene) -> None:
+    await prepare(scene)
+    session = await open_session(scene, total="6000")
+    decisions = await ask_both(scene, [(act(f"B-{n}"), session) for n in range(60)])
+    assert effects(decisions) == {"allow": 60}
+    clients = [await tool(scene, replica=number) for number in (1, 2)]
+
+    async def report(number: int) -> HoldState:
+        """Say it to one replica or the other until somebody has heard it."""
+        for attempt in range(number, number + 600):
+            try:
+                client = clients[(attempt + number // 60) % 2]
+                return await client.report_outcome(decisions[number % 60].decision_id, "failed")
+            except PlacetError:
+                await asyncio.sleep(0.05)
+        raise AssertionError(f"nobody heard report {number}")
+
+    # Each is said twice, to both.
+    asked = [asyncio.ensure_future(report(n)) for n in range(120)]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    async with scene.stack.supervisor.killed("pdp-2"):
+        assert set(await asyncio.gather(*asked)) == {HoldState.RELEASED}
+        assert await _ledger(scene) == (60, 60, 0)
+    await scene.found(replica=2)
+
+
+async def _ledger(scene: Scene) -> tuple[int, int, int]:
+    """How many outcomes are recorded, of how many decisions, and what the counters still come to."""
+    async with await psycopg.AsyncConnection.connect(owner_url(scene.stack)) as connection:
+        cursor = await connection.execute(
+            """
+            SELECT (SELECT count(*) FROM placet.ledger WHERE tenant = %(tenant)s AND kind = 'outcome'),
+                   (SELECT count(DISTINCT about) FROM placet.ledger WHERE tenant = %(tenant)s),
+                   (SELECT coalesce(sum(total), 0) FROM placet.counters WHERE tenant = %(tenant)s)
+            """,
+            {"tenant": scene.tenant},
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    return row[0], row[1], int(row[2])
 
 
 async def conflicts(scene: Scene) -> float:

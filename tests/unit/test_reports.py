@@ -333,6 +333,20 @@ def test_function_knows_the_decision_that_it_runs_on(fake_pdp: FakePdp) -> None:
         current_decision()
 
 
+def test_script_that_ends_without_closing_has_reported(fake_pdp: FakePdp) -> None:
+    fake_pdp.allow()
+    source = f"""
+from placet import Client, DevIdentity
+identity = DevIdentity(tenant="test", subject="test", roles=["agent"], agents=["agent:test"])
+pdp = Client({fake_pdp.target!r}, identity=identity, timeout=30)
+pdp.guard(session={fake_pdp.session().session_id!r}, tool="payments.create")(lambda: None)()
+raise SystemExit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert said(fake_pdp) == ["executed"]
+
+
 def test_forked_child_reports_for_itself(fake_pdp: FakePdp) -> None:
     fake_pdp.allow()
     source = f"""

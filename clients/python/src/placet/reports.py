@@ -1,9 +1,9 @@
 """What a guard says of its calls, in the background: bounded, and never in the way of a result.
 
 Reports wait in a queue of `MAX_WAITING`; one more is dropped. A few threads of the process send them,
-and try again for a few seconds where the server is away. `close()` waits `FLUSH_SECONDS` for what is
-left. What was not reported is counted, and logged under `placet.reports`; an allow about which
-nobody reports stays visible at the server (`ListOpenDecisions`).
+and try again for a few seconds where the server is away. `close()`, and the end of the process, wait
+`FLUSH_SECONDS` at most for what is left. What was not reported is counted, and logged under
+`placet.reports`; an allow about which nobody reports stays visible at the server (`ListOpenDecisions`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,6 +75,8 @@ class Reports:
         self._link = SyncLink(calls.connection)
         self._lines: dict[int, _Line] = {}
         self._closed = False
+        # Scripts end without closing anything.
+        weakref.finalize(self, _flush, self._lines, FLUSH_SECONDS)
 
     @property
     def unreported(self) -> int:
@@ -124,16 +127,7 @@ class Reports:
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """Wait until all is sent, `seconds` at most; then give the rest up."""
         self._closed = True
-        line = self._lines.get(os.getpid())
-        if line is not None:
-            line.closing.set()
-            with line.changed:
-                line.changed.notify_all()
-                line.changed.wait_for(lambda: not line.waiting and not line.under_way, seconds)
-                left = len(line.waiting)
-                line.waiting.clear()
-            if left:
-                self._lost(line, left, "%d reports were given up when the client was closed", left)
+        _flush(self._lines, seconds)
         self._link.close()
 
     def _put(self, make: Callable[[], _Report]) -> None:
@@ -141,7 +135,7 @@ class Reports:
         try:
             report = make()
         except PlacetError as exc:
-            self._lost(line, 1, "a report was not made: %s", exc)
+            _lost(line, 1, "a report was not made: %s", exc)
             return
         with line.changed:
             taken = not self._closed and len(line.waiting) < MAX_WAITING and self._staffed(line)
@@ -150,7 +144,7 @@ class Reports:
                 line.changed.notify()
         if not taken:
             said = "%s was not reported: too many reports wait, or the client is closed"
-            self._lost(line, 1, said, report.about)
+            _lost(line, 1, said, report.about)
 
     def _staffed(self, line: _Line) -> bool:
         """Whether there is somebody to send one report more; called under the line's lock."""
@@ -192,14 +186,30 @@ class Reports:
                 missing = report.voids and isinstance(exc, NotFoundError)
                 if pause is None or not (missing or isinstance(exc, _PASSING)):
                     if not missing and not (report.voids and isinstance(exc, PreconditionError)):
-                        self._lost(line, 1, "%s was not reported: %s", report.about, exc)
+                        _lost(line, 1, "%s was not reported: %s", report.about, exc)
                     return
             line.closing.wait(pause)
 
-    def _lost(self, line: _Line, number: int, message: str, *details: object) -> None:
-        with line.changed:
-            line.unreported += number
-        _LOG.warning(message, *details)
+
+def _flush(lines: dict[int, _Line], seconds: float) -> None:
+    """Wait until this process has sent everything, `seconds` at most; then give the rest up."""
+    line = lines.get(os.getpid())
+    if line is None:
+        return
+    line.closing.set()
+    with line.changed:
+        line.changed.notify_all()
+        line.changed.wait_for(lambda: not line.waiting and not line.under_way, seconds)
+        left = len(line.waiting)
+        line.waiting.clear()
+    if left:
+        _lost(line, left, "%d reports were given up at the end", left)
+
+
+def _lost(line: _Line, number: int, message: str, *details: object) -> None:
+    with line.changed:
+        line.unreported += number
+    _LOG.warning(message, *details)
 
 
 def output_text(value: Any) -> bytes:
