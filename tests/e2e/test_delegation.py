@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from pdp.boundary import parse_boundary
+from pdp.grants import Grants
+from pdp.postgres.store import PostgresStore
+from pdp.signing import RotatingSigner
 from placet import (
     AsyncClient,
     Chain,
@@ -25,7 +29,22 @@ from placet import (
     SessionState,
 )
 from placet.receipt import b64url_decode, b64url_encode, parse
-from tests.e2e.scene import AGENT, BOUNDARY, HELPER, PAY, PRINCIPAL, READ, TRANSFER, Scene, codes, pay, read
+from tests.e2e.scene import (
+    AGENT,
+    BOUNDARY,
+    HELPER,
+    PAY,
+    PRINCIPAL,
+    READ,
+    TOOLS,
+    TRANSFER,
+    Scene,
+    codes,
+    pay,
+    read,
+)
+from tests.e2e.test_faults import database_url
+from tests.fakes.store import FakeStore
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -535,3 +554,113 @@ async def test_chain_of_a_decision_is_shown_with_what_each_hop_was_answered(scen
         ]
     with pytest.raises(NotFoundError):
         await (await stage.runtime(CLERK)).get_chain(allowed.decision_id)
+
+
+# --- forged grants -------------------------------------------------------------------------------
+
+
+async def test_forged_grant_is_blocked_whoever_signed_it(scene: Scene) -> None:
+    """Not even a key of ours makes a grant: what was never issued is none."""
+    stage = await cast(scene)
+    helper = await stage.delegate(stage.root, HELPER, boundary=READS)
+    async with PostgresStore.open(database_url(scene.stack), replica="forger") as store:
+        ours, theirs = RotatingSigner(store.keys, replica="forger"), RotatingSigner(FakeStore(), replica="x")
+        for signer in (ours, theirs):
+            await signer.rotate()
+        seen = await Grants(ours, store.keys).read(helper.token)
+        assert seen is not None
+        # What the helper holds, wider; and what nobody delegated to the clerk.
+        wider = replace(seen, boundary=parse_boundary({"tools": [PAY], "resources": []}, "boundary"))
+        given = replace(
+            seen,
+            agent=CLERK,
+            depth=2,
+            parent=helper.grant_hash,
+            actors=(HELPER, AGENT),
+            delegated_by="svc-helper",
+        )
+        for signer in (ours, theirs):
+            forger = Grants(signer, store.keys)
+            for chain, by in (
+                ((helper.chain[0], Hop(agent=HELPER, grant=await forger.issue(wider))), HELPER),
+                ((helper.chain[0], Hop(agent=HELPER, grant=await forger.issue(seen))), HELPER),
+                ((*helper.chain, Hop(agent=CLERK, grant=await forger.issue(given))), CLERK),
+            ):
+                for replica in (1, 2):
+                    decision = await stage.ask(chain, read(), by=by, replica=replica)
+                    at = f"chain[{len(chain) - 1}]"
+                    assert (decision.effect, places(decision, "chain.invalid")) == ("block", [at])
+    assert (await stage.ask(helper.chain, read())).allowed
+
+
+# --- what else rests on a chain ------------------------------------------------------------------
+
+
+async def test_allow_of_a_chain_that_was_revoked_since_is_not_redeemed(scene: Scene) -> None:
+    stage = await cast(scene)
+    operator = await scene.operator()
+    await operator.put_tools([tool | {"redeem": "required"} for tool in TOOLS if tool["name"] == PAY])
+    helper = await stage.delegate(stage.root, HELPER)
+    clerk = await stage.delegate(helper.chain, CLERK)
+    erp = await scene.client("svc-erp", "tool")
+    spent, left = pay(10), pay(20)
+    decisions = [await stage.ask(clerk.chain, action) for action in (spent, left)]
+    assert [decision.effect for decision in decisions] == ["allow", "allow"]
+
+    async def redeem(action: dict[str, Any], decision: Decision) -> None:
+        await erp.redeem(decision.decision_id, tool=PAY, arguments=action["arguments"])
+
+    await redeem(spent, decisions[0])
+    await operator.revoke_grant(stage.session, helper)
+    with pytest.raises(PreconditionError) as refused:
+        await redeem(left, decisions[1])
+    assert refused.value.reason == "NOT_REDEEMABLE"
+    assert "revoked" in str(refused.value)
+    # What became of the first is still the leaf's to say.
+    runtime = await stage.runtime(CLERK)
+    assert await runtime.report_outcome(decisions[0].decision_id, "executed") == "committed"
+
+
+async def test_plan_is_judged_on_its_chain(scene: Scene) -> None:
+    stage = await cast(scene)
+    helper = await stage.delegate(stage.root, HELPER, boundary={**BOUNDARY, "max_actions": 2})
+    runtime = await stage.runtime(HELPER)
+    plan = await runtime.evaluate_plan([read(), pay(10), read()], session=stage.session, chain=helper.chain)
+    assert [str(decision.effect) for decision in plan] == ["allow", "allow", "block"]
+    assert codes(plan[2]) == ["boundary.max_actions"]
+    for decision in plan:
+        assert [hop.agent for hop in decision.chain] == [AGENT, HELPER]
+        assert decision.chain[-1].effect == decision.effect
+    await (await scene.operator()).revoke_grant(stage.session, helper)
+    plan = await runtime.evaluate_plan([read(), read()], session=stage.session, chain=helper.chain)
+    for decision in plan:
+        assert places(decision, "chain.revoked") == ["chain[1]"]
+
+
+async def test_revocation_under_load_lets_no_later_allow_through(scene: Scene) -> None:
+    """No call that begins after the answer to a revocation is allowed, whichever replica it meets."""
+    stage = await cast(scene)
+    helper = await stage.delegate(stage.root, HELPER)
+    clerk = await stage.delegate(helper.chain, CLERK)
+    runtimes = [await stage.runtime(CLERK, replica=number) for number in (1, 2)]
+    revoked, seen = asyncio.Event(), asyncio.Semaphore(0)
+    after = Counter[str]()
+
+    async def act(runtime: AsyncClient) -> None:
+        while after.total() < 12:
+            begun_after = revoked.is_set()
+            decision = await runtime.evaluate(read(), session=stage.session, chain=clerk.chain)
+            assert decision.failure is None, decision.failure
+            if begun_after:
+                after[str(decision.effect)] += 1
+                assert "chain.revoked" in codes(decision)
+            seen.release()
+
+    async with asyncio.TaskGroup() as acting:
+        for runtime in runtimes * 2:
+            acting.create_task(act(runtime))
+        for _ in range(12):
+            await seen.acquire()
+        await (await scene.operator()).revoke_grant(stage.session, helper)
+        revoked.set()
+    assert set(after) == {"block"}

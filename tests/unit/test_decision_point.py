@@ -44,6 +44,7 @@ from pdp.signing import RotatingSigner
 from placet.receipt import b64url_encode, parse
 from placet.verify import Verifier
 from tests import builders
+from tests.chains import Link, chain_of, grant_of, link
 from tests.fakes.engine import FakePolicyEngine, verdict
 from tests.fakes.store import FakeStore
 
@@ -56,14 +57,15 @@ class Bench:
         self.engine = FakePolicyEngine()
         self.signer = RotatingSigner(self.store, replica="test")
         self.session: Session = builders.session()
+        self.information = self.directory = self.store
 
     def point(self, ledger: Ledger | None = None, admission: Admission | None = None) -> DecisionPoint:
         return DecisionPoint(
-            information=self.store,
+            information=self.information,
             engine=self.engine,
             signer=self.signer,
             ledger=ledger or self.store,
-            grants=Grants(self.signer, self.store),
+            grants=Grants(self.signer, self.directory),
             fingerprints=Fingerprints(b"k" * 32),
             issuer="test",
             admission=admission,
@@ -524,3 +526,97 @@ async def test_action_on_another_type_reads_no_listed_entity(bench: Bench) -> No
     assert bench.store.recorded[-1].entities == {}
     rule = bench.engine.documents[-1]["boundaries"][0]["resources"][1]
     assert "resolved" not in rule
+
+
+def by_chain(document: dict[str, Any]) -> Verdict:
+    """As the shipped rules judge a chain that proves nothing."""
+    problems = document["chain_problems"]
+    return (
+        verdict(Effect.BLOCK, problems[0]["code"])
+        if problems
+        else verdict(Effect.ALLOW, "task.within_boundary")
+    )
+
+
+async def delegated(bench: Bench) -> tuple[Link, ...]:
+    """A chain to an agent of the caller's, every grant of it stored."""
+    links = await chain_of(Grants(bench.signer, bench.store), bench.session, "agent:helper")
+    for each in links:
+        await bench.store.add_grant(builders.TENANT, each.row)
+    return links
+
+
+def asked_by_leaf(bench: Bench, links: tuple[Link, ...]) -> EvaluationRequest:
+    return builders.evaluation(
+        bench.session.session_id,
+        by=builders.caller(subject="svc-helper", agents=frozenset({"agent:helper"})),
+        hops=tuple(each.hop for each in links),
+    )
+
+
+async def test_grant_revoked_between_judgement_and_recording_is_judged_again(bench: Bench) -> None:
+    bench.engine.judge_by(by_chain)
+    links = await delegated(bench)
+    bench.store.hold = asyncio.Event()
+    asked = asyncio.create_task(bench.point().evaluate(asked_by_leaf(bench, links)))
+    await bench.engine.asked()
+    await bench.store.revoke_grant(builders.TENANT, links[0].row.grant_hash, by="ops", reason="")
+    bench.store.hold.set()
+    decision, _ = await asked
+    assert decision.effect is Effect.BLOCK
+    assert [(reason.code, reason.at) for reason in decision.reasons] == [("chain.revoked", "chain[0]")]
+    assert len(bench.engine.documents) == 2
+    assert len(bench.store.recorded) == 1
+    # The leaf of a chain that proves nothing moves no session.
+    assert bench.store.recorded[0].move is None
+
+
+async def test_what_is_wrong_with_a_chain_blocks_even_if_policy_says_nothing_of_it(bench: Bench) -> None:
+    links = await delegated(bench)
+    point = bench.point()
+    allowed, _ = await point.evaluate(asked_by_leaf(bench, links))
+    assert allowed.effect is Effect.ALLOW
+    await bench.store.revoke_grant(builders.TENANT, links[1].row.grant_hash, by="ops", reason="")
+    blocked, receipt = await point.evaluate(asked_by_leaf(bench, links))
+    assert [(reason.code, reason.at) for reason in blocked.reasons] == [("chain.revoked", "chain[1]")]
+    assert read_decision(receipt.token).chain == blocked.chain
+    assert [bool(hop.unverified) for hop in blocked.chain] == [False, True]
+
+
+async def test_directory_that_does_not_answer_is_an_error_and_no_answer(bench: Bench) -> None:
+    """A key that cannot be looked up is not taken for one that nobody has."""
+
+    class Silent(FakeStore):
+        async def key(self, kid: str) -> None:
+            raise StoreUnavailableError("down")
+
+    links = await delegated(bench)
+    bench.directory = Silent()
+    with pytest.raises(StoreUnavailableError):
+        await bench.point().evaluate(asked_by_leaf(bench, links))
+    assert bench.store.recorded == []
+
+
+async def test_limits_of_a_chain_that_was_asked_on_before_cost_one_read(bench: Bench) -> None:
+    grants = Grants(bench.signer, bench.store)
+    (root,) = await chain_of(grants, bench.session)
+    limited = replace(bench.session.boundary, max_actions=3)
+    leaf = await link(grants, grant_of(bench.session, [root], agent="agent:helper", boundary=limited))
+    for each in (root, leaf):
+        await bench.store.add_grant(builders.TENANT, each.row)
+    reads = 0
+
+    class Counting(FakeStore):
+        async def gather(self, request: FactsRequest) -> Facts:
+            nonlocal reads
+            reads += 1
+            return await bench.store.gather(request)
+
+    bench.information = Counting()
+    point = bench.point()
+    for expected in (2, 3, 4):
+        await point.evaluate(asked_by_leaf(bench, (root, leaf)))
+        assert reads == expected
+    # Each of them moved the grant's counter.
+    (used,) = bench.engine.documents[-1]["limits"]
+    assert (used["code"], used["used"], used["max"]) == ("boundary.max_actions", 2, 3)
