@@ -633,7 +633,8 @@ def _effect(
 ) -> tuple[Effect, tuple[Reason, ...]]:
     """Policy's verdict, overridden by what the PDP itself found; found reasons all block.
 
-    What is wrong with the chain blocks whatever policy says of it.
+    What is wrong with the chain blocks whatever policy says of it, and so does a caller of whom
+    nothing is proven.
     """
     if verdict is None:
         return Effect.BLOCK, (*found, POLICY_UNAVAILABLE)
@@ -642,6 +643,8 @@ def _effect(
     found += tuple(
         chain_refused(problem.code, problem.at) for problem in chain.problems if problem.code not in said
     )
+    if not chain.proven and not found and verdict.effect is not Effect.BLOCK:
+        found = (chain_refused("chain.unproven", ""),)
     if found:
         restricting = tuple(reason for reason in reasons if reason.effect is not Effect.ALLOW)
         return Effect.BLOCK, (*found, *restricting)

@@ -44,8 +44,8 @@ from pdp.signing import RotatingSigner
 from placet.receipt import b64url_encode, parse
 from placet.verify import Verifier
 from tests import builders
-from tests.chains import Link, chain_of, grant_of, link
-from tests.fakes.engine import FakePolicyEngine, verdict
+from tests.chains import Link, chain_of, grant_of, link, speaker
+from tests.fakes.engine import ALLOW, ESCALATE, FakePolicyEngine, verdict
 from tests.fakes.store import FakeStore
 
 
@@ -232,6 +232,41 @@ async def test_stranger_moves_nothing_and_learns_nothing(bench: Bench) -> None:
     found = await bench.store.get(builders.TENANT, bench.session.session_id)
     assert found is not None
     assert found[0] == bench.session
+
+
+async def test_policy_cannot_allow_what_is_not_proven(bench: Bench) -> None:
+    """Whatever the engine says: to a stranger, and on a chain that proves nothing."""
+    point = bench.point()
+    stranger = builders.caller(subject="svc-else", agents=frozenset({"agent:else"}))
+    grants = Grants(bench.signer, bench.store)
+    links = await chain_of(grants, bench.session, "agent:b")
+    hops = tuple(known.hop for known in links)
+    for answer in (ALLOW, ESCALATE):
+        bench.engine.judge_by(answer)
+        decision, _ = await point.evaluate(builders.evaluation(bench.session.session_id, by=stranger))
+        assert decision.effect is Effect.BLOCK
+        assert decision.reasons[0].code == "chain.unproven"
+        # Signed, and in no table.
+        request = builders.evaluation(bench.session.session_id, by=speaker("agent:b"), hops=hops)
+        decision, _ = await point.evaluate(request)
+        assert decision.effect is Effect.BLOCK
+        assert [(reason.code, reason.at) for reason in decision.reasons][:2] == [
+            ("chain.invalid", "chain[0]"),
+            ("chain.invalid", "chain[1]"),
+        ]
+    # What policy says itself is said once, with its place.
+    bench.engine.judge_by(verdict(Effect.BLOCK, "chain.invalid"))
+    request = builders.evaluation(bench.session.session_id, by=speaker("agent:b"), hops=hops)
+    decision, _ = await point.evaluate(request)
+    assert [(reason.code, reason.at) for reason in decision.reasons] == [
+        ("chain.invalid", "chain[0]"),
+        ("chain.invalid", "chain[1]"),
+    ]
+    for known in links:
+        await bench.store.add_grant(builders.TENANT, known.row)
+    bench.engine.judge_by(ALLOW)
+    request = builders.evaluation(bench.session.session_id, by=speaker("agent:b"), hops=hops)
+    assert (await point.evaluate(request))[0].effect is Effect.ALLOW
 
 
 async def test_stranger_waits_for_nobody_and_keeps_nobody_waiting(bench: Bench) -> None:
