@@ -48,6 +48,8 @@ from pdp.registry import identifier
 
 BATCH = 64
 READERS = 2
+# Entities that boundaries point to, in a batch: each has 16 KiB of attributes at most.
+LISTED = 1024
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0
 
 # `lead` marks the first request of each tenant: what is the same for all of the tenant's
@@ -212,7 +214,9 @@ class PostgresInformationPoint:
         self._access = access
         self._number = readers
         self._batch = batch
-        self._inbox: Inbox[FactsRequest, Facts] = Inbox(capacity=capacity, overdue=_overdue)
+        self._inbox: Inbox[FactsRequest, Facts] = Inbox(
+            capacity=capacity, overdue=_overdue, weigh=lambda request: len(request.listed)
+        )
         self._readers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -268,7 +272,7 @@ class PostgresInformationPoint:
                         backoff = min(LAST_BACKOFF, 2 * backoff)
                         continue
                     backoff = FIRST_BACKOFF
-                batch = self._inbox.take(self._batch)
+                batch = self._inbox.take(self._batch, LISTED)
                 if batch:
                     try:
                         await self._serve(connection, batch)

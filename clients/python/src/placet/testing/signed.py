@@ -13,23 +13,14 @@ from placet.v1 import session_service_pb2 as sessions
 
 def asked_by(claims: Mapping[str, Any]) -> sessions.OpenSessionRequest:
     """Return the request that says the same as a token's claims. Raises `InvalidRequestError`."""
-    boundary, expires_at = claims["boundary"], claims.get("expires_at")
-    if not isinstance(boundary, dict):
-        raise invalid("boundary", "must be an object")
-    if "velocity" in boundary:
-        boundary = boundary | {"velocity": [_limit(limit) for limit in boundary["velocity"]]}
+    expires_at = claims.get("expires_at")
     if not isinstance(expires_at, int | None):
         raise invalid("expires_at", "must be a time in whole seconds")
     return requests.open_session(
         task=claims["task"],
         principal=claims["sub"],
         agent=claims["agent"],
-        boundary=boundary,
+        boundary=claims["boundary"],
         expires_in=None,
         expires_at=None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
     )
-
-
-def _limit(limit: Mapping[str, Any]) -> dict[str, Any]:
-    """The client calls a window what the JSON form calls its seconds."""
-    return {"window" if name == "window_seconds" else name: value for name, value in limit.items()}
