@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from placet import Decision, InvalidRequestError, Session
-from tests.e2e.scene import Scene, codes, new_call, read
+from placet import Decision, InvalidRequestError, PreconditionError, Session
+from tests.e2e.scene import HELPER, Scene, codes, new_call, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -109,6 +110,51 @@ async def test_template_resolves_its_own_listed_entities(vendors: Scene) -> None
     session = await vendors.session(boundary=BOUNDARY)
     assert (await look_up(vendors, session, "V-2")).allowed
     assert codes(await look_up(vendors, session, "V-1")) == OUTSIDE
+
+
+async def ask_helper(
+    scene: Scene, session: Session, own: Mapping[str, Any], vendor: str, *, replica: int = 2
+) -> Decision:
+    """Delegate with a boundary of its own, and have the vendor looked up by whom that was given to."""
+    grant = await (await scene.agent()).delegate(session, to_agent=HELPER, boundary=own)
+    helper = await scene.client("svc-helper", "agent", agents=(HELPER,), replica=replica)
+    action = {"tool": VENDOR, "arguments": {"vendor": vendor}, "tool_call_id": new_call()}
+    return await helper.evaluate(action, session=session, chain=grant.chain)
+
+
+async def test_grant_lists_for_itself(vendors: Scene) -> None:
+    await (await vendors.operator()).put_agents([{"agent": HELPER, "trust": 0.8}])
+    session = await vendors.session(boundary=BOUNDARY)
+    narrower = {"effects": ["read"], "resources": ["invoice:INV-2", VENDORS]}
+    for replica in (1, 2):
+        assert (await ask_helper(vendors, session, narrower, "V-2", replica=replica)).allowed
+        assert codes(await ask_helper(vendors, session, narrower, "V-1", replica=replica)) == OUTSIDE
+    for wider in (["invoice:INV-9", VENDORS], ["vendor:V-1"]):
+        with pytest.raises(PreconditionError, match="resources"):
+            await ask_helper(vendors, session, {"effects": ["read"], "resources": wider}, "V-9")
+
+
+async def test_grant_may_say_which_of_all_vendors(vendors: Scene) -> None:
+    """The session itself need not have a rule of this kind."""
+    operator = await vendors.operator()
+    await operator.put_agents([{"agent": HELPER, "trust": 0.8}])
+    session = await vendors.session(boundary={"effects": ["read"], "resources": ["invoice:*", "vendor:*"]})
+    own = {"effects": ["read"], "resources": ["invoice:INV-3", VENDORS]}
+    assert (await ask_helper(vendors, session, own, "V-3")).allowed
+    assert codes(await ask_helper(vendors, session, own, "V-1")) == OUTSIDE
+    await operator.patch_entity("invoice:INV-3", {"vendor": "V-1"})
+    assert (await ask_helper(vendors, session, own, "V-1")).allowed
+
+
+async def test_plan_resolves_for_each_of_its_actions(vendors: Scene) -> None:
+    session = await vendors.session(boundary=BOUNDARY)
+    actions = [
+        {"tool": VENDOR, "arguments": {"vendor": vendor}, "tool_call_id": new_call()}
+        for vendor in ("V-1", "V-2", "V-9")
+    ]
+    plan = await (await vendors.agent()).evaluate_plan(actions, session=session)
+    assert [decision.effect for decision in plan] == ["allow", "allow", "block"]
+    assert codes(plan[2]) == OUTSIDE
 
 
 async def test_boundary_that_points_to_too_many_entities_is_refused(vendors: Scene) -> None:

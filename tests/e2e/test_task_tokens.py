@@ -24,7 +24,7 @@ from placet import (
     SessionState,
 )
 from placet.task_token import public_jwk, sign
-from tests.e2e.scene import AGENT, BOUNDARY, HELPER, PRINCIPAL, Scene, codes, pay, read
+from tests.e2e.scene import AGENT, BOUNDARY, HELPER, PRINCIPAL, READ, Scene, codes, pay, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -184,6 +184,17 @@ async def test_issuers_are_listed_with_their_keys(office: Office) -> None:
     secret = {"keys": [public_jwk(office.key) | {"d": "AAAA"}]}
     with pytest.raises(InvalidRequestError, match="secret"):
         await operator.put_issuer_keys(ISSUER, secret)
+
+
+async def test_agent_delegates_in_a_session_that_it_opened_by_a_token(office: Office) -> None:
+    scene = office.scene
+    await (await scene.operator()).put_agents([{"agent": HELPER, "trust": 0.8}])
+    session = await office.open(office.token())
+    reads = {"tools": [READ], "resources": ["invoice:*"]}
+    grant = await (await scene.agent()).delegate(session, to_agent=HELPER, boundary=reads)
+    helper = await scene.client("svc-helper", "agent", agents=(HELPER,), replica=2)
+    assert (await helper.evaluate(read(), session=session, chain=grant.chain)).allowed
+    assert not (await helper.evaluate(pay(), session=session, chain=grant.chain)).allowed
 
 
 async def test_no_credential_is_the_issuer_of_a_token(office: Office) -> None:
