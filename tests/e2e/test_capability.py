@@ -53,7 +53,7 @@ async def test_guarded_call_reaches_the_tool_and_is_reported_by_both_sides(scene
     await prepare(scene)
     await redeem_required(scene)
     application = Application()
-    app = CapabilityMiddleware(application, gate=await gate(scene), tool="bills.pay")
+    app = CapabilityMiddleware(application, gate=await gate(scene), tools={"/payments": "bills.pay"})
     session = await open_session(scene)
     agent = await scene.agent()
     seen: list[str] = []
@@ -89,7 +89,7 @@ async def test_of_many_requests_with_one_receipt_one_runs(scene: Scene, required
     application = Application()
     # Two servers that share nothing but the PDP; without redemption, one.
     gates = [await gate(scene, replica=number) for number in ((1, 2) if required else (1,))]
-    apps = [CapabilityMiddleware(application, gate=each, tool="bills.pay") for each in gates]
+    apps = [CapabilityMiddleware(application, gate=each, tools={"/payments": "bills.pay"}) for each in gates]
     answers = await asyncio.gather(*(request(apps[n % len(apps)], handed, body=body) for n in range(16)))
     assert sorted(status for status, _ in answers) == [204] + [403] * 15
     assert len(application.bodies) == 1

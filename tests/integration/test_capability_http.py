@@ -60,7 +60,7 @@ def site() -> Iterator[Site]:
         fake.allow(TOOL)
         server = Server(fake=fake, session=fake.session(), now=fake.now().timestamp())
         application = Application()
-        app = CapabilityMiddleware(application, gate=server.gate(), tool=TOOL)
+        app = CapabilityMiddleware(application, gate=server.gate(), tools={"/payments": TOOL})
         running = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -368,6 +368,8 @@ async def request(
     content_type: str = "application/json",
     query: bytes = b"",
     headers: tuple[tuple[bytes, bytes], ...] = (),
+    path: str = "/payments",
+    method: str = "POST",
 ) -> tuple[int, dict[str, Any]]:
     """Status and body of the answer."""
     parts = [body[at : at + chunk] for at in range(0, len(body), chunk)] if chunk else [body]
@@ -386,8 +388,8 @@ async def request(
 
     scope = {
         "type": "http",
-        "method": "POST",
-        "path": "/payments",
+        "method": method,
+        "path": path,
         "query_string": query,
         "headers": [
             (b"content-type", content_type.encode()),
@@ -408,7 +410,7 @@ def application() -> Application:
 
 
 async def test_request_passes_unchanged(server: Server, application: Application) -> None:
-    app = CapabilityMiddleware(application, gate=server.gate(), tool=TOOL)
+    app = CapabilityMiddleware(application, gate=server.gate(), tools={"/payments": TOOL})
     body = b'  {"n":1.2e3,"amount":"1200.00",\n"invoice":"INV-1"}'
     for chunk in (0, 1, 7):
         assert await request(app, server.receipt(), body=body, chunk=chunk) == (204, {})
@@ -427,6 +429,11 @@ async def test_request_passes_unchanged(server: Server, application: Application
         ({"body": b" " * 65537}, 413, "too_large"),
         ({"body": b" " * 1_000_000, "chunk": 1000}, 413, "too_large"),
         ({"query": b"invoice=INV-2"}, 403, "request"),
+        ({"path": "/refunds"}, 403, "request"),
+        ({"path": "/payments/"}, 403, "request"),
+        ({"path": "//payments"}, 403, "request"),
+        ({"method": "DELETE"}, 403, "request"),
+        ({"method": "GET"}, 403, "request"),
         ({"content_type": "application/x-www-form-urlencoded"}, 403, "request"),
         ({"content_type": "application/json; charset=utf-16"}, 403, "request"),
         ({"content_type": ""}, 403, "request"),
@@ -437,7 +444,7 @@ async def test_request_passes_unchanged(server: Server, application: Application
 async def test_request_that_the_receipt_does_not_cover_is_refused(
     server: Server, application: Application, change: dict[str, Any], status: int, reason: str
 ) -> None:
-    app = CapabilityMiddleware(application, gate=server.gate(), tool=TOOL)
+    app = CapabilityMiddleware(application, gate=server.gate(), tools={"/payments": TOOL})
     receipt = server.receipt()
     code = f"capability.{reason}"
     assert await request(app, receipt, **change) == (
@@ -448,8 +455,16 @@ async def test_request_that_the_receipt_does_not_cover_is_refused(
     assert (await request(app, receipt))[0] == 204
 
 
+async def test_receipt_for_one_path_opens_no_other(server: Server, application: Application) -> None:
+    tools = {"/payments": TOOL, "/refunds": "payments.refund"}
+    app = CapabilityMiddleware(application, gate=server.gate(), tools=tools)
+    receipt = server.receipt()
+    assert (await request(app, receipt, path="/refunds"))[1]["reason"] == "capability.other_action"
+    assert (await request(app, receipt))[0] == 204
+
+
 async def test_one_header_is_wanted(server: Server, application: Application) -> None:
-    app = CapabilityMiddleware(application, gate=server.gate(), tool=TOOL)
+    app = CapabilityMiddleware(application, gate=server.gate(), tools={"/payments": TOOL})
     first, second = server.receipt(), server.receipt()
     for receipts in ((), (first, second), (first, first)):
         assert (await request(app, *receipts))[1]["reason"] == "capability.missing"
@@ -458,7 +473,7 @@ async def test_one_header_is_wanted(server: Server, application: Application) ->
 
 
 async def test_of_many_equal_requests_at_once_one_runs(server: Server, application: Application) -> None:
-    app = CapabilityMiddleware(application, gate=server.gate(), tool=TOOL)
+    app = CapabilityMiddleware(application, gate=server.gate(), tools={"/payments": TOOL})
     receipt = server.receipt()
     answers = await asyncio.gather(*(request(app, receipt, chunk=3) for _ in range(16)))
     assert sorted(status for status, _ in answers) == [204] + [403] * 15
@@ -476,7 +491,7 @@ async def test_resolver_says_what_a_request_asks_for(server: Server, application
     assert (await request(app, server.receipt(), body=body))[0] == 204
     other = json.dumps({"arguments": ARGUMENTS | {"n": 1}}).encode()
     assert (await request(app, server.receipt(), body=other))[1]["reason"] == "capability.other_action"
-    for wrong in ({}, {"tool": TOOL, "resolve": resolve}):
+    for wrong in ({}, {"tools": {}}, {"tools": {"/payments": TOOL}, "resolve": resolve}):
         with pytest.raises(ValueError, match="exactly one"):
             CapabilityMiddleware(application, gate=server.gate(), **wrong)
 
@@ -484,7 +499,7 @@ async def test_resolver_says_what_a_request_asks_for(server: Server, application
 async def test_pdp_that_is_away_is_said_to_be(redeemed: Server, application: Application) -> None:
     receipt = redeemed.receipt()
     async with redeemed.fake.async_client(identity=erp()) as client:
-        app = CapabilityMiddleware(application, gate=redeemed.gate(client=client), tool=TOOL)
+        app = CapabilityMiddleware(application, gate=redeemed.gate(client=client), tools={"/payments": TOOL})
         redeemed.fake.stop()
         assert (await request(app, receipt))[0] == 503
         redeemed.fake.start()
@@ -492,7 +507,7 @@ async def test_pdp_that_is_away_is_said_to_be(redeemed: Server, application: App
 
 
 async def test_client_that_hangs_up_runs_nothing(server: Server, application: Application) -> None:
-    app = CapabilityMiddleware(application, gate=server.gate(), tool=TOOL)
+    app = CapabilityMiddleware(application, gate=server.gate(), tools={"/payments": TOOL})
     messages = [{"type": "http.request", "body": BODY, "more_body": True}, {"type": "http.disconnect"}]
     sent: list[Any] = []
 
@@ -502,13 +517,18 @@ async def test_client_that_hangs_up_runs_nothing(server: Server, application: Ap
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "headers": [(HEADER.lower().encode(), server.receipt())], "query_string": b""}
+    scope = {
+        "type": "http",
+        "path": "/payments",
+        "headers": [(HEADER.lower().encode(), server.receipt())],
+        "query_string": b"",
+    }
     await app(scope, receive, send)
     assert (sent, application.bodies) == ([], [])
 
 
 async def test_lifespan_passes_and_a_websocket_does_not(server: Server, application: Application) -> None:
-    app = CapabilityMiddleware(application, gate=server.gate(), tool=TOOL)
+    app = CapabilityMiddleware(application, gate=server.gate(), tools={"/payments": TOOL})
     sent: list[Any] = []
 
     async def receive() -> Any:

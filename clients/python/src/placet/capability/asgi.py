@@ -1,8 +1,8 @@
 """`CapabilityMiddleware`: a gate before an ASGI application (asgi.readthedocs.io, HTTP 2.5).
 
-    app = CapabilityMiddleware(app, gate=gate, tool="payments.create")
+    app = CapabilityMiddleware(app, gate=gate, tools={"/payments": "payments.create"})
 
-A request passes with exactly one header `Placet-Receipt`, whose receipt permits the tool with the
+A request passes with exactly one header `Placet-Receipt`, whose receipt permits the path's tool with the
 request's body as its arguments. The body is read whole first, and passed on as it was. Anything
 else is answered 403 with `application/problem+json` (RFC 9457), whose member `reason` is one of
 `placet.capability.REASONS`; 413 for a body that is too large; 503 when the PDP cannot be asked.
@@ -41,19 +41,21 @@ class CapabilityMiddleware:
         app: Application,
         *,
         gate: Gate,
-        tool: str = "",
+        tools: Mapping[str, str] | None = None,
         resolve: Resolver | None = None,
         max_body: int = MAX_BYTES,
     ) -> None:
-        """With `tool`, every request is this tool's, and its JSON body the arguments; a query string or
-        another content type is refused. `resolve` says otherwise: what the application acts on
-        beside what it returns is not covered by any receipt. Raises ValueError unless there is
-        exactly one of them."""
-        if (not tool) == (resolve is None):
-            raise ValueError("give exactly one of tool and resolve")
+        """`tools` names the tool of each path: a POST to exactly this path, with the arguments as its
+        JSON body. Another path or method, a query string or another content type is refused.
+        `resolve` says otherwise: what the application acts on beside what it returns is not
+        covered by any receipt. Raises ValueError unless there is exactly one of them."""
+        if tools and resolve is None:
+            resolve = _by_path(dict(tools))
+        elif tools or resolve is None:
+            raise ValueError("give exactly one of tools and resolve")
         self._app = app
         self._gate = gate
-        self._resolve = resolve or _body_of(tool)
+        self._resolve = resolve
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,8 +96,11 @@ class CapabilityMiddleware:
         return b"".join(parts)
 
 
-def _body_of(tool: str) -> Resolver:
+def _by_path(tools: Mapping[str, str]) -> Resolver:
     def resolve(scope: Mapping[str, Any], body: bytes) -> tuple[str, bytes]:
+        tool = tools.get(scope["path"])
+        if tool is None or scope["method"] != "POST":
+            raise CapabilityError("capability.request", "path or method")
         if scope.get("query_string"):
             raise CapabilityError("capability.request", "a query string")
         kinds = _headers(scope, b"content-type")
