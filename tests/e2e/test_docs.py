@@ -53,7 +53,14 @@ def expected_output(source: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "docs/agent-developers.md", "docs/plans.md", "docs/outcomes.md", "docs/tasks.md"],
+    [
+        "README.md",
+        "docs/agent-developers.md",
+        "docs/delegation.md",
+        "docs/plans.md",
+        "docs/outcomes.md",
+        "docs/tasks.md",
+    ],
 )
 def test_python_examples_print_what_they_say(
     document: str, real_pdp: RealPdp, tenant: str, capsys: pytest.CaptureFixture[str]
@@ -126,7 +133,8 @@ def test_shell_examples_run(real_pdp: RealPdp, tenant: str, programs: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    "document", ["docs/tools.md", "docs/entities.md", "docs/tasks.md", "docs/outcomes.md"]
+    "document",
+    ["docs/tools.md", "docs/entities.md", "docs/tasks.md", "docs/outcomes.md", "docs/delegation.md"],
 )
 def test_commands_of_a_page_run(
     document: str, real_pdp: RealPdp, tenant: str, programs: Path, tmp_path: Path
