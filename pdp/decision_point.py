@@ -638,23 +638,17 @@ def _effect(
     """
     if verdict is None:
         return Effect.BLOCK, (*found, POLICY_UNAVAILABLE)
-    reasons = tuple(placed for reason in verdict.reasons for placed in _placed(reason, chain))
+    # Policy names a problem; the first hop that has it is where to look.
+    places = {problem.code: problem.at for problem in reversed(chain.problems)}
+    reasons = tuple(replace(r, at=places[r.code]) if r.code in places else r for r in verdict.reasons)
     said = {reason.code for reason in reasons if reason.effect is Effect.BLOCK}
-    found += tuple(
-        chain_refused(problem.code, problem.at) for problem in chain.problems if problem.code not in said
-    )
+    found += tuple(chain_refused(code, at) for code, at in places.items() if code not in said)
     if not chain.proven and not found and verdict.effect is not Effect.BLOCK:
         found = (chain_refused("chain.unproven", ""),)
     if found:
         restricting = tuple(reason for reason in reasons if reason.effect is not Effect.ALLOW)
         return Effect.BLOCK, (*found, *restricting)
     return verdict.effect, reasons
-
-
-def _placed(reason: Reason, chain: Chain) -> tuple[Reason, ...]:
-    """The reason once for each hop that it is about: policy names the problem, and not the place."""
-    places = [problem.at for problem in chain.problems if problem.code == reason.code]
-    return tuple(replace(reason, at=at) for at in places) if places else (reason,)
 
 
 def _move(session: Session, facts: Facts, effect: Effect) -> SessionMove:

@@ -48,6 +48,7 @@ from placet.testing.script import Received
 from tests.stack import RealPdp
 
 AGENT, STRANGER, PRINCIPAL = "agent:payer", "agent:stranger", "user:anna"
+HELPER = "agent:helper"
 # Generous: the disk stalls for seconds now and then.
 TIMEOUT = 60.0
 READ, PAY, UNKNOWN = "invoices.get", "payments.create", "vendors.steal"
@@ -132,7 +133,7 @@ def pdp(request: pytest.FixtureRequest) -> Iterator[Target]:
 def _arranged(target: Target) -> Iterator[Target]:
     operator = target.operator()
     assert operator.put_tenant({}) >= 1
-    assert operator.put_agents([{"agent": AGENT, "trust": 0.9}, {"agent": STRANGER, "trust": 0.9}]) >= 1
+    assert operator.put_agents([{"agent": agent, "trust": 0.9} for agent in (AGENT, HELPER, STRANGER)]) >= 1
     assert operator.put_tools(TOOLS) >= 1
     yield target
     for client in target.clients:
@@ -413,6 +414,136 @@ def test_strangers_plan_moves_nothing(pdp: Target) -> None:
     decisions = stranger.evaluate_plan([read("a"), read("b")], session=session)
     assert reasons(decisions) == [["session.unknown"]] * 2
     assert pdp.issuer().get_session(session).version == session.version
+
+
+# --- delegation -----------------------------------------------------------------------
+
+
+def helper_of(pdp: Target, agent: str = HELPER) -> Client:
+    return pdp.client(pdp.identity(f"svc-{agent}", "agent", agents=(agent,)))
+
+
+def test_delegated_agent_acts_on_its_chain(pdp: Target) -> None:
+    session = pdp.session()
+    assert session.grant
+    assert pdp.issuer().get_session(session).grant == ""
+    grant = pdp.agent().delegate(session, to_agent=HELPER, purpose="look it up")
+    assert [hop.agent for hop in grant.chain] == [AGENT, HELPER]
+    assert [hop.grant for hop in grant.chain] == [session.grant, grant.token]
+    helper = helper_of(pdp)
+    decision = helper.evaluate(read(), session=session, chain=grant.chain)
+    assert (decision.allowed, decision.receipt_status) == (True, "verified")
+    assert [(hop.agent, hop.depth, hop.verified) for hop in decision.chain] == [
+        (AGENT, 0, True),
+        (HELPER, 1, True),
+    ]
+    assert [hop.delegated_by for hop in decision.chain] == ["svc-issuer", "svc-payer"]
+    assert [hop.effect for hop in decision.chain] == [None, "allow"]
+    assert decision.chain[1].grant_hash == grant.grant_hash
+    assert helper.evaluate(read(), session=session, chain=grant.chain).chain == decision.chain
+    assert [tool.name for tool in helper.list_allowed_tools(session, chain=grant.chain)]
+    assert helper.get_decision(decision.decision_id).chain == decision.chain
+    # The session's own agent needs no grant, and is named like any hop.
+    own = pdp.agent().evaluate(read("c-2"), session=session)
+    assert [(hop.agent, hop.grant_hash, hop.effect) for hop in own.chain] == [(AGENT, "", "allow")]
+
+
+def test_without_its_chain_a_helper_is_a_stranger(pdp: Target) -> None:
+    session = pdp.session()
+    grant = pdp.agent().delegate(session, to_agent=HELPER)
+    helper, version = helper_of(pdp), session.version
+    assert helper.evaluate(read(), session=session).reasons[0].code == "session.unknown"
+    for code, chain in (
+        ("chain.invalid", grant.chain[1:]),
+        ("chain.invalid", [grant.chain[0], {"agent": HELPER, "grant": "not.a.grant"}]),
+        ("chain.foreign", pdp.agent().delegate(pdp.session(), to_agent=HELPER).chain),
+    ):
+        decision = helper.evaluate(read(f"c-{len(chain)}-{code}"), session=session, chain=chain)
+        assert (decision.effect, decision.session_version) == ("block", 0)
+        assert code in {reason.code for reason in decision.reasons}
+        assert any(hop.unverified for hop in decision.chain)
+    stranger = pdp.client(pdp.identity("svc-stranger", "agent", agents=(STRANGER,)))
+    decision = stranger.evaluate(read(), session=session, chain=grant.chain)
+    assert ("chain.not_holder", "chain[1]") in {(reason.code, reason.at) for reason in decision.reasons}
+    assert pdp.issuer().get_session(session).version == version
+    for call in (helper.get_session, helper.close_session):
+        with pytest.raises(NotFoundError):
+            call(session)
+
+
+def test_what_cannot_be_delegated_is_refused_by_name(pdp: Target) -> None:
+    session = pdp.session()
+    grant = pdp.agent().delegate(session, to_agent=HELPER, boundary={"tools": [READ], "resources": []})
+    late = session.expires_at + timedelta(seconds=1)
+    for options, named in (
+        ({"boundary": {"tools": [READ, PAY]}}, "boundary.tools[1]"),
+        ({"boundary": {"effects": ["pay"]}}, "boundary.effects[0]"),
+        ({"expires_at": late}, "expires_at"),
+    ):
+        with pytest.raises(PreconditionError) as wider:
+            helper_of(pdp).delegate(session, grant.chain, to_agent=STRANGER, **options)
+        assert (wider.value.reason, wider.value.violations[0].field) == ("GRANT_EXCEEDS_PARENT", named)
+    for client, chain, to_agent in (
+        (pdp.agent(), grant.chain, STRANGER),
+        (helper_of(pdp), grant.chain, AGENT),
+    ):
+        with pytest.raises(PreconditionError) as refused:
+            client.delegate(session, chain, to_agent=to_agent)
+        assert refused.value.reason == "CHAIN_REFUSED"
+    for chain in ((), [AGENT]):
+        with pytest.raises(InvalidRequestError) as missing:
+            pdp.agent().delegate(session.session_id, chain, to_agent=HELPER)
+        assert missing.value.field.startswith("chain.hops")
+    with pytest.raises(NotFoundError):
+        helper_of(pdp, STRANGER).delegate(session, grant.chain, to_agent="agent:new")
+    pdp.issuer().close_session(session)
+    with pytest.raises(PreconditionError) as over:
+        pdp.agent().delegate(session, to_agent=HELPER)
+    assert over.value.reason == "SESSION_OVER"
+
+
+def test_revoked_grant_ends_what_is_below_it(pdp: Target) -> None:
+    session = pdp.session()
+    grant = pdp.agent().delegate(session, to_agent=HELPER)
+    below = helper_of(pdp).delegate(session, grant.chain, to_agent=STRANGER)
+    leaf = helper_of(pdp, STRANGER)
+    assert leaf.evaluate(read(), session=session, chain=below.chain).allowed
+    with pytest.raises(NotFoundError):
+        leaf.revoke_grant(session, grant)
+    since = pdp.agent().revoke_grant(session, grant, reason="done")
+    assert pdp.operator().revoke_grant(session, grant.token) == since
+    again = leaf.evaluate(read("c-2"), session=session, chain=below.chain)
+    assert (again.effect, again.allowed) == ("block", False)
+    assert ("chain.revoked", "chain[1]") in {(reason.code, reason.at) for reason in again.reasons}
+    # Nor is the allow from before given again.
+    assert "action.replay_stale" in {
+        reason.code for reason in leaf.evaluate(read(), session=session, chain=below.chain).reasons
+    }
+    assert pdp.agent().evaluate(read("c-3"), session=session).allowed
+
+
+def test_chain_of_a_decision_is_shown_to_who_the_session_is(pdp: Target) -> None:
+    session = pdp.session()
+    own = pdp.agent().evaluate(read("c-0"), session=session)
+    grant = pdp.agent().delegate(session, to_agent=HELPER, purpose="look it up")
+    helper = helper_of(pdp)
+    decision = helper.evaluate(read(), session=session, chain=grant.chain)
+    pdp.agent().revoke_grant(session, grant, reason="done")
+    for viewer in (pdp.agent(), pdp.issuer(), pdp.operator(), pdp.client(pdp.identity(PRINCIPAL))):
+        chain = viewer.get_chain(decision.decision_id)
+        assert (chain.session_id, chain.task_id) == (session.session_id, session.task.id)
+        assert tuple(link.hop for link in chain.links) == decision.chain
+        assert [link.decisions for link in chain.links] == [
+            ((own.decision_id, "allow"),),
+            ((decision.decision_id, "allow"),),
+        ]
+        root, leaf = chain.links
+        assert (leaf.purpose, leaf.revoked_by, leaf.revoke_reason) == ("look it up", "svc-payer", "done")
+        assert leaf.revoked_at is not None
+        assert root.revoked_at is None
+    for client, wanted in ((helper, decision.decision_id), (pdp.operator(), "nothing")):
+        with pytest.raises(NotFoundError):
+            client.get_chain(wanted)
 
 
 # --- sessions -------------------------------------------------------------------------
@@ -740,6 +871,9 @@ async def test_async_client_is_the_same(pdp: Target) -> None:
             with pytest.raises(ReplayedAllow):
                 await tool("INV-1")
         assert ran == ["INV-1"]
+        grant = await client.delegate(session, to_agent=HELPER, expires_in=600)
+        assert (await client.get_chain(decision.decision_id)).links[0].hop.agent == AGENT
+        assert (await client.revoke_grant(session, grant)).tzinfo is not None
         assert await client.put_agents([{"agent": AGENT, "trust": 0.9}]) >= 1
         assert await client.put_tools(TOOLS) >= 1
         assert await client.put_tenant({}) >= 1

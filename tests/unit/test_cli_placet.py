@@ -382,6 +382,8 @@ def test_failures_of_the_server_say_so(signed_pdp: FakePdp) -> None:
         ["decision", "show"],
         ["receipt", "verify"],
         ["receipt", "show"],
+        ["chain", "delegate"],
+        ["chain", "show"],
         ["admin", "put-tools"],
     ],
 )
@@ -523,3 +525,56 @@ def test_plan_that_makes_no_sense_is_refused(signed_pdp: FakePdp, asked: str, wo
     assert done.returncode == 2
     assert words in done.stdout + done.stderr
     assert signed_pdp.received == []
+
+
+def test_chain_is_delegated_acted_on_drawn_and_revoked(signed_pdp: FakePdp, tmp_path: Path) -> None:
+    asked = {
+        "task": "T-1",
+        "principal": "user:anna",
+        "agent": "agent:test",
+        "boundary": {"tools": ["a", "b"]},
+    }
+    opened = run(signed_pdp, "session", "open", "-", "--json", stdin=json.dumps(asked))
+    session, held = json.loads(opened.stdout), tmp_path / "session.json"
+    held.write_text(opened.stdout)
+    bounds = tmp_path / "bounds.json"
+    bounds.write_text('{"tools": ["a"]}')
+    words = ("chain", "delegate", str(held), "--to", "agent:helper", "--purpose", "look\x1b it up")
+    done = run(signed_pdp, *words, "--boundary", str(bounds), "--expires-in", "60", "--json")
+    assert done.returncode == 0, done.stderr
+    helper = json.loads(done.stdout)
+    assert [hop["agent"] for hop in helper["chain"]] == ["agent:test", "agent:helper"]
+    assert helper["session"] == session["session_id"]
+
+    # What was printed is what an action is asked with, and what is delegated from.
+    as_helper = {"PLACET_AGENTS": "agent:helper", "PLACET_SUBJECT": "svc-helper"}
+    action = json.dumps(ACTION | {name: helper[name] for name in ("session", "chain")})
+    decided = run(signed_pdp, "evaluate", "-", "--json", stdin=action, **as_helper)
+    decision = json.loads(decided.stdout)
+    assert (decided.returncode, decision["chain"][1]["grant_hash"]) == (0, helper["grant_hash"])
+    below = run(signed_pdp, "chain", "delegate", "-", "--to", "agent:clerk", stdin=done.stdout, **as_helper)
+    assert below.stdout.startswith("agent:test > agent:helper > agent:clerk  grant ")
+
+    drawn = run(signed_pdp, "chain", "show", decision["decision_id"])
+    assert drawn.returncode == 0, drawn.stderr
+    lines = drawn.stdout.splitlines()
+    assert lines[0] == f"task T-1 of user:anna, session {session['session_id']}"
+    assert "agent:test  by test, grant " in lines[1]
+    assert "agent:helper  by test, look\\x1b it up, grant " in lines[2]
+    assert lines[3].split()[-4:] == ["ALLOW", decision["decision_id"], "this", "one"]
+
+    revoked = run(
+        signed_pdp, "chain", "revoke", session["session_id"], helper["grant_hash"], "--reason", "done"
+    )
+    assert (revoked.returncode, revoked.stdout.startswith("revoked since 20")) == (0, True)
+    assert "revoked by test: done" in run(signed_pdp, "chain", "show", decision["decision_id"]).stdout
+    shown = run(signed_pdp, "chain", "show", decision["decision_id"], "--json")
+    assert json.loads(shown.stdout)["links"][1]["revoke_reason"] == "done"
+    again = run(signed_pdp, *words)
+    assert again.returncode == 0
+
+
+@pytest.mark.parametrize("held", ["{}", '{"session": "s"}', '{"session_id": "s", "agent": "a"}'])
+def test_file_that_holds_no_chain_is_named(signed_pdp: FakePdp, held: str) -> None:
+    done = run(signed_pdp, "chain", "delegate", "-", "--to", "agent:helper", stdin=held)
+    assert (done.returncode, "has neither session and chain" in done.stderr) == (2, True)

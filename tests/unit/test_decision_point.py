@@ -250,18 +250,12 @@ async def test_policy_cannot_allow_what_is_not_proven(bench: Bench) -> None:
         request = builders.evaluation(bench.session.session_id, by=speaker("agent:b"), hops=hops)
         decision, _ = await point.evaluate(request)
         assert decision.effect is Effect.BLOCK
-        assert [(reason.code, reason.at) for reason in decision.reasons][:2] == [
-            ("chain.invalid", "chain[0]"),
-            ("chain.invalid", "chain[1]"),
-        ]
-    # What policy says itself is said once, with its place.
+        assert (decision.reasons[0].code, decision.reasons[0].at) == ("chain.invalid", "chain[0]")
+    # What policy says itself is said once, with the first place that it is true of.
     bench.engine.judge_by(verdict(Effect.BLOCK, "chain.invalid"))
     request = builders.evaluation(bench.session.session_id, by=speaker("agent:b"), hops=hops)
     decision, _ = await point.evaluate(request)
-    assert [(reason.code, reason.at) for reason in decision.reasons] == [
-        ("chain.invalid", "chain[0]"),
-        ("chain.invalid", "chain[1]"),
-    ]
+    assert [(reason.code, reason.at) for reason in decision.reasons] == [("chain.invalid", "chain[0]")]
     for known in links:
         await bench.store.add_grant(builders.TENANT, known.row)
     bench.engine.judge_by(ALLOW)
