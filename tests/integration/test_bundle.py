@@ -94,6 +94,7 @@ def test_bundle_holds_rules_defaults_and_wording_but_no_tests(signed_bundle: Bui
     assert set(data["catalogue"]) == codes
     assert all(entry["title"] and entry["message"] for entry in data["catalogue"].values())
     assert set(data["defaults"]) == {
+        "distinct_runtimes",
         "trust_floor",
         "large_amount",
         "dual_control_amount",
