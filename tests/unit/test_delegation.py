@@ -494,6 +494,23 @@ async def test_holder_of_a_grant_above_proves_nothing_by_those_below() -> None:
         assert not chain.proven
 
 
+async def test_grant_does_not_serve_another_agent_that_its_hop_names() -> None:
+    grants = await new_grants()
+    links = await chain_of(grants, SESSION, "agent:b", "agent:c")
+    named = (links[0].hop, links[1].hop, replace(links[2].hop, agent="agent:z"))
+    chain = await verified(grants, SESSION, links, hops=named, by=speaker("agent:z"))
+    assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[2]"),)
+
+
+async def test_grant_that_contradicts_its_row_proves_nothing() -> None:
+    grants = await new_grants()
+    links = await chain_of(grants, SESSION, "agent:b")
+    astray = await link(grants, replace(grant_of(SESSION, links, agent="agent:c"), parent="00" * 32))
+    row = replace(astray.row, parent_hash=links[1].row.grant_hash)
+    chain = await verified(grants, SESSION, (*links, replace(astray, row=row)))
+    assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[2]"),)
+
+
 async def test_tenant_decides_how_long_a_chain_may_be() -> None:
     grants = await new_grants()
     links = await chain_of(grants, SESSION, "agent:b", "agent:c")
