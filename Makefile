@@ -18,7 +18,7 @@ help:
 	@echo '             (PYTEST_ARGS="…": options of pytest)'
 	@echo 'make bench   set up, measure beside plainer designs, print ratios (BENCH=quick: a minute; BENCH=full: ten)'
 	@echo 'make test-data   try converters on data that is not part of the project (PLACET_TEST_DATA: its folder)'
-	@echo 'make fuzz    send a million odd requests to a stack of its own (FUZZ=number)'
+	@echo 'make fuzz    send a million different odd requests to a stack of its own (FUZZ=number)'
 	@echo 'make check   the fast part: format, lint, types, import floors, proto, Rego, unit tests'
 	@echo 'make fmt     format Python and Rego'
 	@echo 'make proto   generate the gRPC stubs from proto/'
