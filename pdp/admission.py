@@ -73,7 +73,7 @@ class Admission:
         """
         if self._in_flight + self._taken(places) > self._max_in_flight:
             self._dropped["full"] += 1
-            raise OverloadedError(self.hint())
+            raise OverloadedError(self.hint(), others="all")
         self._check_time(deadline)
 
     def _taken(self, places: int) -> int:
@@ -115,7 +115,7 @@ class Admission:
             raise DeadlineExceededError("the deadline passed before the call was begun")
         if self._judging and left < self.need():
             self._dropped["late"] += 1
-            raise OverloadedError(self.hint())
+            raise OverloadedError(self.hint(), others="hurried")
 
     def _in_a_batch(self, began: float, beside: int) -> float:
         """Seconds since `began`, less what the line beyond one batch cost."""

@@ -240,7 +240,15 @@ class DecisionPoint:
         return judged
 
     async def simulate(self, request: EvaluationRequest) -> Simulation:
-        """Return what the decision on a new such call would be now, and leave no trace of it."""
+        """Return what the decision on a new such call would be now, and leave no trace of it.
+
+        Begun under the conditions of `evaluate`, and raises as it does.
+        """
+        # It holds a place, and says nothing about how long decisions take: it records none.
+        with self._admission.enter(request.deadline):
+            return await self._simulated(request)
+
+    async def _simulated(self, request: EvaluationRequest) -> Simulation:
         facts, plan = await self._gather(request)
         case = replace(self._case(request, facts, plan), repeat=Repeat())
         verdict = await self._verdict(case, _engine_deadline(request.deadline))

@@ -100,11 +100,16 @@ class SignerUnavailableError(PdpError):
 
 
 class OverloadedError(PdpError):
-    """Too much is waiting. `retry_after` is in seconds."""
+    """Too much is waiting. `retry_after` is in seconds.
 
-    def __init__(self, retry_after: float) -> None:
+    `others` says who else would be turned away now: "all", "hurried" (those with no more time
+    left than this call), or "" where that says nothing about others.
+    """
+
+    def __init__(self, retry_after: float, *, others: str = "") -> None:
         super().__init__("too much work is waiting")
         self.retry_after = retry_after
+        self.others = others
 
 
 class DeadlineExceededError(PdpError):

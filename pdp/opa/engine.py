@@ -148,7 +148,9 @@ class OpaPolicyEngine:
             raise PolicyUnavailableError("connection", "the engine is closed")
         if self._waiting >= self._capacity:
             self._dropped["full"] += 1
-            raise OverloadedError(max(0.05, self._pace.seconds() * self._waiting / self._max_batch))
+            raise OverloadedError(
+                max(0.05, self._pace.seconds() * self._waiting / self._max_batch), others="all"
+            )
         item = _Item(
             id=str(next(self._ids)),
             tenant=tenant,

@@ -95,7 +95,7 @@ class Inbox(Generic[Value, Result]):
             raise DeadlineExceededError("the deadline had passed before the call")
         if self._waiting >= self._capacity:
             self._dropped["full"] += 1
-            raise OverloadedError(max(0.05, self._pace.seconds() * self._waiting / 64))
+            raise OverloadedError(max(0.05, self._pace.seconds() * self._waiting / 64), others="all")
         ticket: Ticket[Value, Result] = Ticket(value, deadline, loop.create_future())
         timer = loop.call_later(left, self._expire, ticket)
         self._tickets.append(ticket)

@@ -24,6 +24,8 @@ from placet.v1 import decision_pb2, decision_service_pb2
 _LOG = structlog.get_logger("pdp.server")
 EVALUATE = "/placet.v1.DecisionService/Evaluate"
 EVALUATE_BATCH = "/placet.v1.DecisionService/EvaluateBatch"
+# Calls that need the whole pipeline.
+_ADMITTED = frozenset({EVALUATE, EVALUATE_BATCH, "/placet.v1.DecisionService/Simulate"})
 # Seconds between two log lines about calls turned away: a line for each would cost more than the
 # refusal does. The metrics count them all.
 _OVERLOAD_LOG_SECONDS = 1.0
@@ -35,7 +37,7 @@ class Edge(grpc.aio.ServerInterceptor):
     def __init__(
         self, metrics: Metrics, authenticator: Authenticator, admission: Admission | None = None
     ) -> None:
-        """`admission` turns Evaluate calls and plans away before anything else is done for them."""
+        """`admission` turns calls that ask for a judgement away before anything else is done for them."""
         self._metrics = metrics
         self._authenticator = authenticator
         self._admission = admission
@@ -58,7 +60,7 @@ class Edge(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             try:
                 # The last line of defence: whatever hangs, the caller's deadline ends it.
-                if method in (EVALUATE, EVALUATE_BATCH) and self._admission is not None:
+                if method in _ADMITTED and self._admission is not None:
                     self._admission.check(deadline_of(context))
                 async with asyncio.timeout(context.time_remaining()):
                     enter(await self.admit(context, method))

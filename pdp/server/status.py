@@ -73,12 +73,15 @@ def status_of(error: Exception, *, request_id: str) -> Status:
     if code is grpc.StatusCode.INTERNAL:
         message = f"a fault of the server's own; see its log for request {request_id}"
     name = reasons.ErrorReason.Name(reason)
+    about = {"request_id": request_id}
+    if isinstance(error, OverloadedError) and error.others:
+        about["others"] = error.others
     packed = [
         _pack(
             error_details_pb2.ErrorInfo(
                 reason=name.removeprefix("ERROR_REASON_"),
                 domain=DOMAIN,
-                metadata={"request_id": request_id},
+                metadata=about,
             )
         )
     ]

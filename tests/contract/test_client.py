@@ -929,6 +929,29 @@ async def test_stream_without_the_role_is_refused(pdp: Target) -> None:
     assert decision.failure.reason == "PERMISSION_DENIED"
 
 
+def test_many_actions_are_answered_by_number_without_an_event_loop(pdp: Target) -> None:
+    session = pdp.session()
+    identity = pdp.identity("svc-payer", "agent", agents=(AGENT,))
+    actions = [
+        action
+        for number in range(8)
+        for action in (
+            read(call=f"r-{number}"),
+            read(call=f"u-{number}", tool=UNKNOWN),
+            read(call=f" m-{number}"),
+        )
+    ]
+    with Client(pdp.address, identity=identity, timeout=TIMEOUT, jwks=pdp.jwks) as client:
+        answers = dict(client.evaluate_many(iter(actions), session=session, in_flight=5))
+        assert set(answers) == set(range(len(actions)))
+        for number, decision in answers.items():
+            assert decision.tool_call_id == actions[number]["tool_call_id"]
+            assert decision.allowed == (number % 3 == 0)
+            codes = ("task.within_boundary", "registry.unknown_tool", "client.refused")
+            assert decision.reasons[0].code == codes[number % 3]
+        assert client.evaluate(read(), session=session).allowed
+
+
 # --- what became of it ------------------------------------------------------------
 
 

@@ -379,10 +379,25 @@ async def test_full_replica_turns_away_before_anything_is_read(bench: Bench) -> 
     await bench.engine.asked()
     with pytest.raises(OverloadedError):
         await point.evaluate(builders.evaluation(bench.session.session_id))
-    assert admission.load().dropped == {"full": 1}
+    with pytest.raises(OverloadedError):
+        await point.simulate(builders.evaluation(bench.session.session_id))
+    assert admission.load().dropped == {"full": 2}
     bench.engine.resume()
     assert (await first)[0].effect is Effect.ALLOW
     assert len(bench.engine.documents) == 1
+
+
+async def test_simulations_hold_places_that_decisions_would_need(bench: Bench) -> None:
+    admission = Admission(max_in_flight=1)
+    point = bench.point(admission=admission)
+    bench.engine.pause()
+    simulated = asyncio.create_task(point.simulate(builders.evaluation(bench.session.session_id)))
+    await bench.engine.asked()
+    with pytest.raises(OverloadedError):
+        await point.evaluate(builders.evaluation(bench.session.session_id))
+    bench.engine.resume()
+    assert (await simulated).would_be is Effect.ALLOW
+    assert (await point.evaluate(builders.evaluation(bench.session.session_id)))[0].effect is Effect.ALLOW
 
 
 async def test_answer_does_not_outlive_its_session(bench: Bench) -> None:

@@ -118,6 +118,16 @@ def test_details_name_field_reason_and_hint() -> None:
     assert hint.retry_delay.ToTimedelta().total_seconds() == 1.5
 
 
+@pytest.mark.parametrize("others", ["", "all", "hurried"])
+def test_refusal_says_who_else_would_be_turned_away(others: str) -> None:
+    status = status_pb2.Status.FromString(
+        status_of(OverloadedError(1.5, others=others), request_id="r").details
+    )
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.metadata.get("others", "") == others
+
+
 def test_foreign_exception_shows_nothing_of_itself() -> None:
     status = status_of(ValueError("password=hunter2"), request_id="r")
     assert status.code is grpc.StatusCode.INTERNAL
@@ -150,6 +160,10 @@ async def test_full_replica_turns_a_call_away_before_it_asks_who_calls() -> None
                 await stub.Evaluate(decision_service_pb2.EvaluateRequest(), metadata=METADATA)
             assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert placet_error(refused.value).retry_after
+            assert placet_error(refused.value).others == "all"
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.Simulate(decision_service_pb2.SimulateRequest(), metadata=METADATA)
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert asked == []
         await stub.Evaluate(decision_service_pb2.EvaluateRequest(), metadata=METADATA)
         assert asked == ["who"]

@@ -5,6 +5,7 @@ Pure: `Client` and `AsyncClient` differ only in how they send one.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ from placet.v1 import session_service_pb2 as sessions
 from placet.values import text
 
 T = TypeVar("T", covariant=True)
+R = TypeVar("R")
 
 # Longer than anybody waits for a decision; a larger number is in milliseconds, or a mistake.
 MAX_TIMEOUT = 3600.0
@@ -119,12 +121,27 @@ class Calls:
             credentials=credentials.channel_credentials() if credentials is not None else None,
         )
         self._attempts = Attempts(clock)
+        # Keys at an address are fetched while an answer is read.
+        self._reading_waits = isinstance(jwks, str)
         self._rules = Rules(
             clock=clock,
             verifier=_verifier(jwks, verifier),
             understood=frozenset(understands) | ALWAYS_UNDERSTOOD,
             tenant=self._tenant,
         )
+
+    async def read(self, call: Call[R], data: bytes, within: float) -> R:
+        """Read an answer without holding up the event loop, in so many seconds.
+
+        Raises `AnswerError`, or `DeadlineError` when keys to check it with are too long in coming.
+        """
+        if not self._reading_waits:
+            return call.read(data)
+        try:
+            async with asyncio.timeout(within):
+                return await asyncio.to_thread(call.read, data)
+        except TimeoutError as exc:
+            raise DeadlineError("no keys in time to check the answer with") from exc
 
     def evaluate(
         self,

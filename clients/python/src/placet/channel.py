@@ -28,6 +28,7 @@ import grpc.aio  # noqa: E402
 
 from placet.errors import DeadlineError, UnavailableError, invalid  # noqa: E402
 from placet.failures import placet_error  # noqa: E402
+from placet.patience import Hold  # noqa: E402
 
 # Calls that may be sent again when the server was not there: Evaluate carries its own
 # idempotency, the others change nothing when repeated. A repeated Put could undo another's.
@@ -147,6 +148,8 @@ class _Link:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        # What all its calls know of an overloaded server.
+        self.hold = Hold()
         self._opened: dict[int, _Opened] = {}
         self._closed = False
 

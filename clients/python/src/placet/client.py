@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +24,7 @@ from placet.clock import SteadyClock, steady
 from placet.enforce import Guarded, GuardOptions, Source, guard_async, guard_sync
 from placet.errors import PlacetError
 from placet.identity import DevIdentity
+from placet.many import decisions
 from placet.model import (
     Action,
     Agent,
@@ -44,7 +45,7 @@ from placet.model import (
     Tool,
     ToolRevision,
 )
-from placet.patience import pause
+from placet.patience import Patience
 from placet.reports import Reports
 from placet.stream import MAX_IN_FLIGHT, DecisionStream
 
@@ -139,15 +140,37 @@ class Client:
         )
         if isinstance(asking, Decision):
             return asking
-        call, end = asking.call, time.monotonic() + asking.call.timeout
-        while True:
-            try:
-                return call.read(self._link.send(call.method, call.request, end - time.monotonic()))
-            except PlacetError as exc:
-                wait = pause(exc, end - time.monotonic())
-                if wait is None:
-                    return asking.failed(exc)
-            time.sleep(wait)
+        try:
+            return self._ask(asking.call)
+        except PlacetError as exc:
+            return asking.failed(exc)
+
+    def evaluate_many(
+        self,
+        actions: Iterable[Action | Mapping[str, Any]],
+        *,
+        session: Session | str,
+        chain: requests.Chain = (),
+        audience: str = "",
+        timeout: float | None = None,
+        in_flight: int = MAX_IN_FLIGHT,
+    ) -> Iterator[tuple[int, Decision]]:
+        """Judge independent actions over one stream; yield each one's number and decision as they come.
+
+        Each is what `evaluate` returns: a failure is a block. `timeout` is each action's own. At most
+        `in_flight` are unanswered; the next actions are taken when there is room, and when the next
+        decision is asked for. Where the iteration is given up, so are the calls in flight.
+        """
+        return decisions(
+            self._calls,
+            self._link.hold,
+            actions,
+            session=session,
+            chain=chain,
+            audience=audience,
+            timeout=timeout,
+            in_flight=in_flight,
+        )
 
     def evaluate_plan(
         self,
@@ -178,15 +201,10 @@ class Client:
         )
         if isinstance(asking, tuple):
             return asking
-        call, end = asking.call, time.monotonic() + asking.call.timeout
-        while True:
-            try:
-                return call.read(self._link.send(call.method, call.request, end - time.monotonic()))
-            except PlacetError as exc:
-                wait = pause(exc, end - time.monotonic())
-                if wait is None:
-                    return asking.failed(exc)
-            time.sleep(wait)
+        try:
+            return self._ask(asking.call)
+        except PlacetError as exc:
+            return asking.failed(exc)
 
     def guard(
         self,
@@ -232,7 +250,7 @@ class Client:
         It is no permission, and leaves no trace but a line in the server's log. A repeat of an
         earlier call is judged as a new one. Role: policy_author.
         """
-        return self._run(
+        return self._ask(
             self._calls.simulate(
                 action,
                 session=session,
@@ -508,6 +526,18 @@ class Client:
     def _run(self, call: Call[T]) -> T:
         return call.read(self._link.send(call.method, call.request, call.timeout))
 
+    def _ask(self, call: Call[T]) -> T:
+        """Run a call that an overloaded server turns away before work on it has begun."""
+        patience = Patience(self._link.hold, call.timeout)
+        while True:
+            wait = patience.before()
+            if not wait:
+                try:
+                    return call.read(self._link.send(call.method, call.request, patience.left()))
+                except PlacetError as exc:
+                    wait = patience.after(exc)
+            time.sleep(wait)
+
 
 class AsyncClient:
     """`Client` for asyncio: the same arguments and promises, awaited.
@@ -585,15 +615,10 @@ class AsyncClient:
         )
         if isinstance(asking, Decision):
             return asking
-        call, end = asking.call, time.monotonic() + asking.call.timeout
-        while True:
-            try:
-                return call.read(await self._link.send(call.method, call.request, end - time.monotonic()))
-            except PlacetError as exc:
-                wait = pause(exc, end - time.monotonic())
-                if wait is None:
-                    return asking.failed(exc)
-            await asyncio.sleep(wait)
+        try:
+            return await self._ask(asking.call)
+        except PlacetError as exc:
+            return asking.failed(exc)
 
     async def evaluate_plan(
         self,
@@ -618,15 +643,10 @@ class AsyncClient:
         )
         if isinstance(asking, tuple):
             return asking
-        call, end = asking.call, time.monotonic() + asking.call.timeout
-        while True:
-            try:
-                return call.read(await self._link.send(call.method, call.request, end - time.monotonic()))
-            except PlacetError as exc:
-                wait = pause(exc, end - time.monotonic())
-                if wait is None:
-                    return asking.failed(exc)
-            await asyncio.sleep(wait)
+        try:
+            return await self._ask(asking.call)
+        except PlacetError as exc:
+            return asking.failed(exc)
 
     def stream(self, *, in_flight: int = MAX_IN_FLIGHT) -> DecisionStream:
         """Return a stream for many calls of evaluate at a time, to be used with `async with`.
@@ -676,7 +696,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Simulation:
         """See `Client.simulate`."""
-        return await self._run(
+        return await self._ask(
             self._calls.simulate(
                 action,
                 session=session,
@@ -995,4 +1015,19 @@ class AsyncClient:
         return await self._run(self._calls.entity_history(name, before_revision, limit, timeout))
 
     async def _run(self, call: Call[T]) -> T:
-        return call.read(await self._link.send(call.method, call.request, call.timeout))
+        end = time.monotonic() + call.timeout
+        data = await self._link.send(call.method, call.request, call.timeout)
+        return await self._calls.read(call, data, end - time.monotonic())
+
+    async def _ask(self, call: Call[T]) -> T:
+        """See `Client._ask`."""
+        patience = Patience(self._link.hold, call.timeout)
+        while True:
+            wait = patience.before()
+            if not wait:
+                try:
+                    data = await self._link.send(call.method, call.request, patience.left())
+                    return await self._calls.read(call, data, patience.left())
+                except PlacetError as exc:
+                    wait = patience.after(exc)
+            await asyncio.sleep(wait)

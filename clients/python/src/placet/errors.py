@@ -31,7 +31,8 @@ class PlacetError(Exception):
 
     `code` is the gRPC status (None: the call was not made, or its answer is at fault),
     `reason` the stable reason of the server's ErrorInfo ("TASK_EXISTS"), `retry_after` when
-    the server would like to be asked again, `request_id` what its log has of the call.
+    the server would like to be asked again, `request_id` what its log has of the call, `others`
+    who else an overloaded server turns away now ("all", "hurried": whoever has no more time left).
     """
 
     # Reason code of the block that evaluate() makes of this failure.
@@ -46,6 +47,7 @@ class PlacetError(Exception):
         violations: Iterable[Violation] = (),
         retry_after: timedelta | None = None,
         request_id: str = "",
+        others: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -53,6 +55,7 @@ class PlacetError(Exception):
         self.violations = tuple(violations)
         self.retry_after = retry_after
         self.request_id = request_id
+        self.others = others
 
     @property
     def field(self) -> str:

@@ -78,6 +78,7 @@ def _error(code: grpc.StatusCode, details: str, status: status_pb2.Status) -> Pl
         else [Violation(field=v.field, description=v.description) for v in request.field_violations],
         retry_after=None if retry is None else _span(retry),
         request_id="" if about is None else about.metadata.get("request_id", ""),
+        others="" if about is None else about.metadata.get("others", ""),
     )
 
 

@@ -2,16 +2,25 @@
 
 The server's hint is RetryInfo (google.rpc). It is obeyed within the call's own deadline: the same
 call is sent again, as the same attempt. Where the hint does not fit, there is no point in waiting.
+Where the server says that it turns others away too, the other calls of the client wait as well
+instead of asking each for itself.
 """
 
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
+from datetime import timedelta
 
-from placet.errors import PlacetError
+from placet.errors import OverloadedError, PlacetError
 
 # Failures that pass: the server says when it makes sense to ask again.
 _PASSING = frozenset({"OVERLOADED", "SESSION_CONTENDED"})
+# No refusal holds other calls back for longer; seconds.
+_LONGEST_HOLD = 5.0
+# Calls with about as much time left as the one that had too little.
+_ABOUT = 1.25
 
 
 def pause(error: PlacetError, left: float) -> float | None:
@@ -24,3 +33,75 @@ def pause(error: PlacetError, left: float) -> float | None:
         return None
     wait = max(error.retry_after.total_seconds(), 0.01) * random.uniform(1.0, 1.5)
     return wait if wait < left else None
+
+
+class Hold:
+    """What a client's calls have heard of its server's overload: one for all of them.
+
+    Safe to share between threads: what is heard replaces what was heard before, as a whole.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # Until when, how long that was, and for calls with how much time left at most; seconds.
+        self._held = (-float("inf"), 0.0, 0.0)
+
+    def heard(self, error: PlacetError, left: float) -> None:
+        """A call that had `left` seconds was refused."""
+        if error.reason != "OVERLOADED" or error.retry_after is None:
+            return
+        if error.others not in ("all", "hurried"):
+            return
+        for_up_to = float("inf") if error.others == "all" else left * _ABOUT
+        span = min(max(error.retry_after.total_seconds(), 0.0), _LONGEST_HOLD)
+        self._held = (self._clock() + span, span, for_up_to)
+
+    def seconds(self, left: float) -> float:
+        """How long a call that has `left` seconds must wait before it makes sense to send it.
+
+        0 for one that may be sent now. Up to half as long again as the server asked for, so that
+        the first ones hear how the server is before the others ask.
+        """
+        until, span, for_up_to = self._held
+        held = until - self._clock()
+        if held <= 0 or left > for_up_to:
+            return 0.0
+        return held + random.uniform(0.0, span / 2)
+
+
+class Patience:
+    """One call's waiting: before it is sent, and before it is sent again."""
+
+    def __init__(self, hold: Hold, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._hold = hold
+        self._clock = clock
+        self._end = clock() + timeout
+        self._sent_with = timeout
+
+    def left(self) -> float:
+        """Seconds that the call still has."""
+        return self._end - self._clock()
+
+    def before(self) -> float:
+        """Seconds to wait before asking this again; 0: send now.
+
+        Raises `OverloadedError` where the wait would take all the time that is left.
+        """
+        left = self.left()
+        wait = self._hold.seconds(left)
+        if wait and wait >= left:
+            raise OverloadedError(
+                "the server turned others away, and would this call",
+                reason="OVERLOADED",
+                retry_after=timedelta(seconds=wait),
+            )
+        self._sent_with = left
+        return wait
+
+    def after(self, error: PlacetError) -> float:
+        """Seconds to wait before the call is sent again. Raises `error` if it has failed."""
+        self._hold.heard(error, self._sent_with)
+        wait = pause(error, self.left())
+        if wait is None:
+            raise error
+        return wait

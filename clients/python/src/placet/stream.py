@@ -33,7 +33,7 @@ from placet.errors import (
 )
 from placet.failures import call_error, placet_error
 from placet.model import Action, Decision, Session
-from placet.patience import pause
+from placet.patience import Patience
 from placet.v1 import decision_service_pb2 as decisions
 
 METHOD = "/placet.v1.DecisionService/EvaluateStream"
@@ -101,7 +101,8 @@ class DecisionStream:
         try:
             try:
                 async with asyncio.timeout(asking.call.timeout), self._places:
-                    return asking.call.read(await self._answer(asking))
+                    data = await self._answer(asking)
+                    return await self._calls.read(asking.call, data, asking.call.timeout)
             except TimeoutError as exc:
                 raise DeadlineError("no answer in time") from exc
         except PlacetError as exc:
@@ -109,12 +110,16 @@ class DecisionStream:
 
     async def _answer(self, asking: Asking) -> bytes:
         """Return an EvaluateResponse. Raises a `PlacetError`."""
-        end = asyncio.get_running_loop().time() + asking.call.timeout
+        patience = Patience(self._link.hold, asking.call.timeout)
         attempt = 1
         while True:
+            wait = patience.before()
+            if wait:
+                await asyncio.sleep(wait)
+                continue
             fresh = self._line is None or self._line.over is not None
             try:
-                return await self._sent(asking, end)
+                return await self._sent(asking, patience.left())
             except UnavailableError:
                 if attempt == _MAX_ATTEMPTS or self._closed:
                     raise
@@ -126,19 +131,15 @@ class DecisionStream:
                     raise
                 attempt += 1
             except PlacetError as exc:
-                wait = pause(exc, end - asyncio.get_running_loop().time())
-                if wait is None:
-                    raise
-                await asyncio.sleep(wait)
+                await asyncio.sleep(patience.after(exc))
 
-    async def _sent(self, asking: Asking, end: float) -> bytes:
+    async def _sent(self, asking: Asking, left: float) -> bytes:
         if self._closed:
             raise UnavailableError("the stream is closed")
         if self._line is None or self._line.over is not None:
             self._line = _Line(self._link.stream(METHOD))
         message = decisions.StreamedAction(id=str(next(self._ids)), request=asking.question.request)
-        left = min(max(end - asyncio.get_running_loop().time(), 0.001), _LONGEST)
-        message.timeout.FromTimedelta(timedelta(seconds=left))
+        message.timeout.FromTimedelta(timedelta(seconds=min(max(left, 0.001), _LONGEST)))
         if message.ByteSize() > _MAX_BYTES:
             raise invalid("request", f"is {message.ByteSize()} bytes long; at most {_MAX_BYTES} are sent")
         answer = await self._line.ask(message)
