@@ -73,7 +73,8 @@ class Admission:
         """
         if self._in_flight + self._taken(places) > self._max_in_flight:
             self._dropped["full"] += 1
-            raise OverloadedError(self.hint(), others="all")
+            full = self._in_flight >= self._max_in_flight
+            raise OverloadedError(self.hint(), others="all" if full else "")
         self._check_time(deadline)
 
     def _taken(self, places: int) -> int:

@@ -100,6 +100,24 @@ def _evaluate(mix: Mixer, known: Known) -> Call:
     return Call(service="DecisionService", rpc="Evaluate", request=request, key=key)
 
 
+def _evaluate_batch(mix: Mixer, known: Known) -> Call:
+    asked = [evaluate(mix, known)[0] for _ in range(mix.random.randint(1, 4))]
+    first = asked[0]
+    request = decision_service_pb2.EvaluateBatchRequest(
+        session_id=first.session_id,
+        chain=first.chain,
+        items=[
+            decision_service_pb2.PlannedAction(
+                action=each.action, review_id=each.review_id, attempt_id=each.attempt_id
+            )
+            for each in (asked * 12 if mix.one_in(30) else asked)
+        ],
+        all_or_nothing=mix.one_in(2),
+        audience=first.audience,
+    )
+    return _call("EvaluateBatch", request)
+
+
 def _simulate(mix: Mixer, known: Known) -> Call:
     asked, _ = evaluate(mix, known)
     request = decision_service_pb2.SimulateRequest(request=asked)
@@ -147,6 +165,22 @@ def _get_decision(mix: Mixer, known: Known) -> Call:
     return _call("GetDecision", request)
 
 
+def _get_chain(mix: Mixer, known: Known) -> Call:
+    return _call("GetChain", decision_service_pb2.GetChainRequest(decision_id=_decision(mix, known)))
+
+
+def _delegate(mix: Mixer, known: Known) -> Call:
+    request = session_service_pb2.DelegateRequest(
+        session_id=_session(mix, known),
+        to_agent=mix.text() if mix.one_in(3) else "agent:helper",
+        purpose=mix.text() if mix.one_in(3) else "",
+    )
+    request.chain.CopyFrom(mix.chain())
+    for hop in request.chain.hops:
+        hop.grant = hop.grant or mix.fresh()
+    return _call("Delegate", request, service="SessionService")
+
+
 def _get_session(mix: Mixer, known: Known) -> Call:
     request = session_service_pb2.GetSessionRequest(session_id=_session(mix, known))
     return _call("GetSession", request, service="SessionService")
@@ -154,21 +188,27 @@ def _get_session(mix: Mixer, known: Known) -> Call:
 
 KINDS: Mapping[str, Callable[[Mixer, Known], Call]] = {
     "Evaluate": _evaluate,
+    "EvaluateBatch": _evaluate_batch,
     "Simulate": _simulate,
     "ListAllowedTools": _list_allowed_tools,
     "ReportOutcome": _report_outcome,
     "Redeem": _redeem,
     "GetDecision": _get_decision,
+    "GetChain": _get_chain,
+    "Delegate": _delegate,
     "GetSession": _get_session,
 }
 # So many of a hundred; the rest goes over a stream.
 _SHARES = {
-    "Evaluate": 50,
+    "Evaluate": 44,
+    "EvaluateBatch": 5,
     "Simulate": 8,
     "ListAllowedTools": 4,
     "ReportOutcome": 6,
     "Redeem": 6,
     "GetDecision": 2,
+    "GetChain": 1,
+    "Delegate": 3,
     "GetSession": 2,
 }
 _STREAMED = 20

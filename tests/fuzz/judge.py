@@ -38,6 +38,14 @@ class Judge:
             case decision_service_pb2.EvaluateResponse() | decision_service_pb2.GetDecisionResponse():
                 self._decision(answer.decision)
                 return "decided"
+            case decision_service_pb2.EvaluateBatchResponse():
+                assert not answer.all_allowed, call
+                assert len(answer.decisions) == len(call.request.items), call
+                for decision in answer.decisions:
+                    self._decision(decision)
+                return "decided"
+            case decision_service_pb2.GetChainResponse():
+                return "seen"
             case decision_service_pb2.SimulateResponse():
                 assert answer.would_be in (decision_pb2.EFFECT_BLOCK, decision_pb2.EFFECT_ESCALATE), call
                 return "decided"
@@ -91,10 +99,10 @@ class Judge:
         assert CANARY not in str(error) + str(status), call
         match error.code():
             case grpc.StatusCode.NOT_FOUND:
-                assert call.rpc not in ("Evaluate", "Simulate", "ListAllowedTools"), error
+                assert not call.rpc.startswith(("Evaluate", "Simulate", "List")), error
                 return "not found"
             case grpc.StatusCode.FAILED_PRECONDITION:
-                assert call.rpc in ("ReportOutcome", "Redeem"), error
+                assert call.rpc in ("ReportOutcome", "Redeem", "Delegate"), error
                 return "not permitted"
         return _refused(status)
 

@@ -188,17 +188,23 @@ class _Link:
 class SyncLink(_Link):
     """Sends calls and waits for their answers; safe to share between threads."""
 
-    def send(self, method: str, request: bytes, timeout: float) -> bytes:
-        """Return the answer's bytes. Raises a `PlacetError`."""
+    def send(self, method: str, request: bytes, timeout: float, *, admitted: bool = False) -> bytes:
+        """Return the answer's bytes. Raises a `PlacetError`.
+
+        `admitted`: an overloaded server turns such calls away, so it heeds what others heard.
+        """
         _check_size(request)
         channel, places = self._channel(grpc, None)
         began = time.monotonic()
         if not places.acquire(timeout=timeout):
             raise _crowded()
         try:
+            left = timeout - (time.monotonic() - began)
+            if admitted:
+                self.hold.check(left)
             answer: bytes = channel.unary_unary(method)(
                 request,
-                timeout=timeout - (time.monotonic() - began),
+                timeout=left,
                 metadata=self._connection.metadata(),
             )
         except grpc.RpcError as exc:
@@ -217,8 +223,15 @@ class SyncLink(_Link):
 class AsyncLink(_Link):
     """Sends calls without blocking the event loop; one channel per loop."""
 
-    async def send(self, method: str, request: bytes, timeout: float) -> bytes:  # noqa: ASYNC109
-        """Return the answer's bytes. Raises a `PlacetError`."""
+    async def send(
+        self,
+        method: str,
+        request: bytes,
+        timeout: float,  # noqa: ASYNC109
+        *,
+        admitted: bool = False,
+    ) -> bytes:
+        """See `SyncLink.send`."""
         _check_size(request)
         channel, places = self._channel(grpc.aio, asyncio.get_running_loop())
         began = time.monotonic()
@@ -228,9 +241,12 @@ class AsyncLink(_Link):
         except TimeoutError as exc:
             raise _crowded() from exc
         try:
+            left = timeout - (time.monotonic() - began)
+            if admitted:
+                self.hold.check(left)
             call: Awaitable[bytes] = channel.unary_unary(method)(
                 request,
-                timeout=timeout - (time.monotonic() - began),
+                timeout=left,
                 metadata=self._connection.metadata(),
             )
             return await call

@@ -530,12 +530,11 @@ class Client:
         """Run a call that an overloaded server turns away before work on it has begun."""
         patience = Patience(self._link.hold, call.timeout)
         while True:
-            wait = patience.before()
-            if not wait:
-                try:
-                    return call.read(self._link.send(call.method, call.request, patience.left()))
-                except PlacetError as exc:
-                    wait = patience.after(exc)
+            left = patience.left()
+            try:
+                return call.read(self._link.send(call.method, call.request, left, admitted=True))
+            except PlacetError as exc:
+                wait = patience.after(exc, left)
             time.sleep(wait)
 
 
@@ -1023,11 +1022,10 @@ class AsyncClient:
         """See `Client._ask`."""
         patience = Patience(self._link.hold, call.timeout)
         while True:
-            wait = patience.before()
-            if not wait:
-                try:
-                    data = await self._link.send(call.method, call.request, patience.left())
-                    return await self._calls.read(call, data, patience.left())
-                except PlacetError as exc:
-                    wait = patience.after(exc)
+            left = patience.left()
+            try:
+                data = await self._link.send(call.method, call.request, left, admitted=True)
+                return await self._calls.read(call, data, patience.left())
+            except PlacetError as exc:
+                wait = patience.after(exc, left)
             await asyncio.sleep(wait)

@@ -68,39 +68,35 @@ class Hold:
             return 0.0
         return held + random.uniform(0.0, span / 2)
 
-
-class Patience:
-    """One call's waiting: before it is sent, and before it is sent again."""
-
-    def __init__(self, hold: Hold, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._hold = hold
-        self._clock = clock
-        self._end = clock() + timeout
-        self._sent_with = timeout
-
-    def left(self) -> float:
-        """Seconds that the call still has."""
-        return self._end - self._clock()
-
-    def before(self) -> float:
-        """Seconds to wait before asking this again; 0: send now.
-
-        Raises `OverloadedError` where the wait would take all the time that is left.
-        """
-        left = self.left()
-        wait = self._hold.seconds(left)
-        if wait and wait >= left:
+    def check(self, left: float) -> None:
+        """Raise `OverloadedError` for a call that must wait: the one that the server would answer with."""
+        wait = self.seconds(left)
+        if wait:
             raise OverloadedError(
                 "the server turned others away, and would this call",
                 reason="OVERLOADED",
                 retry_after=timedelta(seconds=wait),
             )
-        self._sent_with = left
-        return wait
 
-    def after(self, error: PlacetError) -> float:
-        """Seconds to wait before the call is sent again. Raises `error` if it has failed."""
-        self._hold.heard(error, self._sent_with)
+
+class Patience:
+    """One call's waiting, before it is sent again."""
+
+    def __init__(self, hold: Hold, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._hold = hold
+        self._clock = clock
+        self._end = clock() + timeout
+
+    def left(self) -> float:
+        """Seconds that the call still has."""
+        return self._end - self._clock()
+
+    def after(self, error: PlacetError, sent_with: float) -> float:
+        """Seconds to wait before the call is sent again. Raises `error` if it has failed.
+
+        `sent_with` is how many seconds it had when it was sent.
+        """
+        self._hold.heard(error, sent_with)
         wait = pause(error, self.left())
         if wait is None:
             raise error

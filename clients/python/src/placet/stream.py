@@ -113,13 +113,11 @@ class DecisionStream:
         patience = Patience(self._link.hold, asking.call.timeout)
         attempt = 1
         while True:
-            wait = patience.before()
-            if wait:
-                await asyncio.sleep(wait)
-                continue
+            left = patience.left()
             fresh = self._line is None or self._line.over is not None
             try:
-                return await self._sent(asking, patience.left())
+                self._link.hold.check(left)
+                return await self._sent(asking, left)
             except UnavailableError:
                 if attempt == _MAX_ATTEMPTS or self._closed:
                     raise
@@ -131,7 +129,7 @@ class DecisionStream:
                     raise
                 attempt += 1
             except PlacetError as exc:
-                await asyncio.sleep(patience.after(exc))
+                await asyncio.sleep(patience.after(exc, left))
 
     async def _sent(self, asking: Asking, left: float) -> bytes:
         if self._closed:
