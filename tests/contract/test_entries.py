@@ -29,6 +29,7 @@ from pdp.outcomes import lapse, recounts, redeem, report
 from tests import builders
 from tests.builders import TENANT
 from tests.contract.conftest import Store
+from tests.contract.test_grant_store import path
 from tests.contract.test_limits import KEY, TOTAL, facts, guard
 
 DAY = CounterKey(scope='["budget","day"]', unit="EUR")
@@ -343,3 +344,29 @@ async def test_what_was_redeemed_does_not_lapse(store: Store, session: Session) 
     assert await store.ledger.lapsed(limit=9) == []
     assert await held(store, session) == [HoldState.UNRESOLVED]
     assert await store.ledger.count_open(limit=9) == 1
+
+
+async def test_standing_says_that_a_grant_it_rests_on_was_revoked(store: Store, session: Session) -> None:
+    rows = await path(store, session)
+    on_leaf, on_root = [
+        await record(store, session, None, leaf_grant=rows[n].grant_hash, tool_call_id=f"call-{n}")
+        for n in (2, 0)
+    ]
+    without = await record(store, session, None)
+    assert not any([(await standing(store, each)).revoked for each in (on_leaf, on_root, without)])
+    await store.grants.revoke_grant(TENANT, rows[1].grant_hash, by="ops", reason="")
+    # All that is below it, and nothing above.
+    seen = [(await standing(store, each)).revoked for each in (on_leaf, on_root, without)]
+    assert seen == [True, False, False]
+
+
+async def test_redemption_that_a_revocation_overtook_is_refused(store: Store, session: Session) -> None:
+    rows = await path(store, session)
+    recorded = await record(
+        store, session, Reservation(guards=(), key=None, redeem_required=True), leaf_grant=rows[2].grant_hash
+    )
+    about = await standing(store, recorded)
+    await store.grants.revoke_grant(TENANT, rows[1].grant_hash, by="ops", reason="")
+    with pytest.raises(SessionMovedError):
+        await store.ledger.record_entry(redemption(about))
+    assert not (await standing(store, recorded)).hold.redeemed

@@ -10,7 +10,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pdp.errors import PermissionDeniedError, StoreUnavailableError
-from pdp.postgres.migrate import MigrationError, StoreUnfitError, migrate, migrations
+from pdp.postgres.migrate import _GRANTS, MigrationError, StoreUnfitError, migrate, migrations
 from pdp.postgres.store import PostgresStore
 from tests.postgres import Cluster
 
@@ -36,6 +36,20 @@ async def test_fresh_then_nothing_to_do(empty_database_url: str) -> None:
 async def test_concurrent_migrations_apply_once(empty_database_url: str) -> None:
     applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(4)))
     assert sorted(applied, key=len) == [[], [], [], ALL]
+
+
+async def test_migration_that_was_left_out_is_applied_after_later_ones(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables of grants came into numbers that databases had already passed."""
+    (late,) = (migration for migration in migrations() if migration.name == "0003_grants")
+    others = tuple(migration for migration in migrations() if migration != late)
+    with monkeypatch.context() as patch:
+        patch.setattr("pdp.postgres.migrate.migrations", lambda: others)
+        patch.delitem(_GRANTS, "grants")
+        assert await migrate(empty_database_url) == [migration.name for migration in others]
+    assert await migrate(empty_database_url) == [late.name]
+    await opened(empty_database_url)
 
 
 async def test_failed_migration_leaves_nothing(empty_database_url: str) -> None:
