@@ -21,7 +21,7 @@ from pdp.settings import max_chain_depth
 from pdp.uuid7 import uuid7
 
 # Characters of a grant: what a request may carry of one.
-MAX_GRANT = 16 * 1024
+MAX_GRANT = 32 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

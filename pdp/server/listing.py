@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable
-
 from pdp.chain import Chains
-from pdp.errors import OverloadedError
 from pdp.listing import may_be_allowed
 from pdp.model import Caller, Hop, Tool
 from pdp.ports import Registry
+from pdp.server.rate import Rate
 
-# Calls that a caller may make at once, and how many more each second.
-BURST, RATE = 20.0, 5.0
-_MAX_CALLERS = 4096
 _PAGE = 50
 
 
 class Listing:
-    def __init__(
-        self, chains: Chains, registry: Registry, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, chains: Chains, registry: Registry) -> None:
         self._chains = chains
         self._registry = registry
-        self._clock = clock
-        # What is left of each caller's burst, and when that was.
-        self._left: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self._rate = Rate(burst=20, per_second=5)
 
     async def allowed(
         self, caller: Caller, session_id: str, hops: tuple[Hop, ...], *, deadline: float
@@ -35,7 +24,7 @@ class Listing:
 
         Raises `OverloadedError` for a caller that asks too often.
         """
-        self._charge(caller)
+        self._rate.charge(caller)
         known = await self._chains.known(caller, session_id, hops, deadline=deadline)
         session, leaf = known.session, known.chain.leaf
         if session is None:
@@ -59,13 +48,3 @@ class Listing:
             if len(page) < _PAGE:
                 return allowed, revision, session.version
             after = page[-1].name
-
-    def _charge(self, caller: Caller) -> None:
-        key, now = (caller.tenant, caller.subject), self._clock()
-        left, at = self._left.pop(key, (BURST, now))
-        left = min(BURST, left + (now - at) * RATE)
-        self._left[key] = (left - 1 if left >= 1 else left, now)
-        if len(self._left) > _MAX_CALLERS:
-            self._left.popitem(last=False)
-        if left < 1:
-            raise OverloadedError((1 - left) / RATE)

@@ -25,6 +25,7 @@ from pdp.server.authentication import Principals
 from pdp.server.deadline import deadline_of
 from pdp.server.identity import current_caller
 from pdp.server.ownership import asked_for, may_revoke, may_see
+from pdp.server.rate import Rate
 from pdp.task_tokens import ISSUER_PREFIX
 from pdp.uuid7 import uuid7
 from placet.v1 import session_service_pb2 as messages
@@ -54,6 +55,8 @@ class SessionService(stubs.SessionServiceServicer):
         self._delegations = delegations
         self._grants = grants
         self._principals = principals
+        # A revocation holds up every decision of its tenant for a moment.
+        self._revocations = Rate(burst=50, per_second=10)
 
     async def OpenSession(
         self, request: messages.OpenSessionRequest, context: Any
@@ -171,13 +174,17 @@ class SessionService(stubs.SessionServiceServicer):
         session_id, grant, reason = convert_grants.revocation(request)
         found = await self._sessions.get(caller.tenant, session_id)
         path = await self._grants.grant_path(caller.tenant, grant)
-        revoked = None
         if (
-            found is not None
-            and path
-            and path[-1].session_id == session_id
-            and may_revoke(caller, found[0], path)
+            found is None
+            or not path
+            or path[-1].session_id != session_id
+            or not may_revoke(caller, found[0], path)
         ):
+            raise NotFoundError(f"no grant of the session {session_id} that you may revoke")
+        revoked = path[-1] if path[-1].revoked_at is not None else None
+        if revoked is None:
+            if Role.OPERATOR not in caller.roles:
+                self._revocations.charge(caller)
             revoked = await self._grants.revoke_grant(caller.tenant, grant, by=caller.subject, reason=reason)
         if revoked is None:
             raise NotFoundError(f"no grant of the session {session_id} that you may revoke")

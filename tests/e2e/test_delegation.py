@@ -23,6 +23,7 @@ from placet import (
     Hop,
     InvalidRequestError,
     NotFoundError,
+    OverloadedError,
     PermissionDeniedError,
     PreconditionError,
     Session,
@@ -664,3 +665,40 @@ async def test_revocation_under_load_lets_no_later_allow_through(scene: Scene) -
         await (await scene.operator()).revoke_grant(stage.session, helper)
         revoked.set()
     assert set(after) == {"block"}
+
+
+async def test_boundary_that_no_grant_can_hold_is_its_own_agents_alone(scene: Scene) -> None:
+    ids = [f"INV-{number:06d}-{'x' * 40}" for number in range(1000)]
+    wide = {"tools": [READ], "resources": [{"type": "invoice", "ids": ids}]}
+    stage = await cast(scene, wide)
+    assert stage.session.grant == ""
+    assert (await stage.ask((), read(ids[7]), by=AGENT)).allowed
+    stage = await cast(scene, {"tools": [READ], "resources": ["invoice:*"]})
+    with pytest.raises(InvalidRequestError) as refused:
+        await stage.delegate(stage.root, HELPER, boundary=wide)
+    assert refused.value.field == "boundary"
+    # A thousand ids as they usually are can be handed on.
+    usual = {
+        "tools": [READ],
+        "resources": [{"type": "invoice", "ids": [f"INV-{n:05d}" for n in range(1000)]}],
+    }
+    helper = await stage.delegate(stage.root, HELPER, boundary=usual)
+    assert (await stage.ask(helper.chain, read("INV-00999"))).allowed
+
+
+async def test_who_revokes_all_the_time_is_turned_away_and_operators_are_not(scene: Scene) -> None:
+    stage = await cast(scene)
+    owner, operator = await stage.runtime(AGENT), await scene.operator()
+
+    async def too_often() -> None:
+        for _ in range(500):
+            helper = await stage.delegate(stage.root, HELPER)
+            await owner.revoke_grant(stage.session, helper)
+            # Saying it again costs nobody anything.
+            await owner.revoke_grant(stage.session, helper)
+
+    with pytest.raises(OverloadedError) as refused:
+        await too_often()
+    assert refused.value.retry_after is not None
+    for _ in range(60):
+        await operator.revoke_grant(stage.session, await stage.delegate(stage.root, HELPER))

@@ -67,7 +67,7 @@ def set_to(path: str, value: Any) -> Callable[[Any], None]:
         (set_to("attempt_id", "\n"), "attempt_id"),
         (set_to("audience", "x" * 257), "audience"),
         (lambda m: m.chain.hops.add(), "chain.hops[0].agent"),
-        (lambda m: m.chain.hops.add(agent="a", grant="x" * 16385), "chain.hops[0].grant"),
+        (lambda m: m.chain.hops.add(agent="a", grant="x" * 32769), "chain.hops[0].grant"),
         (lambda m: m.chain.hops.extend([nouns.Hop(agent="a")] * 18), "chain.hops"),
     ],
 )

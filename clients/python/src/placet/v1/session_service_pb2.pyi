@@ -500,7 +500,8 @@ class OpenSessionResponse(google.protobuf.message.Message):
     GRANT_FIELD_NUMBER: builtins.int
     grant: builtins.str
     """The root grant: compact JWS for `session.agent`, a new one each time. Needed to
-    delegate from, not to act. Empty if the session is over.
+    delegate from, not to act. Empty if the session is over, or its boundary is too
+    long for a grant (32 KiB); then nothing can be delegated in it.
     """
     @property
     def session(self) -> Global___Session: ...

@@ -124,7 +124,8 @@ class SessionServiceServicer(object):
         """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
         them is recorded after this has been answered, on any replica. The session's
         principal, who needs no role; its issuer; who speaks for the grant's agent or
-        one before it; operators. Revoking again changes nothing.
+        one before it; operators. Revoking again changes nothing. Too many revocations
+        of one caller are RESOURCE_EXHAUSTED, with RetryInfo; not of operators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

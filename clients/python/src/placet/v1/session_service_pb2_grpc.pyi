@@ -59,7 +59,8 @@ class SessionServiceStub:
     """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
     them is recorded after this has been answered, on any replica. The session's
     principal, who needs no role; its issuer; who speaks for the grant's agent or
-    one before it; operators. Revoking again changes nothing.
+    one before it; operators. Revoking again changes nothing. Too many revocations
+    of one caller are RESOURCE_EXHAUSTED, with RetryInfo; not of operators.
     """
 
 @typing.type_check_only
@@ -99,7 +100,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
     them is recorded after this has been answered, on any replica. The session's
     principal, who needs no role; its issuer; who speaks for the grant's agent or
-    one before it; operators. Revoking again changes nothing.
+    one before it; operators. Revoking again changes nothing. Too many revocations
+    of one caller are RESOURCE_EXHAUSTED, with RetryInfo; not of operators.
     """
 
 class SessionServiceServicer(metaclass=abc.ABCMeta):
@@ -172,7 +174,8 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
         them is recorded after this has been answered, on any replica. The session's
         principal, who needs no role; its issuer; who speaks for the grant's agent or
-        one before it; operators. Revoking again changes nothing.
+        one before it; operators. Revoking again changes nothing. Too many revocations
+        of one caller are RESOURCE_EXHAUSTED, with RetryInfo; not of operators.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
