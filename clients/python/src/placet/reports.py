@@ -37,10 +37,10 @@ MAX_WAITING = 1024
 FLUSH_SECONDS = 5.0
 # What a server takes.
 MAX_OUTPUT = 256 * 1024
-_SENDERS = 4
+_SENDERS = 16
 _TIMEOUT = 5.0
 # Seconds before each further try.
-_PAUSES = (0.1, 0.5, 2.0)
+_PAUSES = (0.1, 0.5, 2.0, 5.0)
 # After as long without work a thread ends: a client that nobody closes keeps none.
 _IDLE = 5.0
 _PASSING = (ContendedError, DeadlineError, OverloadedError, UnavailableError)
