@@ -111,7 +111,7 @@ def _whole(step: Any) -> Step | None:
 def _guess(step: Any, scope: Scope) -> None:
     if not isinstance(step, dict):
         return
-    for key, made in (("open", scope.sessions), ("call", scope.calls)):
+    for key, made in (("open", scope.sessions), ("call", scope.calls), ("delegate", scope.chains)):
         if isinstance(step.get(key), str):
             made.add(step[key])
     _guess(step.get("step"), scope)

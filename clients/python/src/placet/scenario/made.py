@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from placet.errors import PlacetError
-from placet.model import Decision, Session
+from placet.model import Decision, Hop, Session
 from placet.scenario.callers import ISSUER, Caller
-from placet.scenario.steps.evaluate import Evaluate
+
+if TYPE_CHECKING:
+    from placet.scenario.steps.evaluate import Evaluate
 
 
 class NotRunError(PlacetError):
@@ -33,12 +35,26 @@ class MadeCall:
     decision: Decision | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MadeChain:
+    """What was delegated: every hop, root first, has its grant."""
+
+    # The session's name in the file.
+    session: str
+    hops: tuple[Hop, ...]
+    # The name of the last grant; empty at the root.
+    grant_hash: str = ""
+    # What the last grant permits, as the file writes boundaries.
+    boundary: dict[str, Any]
+
+
 @dataclass(kw_only=True, slots=True)
 class Made:
     """The look-ups raise `NotRunError`."""
 
     sessions: dict[str, MadeSession] = field(default_factory=dict)
     calls: dict[str, MadeCall] = field(default_factory=dict)
+    chains: dict[str, MadeChain] = field(default_factory=dict)
     # The first of each call.
     receipts: dict[str, bytes] = field(default_factory=dict)
     unnamed: int = 0
@@ -59,6 +75,17 @@ class Made:
         if name not in self.calls:
             raise NotRunError(f"call {name} was not made")
         return self.calls[name]
+
+    def chain(self, name: str) -> MadeChain:
+        if name not in self.chains:
+            raise NotRunError(f"chain {name} was not delegated")
+        return self.chains[name]
+
+    def root(self, session: str) -> MadeChain:
+        """The chain of the session's own agent."""
+        opened = self.opened(session)
+        hop = Hop(agent=opened.session.agent, grant=opened.session.grant)
+        return MadeChain(session=session, hops=(hop,), boundary=opened.terms["boundary"])
 
     def decided(self, name: str) -> tuple[MadeCall, Decision]:
         """A call that was answered, and its latest answer."""

@@ -22,19 +22,12 @@ from placet.credentials import TlsCredentials
 from placet.errors import NotFoundError, PlacetError, UnavailableError
 from placet.failures import placet_error
 from placet.identity import DevIdentity
-from placet.model import Decision, Session
-from placet.plain import decision_json, plain
-from placet.scenario import receipts
-from placet.scenario.callers import AUDITOR, ISSUER, OPERATOR, Caller, runtime
+from placet.model import Session
+from placet.scenario.callers import ISSUER, OPERATOR, Caller
 from placet.scenario.credentials import Credentials
-from placet.scenario.expect import ExpectDecision
 from placet.scenario.fixture import Fixture, Signal, Terms
-from placet.scenario.made import Made, MadeCall, MadeSession, NotRunError
-from placet.scenario.outcome import Outcome
+from placet.scenario.made import Made, MadeSession, NotRunError
 from placet.scenario.stack import Stack, StackError
-from placet.scenario.steps.evaluate import Evaluate
-from placet.scenario.steps.plan import Plan
-from placet.scenario.steps.repeat import Repeat
 from placet.v1 import dev_service_pb2, dev_service_pb2_grpc
 
 # How long calls may take to reach a replica again that was away, in seconds.
@@ -152,104 +145,6 @@ class Run:
         session = await client.open_session(**asked)
         self.made.sessions[name] = MadeSession(session=session, issuer=caller, terms=asked)
         return session
-
-    # --- calls ---------------------------------------------------------------
-
-    async def evaluate(self, step: Evaluate) -> Outcome:
-        self.made.session(step.session)
-        return await self._ask(step, self._call(step), step.expect, step.replica)
-
-    async def plan(self, step: Plan) -> Outcome:
-        session = self.made.session(step.plan)
-        calls = [self._call(item) for item in step.evaluations()]
-        caller = self._caller(calls[0].step, session)
-        client = await self.client(caller, step.replica)
-        decisions = await client.evaluate_plan(
-            [call.step.action(call.call_id) for call in calls],
-            session=session,
-            chain=step.chain,
-            all_or_nothing=step.all_or_nothing,
-            audience=step.audience,
-        )
-        failures = [decision.failure for decision in decisions if decision.failure is not None]
-        if failures:
-            return Outcome(error=failures[0])
-        many = []
-        for call, decision in zip(calls, decisions, strict=True):
-            call.caller = caller
-            many.append(await self._told(call.step, call, decision, call.step.expect))
-        return Outcome(many=many, told=", ".join(outcome.answer for outcome in many))
-
-    def _call(self, step: Evaluate) -> MadeCall:
-        if step.call is None:
-            self.made.unnamed += 1
-            return MadeCall(step=step, call_id=f"unnamed-{self.made.unnamed}{self.suffix}")
-        first = MadeCall(step=step, call_id=f"{step.call}{self.suffix}")
-        return self.made.calls.setdefault(step.call, first)
-
-    @staticmethod
-    def _caller(step: Evaluate, session: Session) -> Caller:
-        hops = [hop if isinstance(hop, str) else str(hop.get("agent", "")) for hop in step.chain]
-        return step.as_ or runtime(*dict.fromkeys([session.agent, *filter(None, hops)]))
-
-    async def repeat(self, step: Repeat) -> Outcome:
-        call = self.made.call(step.repeat)
-        asked = call.step
-        if step.arguments is not None:
-            asked = asked.model_copy(update={"arguments": step.arguments})
-        return await self._ask(asked, call, step.expect, step.replica)
-
-    async def _ask(
-        self, step: Evaluate, call: MadeCall, expect: ExpectDecision, replica: int | None
-    ) -> Outcome:
-        session = self.made.session(step.session)
-        call.caller = self._caller(step, session)
-        client = await self.client(call.caller, replica)
-        decision = await client.evaluate(
-            step.action(call.call_id), session=session, chain=step.chain, audience=step.audience
-        )
-        if decision.failure is not None:
-            return Outcome(error=decision.failure)
-        return await self._told(step, call, decision, expect)
-
-    async def _told(
-        self, step: Evaluate, call: MadeCall, decision: Decision, expect: ExpectDecision
-    ) -> Outcome:
-        """The outcome of a call that was answered, with what is needed to compare it."""
-        call.decision = decision
-        if step.call is not None:
-            self.made.receipts.setdefault(step.call, decision.receipt)
-        outcome = Outcome(decision=decision, values={"decision": decision_json(decision)})
-        if expect.asks_session:
-            issuer = await self.client(self.made.issuer(step.session))
-            outcome.values["session"] = plain(await issuer.get_session(self.made.session(step.session)))
-        if expect.receipt is not None:
-            outcome.claims = receipts.claims(decision.receipt)
-            if expect.receipt.differs_from is not None:
-                earlier = self.made.receipts.get(expect.receipt.differs_from.call, b"")
-                outcome.earlier_claims = receipts.claims(earlier)
-            outcome.receipt_checks = await self._receipt_checks(decision, expect)
-        return outcome
-
-    async def _receipt_checks(self, decision: Decision, expect: ExpectDecision) -> dict[str, str]:
-        asked = expect.receipt
-        checks: dict[str, str] = {}
-        if asked is None:
-            return checks
-        if asked.verified:
-            checks["verified"] = receipts.verified(decision)
-        if asked.tamper_evident and self.pdp.verifier is not None:
-            checks["tamper_evident"] = receipts.tamper_evident(decision, self.pdp.verifier)
-        if asked.recorded:
-            auditor = await self.client(AUDITOR)
-            recorded = await auditor.get_decision(decision.decision_id)
-            checks["recorded"] = receipts.same(decision, recorded.receipt, "that decision in the ledger")
-        if asked.same_as:
-            first = self.made.receipts.get(asked.same_as, b"")
-            checks["same_as"] = receipts.same(decision, first, f"call {asked.same_as}")
-        return checks
-
-    # --- the world -----------------------------------------------------------
 
     async def advance(self, by: timedelta) -> datetime:
         """Move the database's clock and return its time. Raises `PlacetError`."""

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from placet import requests
+from placet.scenario import calls
 from placet.scenario.callers import Caller
 from placet.scenario.document import Path
-from placet.scenario.expect import ExpectDecision
+from placet.scenario.expect import Expect, ExpectDecision
 from placet.scenario.fixture import refused
+from placet.scenario.forge import Forgery
 from placet.scenario.model import JsonObject, Name, Text
 from placet.scenario.outcome import Outcome
 from placet.scenario.steps.step import Scope, Step
@@ -33,8 +35,12 @@ class Evaluate(Step):
     resource: str = ""
     """What the agent says it is about, for example invoice:INV-1001."""
     provenance: JsonObject | None = None
-    chain: list[Text | JsonObject] = Field(default_factory=list)
-    """Hops, root first: agents, or {agent, grant}."""
+    chain: list[Text | JsonObject] | Name = Field(default_factory=list)
+    """A chain that was delegated, by its name; or hops, root first: agents, or {agent, grant}."""
+    forge: Forgery | None = None
+    """How the delegated chain is spoilt before it is sent."""
+    forged: JsonObject = Field(default_factory=dict)
+    """With self_signed: the claims in which the forged grant differs, for example boundary."""
     audience: str = ""
     as_: Caller | None = Field(default=None, alias="as")
     replica: Annotated[int, Field(ge=1)] | None = None
@@ -55,15 +61,25 @@ class Evaluate(Step):
         yield from scope.missing_session(self.session, (*path, "session"))
         if self.expect.error is None:
             yield from refused(path, "action", lambda: requests.action(self.action("call")))
-            yield from refused((*path, "chain"), "chain.hops", lambda: requests.chain(self.chain))
+        yield from chain_faults(self.chain, self.expect, scope, path)
+        if self.forge is not None and not isinstance(self.chain, str):
+            yield (*path, "forge"), "needs the name of a chain that was delegated"
+        if self.forged and self.forge != "self_signed":
+            yield (*path, "forged"), "is for self_signed only"
         yield from decision_faults(self.expect, self.replica, scope, path)
-        if self.call is not None:
-            if self.call in scope.calls:
-                yield (*path, "call"), f"there is a call {self.call!r} before this; repeat: asks it again"
-            scope.calls.add(self.call)
+        yield from scope.new_call(self.call, (*path, "call"))
 
     async def perform(self, run: Run) -> Outcome:
-        return await run.evaluate(self)
+        return await calls.evaluate(run, self)
+
+
+def chain_faults(
+    chain: list[Any] | str, expect: Expect, scope: Scope, path: Path
+) -> Iterator[tuple[Path, str]]:
+    if isinstance(chain, str):
+        yield from scope.missing_chain(chain, (*path, "chain"))
+    elif expect.error is None:
+        yield from refused((*path, "chain"), "chain.hops", lambda: requests.chain(chain))
 
 
 def decision_faults(

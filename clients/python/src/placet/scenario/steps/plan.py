@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from placet import requests
+from placet.scenario import calls
 from placet.scenario.callers import Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect, ExpectDecision
 from placet.scenario.fixture import refused
 from placet.scenario.model import JsonObject, Name, Part, Text
 from placet.scenario.outcome import Outcome
-from placet.scenario.steps.evaluate import Evaluate, decision_faults
+from placet.scenario.steps.evaluate import Evaluate, chain_faults, decision_faults
 from placet.scenario.steps.step import Scope, Step
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ class Plan(Step):
     """The session."""
     items: Annotated[list[Item], Field(min_length=1, max_length=32)]
     all_or_nothing: bool = False
-    chain: list[Text | JsonObject] = Field(default_factory=list)
-    """Hops, root first: agents, or {agent, grant}."""
+    chain: list[Text | JsonObject] | Name = Field(default_factory=list)
+    """As of evaluate."""
     audience: str = ""
     as_: Caller | None = Field(default=None, alias="as")
     replica: Annotated[int, Field(ge=1)] | None = None
@@ -63,22 +65,18 @@ class Plan(Step):
         yield from scope.missing_session(self.plan, (*path, "plan"))
         if self.replica is not None and self.replica > scope.replicas:
             yield (*path, "replica"), f"there are {scope.replicas} replicas"
-        if self.expect.error is None:
-            yield from refused((*path, "chain"), "chain.hops", lambda: requests.chain(self.chain))
+        yield from chain_faults(self.chain, self.expect, scope, path)
         for number, step in enumerate(self.evaluations()):
             place = (*path, "items", number)
             if self.expect.error is None:
-                yield from refused(place, "action", lambda step=step: requests.action(step.action("call")))  # type: ignore[misc]
+                yield from refused(place, "action", partial(requests.action, step.action("call")))
             if step.expect.error is not None:
                 yield (*place, "expect", "error"), "say beside plan that the call fails"
             yield from decision_faults(step.expect, None, scope, place)
-            if step.call is not None:
-                if step.call in scope.calls:
-                    yield (*place, "call"), f"there is a call {step.call!r} before this"
-                scope.calls.add(step.call)
+            yield from scope.new_call(step.call, (*place, "call"))
 
     async def perform(self, run: Run) -> Outcome:
-        return await run.plan(self)
+        return await calls.plan(run, self)
 
     def differences(self, outcome: Outcome) -> list[str]:
         found = super().differences(outcome)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from placet.scenario import calls
 from placet.scenario.document import Path
 from placet.scenario.expect import ExpectDecision
 from placet.scenario.model import JsonObject, Name
@@ -33,4 +34,4 @@ class Repeat(Step):
         yield from decision_faults(self.expect, self.replica, scope, path)
 
     async def perform(self, run: Run) -> Outcome:
-        return await run.repeat(self)
+        return await calls.repeat(run, self)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from placet.scenario.steps.choice import one_of
 from placet.scenario.steps.close import Close
 from placet.scenario.steps.complete import Complete
+from placet.scenario.steps.delegate import Delegate
 from placet.scenario.steps.evaluate import Evaluate
 from placet.scenario.steps.open import Open
 from placet.scenario.steps.outcome import ReportOutcome
 from placet.scenario.steps.redeem import Redeem
 from placet.scenario.steps.repeat import Repeat
+from placet.scenario.steps.revoke import Revoke
 from placet.scenario.steps.set_agents import SetAgents
 from placet.scenario.steps.set_entities import SetEntities
 from placet.scenario.steps.set_entity import SetEntity
@@ -22,10 +24,12 @@ from placet.scenario.steps.step import Step
 
 SINGLE = (
     Open,
+    Delegate,
     Evaluate,
     Repeat,
     ReportOutcome,
     Redeem,
+    Revoke,
     Complete,
     Close,
     SetSettings,

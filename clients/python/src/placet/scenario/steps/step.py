@@ -23,6 +23,8 @@ class Scope:
 
     sessions: set[str] = field(default_factory=set)
     calls: set[str] = field(default_factory=set)
+    # Chains that were delegated.
+    chains: set[str] = field(default_factory=set)
     # Components that were killed and not started again.
     down: set[str] = field(default_factory=set)
     # There are keys to check receipts with.
@@ -42,6 +44,17 @@ class Scope:
     def missing_call(self, name: str, path: Path) -> Iterator[tuple[Path, str]]:
         if name not in self.calls:
             yield path, f"no call {name!r} is made before this; there are {_list(self.calls)}"
+
+    def new_call(self, name: str | None, path: Path) -> Iterator[tuple[Path, str]]:
+        if name is None:
+            return
+        if name in self.calls:
+            yield path, f"there is a call {name!r} before this; repeat: asks it again"
+        self.calls.add(name)
+
+    def missing_chain(self, name: str, path: Path) -> Iterator[tuple[Path, str]]:
+        if name not in self.chains:
+            yield path, f"no chain {name!r} is delegated before this; there are {_list(self.chains)}"
 
 
 def _list(names: set[str]) -> str:

@@ -1,0 +1,149 @@
+"""How steps ask for actions: as whom, on which chain, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from placet.model import Decision, Hop
+from placet.plain import decision_json, plain
+from placet.scenario import receipts
+from placet.scenario.callers import AUDITOR, Caller, runtime
+from placet.scenario.expect import ExpectDecision
+from placet.scenario.forge import forged
+from placet.scenario.made import MadeCall
+from placet.scenario.outcome import Outcome
+
+if TYPE_CHECKING:
+    from placet.scenario.run import Run
+    from placet.scenario.steps.evaluate import Evaluate
+    from placet.scenario.steps.plan import Plan
+    from placet.scenario.steps.repeat import Repeat
+
+Hops = Sequence[Hop | str | dict[str, Any]]
+
+
+async def evaluate(run: Run, step: Evaluate) -> Outcome:
+    """Raises `PlacetError`, as all here do."""
+    return await _ask(run, step, _call(run, step), step.expect, step.replica)
+
+
+async def repeat(run: Run, step: Repeat) -> Outcome:
+    call = run.made.call(step.repeat)
+    asked = call.step
+    if step.arguments is not None:
+        asked = asked.model_copy(update={"arguments": step.arguments})
+    return await _ask(run, asked, call, step.expect, step.replica)
+
+
+async def plan(run: Run, step: Plan) -> Outcome:
+    session, hops = run.made.session(step.plan), await chain(run, step, step.plan)
+    caller = step.as_ or _runtime(session.agent, hops)
+    asked = [_call(run, item) for item in step.evaluations()]
+    client = await run.client(caller, step.replica)
+    decisions = await client.evaluate_plan(
+        [call.step.action(call.call_id) for call in asked],
+        session=session,
+        chain=hops,
+        all_or_nothing=step.all_or_nothing,
+        audience=step.audience,
+    )
+    failures = [decision.failure for decision in decisions if decision.failure is not None]
+    if failures:
+        return Outcome(error=failures[0])
+    many = []
+    for call, decision in zip(asked, decisions, strict=True):
+        call.caller = caller
+        many.append(await _answered(run, call, decision, call.step.expect))
+    return Outcome(many=many, told=", ".join(outcome.answer for outcome in many))
+
+
+async def chain(run: Run, step: Evaluate | Plan, session: str) -> Hops:
+    """The hops that a step sends."""
+    if not isinstance(step.chain, str):
+        return step.chain
+    hops, forge = run.made.chain(step.chain).hops, getattr(step, "forge", None)
+    if forge is None:
+        return hops
+    other = await _root_again(run, session) if forge == "wrong_parent" else ""
+    return forged(forge, hops, other_root=other, claims=getattr(step, "forged", None))
+
+
+async def _root_again(run: Run, name: str) -> str:
+    """Another root grant of the session: its issuer gets one each time that he opens it."""
+    opened = run.made.opened(name)
+    client = await run.client(opened.issuer)
+    return (await client.open_session(**opened.terms)).grant
+
+
+def _call(run: Run, step: Evaluate) -> MadeCall:
+    """The call that a step asks for; one that has a name is the same each time."""
+    run.made.session(step.session)
+    if step.call is None:
+        run.made.unnamed += 1
+        return MadeCall(step=step, call_id=f"unnamed-{run.made.unnamed}{run.suffix}")
+    return run.made.calls.setdefault(step.call, MadeCall(step=step, call_id=f"{step.call}{run.suffix}"))
+
+
+async def _ask(
+    run: Run, step: Evaluate, call: MadeCall, expect: ExpectDecision, replica: int | None
+) -> Outcome:
+    session, hops = run.made.session(step.session), await chain(run, step, step.session)
+    call.caller = step.as_ or _runtime(session.agent, hops)
+    client = await run.client(call.caller, replica)
+    decision = await client.evaluate(
+        step.action(call.call_id), session=session, chain=hops, audience=step.audience
+    )
+    if decision.failure is not None:
+        return Outcome(error=decision.failure)
+    return await _answered(run, call, decision, expect)
+
+
+def _runtime(agent: str, hops: Hops) -> Caller:
+    """The runtime of the session's agent and of those on the chain."""
+    return runtime(*dict.fromkeys([agent, *_agents(hops)]))
+
+
+def _agents(hops: Hops) -> Iterator[str]:
+    for hop in hops:
+        agent = hop if isinstance(hop, str) else hop.agent if isinstance(hop, Hop) else hop.get("agent")
+        if agent:
+            yield str(agent)
+
+
+async def _answered(run: Run, call: MadeCall, decision: Decision, expect: ExpectDecision) -> Outcome:
+    """The decision with what is expected of it besides."""
+    step = call.step
+    call.decision = decision
+    if step.call is not None:
+        run.made.receipts.setdefault(step.call, decision.receipt)
+    outcome = Outcome(decision=decision, values={"decision": decision_json(decision)})
+    if expect.asks_session:
+        issuer = await run.client(run.made.issuer(step.session))
+        outcome.values["session"] = plain(await issuer.get_session(run.made.session(step.session)))
+    if expect.receipt is not None:
+        outcome.claims = receipts.claims(decision.receipt)
+        if expect.receipt.differs_from is not None:
+            earlier = run.made.receipts.get(expect.receipt.differs_from.call, b"")
+            outcome.earlier_claims = receipts.claims(earlier)
+        outcome.receipt_checks = await _receipt_checks(run, decision, expect)
+    return outcome
+
+
+async def _receipt_checks(run: Run, decision: Decision, expect: ExpectDecision) -> dict[str, str]:
+    asked = expect.receipt
+    checks: dict[str, str] = {}
+    if asked is None:
+        return checks
+    if asked.verified:
+        checks["verified"] = receipts.verified(decision)
+    if asked.tamper_evident and run.pdp.verifier is not None:
+        checks["tamper_evident"] = receipts.tamper_evident(decision, run.pdp.verifier)
+    if asked.recorded:
+        auditor = await run.client(AUDITOR)
+        recorded = await auditor.get_decision(decision.decision_id)
+        checks["recorded"] = receipts.same(decision, recorded.receipt, "that decision in the ledger")
+    if asked.same_as:
+        first = run.made.receipts.get(asked.same_as, b"")
+        checks["same_as"] = receipts.same(decision, first, f"call {asked.same_as}")
+    return checks
