@@ -173,20 +173,25 @@ _GATHER = """
         WHERE x.tenant = r.tenant AND x.tool = r.tool
     ) w ON true
     LEFT JOIN LATERAL (
-        SELECT array_agg(x.grant_hash) AS grant_hashes, array_agg(x.session_id) AS session_ids,
-               array_agg(x.parent_hash) AS parent_hashes, array_agg(x.agent) AS agents,
-               array_agg(x.delegated_by) AS delegated_bys, array_agg(x.depth) AS depths,
-               array_agg(x.purpose) AS purposes, array_agg(x.issued_at) AS issued_ats,
-               array_agg(x.expires_at) AS expires_ats, array_agg(x.revoked_at) AS revoked_ats,
-               array_agg(x.revoked_by) AS revoked_bys, array_agg(x.revoke_reason) AS revoke_reasons
-        FROM unnest(r.grants::text[]) AS q(grant_hash)
-        CROSS JOIN LATERAL (
-            SELECT y.grant_hash, y.session_id, y.parent_hash, y.agent, y.delegated_by, y.depth, y.purpose,
-                   y.issued_at, y.expires_at, y.revoked_at, y.revoked_by, y.revoke_reason
-            FROM placet.grants y
-            WHERE y.tenant = r.tenant AND y.grant_hash = q.grant_hash
-            LIMIT 1
-        ) x
+        SELECT z.*
+        FROM (
+            SELECT array_agg(x.grant_hash) AS grant_hashes, array_agg(x.session_id) AS session_ids,
+                   array_agg(x.parent_hash) AS parent_hashes, array_agg(x.agent) AS agents,
+                   array_agg(x.delegated_by) AS delegated_bys, array_agg(x.depth) AS depths,
+                   array_agg(x.purpose) AS purposes, array_agg(x.issued_at) AS issued_ats,
+                   array_agg(x.expires_at) AS expires_ats, array_agg(x.revoked_at) AS revoked_ats,
+                   array_agg(x.revoked_by) AS revoked_bys, array_agg(x.revoke_reason) AS revoke_reasons
+            FROM unnest(r.grants::text[]) AS q(grant_hash)
+            CROSS JOIN LATERAL (
+                SELECT y.grant_hash, y.session_id, y.parent_hash, y.agent, y.delegated_by, y.depth,
+                       y.purpose, y.issued_at, y.expires_at, y.revoked_at, y.revoked_by, y.revoke_reason
+                FROM placet.grants y
+                WHERE y.tenant = r.tenant AND y.grant_hash = q.grant_hash
+                LIMIT 1
+            ) x
+        ) z
+        -- Mostly there are none, and looking for none has its price.
+        WHERE r.grants <> '{}'
     ) gr ON true
     ORDER BY r.place
 """
