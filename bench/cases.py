@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import cerbos, drive, parts, rules, seed, workload
+from bench import cerbos, context, drive, parts, rules, seed, stack, workload
 from bench.drive import Load, Measured, Target
 from bench.stack import Stack
 
@@ -44,6 +44,9 @@ class Profile:
     history_sessions: int
     # Rules beside the product's own number.
     rules: tuple[int, ...]
+    # What else the full database holds.
+    entities: int
+    open_sessions: int
     # Whether peers that have to be fetched take part.
     peers: bool = True
 
@@ -61,6 +64,8 @@ PROFILES = {
             history=(1, 100, 10_000),
             history_sessions=8,
             rules=(150, 1500),
+            entities=1_000_000,
+            open_sessions=100_000,
         ),
         Profile(
             name="quick",
@@ -72,6 +77,8 @@ PROFILES = {
             history=(1, 1_000),
             history_sessions=8,
             rules=(150,),
+            entities=50_000,
+            open_sessions=5_000,
         ),
         # For the bench's own test: every case, and nothing to conclude from.
         Profile(
@@ -84,6 +91,8 @@ PROFILES = {
             history=(1, 20),
             history_sessions=4,
             rules=(30,),
+            entities=100,
+            open_sessions=20,
             peers=False,
         ),
     )
@@ -146,6 +155,7 @@ def run(bench: Bench) -> None:
     history(bench, ours)
     with contextlib.ExitStack() as running:
         many_rules(bench, ours, running)
+    full_context(bench, ours)
     overload(bench, ours)
 
 
@@ -252,6 +262,23 @@ def many_rules(bench: Bench, ours: Target, running: contextlib.ExitStack) -> Non
         target = replace(ours, address=replica.address, pids=pids)
         found[f"{number:,} rules"] = (target, bench.load(max(bench.profile.levels[:3])))
     bench.measure("rules", found)
+
+
+def full_context(bench: Bench, ours: Target) -> None:
+    """What a decision costs with all that a task can have around it; and in a database that is full."""
+    load = bench.load(max(bench.profile.levels[:3]))
+    everything = context.target(bench.stack, bench.profile.sessions)
+    bench.measure("context", {"bare": (ours, load), "everything": (everything, load)})
+    with stack.running() as other:
+        full = context.target(other, bench.profile.sessions)
+        context.fill(
+            other,
+            entities=bench.profile.entities,
+            sessions=bench.profile.open_sessions,
+            say=bench.say,
+        )
+        more = f"{bench.profile.entities:,} entities, {bench.profile.open_sessions:,} sessions"
+        bench.measure("size", {"a few": (everything, load), more: (full, load)})
 
 
 def overload(bench: Bench, ours: Target) -> None:

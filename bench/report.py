@@ -17,6 +17,8 @@ from bench.cases import NAIVE, OURS, OVERLOAD, Profile, Results
 from bench.drive import ROOT, Measured
 
 FLAT = 0.9
+# Half as dear again.
+DEARER = 0.67
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +78,14 @@ def targets(results: Results, profile: Profile) -> list[Target]:
     found.append(
         Target(name="stream: rate by unary's", value=beside("stream", "4 streams", "unary"), bound=2.0)
     )
-    for case in ("history", "payments", "rules"):
+    found.append(
+        Target(
+            name="context: rate with everything by bare",
+            value=beside("context", "everything", "bare"),
+            bound=DEARER,
+        )
+    )
+    for case in ("history", "payments", "rules", "size"):
         subjects = list(results.rounds.get(case, {}))
         value = beside(case, subjects[-1], subjects[0]) if subjects else None
         name = f"{case}: rate at {subjects[-1]} by {subjects[0]}" if subjects else case

@@ -100,10 +100,11 @@ def test_the_bench_runs_every_case_and_writes_its_report(tmp_path: Path) -> None
     cases = report["cases"]
     assert list(cases) == [
         "1 in flight", "4 in flight", "half the peak", "stream", "sessions", "history", "payments", "rules",
-        "overload",
+        "context", "size", "overload",
     ]  # fmt: skip
     assert {OURS, NAIVE, OPA} <= set(cases["4 in flight"])
-    assert {len(cases[case]) for case in ("stream", "sessions", "history", "payments", "rules")} == {2}
+    pairs = ("stream", "sessions", "history", "payments", "rules", "context", "size")
+    assert {len(cases[case]) for case in pairs} == {2}
     for case, subjects in cases.items():
         for subject, found in subjects.items():
             assert found["median"]["answered"] > 0, f"{case}, {subject}"
