@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from pdp.limits import retry_after, used
@@ -38,6 +38,7 @@ from pdp.money import major_to_minor, minor_digits
 from pdp.settings import budgets, counterparty_session_total
 
 _LONGEST_SCOPE = 1024
+_NONE = Counter()
 
 
 def limits(
@@ -99,7 +100,7 @@ def judged(limits: Sequence[Limit], counters: Mapping[CounterKey, Counter], now:
     return tuple(
         limit
         if limit.key is None
-        else replace(limit, used=used(counters.get(limit.key, Counter()), limit.window_seconds, now))
+        else limit._replace(used=used(counters.get(limit.key, _NONE), limit.window_seconds, now))
         for limit in limits
     )
 
@@ -142,7 +143,7 @@ def _described(limit: Limit, counters: Mapping[CounterKey, Counter], now: int) -
         result["window_seconds"] = limit.window_seconds
         if exceeded(limit) and limit.key is not None and limit.maximum is not None and limit.add is not None:
             delay = retry_after(
-                counters.get(limit.key, Counter()), limit.window_seconds, now, limit.maximum - limit.add
+                counters.get(limit.key, _NONE), limit.window_seconds, now, limit.maximum - limit.add
             )
             if delay is not None:
                 result["retry_after_seconds"] = delay
@@ -276,6 +277,7 @@ def _party_key(kind: str, name: str, party: EntityName | None, currency: str) ->
     return _key(kind, name, "counterparty", party.type, party.id, unit=currency)
 
 
+@lru_cache(maxsize=8192)
 def _key(*parts: str, unit: str) -> CounterKey:
     """Name a counter so that no two scopes share a name, whatever their parts hold."""
     scope = json.dumps(parts, separators=(",", ":"))

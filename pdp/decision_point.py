@@ -59,6 +59,7 @@ from pdp.model import (
     SessionMove,
     Simulation,
     Step,
+    Tool,
     ToolEffect,
     Verdict,
 )
@@ -329,22 +330,33 @@ class DecisionPoint:
             facts = await self._information.gather(
                 _facts_request(request, plan, self._facts_deadline(request))
             )
-            found = self._plan(request, presented, facts)
+            found = self._plan(request, presented, facts, before=plan)
             if not found.reads_more_than(plan):
                 self._hints.keep(hint, facts)
                 return facts, found
             plan = found
         raise SessionMovedError("what the action rests on moved between reads")
 
-    def _plan(self, request: EvaluationRequest, presented: Presented, facts: Facts | None) -> _Plan:
-        """What the action is, as far as `facts` tell: what they do not yet hold is to be read."""
+    def _plan(
+        self,
+        request: EvaluationRequest,
+        presented: Presented,
+        facts: Facts | None,
+        *,
+        before: _Plan | None = None,
+    ) -> _Plan:
+        """What the action is, as far as `facts` tell: what they do not yet hold is to be read.
+
+        What the registration alone says is taken from the plan `before`, if that had the same.
+        """
         tool = None if facts is None else facts.tool
         chain = Chain() if facts is None else presented.verified(request.caller, facts)
         session = None if facts is None else own_session(request.caller, facts, chain)
-        derived = derive(request.action, tool)
-        tenant = request.caller.tenant
+        same = before if before is not None and before.tool == tool else None
+        derived = derive(request.action, tool) if same is None else same.derived
         return _Plan(
             presented=presented,
+            tool=tool,
             chain=chain,
             derived=derived,
             limits=()
@@ -359,18 +371,27 @@ class DecisionPoint:
                 grants=[(hop.grant_hash, hop.boundary) for hop in chain.hops[1:]] if chain.proven else (),
                 entities=facts.entities,
             ),
-            key=None
-            if derived.business_key is None
-            else self._fingerprints.business_key(tenant, derived.business_key),
-            prerequisites=()
-            if tool is None
-            else tuple(
-                (rule, self._fingerprints.step(tenant, rule.tool, rule.same, derived.arguments))
-                for rule in tool.prerequisites
-            ),
+            key=self._business_key(request, derived) if same is None else same.key,
+            prerequisites=self._prerequisites(request, tool, derived) if same is None else same.prerequisites,
             listed=()
             if session is None or derived.resource is None
             else pointed_to(_boundaries(session, chain), derived.resource.type),
+        )
+
+    def _business_key(self, request: EvaluationRequest, derived: Derived) -> KeyHashes | None:
+        if derived.business_key is None:
+            return None
+        return self._fingerprints.business_key(request.caller.tenant, derived.business_key)
+
+    def _prerequisites(
+        self, request: EvaluationRequest, tool: Tool | None, derived: Derived
+    ) -> tuple[tuple[Prerequisite, Step], ...]:
+        if tool is None:
+            return ()
+        step = self._fingerprints.step
+        tenant = request.caller.tenant
+        return tuple(
+            (rule, step(tenant, rule.tool, rule.same, derived.arguments)) for rule in tool.prerequisites
         )
 
     def _trace(self, case: _Case, decision: Decision | None) -> Trace:
@@ -422,6 +443,7 @@ class _Plan:
     presented: Presented
     # As it is proven.
     chain: Chain
+    tool: Tool | None
     derived: Derived
     limits: tuple[Limit, ...]
     key: KeyHashes | None

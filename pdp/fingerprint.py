@@ -43,7 +43,7 @@ class Fingerprints:
                 "arguments": action.arguments,
                 "claimed_resource": action.claimed_resource,
                 "provenance": action.provenance,
-                "chain": [[hop.agent, hop.grant] for hop in request.hops],
+                "chain": [[hop.agent, _hash_of(hop.grant)] for hop in request.hops],
                 "audience": request.audience,
             }
         )
@@ -75,6 +75,8 @@ class Fingerprints:
 
 def leaf_grant_hash(request: EvaluationRequest) -> str:
     """Hex SHA-256 of the grant that the caller acts on; empty without one."""
-    if not request.hops or not request.hops[-1].grant:
-        return ""
-    return hashlib.sha256(request.hops[-1].grant.encode()).hexdigest()
+    return _hash_of(request.hops[-1].grant) if request.hops else ""
+
+
+def _hash_of(grant: str) -> str:
+    return hashlib.sha256(grant.encode()).hexdigest() if grant else ""

@@ -5,9 +5,11 @@ What a tenant does not set, the bundle's defaults decide (`data.placet.defaults`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 from pdp.boundary import parse_boundary
 from pdp.errors import InvalidFieldError
@@ -38,6 +40,30 @@ _NAMES = frozenset(
 )
 _MAX_BUDGETS = 16
 _PPM = 1_000_000
+# Settings objects whose reading is kept.
+_KEPT = 256
+
+
+_T = TypeVar("_T")
+
+
+def _once(read: Callable[[Mapping[str, JSON]], _T]) -> Callable[[Mapping[str, JSON]], _T]:
+    """Read the same settings object once. Facts hold one object for equal settings, which nobody changes."""
+    kept: OrderedDict[int, tuple[Mapping[str, JSON], _T]] = OrderedDict()
+
+    @wraps(read)
+    def once(settings: Mapping[str, JSON]) -> _T:
+        found = kept.get(id(settings))
+        if found is not None and found[0] is settings:
+            return found[1]
+        value = read(settings)
+        # Holding the object keeps its id from being another's.
+        kept[id(settings)] = (settings, value)
+        if len(kept) > _KEPT:
+            kept.popitem(last=False)
+        return value
+
+    return once
 
 
 def parse_settings(text: bytes) -> dict[str, JSON]:
@@ -50,6 +76,7 @@ def parse_settings(text: bytes) -> dict[str, JSON]:
     return settings
 
 
+@_once
 def policy_settings(settings: Mapping[str, JSON]) -> dict[str, Any]:
     """Return the form that rules read: amounts in integer minor units.
 
@@ -102,6 +129,7 @@ def max_chain_depth(settings: Mapping[str, JSON]) -> int:
     return _whole(settings.get("max_chain_depth", DEFAULT_CHAIN_DEPTH), "max_chain_depth", 1, MAX_CHAIN_DEPTH)
 
 
+@_once
 def budgets(settings: Mapping[str, JSON]) -> tuple[Budget, ...]:
     """What the tenant's payments may come to, beside what each task may spend."""
     given = settings.get("budgets", ())
@@ -114,6 +142,7 @@ def budgets(settings: Mapping[str, JSON]) -> tuple[Budget, ...]:
     return result
 
 
+@_once
 def counterparty_session_total(settings: Mapping[str, JSON]) -> Mapping[str, Ceiling] | None:
     """What a session may pay to one counterparty, by currency; None: the tenant limits nothing."""
     if "counterparty_session_total" not in settings:

@@ -6,22 +6,25 @@
 package placet.limits
 
 blocked contains limit.code if {
-	some limit in input.limits
-	not kept(limit)
+	some limit in exceeding
 	not escalates(limit)
 }
 
 escalated contains limit.code if {
-	some limit in input.limits
-	not kept(limit)
+	some limit in exceeding
 	escalates(limit)
 }
 
-kept(limit) if {
-	every name in {"used", "add", "max"} {
-		is_number(limit[name])
-		limit[name] >= 0
-	}
+# Collected once, without a call for each limit: most actions meet many, and keep them all.
+exceeding := [limit | some i, limit in input.limits; not i in kept]
+
+kept contains i if {
+	some i, limit in input.limits
+	is_number(limit.used)
+	limit.used >= 0
+	is_number(limit.add)
+	limit.add >= 0
+	is_number(limit.max)
 	limit.used + limit.add <= limit.max
 }
 
@@ -36,8 +39,7 @@ delay(code) := max({limit.retry_after_seconds | some limit in exceeded(code)}) i
 }
 
 exceeded(code) := [limit |
-	some limit in input.limits
+	some limit in exceeding
 	limit.code == code
-	not kept(limit)
 	not escalates(limit)
 ]
