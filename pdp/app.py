@@ -46,6 +46,7 @@ from pdp.server.entity_service import EntityService
 from pdp.server.http import http_application, http_server
 from pdp.server.jwks import key_source
 from pdp.server.listing import Listing
+from pdp.server.ownership import may_see
 from pdp.server.session_service import SessionService
 from pdp.server.tokens import TokenVerifier
 from pdp.signing import RotatingSigner
@@ -122,7 +123,11 @@ async def serve(config: Config) -> None:
             metrics.watch(stage, load)
         metrics.watch_apart(engine.tenants_apart)
         outcomes = OutcomePoint(
-            ledger=store.ledger, signer=signer, reported=metrics.reported, issuer=config.issuer
+            ledger=store.ledger,
+            signer=signer,
+            reported=metrics.reported,
+            may_report=may_see,
+            issuer=config.issuer,
         )
 
         authenticator = _authenticator(config, metrics, stack)

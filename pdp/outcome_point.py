@@ -26,6 +26,7 @@ from pdp.model import (
     OpenDecision,
     Outcome,
     Role,
+    Session,
     Standing,
 )
 from pdp.outcomes import contradicts, lapse, recounts, redeem, report, was_executed
@@ -44,12 +45,20 @@ class OutcomePoint:
     """Learns what became of decisions."""
 
     def __init__(
-        self, *, ledger: EntryLedger, signer: Signer, reported: Callable[[Outcome, bool], None], issuer: str
+        self,
+        *,
+        ledger: EntryLedger,
+        signer: Signer,
+        reported: Callable[[Outcome, bool], None],
+        may_report: Callable[[Caller, Session], bool],
+        issuer: str,
     ) -> None:
-        """`reported` is told of every report that was recorded, and whether it conflicts."""
+        """`may_report`: who may report on the decisions of a session, beside who asked for them, tools
+        and operators. `reported` is told of every report that was recorded, and whether it conflicts."""
         self._ledger = ledger
         self._signer = signer
         self._reported = reported
+        self._may_report = may_report
         self._issuer = issuer
 
     async def report(
@@ -66,9 +75,9 @@ class OutcomePoint:
     ) -> tuple[str, HoldRecord, bool]:
         """Record what became of an allow: its id, what is held now, and whether the report conflicts.
 
-        A repeat records nothing. Raises `NotFoundError` for a decision that is not the caller's
-        (tools and operators: their tenant's), or answered another attempt than `attempt_id`;
-        `OutcomeRefusedError` for one that allowed nothing.
+        A repeat records nothing. Raises `NotFoundError` for a decision that is neither the caller's nor
+        of a session of its (tools and operators: their tenant's), or answered another attempt than
+        `attempt_id`; `OutcomeRefusedError` for one that allowed nothing.
         """
         for _ in range(_ATTEMPTS):
             standing = await self._standing(caller, decision_id, session_id, tool_call_id)
@@ -160,14 +169,23 @@ class OutcomePoint:
         self, caller: Caller, decision_id: str, session_id: str, tool_call_id: str
     ) -> Standing:
         sees_all = bool(caller.roles & _BELIEVED)
-        standing = await self._ledger.standing(
-            caller.tenant,
-            decision_id=decision_id,
-            session_id=session_id,
-            tool_call_id=tool_call_id,
-            caller=None if sees_all else caller.subject,
-        )
-        if standing is None or not (sees_all or standing.key.caller == caller.subject):
+        standing = None
+        # Of a call, the caller's own decision comes first.
+        for subject in (None,) if decision_id or sees_all else (caller.subject, None):
+            standing = await self._ledger.standing(
+                caller.tenant,
+                decision_id=decision_id,
+                session_id=session_id,
+                tool_call_id=tool_call_id,
+                caller=subject,
+            )
+            if standing is not None:
+                break
+        if standing is None or not (
+            sees_all
+            or standing.key.caller == caller.subject
+            or (standing.session is not None and self._may_report(caller, standing.session))
+        ):
             raise NotFoundError("no such decision of yours")
         return standing
 

@@ -156,7 +156,7 @@ ROWS: Mapping[str, Row] = {
         request=lambda things: decision_service_pb2.ReportOutcomeRequest(
             decision_id=things.decision_id, outcome=decision_service_pb2.OUTCOME_UNKNOWN
         ),
-        answered=frozenset({Role.OPERATOR, Role.TOOL}),
+        answered=SEES_SESSIONS | {Role.TOOL},
         elsewhere=NOT_FOUND,
     ),
     # What it answers about a decision that there is, tests/e2e/test_outcomes.py says.

@@ -23,7 +23,7 @@ ROLES: Mapping[str, frozenset[Role]] = {
     "/placet.v1.DecisionService/ListAllowedTools": frozenset({Role.AGENT}),
     "/placet.v1.DecisionService/GetChain": frozenset(),
     "/placet.v1.DecisionService/GetDecision": frozenset({Role.AGENT, Role.OPERATOR, Role.AUDITOR}),
-    "/placet.v1.DecisionService/ReportOutcome": frozenset({Role.AGENT, Role.TOOL, Role.OPERATOR}),
+    "/placet.v1.DecisionService/ReportOutcome": frozenset(),
     "/placet.v1.DecisionService/Redeem": frozenset({Role.TOOL}),
     "/placet.v1.DecisionService/ListOpenDecisions": frozenset({Role.OPERATOR, Role.AUDITOR}),
     "/placet.v1.SessionService/OpenSession": frozenset({Role.SESSION_ISSUER, Role.AGENT}),

@@ -977,6 +977,19 @@ def test_word_of_whoever_asked_frees_nothing(pdp: Target) -> None:
     assert tool(pdp).report_outcome(decision.decision_id, "failed") is HoldState.RELEASED
 
 
+def test_those_whose_the_session_is_may_report_and_free_nothing(pdp: Target) -> None:
+    session = pdp.session()
+    principal = pdp.client(pdp.identity(PRINCIPAL))
+    moved = pdp.client(pdp.identity("svc-payer-2", "agent", agents=(AGENT,)))
+    stranger = pdp.client(pdp.identity("svc-other", "agent", agents=(STRANGER,)))
+    for number, reporter in enumerate((principal, pdp.issuer(), moved)):
+        decision = pdp.agent().evaluate(pay(100, f"c-{number}"), session=session)
+        with pytest.raises(NotFoundError):
+            stranger.report_outcome(decision.decision_id, "failed")
+        assert reporter.report_outcome(decision.decision_id, "failed") is HoldState.UNRESOLVED
+        assert pdp.agent().get_decision(decision.decision_id).outcome is Outcome.FAILED
+
+
 def test_allow_is_redeemed_once_for_its_own_action(pdp: Target) -> None:
     agent, erp = pdp.agent(), tool(pdp)
     action = pay(100)

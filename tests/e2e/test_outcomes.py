@@ -18,7 +18,7 @@ from placet import (
     PreconditionError,
     Session,
 )
-from tests.e2e.scene import AGENT, Scene, codes, fetch, until
+from tests.e2e.scene import HELPER, Scene, codes, fetch, until
 from tests.e2e.test_faults import owner_url
 from tests.e2e.test_limits import TOOLS, act, ask_both, effects, open_session, prepare
 
@@ -147,7 +147,7 @@ async def test_strangers_learn_and_change_nothing(scene: Scene) -> None:
     await prepare(scene)
     session = await open_session(scene)
     first = await allowed(scene, session)
-    other = await scene.client("svc-other", "agent", agents=(AGENT,))
+    other = await scene.client("svc-other", "agent", agents=(HELPER,))
     with pytest.raises(NotFoundError):
         await other.report_outcome(first, "failed")
     blocked = await scene.ask(act("B-1"), session)

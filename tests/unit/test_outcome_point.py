@@ -18,6 +18,7 @@ from pdp.model import (
     Standing,
 )
 from pdp.outcome_point import OutcomePoint
+from pdp.server.ownership import may_see
 from placet.receipt import b64url_decode
 from tests import builders
 from tests.builders import TENANT
@@ -47,7 +48,11 @@ class Between(FakeStore):
 
 def point(bench: Bench, ledger: FakeStore | None = None) -> OutcomePoint:
     return OutcomePoint(
-        ledger=ledger or bench.store, signer=bench.signer, reported=lambda *said: None, issuer="test"
+        ledger=ledger or bench.store,
+        signer=bench.signer,
+        reported=lambda *said: None,
+        may_report=may_see,
+        issuer="test",
     )
 
 
@@ -130,6 +135,7 @@ async def test_contradiction_is_recorded_and_counted_once(bench: Bench) -> None:
         ledger=bench.store,
         signer=bench.signer,
         reported=lambda outcome, conflict: said.append((outcome, conflict)),
+        may_report=may_see,
         issuer="test",
     )
     answers = [

@@ -388,7 +388,7 @@ class FakePdp:
                 (key, item)
                 for key, item in self._decisions.items()
                 if key[0] == caller.tenant
-                and (believed or item.caller.subject == caller.subject)
+                and (believed or item.caller.subject == caller.subject or self._theirs(caller, item))
                 and (not attempt_id or item.decision.attempt_id == attempt_id)
                 and (
                     key[1] == decision_id
@@ -411,6 +411,15 @@ class FakePdp:
             if output:
                 self.outputs[key[1]] = output
             return key[1], item.hold, conflict
+
+    def _theirs(self, caller: Caller, recorded: _Recorded) -> bool:
+        """Whether the decision's session is the caller's: its principal's, its issuer's, its agent's."""
+        session = self.find(caller.tenant, recorded.decision.session_id)
+        return session is not None and (
+            caller.subject == session.principal
+            or (caller.subject == session.issuer and "session_issuer" in caller.roles)
+            or (session.agent in caller.agents and "agent" in caller.roles)
+        )
 
     def redeem(
         self, caller: Caller, decision_id: str, tool: str, arguments: Mapping[str, Any], audience: str

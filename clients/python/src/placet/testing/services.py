@@ -198,7 +198,7 @@ class _Decisions(decision_stubs.DecisionServiceServicer):
                 decision_id=decision_id, hold=_HOLDS[hold], conflict=conflict
             )
 
-        return _handle(self._fake, context, "ReportOutcome", {"agent", "tool", "operator"}, answer)
+        return _handle(self._fake, context, "ReportOutcome", set(), answer)
 
     def Redeem(self, request: decisions.RedeemRequest, context: Any) -> decisions.RedeemResponse:
         def answer(caller: Caller) -> decisions.RedeemResponse:

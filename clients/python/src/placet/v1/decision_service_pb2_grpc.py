@@ -161,8 +161,9 @@ class DecisionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReportOutcome(self, request, context):
-        """ReportOutcome says what became of an allow. Roles: agent (its own decisions),
-        tool and operator (their tenant's). Recorded as a signed entry.
+        """ReportOutcome says what became of an allow. By whoever asked for it, those whose
+        its session is (see GetSession), and tools and operators of the tenant. Recorded as
+        a signed entry.
 
         The first report of executed, failed or not_executed wins; a later different
         one is recorded as a conflict, once, and frees nothing; executed after a release

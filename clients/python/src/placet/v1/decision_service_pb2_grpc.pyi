@@ -77,8 +77,9 @@ class DecisionServiceStub:
     listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
     """
     ReportOutcome: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ReportOutcomeRequest, placet.v1.decision_service_pb2.ReportOutcomeResponse]
-    """ReportOutcome says what became of an allow. Roles: agent (its own decisions),
-    tool and operator (their tenant's). Recorded as a signed entry.
+    """ReportOutcome says what became of an allow. By whoever asked for it, those whose
+    its session is (see GetSession), and tools and operators of the tenant. Recorded as
+    a signed entry.
 
     The first report of executed, failed or not_executed wins; a later different
     one is recorded as a conflict, once, and frees nothing; executed after a release
@@ -161,8 +162,9 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
     """
     ReportOutcome: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ReportOutcomeRequest, placet.v1.decision_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
-    """ReportOutcome says what became of an allow. Roles: agent (its own decisions),
-    tool and operator (their tenant's). Recorded as a signed entry.
+    """ReportOutcome says what became of an allow. By whoever asked for it, those whose
+    its session is (see GetSession), and tools and operators of the tenant. Recorded as
+    a signed entry.
 
     The first report of executed, failed or not_executed wins; a later different
     one is recorded as a conflict, once, and frees nothing; executed after a release
@@ -278,8 +280,9 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         request: placet.v1.decision_service_pb2.ReportOutcomeRequest,
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.decision_service_pb2.ReportOutcomeResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.ReportOutcomeResponse]]:
-        """ReportOutcome says what became of an allow. Roles: agent (its own decisions),
-        tool and operator (their tenant's). Recorded as a signed entry.
+        """ReportOutcome says what became of an allow. By whoever asked for it, those whose
+        its session is (see GetSession), and tools and operators of the tenant. Recorded as
+        a signed entry.
 
         The first report of executed, failed or not_executed wins; a later different
         one is recorded as a conflict, once, and frees nothing; executed after a release
