@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL that can cut, stall and refuse."""
+"""Proxies before PostgreSQL and OPA that can cut, stall, delay and refuse."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tests.opa import short_directory
 
 COMMIT = b"COMMIT\0"
 
@@ -31,6 +33,11 @@ class Proxy:
         self.cut_after_commit = False
         # Set when the server has answered that COMMIT.
         self.was_cut = asyncio.Event()
+        # Once, and before any cut: the next COMMIT is passed on when `release` is set.
+        self.hold_commit = False
+        self.release = asyncio.Event()
+        # Seconds that every answer takes longer.
+        self.delay = 0.0
         self.refusing = False
         # Refuse from the moment of a cut on.
         self.refuse_after_cut = False
@@ -94,11 +101,14 @@ class Proxy:
     ) -> None:
         while chunk := await reader.read(65536):
             await self._flowing.wait()
-            if COMMIT in chunk and self.cut_before_commit:
+            if COMMIT in chunk and self.hold_commit:
+                self.hold_commit = False
+                await self.release.wait()
+            elif COMMIT in chunk and self.cut_before_commit:
                 self.cut_before_commit = False
                 self._cut()
                 return
-            if COMMIT in chunk and self.cut_after_commit:
+            elif COMMIT in chunk and self.cut_after_commit:
                 self.cut_after_commit = False
                 swallow.set()
             writer.write(chunk)
@@ -115,6 +125,7 @@ class Proxy:
                     self._cut()
                     return
                 continue
+            await asyncio.sleep(self.delay)
             writer.write(chunk)
             await writer.drain()
 
@@ -127,3 +138,59 @@ async def proxied(conninfo: str) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         await proxy.stop()
+
+
+class OpaProxy:
+    """Forwards between clients on a Unix socket and OPA's."""
+
+    def __init__(self, upstream: str, socket_path: Path) -> None:
+        self._upstream = upstream
+        self.socket_path = socket_path
+        # Seconds that every answer takes longer.
+        self.delay = 0.0
+        # Requests in which this stands are passed on when `release` is set.
+        self.held: bytes | None = None
+        self.release = asyncio.Event()
+        # Set when there is such a request.
+        self.holding = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_unix_connection(self._upstream)
+        forward = asyncio.create_task(self._forward(reader, up_writer))
+        back = asyncio.create_task(self._back(up_reader, writer))
+        try:
+            await asyncio.wait({forward, back}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            forward.cancel()
+            back.cancel()
+            await asyncio.gather(forward, back, return_exceptions=True)
+            writer.close()
+            up_writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        before = b""
+        while chunk := await reader.read(65536):
+            if self.held is not None and self.held in before + chunk:
+                self.holding.set()
+                await self.release.wait()
+            before = chunk[-256:]
+            writer.write(chunk)
+            await writer.drain()
+
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(65536):
+            await asyncio.sleep(self.delay)
+            writer.write(chunk)
+            await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def proxied_opa(upstream: str) -> AsyncIterator[OpaProxy]:
+    with short_directory() as directory:
+        proxy = OpaProxy(upstream, directory / "opa.sock")
+        server = await asyncio.start_unix_server(proxy.serve, proxy.socket_path)
+        try:
+            yield proxy
+        finally:
+            server.close()
+            proxy.release.set()

@@ -210,3 +210,9 @@ async def failed_closed(replica: Replica) -> dict[str, float]:
             labels, value = line.rsplit(" ", 1)
             found[labels.split('cause="')[1].split('"')[0]] = float(value)
     return found
+
+
+async def measured(replica: Replica, name: str) -> float:
+    """The sum of a metric over its labels that `name` does not state."""
+    _, body = await fetch(f"{replica.http_url}/metrics")
+    return sum(float(line.rsplit(" ", 1)[1]) for line in body.splitlines() if line.startswith(name))

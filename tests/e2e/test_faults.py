@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from tests.e2e.scene import (
     codes,
     failed_closed,
     jwks,
+    measured,
     missing,
     new_call,
     pay,
@@ -49,12 +51,13 @@ from tests.garbage import (
     garbage_server,
     http,
 )
-from tests.proxy import proxied
+from tests.proxy import OpaProxy, Proxy, proxied, proxied_opa
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # Seconds that a call waits where nothing answers. Within it a block must be recorded.
 DEADLINE = 20.0
+OVERLOADED = {grpc.StatusCode.RESOURCE_EXHAUSTED}
 NO_ANSWER = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 Fault = Callable[[Stack], AbstractAsyncContextManager[None]]
@@ -117,6 +120,11 @@ def owner_url(stack: Stack) -> str:
 def database_url(stack: Stack) -> str:
     url: str = yaml.safe_load((stack.directory / "pdp-1.yaml").read_text())["database_url"]
     return url
+
+
+def opa_socket(stack: Stack) -> str:
+    path: str = yaml.safe_load((stack.directory / "pdp-1.yaml").read_text())["opa_socket"]
+    return path
 
 
 def children(pid: int) -> list[int]:
@@ -414,6 +422,85 @@ async def test_no_session_waits_for_the_evaluation_of_anothers(scene: Scene) -> 
         assert (await waiting).failure is None
 
 
+async def test_no_session_waits_for_what_opa_takes_over_anothers(scene: Scene) -> None:
+    stuck, free = await scene.session(), await scene.session()
+    async with (
+        proxied_opa(opa_socket(scene.stack)) as proxy,
+        replica_with(scene.stack, "pdp-opa-held", opa_socket=str(proxy.socket_path)) as replica,
+    ):
+        scene.jwks = await jwks(replica)
+        agent = await scene.agent(address=replica.grpc_address)
+        proxy.held = stuck.session_id.encode()
+        waiting = asyncio.create_task(agent.evaluate(read(), session=stuck))
+        await asyncio.wait_for(proxy.holding.wait(), DEADLINE)
+        for _ in range(10):
+            assert (await agent.evaluate(read(), session=free)).allowed
+        assert not waiting.done()
+        proxy.release.set()
+        assert (await waiting).failure is None
+
+
+async def test_session_whose_row_somebody_holds_keeps_no_other_from_being_recorded(scene: Scene) -> None:
+    """Not an evaluation, but a lock: it costs the others a batch that fails, and no more than that."""
+    stuck, free = await scene.session(), await scene.session()
+    agent = await scene.agent()
+    async with await psycopg.AsyncConnection.connect(owner_url(scene.stack)) as holder:
+        await holder.execute(
+            "SELECT 1 FROM placet.sessions WHERE tenant = %s AND session_id = %s FOR UPDATE",
+            [scene.tenant, stuck.session_id],
+        )
+        waiting = asyncio.create_task(agent.evaluate(read(), session=stuck, timeout=DEADLINE))
+        for _ in range(5):
+            assert (await agent.evaluate(read(), session=free, timeout=DEADLINE)).allowed
+        held = await waiting
+        assert not held.allowed
+        assert held.failure is not None
+        assert held.failure.reason == "LEDGER_UNAVAILABLE"
+    assert (await agent.evaluate(read(), session=stuck)).allowed
+
+
+@pytest.mark.parametrize("slow_part", ["opa", "postgres"])
+async def test_slow_part_leads_to_clear_answers_and_never_to_an_allow(scene: Scene, slow_part: str) -> None:
+    """What takes longer than the callers have: a block that is recorded, or an error in time."""
+    sessions = [await scene.session() for _ in range(8)]
+    async with (
+        proxied(database_url(scene.stack)) as database,
+        proxied_opa(opa_socket(scene.stack)) as opa,
+        replica_with(
+            scene.stack,
+            f"pdp-slow-{slow_part}",
+            database_url=database.conninfo,
+            opa_socket=str(opa.socket_path),
+        ) as replica,
+    ):
+        scene.jwks = await jwks(replica)
+        agent = await scene.agent(address=replica.grpc_address)
+        assert (await agent.evaluate(read(), session=sessions[0])).allowed
+        slowed: Proxy | OpaProxy = opa if slow_part == "opa" else database
+        slowed.delay = 3.0
+        for _ in range(2):
+            answers = await asyncio.gather(
+                *(agent.evaluate(read(), session=session, timeout=2.0) for session in sessions)
+            )
+            for answer in answers:
+                assert not answer.allowed
+                if answer.failure is None:
+                    assert codes(answer) == ["pdp.policy_unavailable"]
+                    assert (await scene.recorded(answer.decision_id)).receipt == answer.receipt
+                else:
+                    assert answer.failure.code in OVERLOADED | NO_ANSWER, answer.failure
+                    assert codes(answer)[0] in ("client.overloaded", "client.deadline", "client.unreachable")
+        # Slow, and not too slow: everybody gets an answer.
+        slowed.delay = 0.05
+
+        async def allowed() -> bool:
+            return (await agent.evaluate(read(), session=sessions[0], timeout=DEADLINE)).allowed
+
+        await until(allowed, "a lone call is allowed")
+        answers = await asyncio.gather(*(agent.evaluate(read(), session=session) for session in sessions))
+        assert all(answer.allowed for answer in answers), [codes(answer) for answer in answers]
+
+
 # --- the database ------------------------------------------------------------
 
 
@@ -510,8 +597,17 @@ async def test_connection_lost_after_the_commit_of_many_loses_and_doubles_nothin
             assert decision is not None
             return decision
 
-        proxy.cut_after_commit = True
-        answers = await asyncio.gather(*map(decided, actions, sessions))
+        # While the first one's commit is held, the others gather for the next, which is cut.
+        proxy.hold_commit = proxy.cut_after_commit = True
+        asked = [asyncio.create_task(decided(*each)) for each in zip(actions, sessions, strict=True)]
+
+        async def gathered() -> bool:
+            waiting = await measured(replica, 'placet_queue_depth{stage="record"')
+            return waiting == len(sessions) - 1 or proxy.was_cut.is_set()
+
+        await until(gathered, "the others wait to be recorded")
+        proxy.release.set()
+        answers = await asyncio.gather(*asked)
         assert proxy.was_cut.is_set()
         for answer, session in zip(answers, sessions, strict=True):
             assert answer.allowed, codes(answer)
@@ -520,10 +616,24 @@ async def test_connection_lost_after_the_commit_of_many_loses_and_doubles_nothin
             assert dict(found.decisions)["allow"] == 1, "each payment counts once"
         with psycopg.connect(owner_url(scene.stack)) as database:
             rows = database.execute(
-                "SELECT tool_call_id FROM placet.ledger WHERE tenant = %s AND tool_call_id = ANY (%s)",
+                """
+                SELECT tool_call_id, writer, seq, xmin::text FROM placet.ledger
+                WHERE tenant = %s AND tool_call_id = ANY (%s)
+                """,
                 [scene.tenant, [action["tool_call_id"] for action in actions]],
             ).fetchall()
+            # The cut ended a writer, so its last commit is the one that was cut.
+            (cut,) = database.execute(
+                """
+                SELECT count(*) FROM placet.ledger l
+                WHERE (l.writer, l.xmin::text) = (
+                    SELECT k.writer, k.xmin::text FROM placet.ledger k
+                    WHERE k.writer = %s ORDER BY k.seq DESC LIMIT 1)
+                """,
+                [Counter(row[1] for row in rows).most_common(1)[0][0]],
+            ).fetchone() or (0,)
         assert sorted(row[0] for row in rows) == sorted(action["tool_call_id"] for action in actions)
+        assert cut > 1, "the commit that was cut was shared"
 
 
 async def test_killed_pdp_takes_back_nothing(scene: Scene) -> None:

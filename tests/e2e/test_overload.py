@@ -14,7 +14,7 @@ import pytest
 from pdp.dev.stack import Replica
 from placet import AsyncClient, Decision, DevIdentity
 from placet.channel import CALLS_AT_ONCE
-from tests.e2e.scene import AGENT, Scene, codes, fetch, jwks, new_call, read, until
+from tests.e2e.scene import AGENT, Scene, codes, jwks, measured, new_call, read, until
 from tests.e2e.test_faults import database_url, owner_url, replica_with
 from tests.proxy import proxied
 
@@ -23,12 +23,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 PLACES = 8
 # How an overloaded server may answer; None: its client never got as far as to send the call.
 REFUSED = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED, None}
-
-
-async def measured(replica: Replica, name: str) -> float:
-    """The sum of a metric over its labels that `name` does not state."""
-    _, body = await fetch(f"{replica.http_url}/metrics")
-    return sum(float(line.rsplit(" ", 1)[1]) for line in body.splitlines() if line.startswith(name))
 
 
 @asynccontextmanager
