@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import urllib.request
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+import psycopg
 import pytest
+import yaml
 
+from pdp.dev.postgres import LOGIN, SUPERUSER
 from placet import AsyncClient, Decision, DevIdentity
-from tests.e2e.scene import AGENT, BOUNDARY, PRINCIPAL, TOOLS, codes, new_call, pay, read
+from placet.receipt import parse
+from tests.e2e.scene import AGENT, BOUNDARY, PAY, PRINCIPAL, TOOLS, codes, new_call, pay, read
 from tests.processes import PATIENCE
 from tests.stack import RealPdp, RunningStack
 
@@ -21,6 +27,7 @@ class Both:
     """Callers of one tenant on both replicas."""
 
     def __init__(self, stack: RunningStack) -> None:
+        self._stack = stack
         self.replicas = [RealPdp(stack=stack, replica=number) for number in (1, 2)]
         self.tenant = self.replicas[0].fresh_tenant()
 
@@ -39,6 +46,17 @@ class Both:
         async with self.client(0, "issuer", "session_issuer") as issuer:
             opened = await issuer.open_session(task=task, principal=PRINCIPAL, agent=AGENT, boundary=BOUNDARY)
         return opened.session_id
+
+    async def ledger(self) -> list[tuple[str, dict[str, Any]]]:
+        """Every decision of the tenant that the ledger holds: its id, and what its receipt says."""
+        config = yaml.safe_load((self._stack.data_dir / "pdp-1.yaml").read_text())
+        url = config["database_url"].replace(LOGIN, SUPERUSER)
+        async with await psycopg.AsyncConnection.connect(url) as database:
+            rows = await database.execute(
+                "SELECT decision_id, jws FROM placet.ledger WHERE tenant = %s AND kind = 'decision'",
+                [self.tenant],
+            )
+            return [(row[0], parse(row[1] + b"~").claims) async for row in rows]
 
     def judged(self) -> int:
         """How often policy was asked, on both."""
@@ -88,31 +106,76 @@ async def test_window_of_payments_holds_across_replicas(both: Both) -> None:
     assert found == {"task.within_boundary": 5, "velocity.payments": 15}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """Something that operators write, in two versions: one that allows a payment, and one that does not."""
+
+    # Its revision in a decision's `data_revisions`.
+    revision: str
+    write: Callable[[AsyncClient, bool], Awaitable[int]]
+    otherwise: str
+
+
+def _settings(client: AsyncClient, allows: bool) -> Awaitable[int]:
+    return client.put_tenant(
+        {"large_amount": {"EUR": 4000 if allows else 2000}, "velocity": {"payments": _ANY_NUMBER}}
+    )
+
+
+def _trust(client: AsyncClient, allows: bool) -> Awaitable[int]:
+    return client.put_agents([{"agent": AGENT, "trust": 0.9 if allows else 0.1}])
+
+
+def _tool(client: AsyncClient, allows: bool) -> Awaitable[int]:
+    (tool,) = (tool for tool in TOOLS if tool["name"] == PAY)
+    schema = tool["arguments_schema"] | {"required": ["invoice"] if allows else ["invoice", "reference"]}
+    return client.put_tools([tool | {"arguments_schema": schema}])
+
+
+_ANY_NUMBER = {"max": 1_000_000, "window_seconds": 60, "on_exceed": "block"}
+CHANGES = [
+    Change(revision="settings", write=_settings, otherwise="payment.large"),
+    Change(revision="agents", write=_trust, otherwise="trust.below_floor"),
+    Change(revision="tools", write=_tool, otherwise="registry.arguments_invalid"),
+]
+
+
 @dataclass(kw_only=True)
-class Changes:
-    """What was written, by revision, and the latest revision that a call now must rest on."""
+class Written:
+    """What was written under which revision, the latest that a call now must rest on, and what
+    the ledger held when each was acknowledged."""
 
-    written: dict[int, float] = field(default_factory=dict)
+    allows: dict[int, bool] = field(default_factory=dict)
     latest: int = 0
+    recorded: dict[int, set[str]] = field(default_factory=dict)
 
 
-async def test_change_under_load_holds_on_both_replicas_from_its_answer_on(both: Both) -> None:
-    """No call that begins after the answer rests on what was before it, whichever replica it meets."""
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.revision)
+async def test_change_under_load_holds_on_both_replicas_from_its_answer_on(
+    both: Both, change: Change
+) -> None:
+    """No call that begins after the answer rests on what was before it, whichever replica it meets;
+    and nothing that rests on it is recorded after the answer, whenever its call began."""
     sessions = [await both.session_of(f"T-{number}") for number in range(4)]
-    changes, answered, done = Changes(), asyncio.Semaphore(0), asyncio.Event()
+    written, answered, done = Written(), asyncio.Semaphore(0), asyncio.Event()
 
     async def act(client: AsyncClient, session: str) -> None:
         while not done.is_set():
-            since = changes.latest
+            since = written.latest
             decision = await client.evaluate(pay(3000), session=session)
             assert decision.failure is None, decision.failure
-            revision = decision.data_revisions["settings"]
+            revision = decision.data_revisions[change.revision]
             assert revision >= since
             # The answer to a change may still be on its way to the operator.
-            threshold = 4000 if revision % 2 else 2000
-            assert changes.written.get(revision, threshold) == threshold
-            assert decision.effect == ("allow" if threshold == 4000 else "escalate"), codes(decision)
+            if revision in written.allows:
+                assert decision.allowed == written.allows[revision], codes(decision)
+            assert decision.allowed or change.otherwise in codes(decision)
             answered.release()
+
+    async def write(operator: AsyncClient, allows: bool) -> None:
+        revision = await change.write(operator, allows)
+        written.allows[revision], written.latest = allows, revision
+        written.recorded[revision] = {decision_id for decision_id, _ in await both.ledger()}
 
     async with (
         both.client(0, "svc", "agent", agents=(AGENT,)) as first,
@@ -121,26 +184,27 @@ async def test_change_under_load_holds_on_both_replicas_from_its_answer_on(both:
         both.client(1, "ops", "operator") as there,
         asyncio.TaskGroup() as acting,
     ):
-        threshold, most = {0: 2000, 1: 4000}, {"max": 1_000_000, "window_seconds": 60, "on_exceed": "block"}
-        revision = 0
-        while revision % 2 == 0:
-            revision = await here.put_tenant(
-                {"large_amount": {"EUR": threshold[1]}, "velocity": {"payments": most}}
-            )
-        changes.written[revision], changes.latest = threshold[1], revision
+        await here.put_tenant({"large_amount": {"EUR": 4000}, "velocity": {"payments": _ANY_NUMBER}})
+        await write(here, True)
         for session in sessions:
             for client in (first, second):
                 acting.create_task(act(client, session))
-        for change in range(20):
+        for number in range(20):
             for _ in range(8):
                 await answered.acquire()
-            amount = threshold[(revision + 1) % 2]
-            operator = (here, there)[change % 2]
-            revision = await operator.put_tenant(
-                {"large_amount": {"EUR": amount}, "velocity": {"payments": most}}
-            )
-            changes.written[revision], changes.latest = amount, revision
+            await write((here, there)[number % 2], number % 2 == 1)
         done.set()
+    decided: Counter[bool] = Counter()
+    for decision_id, claims in await both.ledger():
+        if claims["act"]["tool"] != PAY:
+            continue
+        revision = claims["data"][change.revision]
+        allowed = claims["effect"] == "allow"
+        assert allowed == written.allows[revision], claims
+        decided[allowed] += 1
+        for acknowledged, before in written.recorded.items():
+            assert revision >= acknowledged or decision_id in before, "recorded after the change"
+    assert decided[True] > 10 < decided[False]
 
 
 async def test_client_that_knows_the_keys_address_verifies_every_replica(both: Both) -> None:
