@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import grpc
 import psycopg
@@ -14,13 +15,17 @@ import pytest
 from pdp.dev.stack import Replica
 from placet import AsyncClient, Decision, DevIdentity
 from placet.channel import CALLS_AT_ONCE
-from tests.e2e.scene import AGENT, Scene, codes, jwks, measured, new_call, read, until
+from placet.v1 import decision_service_pb2, decision_service_pb2_grpc
+from tests.e2e.scene import AGENT, READ, Scene, codes, jwks, measured, new_call, read, until
 from tests.e2e.test_faults import database_url, owner_url, replica_with
+from tests.processes import running_with
 from tests.proxy import proxied
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PLACES = 8
+# A flood: so many connections with as many calls as a client has under way, so often, of so many bytes.
+CONNECTIONS, WAVES, LARGE = 8, 16, 60_000
 # How an overloaded server may answer; None: its client never got as far as to send the call.
 REFUSED = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED, None}
 
@@ -64,6 +69,75 @@ async def test_far_more_calls_than_places_are_all_answered_and_then_all_is_well(
 
         await until(well, "a lone call is allowed")
         assert await measured(replica, "placet_in_flight") == 0
+
+
+async def test_flood_of_large_calls_over_many_connections_takes_no_more_memory_than_there_are_places(
+    scene: Scene,
+) -> None:
+    """The database hangs, so that nothing that was begun ends; what comes after is refused and let go."""
+    session = await scene.session()
+    async with (
+        proxied(database_url(scene.stack)) as proxy,
+        replica_with(
+            scene.stack, "pdp-flooded", database_url=proxy.conninfo, max_in_flight=PLACES
+        ) as replica,
+        client_of(scene, replica, timeout=60.0) as client,
+        AsyncExitStack() as opened,
+    ):
+        await until(lambda: allowed(client, session), "the replica answers")
+        proxy.stall()
+        begun = [
+            asyncio.create_task(client.evaluate(read(), session=await scene.session())) for _ in range(PLACES)
+        ]
+
+        async def full() -> bool:
+            return await measured(replica, "placet_in_flight") == PLACES
+
+        await until(full, "every place is taken")
+        channels = [
+            await opened.enter_async_context(
+                grpc.aio.insecure_channel(
+                    replica.grpc_address, options=[("grpc.use_local_subchannel_pool", 1)]
+                )
+            )
+            for _ in range(CONNECTIONS)
+        ]
+        large = decision_service_pb2.EvaluateRequest(session_id=session.session_id)
+        large.action.tool, large.action.arguments = READ, b'{"invoice":"%b"}' % (b"x" * LARGE)
+        metadata = DevIdentity(
+            tenant=scene.tenant, subject="svc-ap", roles=["agent"], agents=[AGENT]
+        ).metadata()
+        before = most = resident(replica)
+        for wave in range(WAVES):
+            large.action.tool_call_id = f"c-{wave}"
+            answers = await asyncio.gather(
+                *(
+                    decision_service_pb2_grpc.DecisionServiceStub(channel).Evaluate(
+                        large, metadata=metadata, timeout=60.0
+                    )
+                    for channel in channels
+                    for _ in range(CALLS_AT_ONCE)
+                ),
+                return_exceptions=True,
+            )
+            assert {answer.code() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)} == {
+                grpc.StatusCode.RESOURCE_EXHAUSTED
+            }
+            assert all(isinstance(answer, grpc.aio.AioRpcError) for answer in answers)
+            most = max(most, resident(replica))
+        sent = WAVES * CONNECTIONS * CALLS_AT_ONCE * LARGE
+        assert most - before < sent // 4, f"{(most - before) >> 20} of {sent >> 20} MiB that were sent"
+        proxy.resume()
+        assert all(answer.allowed for answer in await asyncio.gather(*begun))
+        await until(lambda: allowed(client, session), "a lone call is allowed")
+
+
+def resident(replica: Replica) -> int:
+    """Bytes of memory that the replica's process holds."""
+    (pid,) = (pid for pid, line in running_with(f"{replica.name}.yaml") if "pdp serve" in line)
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    (size,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(size) * 1024
 
 
 async def test_one_client_sends_no_more_calls_than_a_connection_takes_and_all_are_answered(
