@@ -17,13 +17,8 @@ help:
 	@echo 'make test    set up, run every check and every test that needs no container engine'
 	@echo '             (PYTEST_ARGS="…": options of pytest)'
 	@echo 'make bench   set up, measure beside plainer designs, print ratios (BENCH=quick: a minute; BENCH=full: ten)'
-<<<<<<< HEAD
-	@echo 'make test-data   try converters on data that is not part of the project (PLACET_TEST_DATA: its folder)'
-	@echo 'make fuzz    send a million different odd requests to a stack of its own (FUZZ=number)'
-=======
 	@echo 'make test-data   try converters and a story on data that is not part of the project (PLACET_TEST_DATA: its folder)'
-	@echo 'make fuzz    send a million odd requests to a stack of its own (FUZZ=number)'
->>>>>>> ac6aff5 (Read the invoice story as others write it, and run its cases on real components)
+	@echo 'make fuzz    send a million different odd requests to a stack of its own (FUZZ=number)'
 	@echo 'make check   the fast part: format, lint, types, import floors, proto, Rego, unit tests'
 	@echo 'make fmt     format Python and Rego'
 	@echo 'make proto   generate the gRPC stubs from proto/'
