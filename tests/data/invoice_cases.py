@@ -26,6 +26,26 @@ FORGED = {
     r"a grant over (\d+) that \w+ signed itself": "self_signed",
 }
 AMOUNT_ROLES = ("amount", "currency")
+# What each step may say.
+MEMBERS = {
+    "set_entity": {"entity", "set"},
+    "open": {"session", "task", "root_agent", "boundary"},
+    "complete": {"by"},
+    "outcome": {"of", "as", "result", "output"},
+    "delegate": {"from", "to", "per_action", "total", "expect"},
+    "evaluate": {
+        "agent",
+        "tool",
+        "args",
+        "expect",
+        "any_code_of",
+        "session",
+        "chain",
+        "forge",
+        "at",
+        "check",
+    },
+}
 # Steps that wait for a person.
 REVIEW = ("resolve", "request_review", "evaluate_each")
 
@@ -217,6 +237,8 @@ class Reader:
             read = getattr(self, f"_{step['do']}", None)
             if read is None:
                 raise UnknownFormError(f"do: {step['do']}")
+            if unknown := step.keys() - MEMBERS[step["do"]] - {"do"}:
+                raise UnknownFormError(f"{step['do']}: {', '.join(sorted(unknown))}")
             yield from read(step)
 
     def _handed_on_before(self, said: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -282,20 +304,34 @@ class Reader:
         yield form | ({"output": step["output"]} if "output" in step else {})
 
     def _delegate(self, step: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        limits = {n: step[n] for n in ("per_action", "total") if n in step}
-        own = self.fixture["task"]["boundary"]
-        refused = _refused(step)
-        agents = ("main", step["from"], step["to"])
+        refused, held = _refused(step), self._held("main", step["from"])
         name = f"chain-{len(self.chains)}{'-refused' if refused else ''}"
-        if not refused:
-            self.chains[agents] = name
-        yield {
+        form: dict[str, Any] = {
             "delegate": name,
             "session": "main",
             "to": step["to"],
-            "narrow": {"amounts": [own["limits"] | limits]},
             "as": self._runtime,
-        } | ({"expect": {"error": {"reason": "GRANT_EXCEEDS_PARENT"}}} if refused else {})
+        }
+        limits = {n: step[n] for n in ("per_action", "total") if n in step}
+        if limits:
+            own = self.fixture["task"]["boundary"]["limits"]
+            form["narrow"] = {"amounts": [own | limits]}
+        if len(held) > 1:
+            form["from"] = self.chains[("main", *held)]
+        if refused:
+            form["expect"] = {"error": {"reason": "GRANT_EXCEEDS_PARENT"}}
+        else:
+            self.chains[("main", *held, step["to"])] = name
+        yield form
+
+    def _held(self, session: str, agent: str) -> list[str]:
+        """The one chain on which an agent holds authority: the root's, or a delegated one."""
+        if agent == self.roots[session]:
+            return [agent]
+        found = [list(key[1:]) for key in self.chains if key[0] == session and key[-1] == agent]
+        if len(found) != 1:
+            raise UnknownFormError(f"{agent} has {len(found)} chains")
+        return found[0]
 
     def _chain(self, session: str, agents: list[str]) -> Iterator[dict[str, Any]]:
         """Delegations that are not there yet, one a hop."""

@@ -59,7 +59,13 @@ async def test_case_comes_out_as_told(real_pdp: RealPdp, case: Mapping[str, Any]
 
 
 def test_what_is_not_understood_raises() -> None:
-    for change in ({"do": "dance"}, {"do": "evaluate", "agent": "a", "tool": "t", "args": {}, "forge": "x"}):
+    asked = {"do": "evaluate", "agent": "a", "tool": "t", "args": {}}
+    for change in (
+        {"do": "dance"},
+        asked | {"forge": "x"},
+        asked | {"mood": "good"},
+        asked | {"agent": "b", "chain": ["a"]},
+    ):
         case = {"id": "x", "title": "x", "steps": [{"expect": "allow"} | change]}
         with pytest.raises(UnknownFormError):
             scenario(TOLD["fixture"] | {"task": TOLD["fixture"]["task"] | {"root_agent": "a"}}, case)
