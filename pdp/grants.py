@@ -11,7 +11,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
-from typing import TypeVar
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -28,11 +27,11 @@ TYP = "placet-grant+jwt"
 ALG = "ES256"
 MAX_BYTES = 64 * 1024
 _MAX_HEADER = 512
-_MAX_READINGS = 1024
+# Characters of the grants whose readings are kept: some 8,000 of usual ones, 256 of the longest.
+MAX_KEPT = 8 * 1024 * 1024
 _MAX_KEYS = 1024
 # Characters of a SHA-256 in base64url.
 _KID_LENGTH = 43
-_Value = TypeVar("_Value")
 
 
 class Grants:
@@ -42,7 +41,8 @@ class Grants:
         self._signer = signer
         self._directory = directory
         # Of identical bytes the reading is the same for good; of others nothing is kept.
-        self._readings: OrderedDict[str, Grant] = OrderedDict()
+        self._readings: OrderedDict[str, tuple[Grant, int]] = OrderedDict()
+        self._kept = 0
         self._keys: OrderedDict[str, ec.EllipticCurvePublicKey] = OrderedDict()
         self._lookups: dict[str, asyncio.Task[ec.EllipticCurvePublicKey | None]] = {}
 
@@ -63,10 +63,13 @@ class Grants:
         known = self._readings.get(hash)
         if known is not None:
             self._readings.move_to_end(hash)
-            return known
+            return known[0]
         grant = await self._read(compact)
-        if grant is not None:
-            _keep(self._readings, hash, grant, _MAX_READINGS)
+        if grant is not None and hash not in self._readings:
+            self._readings[hash] = (grant, len(compact))
+            self._kept += len(compact)
+            while self._kept > MAX_KEPT:
+                self._kept -= self._readings.popitem(last=False)[1][1]
         return grant
 
     async def _read(self, compact: str) -> Grant | None:
@@ -112,7 +115,9 @@ class Grants:
         jwk = await self._directory.key(kid)
         key = None if jwk is None else _es256_key(kid, jwk)
         if key is not None:
-            _keep(self._keys, kid, key, _MAX_KEYS)
+            self._keys[kid] = key
+            if len(self._keys) > _MAX_KEYS:
+                self._keys.popitem(last=False)
         return key
 
 
@@ -134,9 +139,3 @@ def _es256_key(kid: str, jwk: Mapping[str, str]) -> ec.EllipticCurvePublicKey | 
     except JwksError:
         return None
     return key if isinstance(key, ec.EllipticCurvePublicKey) else None
-
-
-def _keep(kept: OrderedDict[str, _Value], name: str, value: _Value, most: int) -> None:
-    kept[name] = value
-    if len(kept) > most:
-        kept.popitem(last=False)

@@ -187,8 +187,13 @@ async def test_grant_ends_with_the_one_before_it(scene: Scene) -> None:
     soon = stage.session.opened_at + timedelta(minutes=10)
     helper = await stage.delegate(stage.root, HELPER, expires_at=soon)
     clerk = await stage.delegate(helper.chain, CLERK)
-    assert (await stage.ask(clerk.chain, read())).allowed
+    action = read()
+    first = await stage.ask(clerk.chain, action)
+    assert first.allowed
     await scene.advance(601)
+    again = await stage.ask(clerk.chain, action, replica=2)
+    assert {"action.replay_stale", "chain.expired"} <= set(codes(again)), codes(again)
+    assert places(again, "action.replay_stale") == [f"decision:{first.decision_id}"]
     for grant in (helper, clerk):
         blocked = await stage.ask(grant.chain, read(), replica=2)
         assert places(blocked, "chain.expired")[0] == "chain[1]", codes(blocked)

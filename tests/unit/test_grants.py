@@ -168,3 +168,14 @@ async def test_only_the_very_bytes_are_read() -> None:
     ]
     assert [text for text in odd if await grants.read(text) is not None] == []
     assert {kid for kid in store.asked if len(kid) != 43} == set()
+
+
+async def test_readings_are_kept_up_to_a_sum_of_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    grants = await new_grants()
+    compacts = [await grants.issue(grant_of(SESSION, agent="agent:a")) for _ in range(6)]
+    monkeypatch.setattr("pdp.grants.MAX_KEPT", 3 * max(map(len, compacts)))
+    first = [await grants.read(compact) for compact in compacts]
+    again = [await grants.read(compact) for compact in reversed(compacts)]
+    assert again == first[::-1]
+    # The latest three were kept; the others are read anew.
+    assert [new is old for new, old in zip(again, first[::-1], strict=True)] == [True] * 3 + [False] * 3
