@@ -17,6 +17,7 @@ from pdp.postgres.store import PostgresStore
 from pdp.signing import RotatingSigner
 from placet import (
     AsyncClient,
+    Blocked,
     Chain,
     Decision,
     Grant,
@@ -707,3 +708,20 @@ async def test_who_revokes_all_the_time_is_turned_away_and_operators_are_not(sce
     assert refused.value.retry_after is not None
     for _ in range(60):
         await operator.revoke_grant(stage.session, await stage.delegate(stage.root, HELPER))
+
+
+async def test_guard_runs_on_the_chain_that_it_was_given(scene: Scene) -> None:
+    stage = await cast(scene)
+    helper = await stage.delegate(stage.root, HELPER, boundary=READS)
+    ran: list[str] = []
+
+    @(await stage.runtime(HELPER)).guard(session=stage.session, tool=READ, chain=helper.chain)
+    async def look_up(invoice: str) -> None:
+        ran.append(invoice)
+
+    await look_up("INV-1")
+    await (await stage.runtime(AGENT)).revoke_grant(stage.session, helper)
+    with pytest.raises(Blocked) as refused:
+        await look_up("INV-2")
+    assert ran == ["INV-1"]
+    assert "chain.revoked" in codes(refused.value.decision)
