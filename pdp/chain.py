@@ -6,10 +6,13 @@ session it is, whether a stored answer still stands, which limits count, what a 
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pdp.delegation import grant_hash, verify_chain
+from pdp.errors import DeadlineExceededError
 from pdp.grants import Grants
 from pdp.model import (
     Caller,
@@ -61,12 +64,19 @@ class Known:
     session: Session | None
 
 
-async def present(hops: tuple[Hop, ...], grants: Grants) -> Presented:
-    """Read the grants of a chain. Raises `StoreUnavailableError` if a key cannot be looked up."""
-    return Presented(
-        hops=hops,
-        grants={grant_hash(hop.grant): await grants.read(hop.grant) for hop in hops if hop.grant},
-    )
+async def present(hops: tuple[Hop, ...], grants: Grants, *, deadline: float) -> Presented:
+    """Read the grants of a chain. `deadline` is an instant of `time.monotonic()`.
+
+    Raises `StoreUnavailableError` if a key cannot be looked up, `DeadlineExceededError`.
+    """
+    held = [hop.grant for hop in hops if hop.grant]
+    if not held:
+        return Presented(hops=hops, grants={})
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            return Presented(hops=hops, grants={grant_hash(each): await grants.read(each) for each in held})
+    except TimeoutError as exc:
+        raise DeadlineExceededError("the keys of the chain's grants did not come in time") from exc
 
 
 def own_session(caller: Caller, facts: Facts, chain: Chain) -> Session | None:
@@ -97,7 +107,7 @@ class Chains:
 
         Raises `TenantUnknownError`, `StoreUnavailableError`, `DeadlineExceededError`.
         """
-        presented = await present(hops, self._grants)
+        presented = await present(hops, self._grants, deadline=deadline)
         facts = await self._information.gather(
             FactsRequest(
                 # Of no call: there is none under this key.

@@ -271,7 +271,7 @@ class DecisionPoint:
         if they are no longer it, the read is repeated with what was found. Nothing is ever
         judged on a hint.
         """
-        presented = await present(request.hops, self._grants)
+        presented = await present(request.hops, self._grants, deadline=self._facts_deadline(request))
         hint = (request.caller.tenant, request.session_id, leaf_grant_hash(request), request.action.tool)
         known = meaning(request, presented, self._hints.get(hint), self._fingerprints)
         for _ in range(_MAX_READS):

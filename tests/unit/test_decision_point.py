@@ -641,6 +641,18 @@ async def test_directory_that_does_not_answer_is_an_error_and_no_answer(bench: B
     assert bench.store.recorded == []
 
 
+async def test_directory_that_hangs_is_late_within_the_calls_own_deadline(bench: Bench) -> None:
+    class Hung(FakeStore):
+        async def key(self, kid: str) -> None:
+            await asyncio.Event().wait()
+
+    links = await delegated(bench)
+    bench.directory = Hung()
+    with pytest.raises(DeadlineExceededError):
+        await bench.point().evaluate(replace(asked_by_leaf(bench, links), deadline=builders.deadline(0.2)))
+    assert bench.store.recorded == []
+
+
 async def test_limits_of_a_chain_that_was_asked_on_before_cost_one_read(bench: Bench) -> None:
     grants = Grants(bench.signer, bench.store)
     (root,) = await chain_of(grants, bench.session)
