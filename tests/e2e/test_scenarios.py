@@ -125,6 +125,41 @@ def test_wrong_expectation_is_told_and_fails(scenario: Path, real_pdp: RealPdp, 
     assert "payment.large missing" in failure.attrib["message"]
 
 
+SIGNED = """\
+name: signed tasks
+fixture:
+  agents: [{agent: "agent:payer", trust: 0.8}]
+  tools: [{name: invoices.get, effect: read, resource: "invoice:all", arguments_schema: {type: object}}]
+  issuers: [erp.example.org]
+  sessions:
+    s: {agent: "agent:payer", signed_by: erp.example.org, expires_in: 1h,
+        boundary: {tools: [invoices.get], resources: ["invoice:*"], after_completion: []}}
+steps:
+  - {evaluate: invoices.get, session: s,
+     expect: {effect: allow, fields: {session.issuer: "task:erp.example.org"}}}
+  - {delegate: helper, session: s, to: "agent:helper"}
+  - {evaluate: invoices.get, session: s, chain: helper, expect: {effect: allow}}
+  - {evaluate: invoices.get, session: s, chain: helper, forge: wrong_parent,
+     expect: {effect: block, codes: [chain.invalid]}}
+  - {revoke: helper}
+  - {evaluate: invoices.get, session: s, chain: helper, expect: {effect: block, codes: [chain.revoked]}}
+  - {complete: s, expect: {fields: {session.state: completed}}}
+  - {open: other, agent: "agent:payer", signed_by: nobody.example, expect: {error: {code: PERMISSION_DENIED}}}
+"""
+
+
+def test_signed_task_is_opened_by_the_runtime_and_ended_by_its_principal(
+    real_pdp: RealPdp, tmp_path: Path
+) -> None:
+    path = tmp_path / "signed.yaml"
+    path.write_text(SIGNED)
+    done = run(path, real_pdp)
+    assert done.exit_code == 1, done.output
+    assert "1 of 8 steps came out otherwise" in done.output
+    # Nobody gave that issuer a key: a step that could not be taken is no refusal of the server.
+    assert "issuer nobody.example was given no key" in done.output
+
+
 def test_client_made_block_is_no_block_of_policy(tmp_path: Path, real_pdp: RealPdp) -> None:
     path = tmp_path / "unreachable.yaml"
     path.write_text(

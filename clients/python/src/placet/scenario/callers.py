@@ -44,3 +44,11 @@ def runtime(*agents: str) -> Caller:
         return Caller(subject="svc-runtime", roles=["agent"], agents=list(agents))
     except ValidationError as exc:
         raise invalid("agents", exc.errors()[0]["msg"].removeprefix("Value error, ")) from exc
+
+
+def principal(name: str) -> Caller:
+    """Whom a session serves; needs no role for its own. Raises `InvalidRequestError`."""
+    try:
+        return Caller(subject=name)
+    except ValidationError as exc:
+        raise invalid("principal", exc.errors()[0]["msg"].removeprefix("Value error, ")) from exc

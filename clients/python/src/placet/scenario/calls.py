@@ -72,7 +72,7 @@ async def chain(run: Run, step: Evaluate | Plan, session: str) -> Hops:
 async def _root_again(run: Run, name: str) -> str:
     """Another root grant of the session: its issuer gets one each time that he opens it."""
     opened = run.made.opened(name)
-    client = await run.client(opened.issuer)
+    client = await run.client(opened.opener)
     return (await client.open_session(**opened.terms)).grant
 
 
@@ -119,7 +119,7 @@ async def _answered(run: Run, call: MadeCall, decision: Decision, expect: Expect
         run.made.receipts.setdefault(step.call, decision.receipt)
     outcome = Outcome(decision=decision, values={"decision": decision_json(decision)})
     if expect.asks_session:
-        issuer = await run.client(run.made.issuer(step.session))
+        issuer = await run.client(run.made.owner(step.session))
         outcome.values["session"] = plain(await issuer.get_session(run.made.session(step.session)))
     if expect.receipt is not None:
         outcome.claims = receipts.claims(decision.receipt)

@@ -79,6 +79,13 @@ class Terms(Timed):
     """What serving the task may need, as the API has it. Empty permits nothing."""
     task: Text | JsonObject | None = None
     """The task (id, description, prompt), or its id; absent: the session's name."""
+    signed_by: Text | None = None
+    """The issuer that signs the task; whoever runs the agent opens the session with that."""
+
+    @property
+    def has_instants(self) -> bool:
+        """Whether instants are sent; a signature has one."""
+        return self.has_expiry or self.signed_by is not None
 
     def terms(self, name: str, suffix: str = "") -> dict[str, Any]:
         """Arguments of `open_session`. `suffix` tells the task from those of other runs."""
@@ -104,6 +111,8 @@ class Fixture(Part):
     entities: list[JsonObject] = Field(default_factory=list)
     """As `placet entity put` takes them."""
     signals: list[Signal] = Field(default_factory=list)
+    issuers: list[Text] = Field(default_factory=list)
+    """Issuers of signed tasks; each gets a key."""
     sessions: dict[Name, Terms] = Field(default_factory=dict)
     """By the names that steps call them."""
 
@@ -115,11 +124,14 @@ class Fixture(Part):
             tools=_by(("name",), self.tools, more.tools),
             entities=_by(("type", "id"), self.entities, more.entities),
             signals=[*{signal.name: signal for signal in (*self.signals, *more.signals)}.values()],
+            issuers=[*dict.fromkeys((*self.issuers, *more.issuers))],
             sessions=self.sessions | more.sessions,
         )
 
     def timed(self) -> bool:
-        return any(item.has_expiry for item in (*self.signals, *self.sessions.values()))
+        return any(signal.has_expiry for signal in self.signals) or any(
+            terms.has_instants for terms in self.sessions.values()
+        )
 
     def faults(self, path: Path) -> Found:
         yield from refused((*path, "agents"), "agents", lambda: requests.put_agents(self.agents))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
 from placet.errors import PlacetError
 from placet.model import Decision, Hop, Session
 from placet.scenario.callers import ISSUER, Caller
@@ -20,9 +22,12 @@ class NotRunError(PlacetError):
 @dataclass(kw_only=True, slots=True)
 class MadeSession:
     session: Session
-    issuer: Caller
+    # Who opened it, and who may complete and close it.
+    opener: Caller
+    owner: Caller
     # What it was opened with, as `open_session` takes it.
     terms: dict[str, Any]
+    boundary: dict[str, Any]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,6 +60,8 @@ class Made:
     sessions: dict[str, MadeSession] = field(default_factory=dict)
     calls: dict[str, MadeCall] = field(default_factory=dict)
     chains: dict[str, MadeChain] = field(default_factory=dict)
+    # The latest keys of issuers of signed tasks.
+    keys: dict[str, EllipticCurvePrivateKey] = field(default_factory=dict)
     # The first of each call.
     receipts: dict[str, bytes] = field(default_factory=dict)
     unnamed: int = 0
@@ -67,9 +74,9 @@ class Made:
             raise NotRunError(f"session {name} was not opened")
         return self.sessions[name]
 
-    def issuer(self, name: str) -> Caller:
-        """Who opened a session; the usual issuer if nobody did."""
-        return self.sessions[name].issuer if name in self.sessions else ISSUER
+    def owner(self, name: str) -> Caller:
+        """Who may complete and close a session; the usual issuer if nobody opened it."""
+        return self.sessions[name].owner if name in self.sessions else ISSUER
 
     def call(self, name: str) -> MadeCall:
         if name not in self.calls:
@@ -85,7 +92,7 @@ class Made:
         """The chain of the session's own agent."""
         opened = self.opened(session)
         hop = Hop(agent=opened.session.agent, grant=opened.session.grant)
-        return MadeChain(session=session, hops=(hop,), boundary=opened.terms["boundary"])
+        return MadeChain(session=session, hops=(hop,), boundary=opened.boundary)
 
     def decided(self, name: str) -> tuple[MadeCall, Decision]:
         """A call that was answered, and its latest answer."""

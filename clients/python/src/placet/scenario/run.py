@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc.aio
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from google.protobuf.duration_pb2 import Duration
 
-from placet import model
+from placet import model, task_token
 from placet.answers import Verifier
 from placet.channel import Connection
 from placet.client import AsyncClient
@@ -23,7 +24,7 @@ from placet.errors import NotFoundError, PlacetError, UnavailableError
 from placet.failures import placet_error
 from placet.identity import DevIdentity
 from placet.model import Session
-from placet.scenario.callers import ISSUER, OPERATOR, Caller
+from placet.scenario.callers import ISSUER, OPERATOR, Caller, principal, runtime
 from placet.scenario.credentials import Credentials
 from placet.scenario.fixture import Fixture, Signal, Terms
 from placet.scenario.made import Made, MadeSession, NotRunError
@@ -125,8 +126,10 @@ class Run:
             await operator.put_entities(fixture.entities)
         if fixture.signals:
             await operator.put_signals(self.signals(fixture.signals))
+        for issuer in fixture.issuers:
+            await self.set_issuer(issuer, OPERATOR)
         for name, terms in fixture.sessions.items():
-            await self.open(name, terms, ISSUER)
+            await self.open(name, terms)
 
     def signals(self, signals: Iterable[Signal]) -> list[model.Signal]:
         return [
@@ -138,13 +141,43 @@ class Run:
             for signal in signals
         ]
 
-    async def open(self, name: str, terms: Terms, caller: Caller) -> Session:
-        client = await self.client(caller)
+    async def open(self, name: str, terms: Terms, as_: Caller | None = None) -> Session:
+        """By the usual issuer; with a signed task, by the runtime of its agent, for its principal."""
         asked = terms.terms(name, self.suffix)
-        asked["expires_at"] = terms.expiry(start=self.clock.start, now=self.clock.now())
-        session = await client.open_session(**asked)
-        self.made.sessions[name] = MadeSession(session=session, issuer=caller, terms=asked)
+        expires_at = terms.expiry(start=self.clock.start, now=self.clock.now())
+        if terms.signed_by is None:
+            opener = owner = as_ or ISSUER
+            asked["expires_at"] = expires_at
+        else:
+            opener, owner = as_ or runtime(terms.agent), principal(terms.principal)
+            asked = {"task_token": self._signed(terms.signed_by, asked, expires_at)}
+        session = await (await self.client(opener)).open_session(**asked)
+        self.made.sessions[name] = MadeSession(
+            session=session, opener=opener, owner=owner, terms=asked, boundary=terms.boundary
+        )
         return session
+
+    def _signed(self, issuer: str, asked: dict[str, Any], expires_at: datetime | None) -> str:
+        if issuer not in self.made.keys:
+            raise NotRunError(f"issuer {issuer} was given no key")
+        return task_token.sign(
+            self.made.keys[issuer],
+            issuer=issuer,
+            tenant=self.tenant,
+            session_expires_at=expires_at,
+            issued_at=self.clock.now().timestamp(),
+            **asked,
+        )
+
+    async def set_issuer(self, issuer: str, caller: Caller, *, revoked: bool = False) -> int:
+        """Register a new key, or none; return the issuers' revision. Raises `PlacetError`."""
+        client = await self.client(caller)
+        if revoked:
+            return await client.put_issuer_keys(issuer, {"keys": []})
+        key = generate_private_key(SECP256R1())
+        revision = await client.put_issuer_keys(issuer, {"keys": [task_token.public_jwk(key)]})
+        self.made.keys[issuer] = key
+        return revision
 
     async def advance(self, by: timedelta) -> datetime:
         """Move the database's clock and return its time. Raises `PlacetError`."""

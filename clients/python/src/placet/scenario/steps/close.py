@@ -32,6 +32,6 @@ class Close(Step):
         yield from scope.missing_session(self.close, (*path, "close"))
 
     async def perform(self, run: Run) -> Outcome:
-        client = await run.client(self.as_ or run.made.issuer(self.close))
+        client = await run.client(self.as_ or run.made.owner(self.close))
         session = await client.close_session(run.made.session(self.close), reason=self.reason)
         return Outcome(session=session, values={"session": plain(session)}, told=session.state)

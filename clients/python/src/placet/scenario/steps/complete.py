@@ -32,6 +32,6 @@ class Complete(Step):
         yield from scope.missing_session(self.complete, (*path, "complete"))
 
     async def perform(self, run: Run) -> Outcome:
-        client = await run.client(self.as_ or run.made.issuer(self.complete))
+        client = await run.client(self.as_ or run.made.owner(self.complete))
         session = await client.complete_task(run.made.session(self.complete), reason=self.reason)
         return Outcome(session=session, values={"session": plain(session)}, told=session.state)

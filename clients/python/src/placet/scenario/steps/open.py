@@ -1,4 +1,4 @@
-"""`open: NAME`: open a task's session, by its issuer."""
+"""`open: NAME`: open a task's session, by its issuer, or with what an issuer has signed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from placet.plain import plain
-from placet.scenario.callers import ISSUER, Caller
+from placet.scenario.callers import Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import ExpectSession
 from placet.scenario.fixture import Terms
@@ -35,8 +35,8 @@ class Open(Step, Terms):
         scope.sessions.add(self.open)
 
     def timed(self) -> bool:
-        return self.has_expiry
+        return self.has_instants
 
     async def perform(self, run: Run) -> Outcome:
-        session = await run.open(self.open, self, self.as_ or ISSUER)
+        session = await run.open(self.open, self, self.as_)
         return Outcome(session=session, values={"session": plain(session)}, told=session.state)

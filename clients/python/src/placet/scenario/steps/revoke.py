@@ -32,6 +32,6 @@ class Revoke(Step):
 
     async def perform(self, run: Run) -> Outcome:
         chain = run.made.chain(self.revoke)
-        client = await run.client(self.as_ or run.made.issuer(chain.session))
+        client = await run.client(self.as_ or run.made.owner(chain.session))
         await client.revoke_grant(run.made.session(chain.session), chain.grant_hash, reason=self.reason)
         return Outcome(told="revoked")

@@ -17,6 +17,7 @@ from placet.scenario.steps.revoke import Revoke
 from placet.scenario.steps.set_agents import SetAgents
 from placet.scenario.steps.set_entities import SetEntities
 from placet.scenario.steps.set_entity import SetEntity
+from placet.scenario.steps.set_issuer import SetIssuer
 from placet.scenario.steps.set_settings import SetSettings
 from placet.scenario.steps.set_signals import SetSignals
 from placet.scenario.steps.set_tools import SetTools
@@ -38,6 +39,7 @@ SINGLE = (
     SetEntities,
     SetEntity,
     SetSignals,
+    SetIssuer,
 )
 if TYPE_CHECKING:
     Single = Step
