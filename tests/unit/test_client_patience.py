@@ -15,6 +15,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from placet import AsyncClient, Client
+from placet.channel import CALLS_AT_ONCE
 from placet.errors import PlacetError
 from placet.failures import DETAILS_KEY, DOMAIN
 from placet.patience import Hold, pause
@@ -158,6 +159,13 @@ async def test_hundred_callers_who_know_that_the_server_is_full_do_not_each_ask(
     assert {decision.reasons[0].code for decision in decisions} == {"client.overloaded"}
     assert all(decision.retryable and decision.retry_after for decision in decisions)
     assert len(seen) == 1
+
+
+async def test_callers_who_wait_for_their_turn_hear_what_those_before_them_were_told() -> None:
+    with refusing(10**6, 3600.0, "all") as (target, seen):
+        async with AsyncClient(target, identity=IDENTITY, timeout=4.0) as pdp:
+            await asyncio.gather(*(pdp.evaluate(ACTION, session="s") for _ in range(10 * CALLS_AT_ONCE)))
+    assert len(seen) <= CALLS_AT_ONCE
 
 
 def test_threads_of_a_client_wait_for_what_one_of_them_was_told() -> None:

@@ -208,7 +208,10 @@ class SyncLink(_Link):
                 metadata=self._connection.metadata(),
             )
         except grpc.RpcError as exc:
-            raise placet_error(exc) from exc
+            error = placet_error(exc)
+            if admitted:
+                self.hold.heard(error, left)
+            raise error from exc
         except ValueError as exc:  # what gRPC raises for a channel that was closed meanwhile
             raise UnavailableError("the client is closed") from exc
         finally:
@@ -251,7 +254,10 @@ class AsyncLink(_Link):
             )
             return await call
         except grpc.RpcError as exc:
-            raise placet_error(exc) from exc
+            error = placet_error(exc)
+            if admitted:
+                self.hold.heard(error, left)
+            raise error from exc
         except grpc.aio.UsageError as exc:
             raise UnavailableError("the client is closed") from exc
         finally:

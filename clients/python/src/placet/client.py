@@ -45,7 +45,7 @@ from placet.model import (
     Tool,
     ToolRevision,
 )
-from placet.patience import Patience
+from placet.patience import pause
 from placet.reports import Reports
 from placet.stream import MAX_IN_FLIGHT, DecisionStream
 
@@ -528,13 +528,15 @@ class Client:
 
     def _ask(self, call: Call[T]) -> T:
         """Run a call that an overloaded server turns away before work on it has begun."""
-        patience = Patience(self._link.hold, call.timeout)
+        end = time.monotonic() + call.timeout
         while True:
-            left = patience.left()
             try:
+                left = end - time.monotonic()
                 return call.read(self._link.send(call.method, call.request, left, admitted=True))
             except PlacetError as exc:
-                wait = patience.after(exc, left)
+                wait = pause(exc, end - time.monotonic())
+                if wait is None:
+                    raise
             time.sleep(wait)
 
 
@@ -1020,12 +1022,14 @@ class AsyncClient:
 
     async def _ask(self, call: Call[T]) -> T:
         """See `Client._ask`."""
-        patience = Patience(self._link.hold, call.timeout)
+        end = time.monotonic() + call.timeout
         while True:
-            left = patience.left()
             try:
+                left = end - time.monotonic()
                 data = await self._link.send(call.method, call.request, left, admitted=True)
-                return await self._calls.read(call, data, patience.left())
+                return await self._calls.read(call, data, end - time.monotonic())
             except PlacetError as exc:
-                wait = patience.after(exc, left)
+                wait = pause(exc, end - time.monotonic())
+                if wait is None:
+                    raise
             await asyncio.sleep(wait)

@@ -47,7 +47,7 @@ class Hold:
         self._held = (-float("inf"), 0.0, 0.0)
 
     def heard(self, error: PlacetError, left: float) -> None:
-        """A call that had `left` seconds was refused."""
+        """A call that had `left` seconds when it was sent has failed."""
         if error.reason != "OVERLOADED" or error.retry_after is None:
             return
         if error.others not in ("all", "hurried"):
@@ -77,27 +77,3 @@ class Hold:
                 reason="OVERLOADED",
                 retry_after=timedelta(seconds=wait),
             )
-
-
-class Patience:
-    """One call's waiting, before it is sent again."""
-
-    def __init__(self, hold: Hold, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._hold = hold
-        self._clock = clock
-        self._end = clock() + timeout
-
-    def left(self) -> float:
-        """Seconds that the call still has."""
-        return self._end - self._clock()
-
-    def after(self, error: PlacetError, sent_with: float) -> float:
-        """Seconds to wait before the call is sent again. Raises `error` if it has failed.
-
-        `sent_with` is how many seconds it had when it was sent.
-        """
-        self._hold.heard(error, sent_with)
-        wait = pause(error, self.left())
-        if wait is None:
-            raise error
-        return wait

@@ -33,7 +33,7 @@ from placet.errors import (
 )
 from placet.failures import call_error, placet_error
 from placet.model import Action, Decision, Session
-from placet.patience import Patience
+from placet.patience import pause
 from placet.v1 import decision_service_pb2 as decisions
 
 METHOD = "/placet.v1.DecisionService/EvaluateStream"
@@ -110,10 +110,10 @@ class DecisionStream:
 
     async def _answer(self, asking: Asking) -> bytes:
         """Return an EvaluateResponse. Raises a `PlacetError`."""
-        patience = Patience(self._link.hold, asking.call.timeout)
+        end = asyncio.get_running_loop().time() + asking.call.timeout
         attempt = 1
         while True:
-            left = patience.left()
+            left = end - asyncio.get_running_loop().time()
             fresh = self._line is None or self._line.over is not None
             try:
                 self._link.hold.check(left)
@@ -129,7 +129,11 @@ class DecisionStream:
                     raise
                 attempt += 1
             except PlacetError as exc:
-                await asyncio.sleep(patience.after(exc, left))
+                self._link.hold.heard(exc, left)
+                wait = pause(exc, end - asyncio.get_running_loop().time())
+                if wait is None:
+                    raise
+                await asyncio.sleep(wait)
 
     async def _sent(self, asking: Asking, left: float) -> bytes:
         if self._closed:
