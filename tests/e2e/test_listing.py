@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from placet import Client, DevIdentity, Effect, OverloadedError
-from tests.e2e.scene import AGENT, PAY, PRINCIPAL, READ, TOOLS, TRANSFER, new_call
+from tests.e2e.scene import AGENT, HELPER, PAY, PRINCIPAL, READ, TOOLS, TRANSFER, new_call
 from tests.processes import PATIENCE
 from tests.stack import RealPdp
 
@@ -65,6 +65,61 @@ def test_what_is_not_listed_is_blocked_for_all_arguments(real_pdp: RealPdp, tena
                         session=session,
                         subject="svc",
                         agents=[AGENT],
+                    ).would_be
+                    for arguments in ARGUMENTS
+                }
+                if tool not in listed:
+                    assert effects == {Effect.BLOCK}, (tool, boundary)
+                if Effect.ALLOW in effects:
+                    allowed.add(tool)
+
+        sound()
+        assert allowed, "nothing was ever allowed, so nothing was shown"
+
+
+def test_what_a_grant_does_not_list_is_blocked_on_its_chain_for_all_arguments(
+    real_pdp: RealPdp, tenant: str
+) -> None:
+    def client(subject: str, agent: str, *roles: str) -> Client:
+        identity = DevIdentity(tenant=tenant, subject=subject, roles=roles, agents=[agent])
+        return Client(real_pdp.target, identity=identity, timeout=PATIENCE)
+
+    everything = {
+        "tools": NAMES,
+        "effects": ["read", "pay", "write"],
+        "resources": ["invoice:*", "vendor:*"],
+        "amounts": {"EUR": "100.00"},
+        "after_completion": NAMES,
+    }
+    with (
+        client("ops", AGENT, "operator", "session_issuer", "policy_author") as ops,
+        client("owner", AGENT, "agent") as owner,
+    ):
+        ops.put_tenant({})
+        ops.put_agents([{"agent": agent, "trust": 0.9} for agent in (AGENT, HELPER)])
+        ops.put_tools(TOOLS)
+        numbers = iter(range(10_000))
+        allowed: set[str] = set()
+
+        @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(boundaries, st.booleans())
+        def sound(boundary: dict[str, Any], completed: bool) -> None:
+            session = ops.open_session(
+                task=f"T-{next(numbers)}", principal=PRINCIPAL, agent=AGENT, boundary=everything
+            )
+            chain = owner.delegate(session, to_agent=HELPER, boundary=boundary).chain
+            if completed:
+                ops.complete_task(session)
+            with client(new_call(), HELPER, "agent") as helper:
+                listed = {tool.name for tool in helper.list_allowed_tools(session, chain=chain)}
+            for tool in NAMES:
+                effects = {
+                    ops.simulate(
+                        {"tool": tool, "arguments": arguments, "tool_call_id": new_call()},
+                        session=session,
+                        subject="svc",
+                        agents=[HELPER],
+                        chain=chain,
                     ).would_be
                     for arguments in ARGUMENTS
                 }
