@@ -26,6 +26,37 @@ FORGED = {
     r"a grant over (\d+) that \w+ signed itself": "self_signed",
 }
 AMOUNT_ROLES = ("amount", "currency")
+# What each part of a fixture may say.
+PARTS = {
+    "fixture": {
+        "note",
+        "tenant",
+        "credential",
+        "tool_identity",
+        "humans",
+        "agents",
+        "task",
+        "entities",
+        "settings",
+        "registry",
+        "orders",
+        "prerequisite_rule",
+    },
+    "task": {"id", "principal", "root_agent", "prompt", "expires", "boundary", "template"},
+    "boundary": {"tools", "after_completion", "resources", "limits"},
+    "tool": {
+        "effect",
+        "reversible",
+        "args",
+        "unit",
+        "resource",
+        "entities",
+        "business_key",
+        "normalise",
+        "prerequisite",
+        "output",
+    },
+}
 # What each step may say.
 MEMBERS = {
     "set_entity": {"entity", "set"},
@@ -75,6 +106,11 @@ def _merged(old: Any, new: Any) -> Any:
     return new
 
 
+def _known(value: Mapping[str, Any], part: str) -> None:
+    if unknown := value.keys() - PARTS[part]:
+        raise UnknownFormError(f"{part}: {', '.join(sorted(unknown))}")
+
+
 # --- the fixture ----------------------------------------------------------------
 
 
@@ -111,6 +147,7 @@ def tools(fixture: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _tool(name: str, said: Mapping[str, Any], entities: Mapping[str, Any]) -> dict[str, Any]:
+    _known(said, "tool")
     roles: dict[str, str] = said["args"]
     amounts = {role: argument for argument, role in roles.items() if role in AMOUNT_ROLES}
     form: dict[str, Any] = {
@@ -201,6 +238,7 @@ def resource_rule(text: str) -> str | dict[str, Any]:
 
 
 def boundary(said: Mapping[str, Any]) -> dict[str, Any]:
+    _known(said, "boundary")
     return {
         "tools": said["tools"],
         "after_completion": said.get("after_completion", []),
@@ -396,8 +434,15 @@ def _refused(step: Mapping[str, Any]) -> bool:
 
 
 def scenario(fixture: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A case as a scenario, and what of it was left out. Raises `UnknownFormError`."""
-    own = patched(fixture, case.get("patch", {}))
+    """A case as a scenario, and what of it was left out. Raises `UnknownFormError`.
+
+    `fixture` is the common one; a case may bring its own.
+    """
+    own = patched(case.get("fixture", fixture), case.get("patch", {}))
+    _known(own, "fixture")
+    _known(own["task"], "task")
+    if not isinstance(own["task"].get("template", ""), str):
+        raise UnknownFormError("task.template")
     task, limits = own["task"], own["task"]["boundary"]["limits"]
     reader = Reader(fixture=own)
     steps = list(reader.steps(case["steps"]))

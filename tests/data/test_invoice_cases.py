@@ -69,3 +69,13 @@ def test_what_is_not_understood_raises() -> None:
         case = {"id": "x", "title": "x", "steps": [{"expect": "allow"} | change]}
         with pytest.raises(UnknownFormError):
             scenario(TOLD["fixture"] | {"task": TOLD["fixture"]["task"] | {"root_agent": "a"}}, case)
+    for path in ("task.boundary.mood", "task.mood", "registry.invoices", "mood"):
+        patch = {path: {"effect": "read", "args": {}, "resource": "a:b", "mood": "good"}}
+        with pytest.raises(UnknownFormError, match=r"invoices|mood"):
+            scenario(TOLD["fixture"], {"id": "x", "title": "x", "patch": patch, "steps": []})
+
+
+def test_a_case_may_bring_its_own_fixture() -> None:
+    own = TOLD["fixture"] | {"tenant": "another"}
+    value, left_out = scenario({}, {"id": "x", "title": "x", "fixture": own, "steps": []})
+    assert (value["tenant"], value["steps"], left_out) == ("another", [], [])
