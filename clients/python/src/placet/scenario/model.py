@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, StringConstraints, WithJsonSchema
 
 
 class Part(BaseModel):
@@ -18,15 +17,8 @@ class Part(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise ValueError("must be a number")
-    return value
-
-
 # Names that a file gives to sessions and calls.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
-Number = Annotated[Any, AfterValidator(_number), WithJsonSchema({"type": "number"})]
 Json = Annotated[Any, WithJsonSchema({})]
 JsonObject = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
