@@ -286,7 +286,9 @@ def _prerequisites(
         return ()
     step = fingerprints.step
     tenant = request.caller.tenant
-    return tuple((rule, step(tenant, rule.tool, rule.same, derived.arguments)) for rule in tool.prerequisites)
+    return tuple(
+        (rule, step(tenant, rule.tool, rule.same, derived.comparable)) for rule in tool.prerequisites
+    )
 
 
 def case_of(request: EvaluationRequest, facts: Facts, meaning: Meaning, fingerprints: Fingerprints) -> Case:
@@ -316,7 +318,7 @@ def case_of(request: EvaluationRequest, facts: Facts, meaning: Meaning, fingerpr
         steps=()
         if session is None
         else tuple(
-            fingerprints.step(request.caller.tenant, request.action.tool, same, meaning.derived.arguments)
+            fingerprints.step(request.caller.tenant, request.action.tool, same, meaning.derived.comparable)
             for same in facts.prerequisite_of
         ),
     )

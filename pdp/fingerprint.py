@@ -59,7 +59,10 @@ class Fingerprints:
         )
 
     def step(self, tenant: str, tool: str, same: Sequence[str], arguments: Mapping[str, JSON]) -> Step:
-        """An action of `tool` whose arguments named in `same` are equal to those in `arguments`."""
+        """An action of `tool` whose arguments named in `same` are equal to those in `arguments`.
+
+        These are comparable: of one form where they are equal.
+        """
         equal = [[name, arguments[name]] for name in sorted(same) if name in arguments]
         return Step(tool=tool, arguments=self._hash(tenant, "placet-step/v1", [tool, sorted(same), equal]))
 

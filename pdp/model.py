@@ -722,6 +722,8 @@ class Derived:
     amount: Amount | None = None
     # Normalised; secrets included.
     arguments: Mapping[str, JSON] = field(default_factory=dict)
+    # The same with one form for what is equal (registry.comparable).
+    comparable: Mapping[str, JSON] = field(default_factory=dict)
     # What to read of the entities that the call is about.
     entities: tuple[EntityQuery, ...] = ()
     business_key: BusinessKey | None = None

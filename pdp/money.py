@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import lru_cache
 
 from iso4217 import Currency
@@ -12,6 +12,8 @@ from pdp.model import JSON, Amount, AmountRole, AmountUnit
 
 # Amounts reach policy as JSON integers, which must stay exact everywhere (RFC 8259 §6).
 MAX_MINOR = 2**53 - 1
+# Shifts the decimal point of any number that can be read; the default context rounds to 28 digits.
+_EXACT = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 class AmountError(ValueError):
@@ -53,7 +55,7 @@ def major_to_minor(number: Decimal, digits: int) -> int:
         raise AmountError("amount.out_of_range")
     if not number.is_zero() and number.adjusted() > 16:
         raise AmountError("amount.out_of_range")
-    return _integral(number.scaleb(digits))
+    return _integral(number.scaleb(digits, context=_EXACT))
 
 
 def minor_to_major(minor: int, digits: int) -> str:
@@ -81,6 +83,12 @@ def read_number(value: JSON) -> Decimal:
         except ValueError as exc:
             raise AmountError("amount.invalid") from exc
     raise AmountError("amount.invalid")
+
+
+def number_text(value: JSON) -> str:
+    """Return what `read_number` reads in the one form that equal numbers share. Raises `AmountError`."""
+    number = read_number(value)
+    return "0" if number.is_zero() else format(number.normalize(_EXACT), "f")
 
 
 def _currency(role: AmountRole, arguments: Mapping[str, JSON]) -> str:

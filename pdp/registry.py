@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ from pdp.model import (
     JSON,
     Action,
     Amount,
+    AmountRole,
     BusinessKey,
     BusinessKeyRule,
     Derived,
@@ -31,7 +33,7 @@ from pdp.model import (
     Resource,
     Tool,
 )
-from pdp.money import AmountError, minor_digits, read_amount
+from pdp.money import AmountError, minor_digits, number_text, read_amount
 from pdp.names import MAX_RESOURCE_ID
 from placet.canonical import canonical_json, canonical_number
 from placet.normalise import NormalisationError, normalise
@@ -53,6 +55,7 @@ def derive(action: Action, tool: Tool | None) -> Derived:
         return Derived(
             problems=("registry.unknown_tool",),
             arguments=action.arguments,
+            comparable=comparable(action.arguments, None),
             shown_arguments=action.arguments,
         )
     problems = []
@@ -70,15 +73,36 @@ def derive(action: Action, tool: Tool | None) -> Derived:
             amount = read_amount(tool.amount, arguments)
         except AmountError as exc:
             problems.append(exc.code)
+    equal = comparable(arguments, tool.amount)
     return Derived(
         resource=resource,
         amount=amount,
         arguments=arguments,
+        comparable=equal,
         entities=_queries(tool.entities, arguments),
-        business_key=_business_key(tool.business_key, arguments, action.arguments),
+        business_key=_business_key(tool.business_key, equal, action.arguments),
         problems=tuple(problems),
         shown_arguments=_without_secrets(action.arguments, tool.secret_arguments),
     )
+
+
+def comparable(arguments: Mapping[str, JSON], amount: AmountRole | None) -> dict[str, JSON]:
+    """Return normalised arguments with one form for what is equal, to compare calls by.
+
+    The amount is its number, however it is written; what can be part of an identifier is the text
+    that it is there, so the number 1001 and "1001" are one invoice here as well. Null is absent.
+    """
+    result: dict[str, JSON] = {}
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        text = identifier(value)
+        if amount is not None and name == amount.argument:
+            # What is no amount blocks, and is left as it is.
+            with suppress(AmountError):
+                text = number_text(value)
+        result[name] = value if text is None else text
+    return result
 
 
 def check_tool(tool: Tool, field: str) -> None:

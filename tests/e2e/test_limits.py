@@ -28,6 +28,7 @@ _ARGUMENTS = {
     },
     "required": ["bill", "vendor", "amount", "currency"],
 }
+_FIXED = {"argument": "amount", "unit": "major", "currency_code": "EUR"}
 _COMMON: dict[str, Any] = {
     "resource": "bill:{bill}",
     "arguments_schema": _ARGUMENTS,
@@ -208,3 +209,36 @@ async def test_payment_waits_for_a_prerequisite_that_waits_for_a_person(scene: S
     assert effects(await ask_both(scene, [(act("B-2"), session)])) == {"allow": 1}
     assert effects(await ask_both(scene, [(act("B-1", tool=APPROVE), session)])) == {"allow": 1}
     assert effects(await ask_both(scene, [(act("b 1"), session)])) == {"allow": 1}
+
+
+async def test_same_payment_in_other_forms_of_json_is_allowed_once(scene: Scene) -> None:
+    """A number or its text, more or fewer zeros: one invoice, one amount, on both replicas at once."""
+    await prepare(scene)
+    any_form = {"type": ["string", "number"]}
+    arguments = {"type": "object", "properties": dict.fromkeys(("bill", "amount"), any_form)}
+    common = {"resource": "bill:{bill}", "arguments_schema": arguments, "amount": _FIXED}
+    approve = {"name": APPROVE, "effect": "write", **common}
+    paying = {
+        "name": PAY,
+        "effect": "pay",
+        **common,
+        "business_key": {"arguments": ["bill", "amount"]},
+        "prerequisites": [{"tool": APPROVE, "same": ["bill", "amount"]}],
+    }
+    await (await scene.operator()).put_tools([approve, paying])
+    sessions = [await open_session(scene) for _ in range(3)]
+
+    def call(tool: str, bill: object, amount: object) -> dict[str, Any]:
+        return {"tool": tool, "arguments": {"bill": bill, "amount": amount}, "tool_call_id": new_call()}
+
+    forms = [(bill, amount) for bill in (55, "55") for amount in (100, "100", "100.0", "100.00", "0100")]
+    asked = [(call(PAY, *form), sessions[n % 3]) for n, form in enumerate(forms * 2)]
+    seen = effects(await ask_both(scene, asked))
+    assert seen["allow"] == 1
+    assert seen["allow"] + seen["escalate"] + seen["block"] == len(asked)
+
+    agent, session = await scene.agent(), sessions[0]
+    waiting = await agent.evaluate(call(APPROVE, 77, 3000), session=session)
+    assert waiting.effect == "escalate"
+    paid = await agent.evaluate(call(PAY, "77", "3000.00"), session=session)
+    assert (paid.effect, codes(paid)[0]) == ("block", "review.prerequisite_pending")

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdp.errors import InvalidFieldError
-from pdp.model import Amount, AmountRole, AmountUnit, Resource
+from pdp.model import Amount, AmountRole, AmountUnit, BusinessKeyRule, Resource
 from pdp.money import MAX_MINOR, AmountError, major_to_minor, minor_to_major, read_amount
-from pdp.registry import check_tool, derive
+from pdp.registry import check_tool, comparable, derive
 from tests import builders
 
 PAY = {"invoice": "INV-1", "amount": 1200, "currency": "EUR"}
@@ -83,6 +83,44 @@ def test_claimed_resource_that_differs_is_a_problem() -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"amount": 1200}, {"amount": "1200.00"}),
+        ({"amount": Decimal("1200.10")}, {"amount": "1200.1"}),
+        ({"amount": 0}, {"amount": "-0.00"}),
+        ({"invoice": 1001}, {"invoice": "1001"}),
+        ({"invoice": Decimal("7.50")}, {"invoice": "7.5"}),
+        ({"note": None}, {}),
+    ],
+)
+def test_what_is_equal_in_another_form_of_json_is_the_same_business(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    key = BusinessKeyRule(name="p", arguments=("invoice", "amount", "note"))
+    tool = replace(builders.tool(arguments_schema="{}"), business_key=key)
+    first, second = (derive(builders.action(arguments=PAY | more), tool) for more in (one, other))
+    assert first.business_key is not None
+    assert second.business_key is not None
+    assert first.business_key.normal == second.business_key.normal
+    assert first.comparable == second.comparable
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"amount": 1200}, {"amount": "1200.01"}),
+        ({"amount": "x"}, {"amount": 5}),
+        ({"invoice": "1001.0"}, {"invoice": 1001}),
+        ({"invoice": True}, {"invoice": "true"}),
+        ({"note": ""}, {}),
+        ({"note": [1]}, {"note": 1}),
+    ],
+)
+def test_what_differs_is_other_business(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert comparable(PAY | one, builders.EUROS) != comparable(PAY | other, builders.EUROS)
+
+
+@pytest.mark.parametrize(
     ("arguments", "code"),
     [
         ({"currency": "EUR"}, "amount.missing"),
@@ -100,6 +138,9 @@ def test_claimed_resource_that_differs_is_a_problem() -> None:
         ({"amount": 5, "currency": 978}, "amount.currency_invalid"),
         ({"amount": Decimal("5.001"), "currency": "EUR"}, "amount.precision"),
         ({"amount": Decimal("5.5"), "currency": "JPY"}, "amount.precision"),
+        # More digits than a decimal context keeps unless it is told to.
+        ({"amount": "100." + "0" * 30 + "1", "currency": "EUR"}, "amount.precision"),
+        ({"amount": Decimal("0.00" + "9" * 31), "currency": "EUR"}, "amount.precision"),
         ({"amount": -1, "currency": "EUR"}, "amount.out_of_range"),
         ({"amount": Decimal("-0.001"), "currency": "EUR"}, "amount.out_of_range"),
         ({"amount": 10**16, "currency": "EUR"}, "amount.out_of_range"),
