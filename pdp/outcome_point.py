@@ -186,7 +186,8 @@ class OutcomePoint:
             or standing.key.caller == caller.subject
             or (standing.session is not None and self._may_report(caller, standing.session))
         ):
-            raise NotFoundError("no such decision of yours")
+            several = "" if decision_id else ", or several of this call: name one by its decision_id"
+            raise NotFoundError(f"no such decision of yours{several}")
         return standing
 
     async def _record(

@@ -132,9 +132,10 @@ class EntryLedger(Protocol):
         tool_call_id: str = "",
         caller: str | None = None,
     ) -> Standing | None:
-        """Return a decision with what became of it; by its id, else the latest by session and tool call.
+        """Return a decision with what became of it; by its id, else by session and tool call.
 
-        By a call only those are found that hold something; with `caller`, only that subject's.
+        By a call only those are found that hold something: with `caller` the latest of that subject's,
+        else the only one there is. Of several nobody knows which one is meant.
         """
         ...
 

@@ -44,7 +44,7 @@ _STANDING = """
     LEFT JOIN placet.holds h ON h.tenant = l.tenant AND h.decision_id = l.decision_id
     LEFT JOIN placet.sessions s ON s.tenant = l.tenant AND s.session_id = l.session_id
     WHERE l.tenant = %s AND l.kind = 'decision' AND l.decision_id = coalesce(%s::text, (
-        SELECT max(x.decision_id)
+        SELECT CASE WHEN %s::text IS NOT NULL OR count(*) = 1 THEN max(x.decision_id) END
         FROM placet.holds x
         JOIN placet.ledger y ON y.tenant = x.tenant AND y.decision_id = x.decision_id
         WHERE x.tenant = %s AND x.session_id = %s AND x.tool_call_id = %s
@@ -90,7 +90,9 @@ async def read_standing(
     caller: str | None,
 ) -> Standing | None:
     cursor = connection.cursor(binary=True)
-    await cursor.execute(_STANDING, [tenant, decision_id or None, tenant, session_id, tool_call_id, caller])
+    await cursor.execute(
+        _STANDING, [tenant, decision_id or None, caller, tenant, session_id, tool_call_id, caller]
+    )
     row = await cursor.fetchone()
     if row is None:
         return None

@@ -135,19 +135,35 @@ async def test_unknown_decision_and_call_have_no_standing(store: Store, session:
     assert await store.ledger.standing("globex", decision_id=about.decision_id) is None
 
 
-async def test_call_finds_its_latest_decision_that_holds_something(store: Store, session: Session) -> None:
-    call = {"tool_call_id": "call-1"}
-    first = await record(store, session, Reservation(), by="svc-1", **call)
-    second = await record(store, session, Reservation(), by="svc-2", **call)
-    await record(store, session, None, Effect.BLOCK, by="svc-3", **call)
-    found = await store.ledger.standing(TENANT, session_id=session.session_id, tool_call_id="call-1")
+async def test_call_finds_the_decision_that_holds_something_and_none_of_several(
+    store: Store, session: Session
+) -> None:
+    call = "call-1"
+    first = await record(store, session, Reservation(), by="svc-1", tool_call_id=call)
+    await record(store, session, None, Effect.BLOCK, by="svc-3", tool_call_id=call)
+    found = await store.ledger.standing(TENANT, session_id=session.session_id, tool_call_id=call)
     assert found is not None
-    assert found.decision_id == max(r.decision.decision_id for r in (first, second))
+    assert found.decision_id == first.decision.decision_id
+    await record(store, session, Reservation(), by="svc-2", tool_call_id=call)
+    assert await store.ledger.standing(TENANT, session_id=session.session_id, tool_call_id=call) is None
     own = await store.ledger.standing(
-        TENANT, session_id=session.session_id, tool_call_id="call-1", caller="svc-1"
+        TENANT, session_id=session.session_id, tool_call_id=call, caller="svc-1"
     )
     assert own is not None
     assert own.decision_id == first.decision.decision_id
+
+
+async def test_call_finds_the_latest_of_a_callers_own(store: Store, session: Session) -> None:
+    leaves = ("", *(row.grant_hash for row in await path(store, session)))
+    made = [
+        await record(store, session, Reservation(), by="svc-1", tool_call_id="call-1", leaf_grant=leaf)
+        for leaf in leaves
+    ]
+    found = await store.ledger.standing(
+        TENANT, session_id=session.session_id, tool_call_id="call-1", caller="svc-1"
+    )
+    assert found is not None
+    assert found.decision_id == max(each.decision.decision_id for each in made)
 
 
 async def test_report_is_kept_with_who_can_be_believed(store: Store, session: Session) -> None:

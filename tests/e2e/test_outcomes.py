@@ -12,13 +12,14 @@ import pytest
 from placet import (
     AsyncClient,
     HoldState,
+    Hop,
     NotFoundError,
     Outcome,
     PlacetError,
     PreconditionError,
     Session,
 )
-from tests.e2e.scene import HELPER, Scene, codes, fetch, until
+from tests.e2e.scene import AGENT, HELPER, Scene, codes, fetch, until
 from tests.e2e.test_faults import owner_url
 from tests.e2e.test_limits import TOOLS, act, ask_both, effects, open_session, prepare
 
@@ -46,6 +47,25 @@ async def test_only_whoever_can_be_believed_frees_a_key_and_its_money(scene: Sce
     assert sorted(codes(again)) == ["boundary.total", "payment.unresolved"]
     assert await erp.report_outcome(first, "failed") is HoldState.RELEASED
     assert effects(await ask_both(scene, [(act("B-1"), session)])) == {"allow": 1}
+
+
+async def test_tools_word_on_a_call_that_has_two_allows_frees_neither(scene: Scene) -> None:
+    """The agent chose the same id twice, with and without its root grant, for the tool to confuse them."""
+    await prepare(scene)
+    session, mine, erp = await open_session(scene), await scene.agent(), await tool(scene)
+    root = (Hop(agent=AGENT, grant=session.grant),)
+    action = act("B-1")
+    by_call: dict[str, Any] = {"session": session, "tool_call_id": action["tool_call_id"]}
+    first = await mine.evaluate(act("B-2") | {"tool_call_id": action["tool_call_id"]}, session=session)
+    second = await mine.evaluate(action, session=session, chain=root)
+    assert (first.effect, second.effect) == ("allow", "allow")
+    with pytest.raises(NotFoundError, match="decision_id"):
+        await erp.report_outcome(outcome="not_executed", **by_call)
+    assert codes((await ask_both(scene, [(act("B-1"), session)]))[0]) == ["payment.duplicate"]
+    assert await erp.report_outcome(first.decision_id, "not_executed") is HoldState.RELEASED
+    # Whoever asked means the latest of its own.
+    assert await mine.report_outcome(outcome="executed", **by_call) is HoldState.COMMITTED
+    assert (await scene.recorded(second.decision_id)).outcome is Outcome.EXECUTED
 
 
 async def test_executed_commits_and_a_contradiction_frees_nothing(scene: Scene) -> None:

@@ -377,6 +377,8 @@ class FakeStore:
                 and key.tool_call_id == tool_call_id
                 and caller in (None, key.caller)
             ]
+            if caller is None and len(of_call) > 1:
+                return None
             decision_id = max(of_call, default="")
         found = self._decisions.get((tenant, decision_id))
         if found is None:
