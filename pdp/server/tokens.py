@@ -69,7 +69,7 @@ class TokenVerifier:
             raise UnauthenticatedError("the token's algorithm (alg) is not that of its key")
         try:
             claims = jwt.decode(token, key, algorithms=[algorithm], decoder_cls=_Decoder).claims
-        except (JoseError, ValueError, RecursionError) as exc:
+        except (JoseError, ValueError, ArithmeticError, RecursionError) as exc:
             raise UnauthenticatedError("the token's signature does not hold") from exc
         self._check(claims, issuer)
         return VerifiedToken(issuer=issuer, claims=claims)

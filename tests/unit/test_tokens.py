@@ -92,6 +92,13 @@ def brought_along() -> str:
     return jws.serialize_compact(header, json.dumps(CLAIMS).encode(), KEYS["k2"], algorithms=["ES256"])
 
 
+def with_number(literal: str) -> str:
+    """A token that says a number as no writer of JSON would."""
+    claims = json.dumps(CLAIMS)[:-1] + f', "level": {literal}}}'
+    header = {"alg": "ES256", "kid": "k1"}
+    return jws.serialize_compact(header, claims.encode(), KEYS["k1"], algorithms=["ES256"])
+
+
 async def test_token_stands_for_its_caller() -> None:
     caller = await authenticator(Issuer(), claims=["level"]).authenticate(Context(token(level=3, other=1)))
     assert caller == Caller(
@@ -148,6 +155,7 @@ async def test_claims_can_match_and_name_the_tenant() -> None:
         (token(scope=None, scp={"pay": True}), "scopes"),
         (token(scope=["pay", 1]), "scopes"),
         (token()[:-8] + "AAAAAAAA", "signature"),
+        (with_number("1e99999999999999999999"), "signature"),
         ("x", "not a signed JWT"),
         ("a.b.c", "not a signed JWT"),
         ("W" * 9000 + ".e30.", "not a signed JWT"),

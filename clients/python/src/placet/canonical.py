@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 MAX_BYTES = 64 * 1024
@@ -27,6 +27,7 @@ MAX_DEPTH = 32
 _MAX_DIGITS = 34
 _MAX_NUMBER_TEXT = 128
 _MAX_EXACT = 2**53 - 1
+_OUTSIDE = f"a number lies outside 10^-{_MAX_DIGITS} … 10^{_MAX_DIGITS}"
 _ACTION_DOMAIN = b"placet-action/v1\0"
 # Room for a future protocol's own method; every action so far is a tool call.
 ACTION_METHOD = "call"
@@ -127,8 +128,11 @@ class _RefusedError(ValueError):
 def _decimal(text: str) -> Decimal:
     if len(text) > _MAX_NUMBER_TEXT:
         raise _RefusedError(f"a number is written with more than {_MAX_NUMBER_TEXT} characters")
-    # The exponent is bounded before Decimal sees it: 1e999999999 must not become digits.
-    return _bounded(Decimal(text), _RefusedError)
+    try:
+        number = Decimal(text)
+    except InvalidOperation as exc:  # the exponent itself is beyond what Decimal holds
+        raise _RefusedError(_OUTSIDE) from exc
+    return _bounded(number, _RefusedError)
 
 
 def _integer(text: str) -> int | Decimal:
@@ -152,7 +156,7 @@ def _bounded(number: Decimal, error: type[ValueError] | None = None) -> Decimal:
         if significant > _MAX_DIGITS:
             reason = f"a number has more than {_MAX_DIGITS} significant digits"
         elif not -_MAX_DIGITS <= number.adjusted() < _MAX_DIGITS:
-            reason = f"a number lies outside 10^-{_MAX_DIGITS} … 10^{_MAX_DIGITS}"
+            reason = _OUTSIDE
     if reason is not None:
         raise error(reason) if error else CanonicalError("value", reason)
     return number

@@ -226,7 +226,7 @@ def _attribute(text: str) -> tuple[str, Any]:
         return name, value
     try:
         return name[:-1], json.loads(value, parse_float=Decimal)
-    except ValueError as exc:
+    except (ValueError, ArithmeticError) as exc:
         raise CommandError(f"{text}: is not JSON after := ({exc})") from exc
 
 
