@@ -37,7 +37,7 @@ async def repeat(run: Run, step: Repeat) -> Outcome:
 
 
 async def plan(run: Run, step: Plan) -> Outcome:
-    session, hops = run.made.session(step.plan), await chain(run, step, step.plan)
+    session, hops = run.made.session(step.plan), _hops(run, step.chain)
     caller = step.as_ or _runtime(session.agent, hops)
     asked = [_call(run, item) for item in step.evaluations()]
     client = await run.client(caller, step.replica)
@@ -58,15 +58,17 @@ async def plan(run: Run, step: Plan) -> Outcome:
     return Outcome(many=many, told=", ".join(outcome.answer for outcome in many))
 
 
-async def chain(run: Run, step: Evaluate | Plan, session: str) -> Hops:
-    """The hops that a step sends."""
-    if not isinstance(step.chain, str):
-        return step.chain
-    hops, forge = run.made.chain(step.chain).hops, getattr(step, "forge", None)
-    if forge is None:
-        return hops
-    other = await _root_again(run, session) if forge == "wrong_parent" else ""
-    return forged(forge, hops, other_root=other, claims=getattr(step, "forged", None))
+def _hops(run: Run, said: list[str | dict[str, Any]] | str) -> Hops:
+    """What a step has as its chain: hops, or the name of a chain that was delegated."""
+    return run.made.chain(said).hops if isinstance(said, str) else said
+
+
+async def _spoilt(run: Run, step: Evaluate) -> Hops:
+    """The hops that an evaluate sends, forged if it says so."""
+    if step.forge is None or not isinstance(step.chain, str):
+        return _hops(run, step.chain)
+    other = await _root_again(run, step.session) if step.forge == "wrong_parent" else ""
+    return forged(step.forge, run.made.chain(step.chain).hops, other_root=other, claims=step.forged)
 
 
 async def _root_again(run: Run, name: str) -> str:
@@ -88,7 +90,7 @@ def _call(run: Run, step: Evaluate) -> MadeCall:
 async def _ask(
     run: Run, step: Evaluate, call: MadeCall, expect: ExpectDecision, replica: int | None
 ) -> Outcome:
-    session, hops = run.made.session(step.session), await chain(run, step, step.session)
+    session, hops = run.made.session(step.session), await _spoilt(run, step)
     call.caller = step.as_ or _runtime(session.agent, hops)
     client = await run.client(call.caller, replica)
     decision = await client.evaluate(
