@@ -20,8 +20,6 @@ from bench.stack import Stack
 
 OURS, NAIVE, OPA, CERBOS, CERBOS_AUDIT = "placet", "naive", "opa alone", "cerbos", "cerbos, file audit"
 OPA_PATH = "/v1/data/placet/decision/decision?strict-builtin-errors=true&provenance=true"
-# At this many calls in flight the PDP is near its peak, and everything but the closed loop starts there.
-BUSY = 64
 OVERLOAD = 5
 # How long a caller of an overloaded PDP waits; seconds. What comes later is no goodput.
 PATIENCE = 1.0

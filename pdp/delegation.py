@@ -61,6 +61,21 @@ def grant_hash(compact: str) -> str:
     return hashlib.sha256(compact.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def grant_row(grant: Grant, compact: str) -> GrantRow:
+    """What the server keeps of a grant that it has issued as `compact`."""
+    return GrantRow(
+        grant_hash=grant_hash(compact),
+        session_id=grant.session_id,
+        parent_hash=grant.parent,
+        agent=grant.agent,
+        delegated_by=grant.delegated_by,
+        depth=grant.depth,
+        purpose=grant.purpose,
+        issued_at=grant.issued_at,
+        expires_at=grant.expires_at,
+    )
+
+
 # --- claims ------------------------------------------------------------------
 
 

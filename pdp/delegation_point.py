@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pdp.chain import Chains, Known
-from pdp.delegation import exceeds, grant_hash
+from pdp.delegation import exceeds, grant_row
 from pdp.errors import (
     ChainRefusedError,
     GrantExceedsParentError,
@@ -15,7 +15,7 @@ from pdp.errors import (
     SessionOverError,
 )
 from pdp.grants import Grants
-from pdp.model import Boundary, Caller, Grant, GrantRow, Hop, Session, SessionState
+from pdp.model import Boundary, Caller, Grant, Hop, Session, SessionState
 from pdp.ports import GrantStore
 from pdp.settings import max_chain_depth
 from pdp.uuid7 import uuid7
@@ -73,7 +73,7 @@ class DelegationPoint:
         compact = await self._grants.issue(grant)
         if len(compact) > MAX_GRANT:
             return ""
-        await self._store.add_grant(tenant, _row(grant, compact))
+        await self._store.add_grant(tenant, grant_row(grant, compact))
         return compact
 
     async def delegate(self, caller: Caller, asked: Delegation, *, deadline: float) -> Hop:
@@ -125,7 +125,7 @@ class DelegationPoint:
         compact = await self._grants.issue(grant)  # 3
         if len(compact) > MAX_GRANT:
             raise InvalidFieldError("boundary", f"makes a grant of more than {MAX_GRANT} characters")
-        await self._store.add_grant(caller.tenant, _row(grant, compact))
+        await self._store.add_grant(caller.tenant, grant_row(grant, compact))
         return Hop(agent=grant.agent, grant=compact)
 
 
@@ -151,20 +151,6 @@ def _delegable(caller: Caller, asked: Delegation, known: Known) -> Session:
     if state is not SessionState.OPEN:
         raise SessionOverError(f"the session is {state}, so nothing can be delegated in it")
     return known.session
-
-
-def _row(grant: Grant, compact: str) -> GrantRow:
-    return GrantRow(
-        grant_hash=grant_hash(compact),
-        session_id=grant.session_id,
-        parent_hash=grant.parent,
-        agent=grant.agent,
-        delegated_by=grant.delegated_by,
-        depth=grant.depth,
-        purpose=grant.purpose,
-        issued_at=grant.issued_at,
-        expires_at=grant.expires_at,
-    )
 
 
 def _seconds(instant: datetime) -> datetime:

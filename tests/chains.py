@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pdp.delegation import grant_hash, verify_chain
+from pdp.delegation import grant_hash, grant_row, verify_chain
 from pdp.grants import Grants
 from pdp.model import Boundary, Caller, Chain, Grant, GrantRow, Hop, Session
 from pdp.signing import RotatingSigner
@@ -63,18 +63,7 @@ def grant_of(
 async def link(grants: Grants, grant: Grant) -> Link:
     """Sign the grant, and store it in no table but the link's own row."""
     compact = await grants.issue(grant)
-    row = GrantRow(
-        grant_hash=grant_hash(compact),
-        session_id=grant.session_id,
-        parent_hash=grant.parent,
-        agent=grant.agent,
-        delegated_by=grant.delegated_by,
-        depth=grant.depth,
-        purpose=grant.purpose,
-        issued_at=grant.issued_at,
-        expires_at=grant.expires_at,
-    )
-    return Link(hop=Hop(agent=grant.agent, grant=compact), grant=grant, row=row)
+    return Link(hop=Hop(agent=grant.agent, grant=compact), grant=grant, row=grant_row(grant, compact))
 
 
 async def chain_of(grants: Grants, session: Session, *agents: str) -> tuple[Link, ...]:

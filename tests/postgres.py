@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import hashlib
 import os
 import secrets
 import shutil
@@ -28,7 +29,7 @@ from psycopg.conninfo import make_conninfo
 
 from pdp.dev import postgres as local
 from pdp.dev.supervise import LAUNCHER
-from pdp.postgres.migrate import migrate, schema_digest
+from pdp.postgres.migrate import migrate, migrations
 
 T = TypeVar("T")
 # Generous: the disk stalls for seconds now and then.
@@ -75,7 +76,8 @@ class Cluster:
 
     def template(self) -> str:
         """Return the name of a migrated database, with a manual clock, that nobody uses."""
-        name = f"placet_template_{schema_digest()[:16]}"
+        schema = hashlib.sha256("".join(m.digest for m in migrations()).encode()).hexdigest()
+        name = f"placet_template_{schema[:16]}"
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             # Several test sessions may share a server.
             connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [name])

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -25,7 +24,6 @@ class OpaStatus:
 
     # Empty while no bundle is active.
     revision: str
-    activated_at: datetime | None
     # The latest refusal or failed download; the bundle that was active goes on serving.
     error: str
 
@@ -60,10 +58,8 @@ class OpaAdministration:
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
             raise _unavailable(exc) from exc
         bundle = _member(_member(_member(answer, "result"), "bundles"), self._bundle)
-        activated = bundle.get("last_successful_activation")
         return OpaStatus(
             revision=str(bundle.get("active_revision") or ""),
-            activated_at=_instant(activated),
             error=_error(bundle),
         )
 
@@ -85,17 +81,6 @@ class OpaAdministration:
 def _member(value: object, key: str) -> Mapping[str, Any]:
     member = value.get(key) if isinstance(value, Mapping) else None
     return member if isinstance(member, Mapping) else {}
-
-
-def _instant(text: object) -> datetime | None:
-    """The instant, or None for none: OPA writes its zero time as the year 1."""
-    if not isinstance(text, str):
-        return None
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return instant if instant.year > 1 else None
 
 
 def _error(bundle: Mapping[str, Any]) -> str:

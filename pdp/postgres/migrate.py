@@ -51,11 +51,6 @@ def migrations() -> tuple[Migration, ...]:
     return tuple(sorted(found, key=lambda migration: migration.version))
 
 
-def schema_digest() -> str:
-    """Return a digest of all migrations: what a template database is named after."""
-    return hashlib.sha256("".join(m.digest for m in migrations()).encode()).hexdigest()
-
-
 async def migrate(
     conninfo: str, *, server_role: str = "placet_server", manual_clock: bool = False
 ) -> list[str]:
