@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from placet import Client, DevIdentity, Effect, OverloadedError
+from placet.model import Session
+from placet.requests import Chain
 from tests.e2e.scene import AGENT, HELPER, PAY, PRINCIPAL, READ, TOOLS, TRANSFER, new_call
 from tests.processes import PATIENCE
 from tests.stack import RealPdp
@@ -36,6 +38,29 @@ def tenant(real_pdp: RealPdp) -> str:
     return real_pdp.fresh_tenant()
 
 
+def found_sound(
+    ops: Client, session: Session, listed: set[str], *, agent: str, chain: Chain = ()
+) -> set[str]:
+    """Return the tools that some arguments are allowed for; what is not listed is blocked for all."""
+    allowed = set()
+    for tool in NAMES:
+        effects = {
+            ops.simulate(
+                {"tool": tool, "arguments": arguments, "tool_call_id": new_call()},
+                session=session,
+                subject="svc",
+                agents=[agent],
+                chain=chain,
+            ).would_be
+            for arguments in ARGUMENTS
+        }
+        if tool not in listed:
+            assert effects == {Effect.BLOCK}, tool
+        if Effect.ALLOW in effects:
+            allowed.add(tool)
+    return allowed
+
+
 def test_what_is_not_listed_is_blocked_for_all_arguments(real_pdp: RealPdp, tenant: str) -> None:
     def client(subject: str, *roles: str) -> Client:
         identity = DevIdentity(tenant=tenant, subject=subject, roles=roles, agents=[AGENT])
@@ -58,20 +83,7 @@ def test_what_is_not_listed_is_blocked_for_all_arguments(real_pdp: RealPdp, tena
                 ops.complete_task(session)
             with client(new_call(), "agent") as agent:
                 listed = {tool.name for tool in agent.list_allowed_tools(session)}
-            for tool in NAMES:
-                effects = {
-                    ops.simulate(
-                        {"tool": tool, "arguments": arguments, "tool_call_id": new_call()},
-                        session=session,
-                        subject="svc",
-                        agents=[AGENT],
-                    ).would_be
-                    for arguments in ARGUMENTS
-                }
-                if tool not in listed:
-                    assert effects == {Effect.BLOCK}, (tool, boundary)
-                if Effect.ALLOW in effects:
-                    allowed.add(tool)
+            allowed.update(found_sound(ops, session, listed, agent=AGENT))
 
         sound()
         assert allowed, "nothing was ever allowed, so nothing was shown"
@@ -112,21 +124,7 @@ def test_what_a_grant_does_not_list_is_blocked_on_its_chain_for_all_arguments(
                 ops.complete_task(session)
             with client(new_call(), HELPER, "agent") as helper:
                 listed = {tool.name for tool in helper.list_allowed_tools(session, chain=chain)}
-            for tool in NAMES:
-                effects = {
-                    ops.simulate(
-                        {"tool": tool, "arguments": arguments, "tool_call_id": new_call()},
-                        session=session,
-                        subject="svc",
-                        agents=[HELPER],
-                        chain=chain,
-                    ).would_be
-                    for arguments in ARGUMENTS
-                }
-                if tool not in listed:
-                    assert effects == {Effect.BLOCK}, (tool, boundary)
-                if Effect.ALLOW in effects:
-                    allowed.add(tool)
+            allowed.update(found_sound(ops, session, listed, agent=HELPER, chain=chain))
 
         sound()
         assert allowed, "nothing was ever allowed, so nothing was shown"
