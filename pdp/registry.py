@@ -42,6 +42,7 @@ SECRET = "[secret]"
 _TEMPLATE = re.compile(r"(?P<type>[a-z][a-z0-9_.-]{0,63}):(?P<id>.{1,512})", re.DOTALL)
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _REF_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_STEPS = re.compile(r"[/\\]")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -265,7 +266,10 @@ def _resource(template: str, arguments: Mapping[str, JSON]) -> Resource | None:
     if match is None:
         return None
     resource_id = fill(match["id"], arguments)
-    return None if resource_id is None else Resource(type=match["type"], id=resource_id)
+    # Where ".." leads is not in the text, and so not in a boundary's prefix that the text begins with.
+    if resource_id is None or ".." in _STEPS.split(resource_id):
+        return None
+    return Resource(type=match["type"], id=resource_id)
 
 
 def placeholders(template: str) -> list[str]:

@@ -63,6 +63,16 @@ def test_missing_argument_of_the_resource_is_a_problem() -> None:
     assert "registry.resource_underivable" in problems({"amount": 1, "currency": "EUR"})
 
 
+@pytest.mark.parametrize("path", ["reports/../keys", "reports/..", "..", "reports\\..\\keys", "../reports"])
+def test_path_that_leads_out_of_what_it_begins_with_is_no_resource(path: str) -> None:
+    assert "registry.resource_underivable" in problems({**PAY, "invoice": path})
+
+
+@pytest.mark.parametrize("path", ["reports/2026..2027", "./reports", "reports/...", "a..b"])
+def test_dots_in_a_name_lead_nowhere(path: str) -> None:
+    assert "registry.resource_underivable" not in problems({**PAY, "invoice": path})
+
+
 @pytest.mark.parametrize(("number", "text"), [(7, "7"), (Decimal("7.0"), "7"), (Decimal("7.50"), "7.5")])
 def test_number_in_a_resource_has_one_spelling(number: Any, text: str) -> None:
     derived = derive(
