@@ -134,7 +134,14 @@ def test_shell_examples_run(real_pdp: RealPdp, tenant: str, programs: Path, tmp_
 
 @pytest.mark.parametrize(
     "document",
-    ["docs/tools.md", "docs/entities.md", "docs/tasks.md", "docs/outcomes.md", "docs/delegation.md"],
+    [
+        "docs/tenants.md",
+        "docs/tools.md",
+        "docs/entities.md",
+        "docs/tasks.md",
+        "docs/outcomes.md",
+        "docs/delegation.md",
+    ],
 )
 def test_commands_of_a_page_run(
     document: str, real_pdp: RealPdp, tenant: str, programs: Path, tmp_path: Path
