@@ -101,8 +101,9 @@ def _matched(ref: EntityRef, known: Mapping[str, KnownEntity]) -> bool:
 
 def _is_named(ref: EntityRef, derived: Derived, known: Mapping[str, KnownEntity]) -> bool:
     if ref.id is not None:
-        # An argument that is there but no identifier names something, too.
-        return all(derived.arguments.get(name) is not None for name in placeholders(ref.id))
+        # An argument that is there but no identifier names something, too, and so does a part of a name.
+        names = placeholders(ref.id)
+        return not names or any(derived.arguments.get(name) is not None for name in names)
     assert ref.via is not None  # one of the two is set
     named_by = known.get(ref.via.entity)
     return (

@@ -97,6 +97,23 @@ def test_order_that_the_call_itself_names_is_named_though_it_be_no_identifier() 
         assert reference(tool, derived, {})["order_named"] is named
 
 
+@pytest.mark.parametrize(
+    ("template", "given_", "named"),
+    [
+        ("{po}-{line}", {"po": "PO-77", "line": "1"}, True),
+        ("{po}-{line}", {"po": "PO-77"}, True),
+        ("{po}-{line}", {}, False),
+        ("PO-77", {}, True),
+    ],
+)
+def test_order_that_is_named_in_part_is_named(template: str, given_: dict[str, JSON], named: bool) -> None:
+    """Else an agent would leave a part out, and be measured against no order."""
+    order = replace(builders.payment_tool().entities[2], id=template, via=None)
+    tool = replace(TOOL, entities=(*TOOL.entities[:2], order))
+    derived = derive(builders.action(arguments={"invoice": "INV-1001", **given_}), tool)
+    assert reference(tool, derived, {})["order_named"] is named
+
+
 def test_fixed_currency_of_the_tool_is_the_records() -> None:
     assert TOOL.amount is not None
     record = replace(TOOL.entities[0], currency_attribute="")
