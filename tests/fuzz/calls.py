@@ -28,7 +28,7 @@ _SPOILT: Mapping[str, str] = {
 }
 _PATHS = sorted(_SPOILT)
 # What a server takes at most, bytes.
-_MESSAGE = 1024 * 1024
+MESSAGE = 1024 * 1024
 _HOW_MANY = (0, 0, 1, 1, 1, 1, 1, 1, 2, 3)
 
 
@@ -248,7 +248,7 @@ def stream(mix: Mixer, known: Known) -> Stream:
         frames.insert(0, b"")
     broken = mix.one_in(8)
     if broken:
-        frames.append(b"\xff" * 20 if mix.one_in(2) else b"\x0a" + b"\0" * _MESSAGE)
+        frames.append(b"\xff" * 20 if mix.one_in(2) else b"\x0a" + b"\0" * MESSAGE)
     return Stream(
         frames=frames,
         ids=[action.id for action in actions],
@@ -263,7 +263,7 @@ def _frames(actions: Sequence[decision_service_pb2.StreamedAction], most: int) -
     frames: list[bytes] = []
     message, size = decision_service_pb2.EvaluateStreamRequest(), 0
     for action in actions:
-        if len(message.actions) == most or size + action.ByteSize() > _MESSAGE // 2:
+        if len(message.actions) == most or size + action.ByteSize() > MESSAGE // 2:
             frames.append(message.SerializeToString())
             message, size = decision_service_pb2.EvaluateStreamRequest(), 0
         message.actions.append(action)

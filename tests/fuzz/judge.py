@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from placet.v1 import decision_pb2, decision_service_pb2, session_service_pb2
 from placet.verify import Verifier
-from tests.fuzz.calls import Call, Stream
+from tests.fuzz.calls import MESSAGE, Call, Stream
 
 # Stands in everything that the other tenant has, but for the ids that the sender names.
 CANARY = "canary-7f3a"
@@ -93,6 +93,10 @@ class Judge:
         assert CANARY not in str(receipt.claims)
 
     def _failed(self, call: Call, error: grpc.aio.AioRpcError) -> str:
+        if call.request.ByteSize() > MESSAGE:
+            # gRPC's own word.
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, error
+            return "too large"
         said = dict(error.trailing_metadata() or ()).get(DETAILS)
         assert isinstance(said, bytes), (call.rpc, error)
         status = status_pb2.Status.FromString(said)
