@@ -226,6 +226,8 @@ def stream(mix: Mixer, known: Known) -> Stream:
     hurried, keys = set(), []
     for index in range(number):
         request, key = evaluate(mix, known)
+        if request.ByteSize() > MESSAGE // 2:
+            continue  # It would end the stream; `broken` does.
         action = decision_service_pb2.StreamedAction(id=str(index), request=request)
         if mix.one_in(6):
             action.id = mix.text()
