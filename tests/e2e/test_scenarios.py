@@ -188,26 +188,6 @@ def test_limit_holds_for_calls_in_parallel_on_two_replicas(tmp_path: Path, real_
     assert done.exit_code == 0, done.output
 
 
-INVOICE_CASES = [
-    "1a",
-    "1b",
-    "1c",
-    "1d",
-    "2a",
-    "2b",
-    "2c",
-    "2d",
-    "3a",
-    "3b",
-    "3c",
-    "3d",
-    "4a",
-    "4b",
-    "4c",
-    "4d",
-    "6a",
-    "6b",
-]
 PROVEN = """\
 name: proven callers
 fixture:
