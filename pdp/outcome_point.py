@@ -83,8 +83,7 @@ class OutcomePoint:
             standing = await self._standing(caller, decision_id, session_id, tool_call_id)
             if attempt_id and _attempt(standing) != attempt_id:
                 raise NotFoundError("no decision on this attempt")
-            # Whoever asked has an interest of its own.
-            believed = bool(caller.roles & _BELIEVED) and standing.key.caller != caller.subject
+            believed = bool(caller.roles & _BELIEVED) and not _has_a_stake(caller, standing)
             if standing.effect is not Effect.ALLOW:
                 raise OutcomeRefusedError("only an allow has an outcome")
             change = report(standing.hold, outcome, believed=believed)
@@ -228,6 +227,13 @@ class OutcomePoint:
                 deadline=deadline,
             )
         )
+
+
+def _has_a_stake(caller: Caller, standing: Standing) -> bool:
+    """Whether it would gain by a release: it asked, or speaks for an agent that the action is of."""
+    return standing.key.caller == caller.subject or any(
+        hop.agent in caller.agents for hop in read_decision(standing.token).chain
+    )
 
 
 def _attempt(standing: Standing) -> str:

@@ -78,6 +78,25 @@ async def report(bench: Bench, caller: Caller, decision_id: str, outcome: Outcom
     return hold.state
 
 
+@pytest.mark.parametrize("role", [Role.TOOL, Role.OPERATOR])
+@pytest.mark.parametrize(
+    ("subject", "agents", "state"),
+    [
+        ("svc-erp", frozenset(), HoldState.RELEASED),
+        ("svc-erp", frozenset({"agent:other"}), HoldState.RELEASED),
+        # Another credential of the agent that acted, and the one that asked.
+        ("svc-erp", frozenset({builders.AGENT}), HoldState.UNRESOLVED),
+        (builders.caller().subject, frozenset(), HoldState.UNRESOLVED),
+    ],
+)
+async def test_who_would_gain_by_a_release_is_not_believed(
+    bench: Bench, role: Role, subject: str, agents: frozenset[str], state: HoldState
+) -> None:
+    decision_id = await allowed(bench, required=False)
+    reporter = builders.caller(subject=subject, roles=frozenset({role}), agents=agents)
+    assert await report(bench, reporter, decision_id, Outcome.NOT_EXECUTED) is state
+
+
 async def test_settings_that_change_meanwhile_have_it_looked_at_again(bench: Bench) -> None:
     decision_id = await allowed(bench)
     between = Between(bench.store, lambda: bench.store.put_tenant(TENANT, b"{}"))

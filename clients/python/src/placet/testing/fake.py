@@ -401,7 +401,8 @@ class FakePdp:
             if not allows:
                 raise LookupError("only an allow has an outcome")
             key, item = allows[-1]
-            believed = believed and item.caller.subject != caller.subject
+            speaks = any(hop.agent in caller.agents for hop in item.decision.chain)
+            believed = believed and item.caller.subject != caller.subject and not speaks
             terminal = (Outcome.EXECUTED, Outcome.FAILED, Outcome.NOT_EXECUTED)
             conflict = item.outcome in terminal and outcome in terminal and outcome is not item.outcome
             if item.outcome not in terminal or (outcome is item.outcome and believed):

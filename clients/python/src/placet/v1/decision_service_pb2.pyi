@@ -614,7 +614,9 @@ class ReportOutcomeRequest(google.protobuf.message.Message):
     OUTPUT_FIELD_NUMBER: builtins.int
     ATTEMPT_ID_FIELD_NUMBER: builtins.int
     decision_id: builtins.str
-    """Either this, or both of the next two: the call that got no answer in time."""
+    """Either this, or both of the next two: the call that got no answer in time. By a
+    call, whoever asked finds its latest allow; others find one only if there is only one.
+    """
     session_id: builtins.str
     tool_call_id: builtins.str
     outcome: Global___Outcome.ValueType

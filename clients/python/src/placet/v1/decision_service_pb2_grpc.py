@@ -168,8 +168,8 @@ class DecisionServiceServicer(object):
         The first report of executed, failed or not_executed wins; a later different
         one is recorded as a conflict, once, and frees nothing; executed after a release
         is counted again. What an allow held is released by a tool or an operator that did
-        not ask for it itself, or where it had to be redeemed and was not. A repeat changes
-        nothing. FAILED_PRECONDITION: the decision allowed nothing.
+        not ask for it itself and speaks for no agent on its chain, or where it had to be
+        redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -84,8 +84,8 @@ class DecisionServiceStub:
     The first report of executed, failed or not_executed wins; a later different
     one is recorded as a conflict, once, and frees nothing; executed after a release
     is counted again. What an allow held is released by a tool or an operator that did
-    not ask for it itself, or where it had to be redeemed and was not. A repeat changes
-    nothing. FAILED_PRECONDITION: the decision allowed nothing.
+    not ask for it itself and speaks for no agent on its chain, or where it had to be
+    redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
     """
     Redeem: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.RedeemRequest, placet.v1.decision_service_pb2.RedeemResponse]
     """Redeem uses an allow, once, for the action that is about to run: the tool's own
@@ -169,8 +169,8 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     The first report of executed, failed or not_executed wins; a later different
     one is recorded as a conflict, once, and frees nothing; executed after a release
     is counted again. What an allow held is released by a tool or an operator that did
-    not ask for it itself, or where it had to be redeemed and was not. A repeat changes
-    nothing. FAILED_PRECONDITION: the decision allowed nothing.
+    not ask for it itself and speaks for no agent on its chain, or where it had to be
+    redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
     """
     Redeem: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.RedeemRequest, placet.v1.decision_service_pb2.RedeemResponse]  # type: ignore[assignment]
     """Redeem uses an allow, once, for the action that is about to run: the tool's own
@@ -287,8 +287,8 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         The first report of executed, failed or not_executed wins; a later different
         one is recorded as a conflict, once, and frees nothing; executed after a release
         is counted again. What an allow held is released by a tool or an operator that did
-        not ask for it itself, or where it had to be redeemed and was not. A repeat changes
-        nothing. FAILED_PRECONDITION: the decision allowed nothing.
+        not ask for it itself and speaks for no agent on its chain, or where it had to be
+        redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
         """
 
     @abc.abstractmethod
