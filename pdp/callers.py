@@ -121,6 +121,14 @@ class Match(_Strict):
         return self.spiffe_id or self.dns_name or self.subject
 
 
+# What nobody may be at once: an agent would approve its own actions, or grant itself a boundary.
+_APART = (frozenset({Role.AGENT, Role.REVIEWER}), frozenset({Role.AGENT, Role.SESSION_ISSUER}))
+
+
+def _both(roles: frozenset[Role]) -> str:
+    return " and ".join(sorted(roles))
+
+
 class CallerMapping(_Strict):
     """What a credential stands for."""
 
@@ -133,8 +141,9 @@ class CallerMapping(_Strict):
 
     @model_validator(mode="after")
     def _is_separate(self) -> Self:
-        if {Role.AGENT, Role.REVIEWER} <= self.roles:
-            raise ValueError("one identity cannot hold both agent and reviewer")
+        for apart in _APART:
+            if apart <= self.roles:
+                raise ValueError(f"one identity cannot hold both {_both(apart)}")
         return self
 
 
@@ -167,8 +176,11 @@ def faults_of(
                 for tenant, name, roles in named
                 if name == subject and (tenant == mapping.tenant or None in (tenant, mapping.tenant))
             ]
-            if {Role.AGENT, Role.REVIEWER} <= frozenset().union(*held):
-                faults.append(f"{where}: its subject would hold both agent and reviewer")
+            faults += [
+                f"{where}: its subject would hold both {_both(apart)}"
+                for apart in _APART
+                if apart <= frozenset().union(*held)
+            ]
             named.append((mapping.tenant, subject, mapping.roles))
     faults += _ambiguous(issuers, mappings)
     if (issuers or tls is not None) and not mappings:

@@ -135,6 +135,8 @@ def test_every_fault_of_the_callers_is_reported(tmp_path: Path, callers: dict[st
         {"match": match, "subject": "s", "tenant": "acme", "roles": ["agent"]},
         {"match": match, "subject": "s", "roles": ["reviewer"]},
         {"match": {"issuer": "https://other", "subject": "s"}, "tenant": "acme", "roles": ["reviewer"]},
+        {"match": {"dns_name": "y"}, "subject": "t", "tenant": "acme", "roles": ["session_issuer"]},
+        {"match": {"dns_name": "z"}, "subject": "t", "tenant": "acme", "roles": ["agent"]},
     ]
     with pytest.raises(ConfigError) as caught:
         load_config(written(tmp_path, callers), {})
@@ -144,7 +146,8 @@ def test_every_fault_of_the_callers_is_reported(tmp_path: Path, callers: dict[st
         "callers.3: matches the same credential as callers.2",
         "callers.3: tenant is missing",
         "callers.4: matches the issuer https://other",
-        "callers.4: its subject would hold both",
+        "callers.4: its subject would hold both agent and reviewer",
+        "callers.6: its subject would hold both agent and session_issuer",
         "grpc_address is 0.0.0.0",
     ):
         assert sum(text in line for line in lines) == 1, text
@@ -154,6 +157,7 @@ def test_every_fault_of_the_callers_is_reported(tmp_path: Path, callers: dict[st
     ("path", "value"),
     [
         ("callers.0.roles", ["agent", "reviewer"]),
+        ("callers.0.roles", ["agent", "session_issuer"]),
         ("callers.0.roles", ["emperor"]),
         ("callers.0.match", {}),
         ("callers.0.match", {"spiffe_id": "spiffe://x/a", "dns_name": "x"}),
