@@ -54,7 +54,8 @@ FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0
 
 # `lead` marks the first request of each tenant: what is the same for all of the tenant's
 # requests is sent once. `agents` is an array literal a request, and so are the columns of its
-# entities. LIMIT makes each entity a look-up by key, whatever the planner believes of the table.
+# entities. LIMIT makes each join a look-up by key, whatever the planner believes of the table: one that
+# was empty when it looked last would be read whole, each time.
 _GATHER = """
     WITH moment AS MATERIALIZED (SELECT placet.now() AS now)
     SELECT
@@ -81,16 +82,43 @@ _GATHER = """
         AS r(tenant, session_id, caller, leaf_grant, tool_call_id, review_id, tool, agents, lead,
              types, ids, ofs, vias, key, scopes, units, step_tools, step_arguments, grants, place)
     CROSS JOIN moment
-    LEFT JOIN placet.tenants t ON t.tenant = r.tenant
-    LEFT JOIN placet.sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
-    LEFT JOIN placet.tools o ON o.tenant = r.tenant AND o.name = r.tool
-    LEFT JOIN placet.decision_keys k
-        ON k.tenant = r.tenant AND k.session_id = r.session_id AND k.caller = r.caller
-        AND k.leaf_grant = r.leaf_grant AND k.tool_call_id = r.tool_call_id
-        AND k.review_id IS NOT DISTINCT FROM r.review_id
-    LEFT JOIN placet.ledger l ON l.tenant = k.tenant AND l.decision_id = k.decision_id
-    LEFT JOIN placet.holds ho ON ho.tenant = k.tenant AND ho.decision_id = k.decision_id
-    LEFT JOIN placet.decision_details d ON d.tenant = k.tenant AND d.decision_id = k.decision_id
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM placet.tenants x
+        WHERE x.tenant = r.tenant
+        LIMIT 1
+    ) t ON true
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM placet.sessions x
+        WHERE x.tenant = r.tenant AND x.session_id = r.session_id
+        LIMIT 1
+    ) s ON true
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM placet.tools x
+        WHERE x.tenant = r.tenant AND x.name = r.tool
+        LIMIT 1
+    ) o ON true
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM placet.decision_keys x
+        WHERE x.tenant = r.tenant AND x.session_id = r.session_id AND x.caller = r.caller
+            AND x.leaf_grant = r.leaf_grant AND x.tool_call_id = r.tool_call_id
+            AND x.review_id IS NOT DISTINCT FROM r.review_id
+        LIMIT 1
+    ) k ON true
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM placet.ledger x
+        WHERE x.tenant = k.tenant AND x.decision_id = k.decision_id
+        LIMIT 1
+    ) l ON true
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM placet.holds x
+        WHERE x.tenant = k.tenant AND x.decision_id = k.decision_id
+        LIMIT 1
+    ) ho ON true
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM placet.decision_details x
+        WHERE x.tenant = k.tenant AND x.decision_id = k.decision_id
+        LIMIT 1
+    ) d ON true
     LEFT JOIN LATERAL (
         SELECT array_agg(x.agent) AS agents, array_agg(x.owner) AS owners, array_agg(x.trust) AS trusts,
                array_agg(x.trust_explanation) AS explanations, array_agg(x.model) AS models,
@@ -103,7 +131,11 @@ _GATHER = """
         FROM placet.signals x
         WHERE r.lead AND x.tenant = r.tenant AND (x.expires_at IS NULL OR x.expires_at > moment.now)
     ) g ON true
-    LEFT JOIN placet.entity_clock c ON c.tenant = r.tenant
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM placet.entity_clock x
+        WHERE x.tenant = r.tenant
+        LIMIT 1
+    ) c ON true
     LEFT JOIN LATERAL (
         SELECT array_agg(q.place) AS places, array_agg(n.id) AS ids, array_agg(y.revision) AS revisions,
                array_agg(CASE WHEN NOT y.deleted THEN y.attributes END) AS attributes
@@ -127,7 +159,11 @@ _GATHER = """
             LIMIT 1
         ) y ON true
     ) e ON true
-    LEFT JOIN placet.business_keys b ON b.tenant = r.tenant AND b.key = r.key
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM placet.business_keys x
+        WHERE x.tenant = r.tenant AND x.key = r.key
+        LIMIT 1
+    ) b ON true
     LEFT JOIN LATERAL (
         SELECT array_agg(y.decision_id) AS decision_ids, array_agg(y.state) AS states,
                array_agg(y.given) AS givens

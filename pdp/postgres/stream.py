@@ -203,19 +203,22 @@ _CHANGE = """
     )
     SELECT 1 / ((SELECT count(*) FROM changed) = %b)::int
 """
+# The rows are there and locked. ON CONFLICT finds each by its key; an UPDATE that joins would be planned
+# by what was known of the table's size, and may read all of it for every batch.
 _RESERVE = """
     WITH counted AS (
-        UPDATE placet.counters c
-        SET total = n.total, buckets = n.buckets
+        INSERT INTO placet.counters (tenant, scope, unit, total, buckets)
+        SELECT n.tenant, n.scope, n.unit, n.total, n.buckets
         FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[])
             AS n(tenant, scope, unit, total, buckets)
-        WHERE c.tenant = n.tenant AND c.scope = n.scope AND c.unit = n.unit
+        ON CONFLICT (tenant, scope, unit)
+        DO UPDATE SET total = EXCLUDED.total, buckets = EXCLUDED.buckets
         RETURNING 1
     ), keyed AS (
-        UPDATE placet.business_keys k
-        SET version = n.version
+        INSERT INTO placet.business_keys (tenant, key, version)
+        SELECT n.tenant, n.key, n.version
         FROM unnest(%b::text[], %b::text[], %b::bigint[]) AS n(tenant, key, version)
-        WHERE k.tenant = n.tenant AND k.key = n.key
+        ON CONFLICT (tenant, key) DO UPDATE SET version = EXCLUDED.version
         RETURNING 1
     ), held AS (
         INSERT INTO placet.holds (
