@@ -11,8 +11,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pdp.delegation import grant_hash, verify_chain
+from pdp.delegation import verify_chain
 from pdp.errors import DeadlineExceededError
+from pdp.fingerprint import grant_hash
 from pdp.grants import Grants
 from pdp.model import (
     Caller,

@@ -6,7 +6,6 @@ lies within the one above it, not the order of the hops, not who they say they a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Any
 
 from pdp.boundary import boundary_json, parse_boundary
 from pdp.errors import InvalidFieldError
+from pdp.fingerprint import grant_hash
 from pdp.model import (
     MAX_CHAIN_DEPTH,
     AmountLimit,
@@ -54,11 +54,6 @@ _CLAIMS = frozenset(
     }
 )
 _OPTIONAL = frozenset({"parent", "act"})
-
-
-def grant_hash(compact: str) -> str:
-    """Hex SHA-256 of a grant's bytes: how everything else names it."""
-    return hashlib.sha256(compact.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def grant_row(grant: Grant, compact: str) -> GrantRow:

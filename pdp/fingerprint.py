@@ -43,7 +43,7 @@ class Fingerprints:
                 "arguments": action.arguments,
                 "claimed_resource": action.claimed_resource,
                 "provenance": action.provenance,
-                "chain": [[hop.agent, _hash_of(hop.grant)] for hop in request.hops],
+                "chain": [[hop.agent, _grant_name(hop.grant)] for hop in request.hops],
                 "audience": request.audience,
             }
         )
@@ -78,8 +78,13 @@ class Fingerprints:
 
 def leaf_grant_hash(request: EvaluationRequest) -> str:
     """Hex SHA-256 of the grant that the caller acts on; empty without one."""
-    return _hash_of(request.hops[-1].grant) if request.hops else ""
+    return _grant_name(request.hops[-1].grant) if request.hops else ""
 
 
-def _hash_of(grant: str) -> str:
-    return hashlib.sha256(grant.encode()).hexdigest() if grant else ""
+def grant_hash(compact: str) -> str:
+    """Hex SHA-256 of a grant's bytes: how everything else names it."""
+    return hashlib.sha256(compact.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _grant_name(grant: str) -> str:
+    return grant_hash(grant) if grant else ""

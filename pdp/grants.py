@@ -16,7 +16,8 @@ import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pdp.delegation import grant_claims, grant_hash, read_claims
+from pdp.delegation import grant_claims, read_claims
+from pdp.fingerprint import grant_hash
 from pdp.model import Grant
 from pdp.ports import KeyDirectory, Signer
 from placet.canonical import parse_object

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pdp.delegation import grant_hash, grant_row, verify_chain
+from pdp.delegation import grant_row, verify_chain
+from pdp.fingerprint import grant_hash
 from pdp.grants import Grants
 from pdp.model import Boundary, Caller, Chain, Grant, GrantRow, Hop, Session
 from pdp.signing import RotatingSigner

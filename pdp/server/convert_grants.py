@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pdp.delegation import MAX_PURPOSE, grant_hash
+from pdp.delegation import MAX_PURPOSE
 from pdp.delegation_point import MAX_GRANT, Delegation
 from pdp.errors import InvalidFieldError
+from pdp.fingerprint import grant_hash
 from pdp.model import ChainHop, Decision, Effect, GrantRow, Hop, Session
 from pdp.names import name, text
 from pdp.server.convert import (

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdp.delegation import exceeds, grant_claims, grant_hash, read_claims
+from pdp.delegation import exceeds, grant_claims, read_claims
+from pdp.fingerprint import grant_hash
 from pdp.grants import Grants
 from pdp.model import (
     AmountLimit,
