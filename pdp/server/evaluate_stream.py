@@ -174,18 +174,17 @@ class EvaluateStream:
                 await self._something.wait()
                 continue
             response, size = messages.EvaluateStreamResponse(), 0
-            ids: list[str | None] = []
-            while self._ready and (not ids or size < _MAX_ANSWERS_BYTES):
+            while self._ready and (not response.answers or size < _MAX_ANSWERS_BYTES):
                 answer, entered = self._ready.popleft()
                 response.answers.append(answer)
-                ids.append(entered)
                 size += answer.ByteSize()
+                # Before it is sent: who has the answer may use the id at once.
+                if entered is not None:
+                    self._in_flight.discard(entered)
             try:
                 await self._context.write(response)  # 4
             except (grpc.aio.BaseError, asyncio.InvalidStateError):
                 # The stream broke under it. gRPC cancels this handler; the ledger has the decisions.
                 return
-            for entered in ids:
-                if entered is not None:
-                    self._in_flight.discard(entered)
+            for _ in response.answers:
                 self._places.release()
