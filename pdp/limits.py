@@ -1,6 +1,6 @@
 """Counters and sliding windows: bounded in number, whatever the history.
 
-Windows are kept as buckets. Recent buckets are narrow and old ones wide, so that a window of a
+Windows are kept as buckets. Recent buckets are narrow and old ones may be wide, so that a window of a
 minute is judged to the two seconds and one of a day to the hour. A bucket counts for a window as
 long as any part of it lies inside: a limit is never applied too late, and waiting never ends too
 early.
@@ -16,15 +16,29 @@ from pdp.model import Bucket, Counter, Guard
 # (age up to which it applies, width), seconds; each width divides the next one.
 _RESOLUTION = ((120, 2), (7_200, 60), (172_800, 3_600))
 MAX_WINDOW = _RESOLUTION[-1][0] - _RESOLUTION[-1][1]
+# More than there can be of those that are as wide as their age permits.
+MOST_BUCKETS = 256
 # What a counter never passes: the tables hold 64 bits.
 MAX_TOTAL = 2**62
 
 
-def count(buckets: Iterable[Bucket], now: int, amount: int = 1) -> tuple[Bucket, ...]:
-    """Return `buckets` with `amount` more at `now` (Unix seconds), coarsened by age."""
-    totals: dict[tuple[int, int], int] = {}
+def count(buckets: tuple[Bucket, ...], now: int, amount: int = 1) -> tuple[Bucket, ...]:
+    """Return `buckets` with `amount` more at `now` (Unix seconds), coarsened by age once there are many."""
     narrowest = _RESOLUTION[0][1]
-    for bucket in (*buckets, Bucket(start=now - now % narrowest, width=narrowest, number=amount)):
+    new = Bucket(now - now % narrowest, narrowest, amount)
+    if not buckets or buckets[-1].start < new.start:
+        counted = (*buckets, new)
+    elif buckets[-1][:2] == new[:2]:
+        counted = (*buckets[:-1], new._replace(number=buckets[-1].number + amount))
+    else:
+        # Behind: by a wide bucket, or by another replica's later one.
+        return _coarsened((*buckets, new), now)
+    return counted if len(counted) <= MOST_BUCKETS else _coarsened(counted, now)
+
+
+def _coarsened(buckets: Iterable[Bucket], now: int) -> tuple[Bucket, ...]:
+    totals: dict[tuple[int, int], int] = {}
+    for bucket in buckets:
         width = _width(bucket, now)
         if width is not None:
             key = (bucket.start - bucket.start % width, width)

@@ -9,6 +9,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from pdp.boundary import boundary_json, read_boundary
 from pdp.model import (
     JSON,
@@ -72,13 +74,13 @@ def boundary_from(text: str) -> Boundary:
 @lru_cache(maxsize=512)
 def buckets_text(buckets: tuple[Bucket, ...]) -> str:
     """What most decisions do not change is written once."""
-    return json.dumps(buckets, separators=(",", ":"))
+    return orjson.dumps([tuple(bucket) for bucket in buckets]).decode()
 
 
 @lru_cache(maxsize=512)
 def buckets_from(text: str) -> tuple[Bucket, ...]:
     """Equal text, equal buckets: what most decisions do not change is read once."""
-    return () if text == "[]" else tuple(Bucket(*bucket) for bucket in json.loads(text))
+    return () if text == "[]" else tuple(map(Bucket._make, orjson.loads(text)))
 
 
 def totals_text(totals: Sequence[tuple[CounterKey, int]]) -> str:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdp.limits import MAX_TOTAL
 from pdp.model import JSON, AmountLimit, Boundary, Bucket, ResourceRule, ToolEffect
 from pdp.postgres.rows import boundary_from, boundary_text, buckets_from, buckets_text, json_text, json_value
 
@@ -31,7 +32,8 @@ boundaries = st.builds(
     ).map(tuple),
     amounts=st.lists(st.builds(AmountLimit, currency=st.text(), per_action=decimals), max_size=3).map(tuple),
 )
-buckets = st.builds(Bucket, start=st.integers(0), width=st.integers(1), number=st.integers(0))
+_whole = st.integers(0, MAX_TOTAL)
+buckets = st.builds(Bucket, start=_whole, width=_whole, number=_whole)
 
 
 @given(values)
