@@ -7,7 +7,7 @@ what policy is asked about; the case then makes the decision of a verdict, and s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ from pdp.attribute_rules import pointed_to
 from pdp.budgets import guards, judged, limits
 from pdp.chain import Presented, own_session
 from pdp.document import input_document
-from pdp.fingerprint import Fingerprints, leaf_grant_hash
+from pdp.fingerprint import Fingerprints
 from pdp.idempotency import Repeat, judge_repeat
 from pdp.limits import count
 from pdp.model import (
@@ -87,8 +87,8 @@ class Meaning:
             self.derived.entities != other.derived.entities
             or self.key != other.key
             or self.prerequisites != other.prerequisites
-            or not set(self.counters) <= set(other.counters)
-            or not set(self.listed) <= set(other.listed)
+            or _more(self.counters, other.counters)
+            or _more(self.listed, other.listed)
         )
 
     def facts_request(self, request: EvaluationRequest, deadline: float) -> FactsRequest:
@@ -204,8 +204,10 @@ class Case:
             return None
         if tool.effect is ToolEffect.READ and key is None and not self.met and not tool.redeem_required:
             return None
+        moved = guards(self.met)
         return Reservation(
-            guards=guards(self.met),
+            guards=moved,
+            existing=frozenset(guard.key for guard in moved if guard.key in self.facts.counters),
             key=key,
             key_version=self.facts.key_version,
             redeem_required=tool.redeem_required,
@@ -234,13 +236,16 @@ def meaning(
     fingerprints: Fingerprints,
     *,
     before: Meaning | None = None,
+    chain: Chain | None = None,
 ) -> Meaning:
     """What the action is, as far as `facts` tell: what they do not yet hold is to be read.
 
     What the registration alone says is taken from what it meant `before`, if that had the same.
+    `chain` is given for a hint only: what is judged is proven by its own facts.
     """
     tool = None if facts is None else facts.tool
-    chain = Chain() if facts is None else presented.verified(request.caller, facts)
+    if chain is None:
+        chain = Chain() if facts is None else presented.verified(request.caller, facts)
     session = None if facts is None else own_session(request.caller, facts, chain)
     same = before if before is not None and before.tool == tool else None
     derived = derive(request.action, tool) if same is None else same.derived
@@ -289,6 +294,10 @@ def _prerequisites(
     return tuple(
         (rule, step(tenant, rule.tool, rule.same, derived.comparable)) for rule in tool.prerequisites
     )
+
+
+def _more(names: tuple[Hashable, ...], known: tuple[Hashable, ...]) -> bool:
+    return names != known and not set(names) <= set(known)
 
 
 def case_of(request: EvaluationRequest, facts: Facts, meaning: Meaning, fingerprints: Fingerprints) -> Case:
@@ -342,7 +351,7 @@ def decision_key(request: EvaluationRequest) -> DecisionKey:
         tenant=request.caller.tenant,
         session_id=request.session_id,
         caller=request.caller.subject,
-        leaf_grant=leaf_grant_hash(request),
+        leaf_grant=request.leaf_grant_hash,
         tool_call_id=request.action.tool_call_id,
         review_id=request.review_id,
     )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from pdp.delegation import verify_chain
 from pdp.errors import DeadlineExceededError
-from pdp.fingerprint import grant_hash
 from pdp.grants import Grants
 from pdp.model import (
     Caller,
@@ -70,12 +69,12 @@ async def present(hops: tuple[Hop, ...], grants: Grants, *, deadline: float) -> 
 
     Raises `StoreUnavailableError` if a key cannot be looked up, `DeadlineExceededError`.
     """
-    held = [hop.grant for hop in hops if hop.grant]
+    held = [hop for hop in hops if hop.grant]
     if not held:
         return Presented(hops=hops, grants={})
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
-            return Presented(hops=hops, grants={grant_hash(each): await grants.read(each) for each in held})
+            return Presented(hops=hops, grants={hop.grant_hash: await grants.read(hop.grant) for hop in held})
     except TimeoutError as exc:
         raise DeadlineExceededError("the keys of the chain's grants did not come in time") from exc
 

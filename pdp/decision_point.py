@@ -20,11 +20,12 @@ from pdp.errors import (
     SessionContendedError,
     SessionMovedError,
 )
-from pdp.fingerprint import Fingerprints, leaf_grant_hash
+from pdp.fingerprint import Fingerprints
 from pdp.grants import Grants
 from pdp.idempotency import Repeat
 from pdp.load import Load
 from pdp.model import (
+    Chain,
     Decision,
     Effect,
     EvaluationRequest,
@@ -272,15 +273,16 @@ class DecisionPoint:
         judged on a hint.
         """
         presented = await present(request.hops, self._grants, deadline=self._facts_deadline(request))
-        hint = (request.caller.tenant, request.session_id, leaf_grant_hash(request), request.action.tool)
-        known = meaning(request, presented, self._hints.get(hint), self._fingerprints)
+        hint = (request.caller.tenant, request.session_id, request.leaf_grant_hash, request.action.tool)
+        hinted, chain = self._hints.get(hint)
+        known = meaning(request, presented, hinted, self._fingerprints, chain=chain)
         for _ in range(_MAX_READS):
             facts = await self._information.gather(
                 known.facts_request(request, self._facts_deadline(request))
             )
             found = meaning(request, presented, facts, self._fingerprints, before=known)
             if not found.reads_more_than(known):
-                self._hints.keep(hint, facts)
+                self._hints.keep(hint, facts, found.chain)
                 return facts, found
             known = found
         raise SessionMovedError("what the action rests on moved between reads")
@@ -353,16 +355,16 @@ async def _back_off(attempt: int, deadline: float) -> None:
 
 
 class _Hints:
-    """The latest `_MAX_HINTS` facts, by tenant, session, grant and tool."""
+    """The latest `_MAX_HINTS` facts and what they proved of the chain, by tenant, session, grant and tool."""
 
     def __init__(self) -> None:
-        self._facts: OrderedDict[tuple[str, str, str, str], Facts] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, str, str], tuple[Facts, Chain]] = OrderedDict()
 
-    def get(self, key: tuple[str, str, str, str]) -> Facts | None:
-        return self._facts.get(key)
+    def get(self, key: tuple[str, str, str, str]) -> tuple[Facts, Chain] | tuple[None, None]:
+        return self._kept.get(key, (None, None))
 
-    def keep(self, key: tuple[str, str, str, str], facts: Facts) -> None:
-        self._facts[key] = facts
-        self._facts.move_to_end(key)
-        if len(self._facts) > _MAX_HINTS:
-            self._facts.popitem(last=False)
+    def keep(self, key: tuple[str, str, str, str], facts: Facts, chain: Chain) -> None:
+        self._kept[key] = facts, chain
+        self._kept.move_to_end(key)
+        if len(self._kept) > _MAX_HINTS:
+            self._kept.popitem(last=False)

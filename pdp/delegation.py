@@ -14,7 +14,6 @@ from typing import Any
 
 from pdp.boundary import boundary_json, parse_boundary
 from pdp.errors import InvalidFieldError
-from pdp.fingerprint import grant_hash
 from pdp.model import (
     MAX_CHAIN_DEPTH,
     AmountLimit,
@@ -32,6 +31,7 @@ from pdp.model import (
     ToolEffect,
     VelocityLimit,
     VerifiedHop,
+    grant_hash,
 )
 from pdp.names import name, optional_name, text
 from placet.receipt import b64url_decode, b64url_encode
@@ -173,7 +173,7 @@ def exceeds(child: Boundary, parent: Boundary) -> str | None:
     from the two boundaries alone: which effect a tool has is not known here, so a tool must be
     named in `parent` as a tool, and an effect as an effect.
     """
-    return None if child == parent else _first_excess(child, parent)
+    return _first_excess(child, parent)
 
 
 @lru_cache(maxsize=512)
@@ -353,8 +353,7 @@ def _own_agent(hops: tuple[Hop, ...], session: Session | None, caller: Caller) -
 def _link(hop: Hop, grants: Mapping[str, Grant | None], rows: Mapping[str, GrantRow]) -> _Link:
     if not hop.grant:
         return _Link(hop, "", None, None)
-    hash = grant_hash(hop.grant)
-    return _Link(hop, hash, grants.get(hash), rows.get(hash))
+    return _Link(hop, hop.grant_hash, grants.get(hop.grant_hash), rows.get(hop.grant_hash))
 
 
 def _problems(

@@ -6,7 +6,6 @@ which lives outside the database, nobody can guess amounts out of it.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -43,7 +42,7 @@ class Fingerprints:
                 "arguments": action.arguments,
                 "claimed_resource": action.claimed_resource,
                 "provenance": action.provenance,
-                "chain": [[hop.agent, _grant_name(hop.grant)] for hop in request.hops],
+                "chain": [[hop.agent, hop.grant_hash] for hop in request.hops],
                 "audience": request.audience,
             }
         )
@@ -74,17 +73,3 @@ class Fingerprints:
     def _derive(self, tenant: str) -> bytes:
         info = b"placet-tenant/v1\0" + tenant.encode()
         return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(self._master_key)
-
-
-def leaf_grant_hash(request: EvaluationRequest) -> str:
-    """Hex SHA-256 of the grant that the caller acts on; empty without one."""
-    return _grant_name(request.hops[-1].grant) if request.hops else ""
-
-
-def grant_hash(compact: str) -> str:
-    """Hex SHA-256 of a grant's bytes: how everything else names it."""
-    return hashlib.sha256(compact.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _grant_name(grant: str) -> str:
-    return grant_hash(grant) if grant else ""

@@ -17,7 +17,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdp.delegation import grant_claims, read_claims
-from pdp.fingerprint import grant_hash
 from pdp.model import Grant
 from pdp.ports import KeyDirectory, Signer
 from placet.canonical import parse_object
@@ -42,7 +41,7 @@ class Grants:
         self._signer = signer
         self._directory = directory
         # Of identical bytes the reading is the same for good; of others nothing is kept.
-        self._readings: OrderedDict[str, tuple[Grant, int]] = OrderedDict()
+        self._readings: OrderedDict[str, Grant] = OrderedDict()
         self._kept = 0
         self._keys: OrderedDict[str, ec.EllipticCurvePublicKey] = OrderedDict()
         self._lookups: dict[str, asyncio.Task[ec.EllipticCurvePublicKey | None]] = {}
@@ -60,17 +59,16 @@ class Grants:
 
         Raises `StoreUnavailableError` when the key cannot be looked up.
         """
-        hash = grant_hash(compact)
-        known = self._readings.get(hash)
+        known = self._readings.get(compact)
         if known is not None:
-            self._readings.move_to_end(hash)
-            return known[0]
+            self._readings.move_to_end(compact)
+            return known
         grant = await self._read(compact)
-        if grant is not None and hash not in self._readings:
-            self._readings[hash] = (grant, len(compact))
+        if grant is not None and compact not in self._readings:
+            self._readings[compact] = grant
             self._kept += len(compact)
             while self._kept > MAX_KEPT:
-                self._kept -= self._readings.popitem(last=False)[1][1]
+                self._kept -= len(self._readings.popitem(last=False)[0])
         return grant
 
     async def _read(self, compact: str) -> Grant | None:

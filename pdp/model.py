@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -88,10 +89,20 @@ class Action:
     provenance: Mapping[str, JSON] = field(default_factory=dict)
 
 
+def grant_hash(compact: str) -> str:
+    """Hex SHA-256 of a grant's bytes: how everything else names it."""
+    return hashlib.sha256(compact.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hop:
     agent: str
     grant: str = ""
+    # Empty without a grant.
+    grant_hash: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grant_hash", grant_hash(self.grant) if self.grant else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +117,11 @@ class EvaluationRequest:
     review_id: str | None = None
     attempt_id: str = ""
     audience: str = ""
+
+    @property
+    def leaf_grant_hash(self) -> str:
+        """Of the grant that the caller acts on; empty without one."""
+        return self.hops[-1].grant_hash if self.hops else ""
 
 
 # --- limits ------------------------------------------------------------------
@@ -235,6 +251,8 @@ class Reservation:
     """What an allow leaves behind until its outcome is known."""
 
     guards: tuple[Guard, ...] = ()
+    # Counters that existed when the decision was taken; others of the guards are created.
+    existing: frozenset[CounterKey] = frozenset()
     key: KeyHashes | None = None
     # Version of the key that the decision was taken on; 0: it had never been held.
     key_version: int = 0
@@ -328,6 +346,15 @@ class Boundary:
     # Allowed actions in all; None: any number.
     max_actions: int | None = None
     velocity: tuple[VelocityLimit, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Looked up by value several times a decision, and may be long.
+        parts = (self.tools, self.effects, self.resources, self.amounts, self.after_completion)
+        object.__setattr__(self, "_hash", hash((*parts, self.max_actions, self.velocity)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class Bucket(NamedTuple):

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pdp.delegation import grant_row, verify_chain
-from pdp.fingerprint import grant_hash
 from pdp.grants import Grants
-from pdp.model import Boundary, Caller, Chain, Grant, GrantRow, Hop, Session
+from pdp.model import Boundary, Caller, Chain, Grant, GrantRow, Hop, Session, grant_hash
 from pdp.signing import RotatingSigner
 from tests import builders
 from tests.fakes.store import FakeStore

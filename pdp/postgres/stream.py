@@ -73,22 +73,15 @@ _KEYS = """
         FOR UPDATE
     ) k
 """
-# Created first, as above, then locked; business keys before counters.
-_NEW_BUSINESS_KEYS = """
-    INSERT INTO placet.business_keys (tenant, key)
-    SELECT r.tenant, r.key FROM unnest(%b::text[], %b::text[]) AS r(tenant, key)
-    ON CONFLICT DO NOTHING
-"""
+# Locked, and read as it is then. Most are new; one that is not is written again as it was.
 _BUSINESS_KEYS = """
-    SELECT k.tenant, k.key, k.version
-    FROM unnest(%b::text[], %b::text[]) AS r(tenant, key)
-    CROSS JOIN LATERAL (
-        SELECT x.tenant, x.key, x.version
-        FROM placet.business_keys x
-        WHERE x.tenant = r.tenant AND x.key = r.key
-        FOR UPDATE
-    ) k
+    INSERT INTO placet.business_keys AS k (tenant, key)
+    SELECT r.tenant, r.key FROM unnest(%b::text[], %b::text[]) AS r(tenant, key)
+    ON CONFLICT (tenant, key) DO UPDATE SET version = k.version
+    RETURNING k.tenant, k.key, k.version
 """
+# Created first, as above, then locked; after the business keys. A recording whose counter is missing
+# all the same, because it had been read, does not hold, and is judged again.
 _NEW_COUNTERS = """
     INSERT INTO placet.counters (tenant, scope, unit)
     SELECT r.tenant, r.scope, r.unit
@@ -395,19 +388,24 @@ class Stream:
                 {(tenant, kept.key.normal) for tenant, kept in reserved if kept.key is not None}
                 | {(e.key.tenant, e.about.hold.key) for e in entries if e.about.hold.key is not None}
             )
-            counted = sorted(
-                {(tenant, g.key.scope, g.key.unit) for tenant, kept in reserved for g in kept.guards}
-                | {(e.key.tenant, key.scope, key.unit) for e in entries for key, _ in e.recounts}
-            )
+            guarded = {
+                (tenant, guard.key, guard.key in kept.existing)
+                for tenant, kept in reserved
+                for guard in kept.guards
+            } | {(e.key.tenant, key, False) for e in entries for key, _ in e.recounts}
+            counted = sorted({(tenant, *key) for tenant, key, _ in guarded})
+            # Whatever one of the batch does not know of: another may rest on what that one makes.
+            missing = sorted({(tenant, *key) for tenant, key, existing in guarded if not existing})
             key_versions = connection.cursor(binary=True)
             if held:
                 columns = [texts(column) for column in zip(*held, strict=True)]
-                await connection.execute(_NEW_BUSINESS_KEYS, columns, prepare=True)
                 await key_versions.execute(_BUSINESS_KEYS, columns, prepare=True)
             counters = connection.cursor(binary=True)
             if counted:
+                if missing:
+                    columns = [texts(column) for column in zip(*missing, strict=True)]
+                    await connection.execute(_NEW_COUNTERS, columns, prepare=True)
                 columns = [texts(column) for column in zip(*counted, strict=True)]
-                await connection.execute(_NEW_COUNTERS, columns, prepare=True)
                 await counters.execute(_COUNTERS, columns, prepare=True)
             hold_versions = connection.cursor(binary=True)
             if entries:

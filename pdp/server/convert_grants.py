@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pdp.delegation import MAX_PURPOSE
 from pdp.delegation_point import MAX_GRANT, Delegation
 from pdp.errors import InvalidFieldError
-from pdp.fingerprint import grant_hash
-from pdp.model import ChainHop, Decision, Effect, GrantRow, Hop, Session
+from pdp.model import ChainHop, Decision, Effect, GrantRow, Hop, Session, grant_hash
 from pdp.names import name, text
 from pdp.server.convert import (
     MAX_INTENT,

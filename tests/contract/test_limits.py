@@ -78,6 +78,31 @@ async def test_allow_moves_all_its_counters_together(store: Store, session: Sess
     assert used(found[OTHER], 60, now) == 70
 
 
+async def test_counter_that_was_read_is_not_made_again(store: Store, session: Session) -> None:
+    kept = Reservation(guards=(guard(TOTAL, 70, 100),), existing=frozenset({TOTAL}))
+    with pytest.raises(SessionMovedError):
+        await allow(store, session, kept)
+    assert (await facts(store, session, TOTAL)).counters == {}
+    await allow(store, session, Reservation(guards=(guard(TOTAL, 20, 100),)))
+    await allow(store, session, kept)
+    assert (await facts(store, session, TOTAL)).counters[TOTAL].total == 90
+
+
+async def test_plan_rests_on_a_counter_that_it_makes_itself(store: Store, session: Session) -> None:
+    first = Reservation(guards=(guard(TOTAL, 70, 100),))
+    epoch = (await facts(store, session)).epoch
+    plan = [
+        builders.recording(
+            builders.key(session.session_id, tool_call_id=f"call-{number}"), epoch=epoch, reservation=kept
+        )
+        for number, kept in enumerate(
+            [first, replace(first, guards=(guard(TOTAL, 20, 100),), existing=frozenset({TOTAL}))]
+        )
+    ]
+    await store.ledger.record_together(plan)
+    assert (await facts(store, session, TOTAL)).counters[TOTAL].total == 90
+
+
 async def test_window_makes_room_again(store: Store, session: Session) -> None:
     kept = Reservation(guards=(guard(OTHER, 70, 100, 60),))
     await allow(store, session, kept)

@@ -799,6 +799,9 @@ def _counted(recording: Recording, tenant: _Tenant, now: datetime) -> dict[Count
     """Return the counters after an allow. Raises `SessionMovedError` where there is no room for it."""
     result: dict[CounterKey, Counter] = {}
     guards = () if recording.reservation is None else recording.reservation.guards
+    existing = frozenset() if recording.reservation is None else recording.reservation.existing
+    if not existing <= tenant.counters.keys():
+        raise SessionMovedError("a counter is gone")
     seconds = int(now.timestamp())
     for key in {guard.key for guard in guards}:
         of_key = [guard for guard in guards if guard.key == key]

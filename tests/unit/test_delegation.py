@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdp.delegation import exceeds, grant_claims, read_claims
-from pdp.fingerprint import grant_hash
 from pdp.grants import Grants
 from pdp.model import (
     AmountLimit,
@@ -29,6 +28,7 @@ from pdp.model import (
     ResourceRule,
     ToolEffect,
     VelocityLimit,
+    grant_hash,
 )
 from tests import builders, chains
 from tests.chains import Link, chain_of, grant_of, link, new_grants, speaker, verified
