@@ -1,7 +1,7 @@
 """A payment with all that a task can have around it, in a tenant of its own, and a database that is full.
 
-Beside the payment of `bench.workload`: a chain of grants, a template, attribute rules, entities and
-what they name, a business key, totals, counts and velocity of every boundary, budgets.
+Beside the payment of `bench.workload`: a chain of grants, the last one narrower, a template, attribute
+rules, entities and what they name, a business key, totals, counts and velocity of every boundary, budgets.
 """
 
 from __future__ import annotations
@@ -43,6 +43,13 @@ BOUNDARY: dict[str, Any] = {
     ],
     "max_actions": _MANY,
     "velocity": [{"effects": ["pay"], "max": _MANY, "window_seconds": 60}],
+}
+# What the last agent gets: less of an amount, less in all, fewer actions.
+NARROWER = BOUNDARY | {
+    "amounts": [
+        {"currency": "EUR", "per_action": "100.00", "total": "999999999.00", "per_counterparty": _PLENTY},
+    ],
+    "max_actions": _MANY - 1,
 }
 SETTINGS = workload.SETTINGS | {
     "boundary_template": BOUNDARY,
@@ -149,8 +156,10 @@ async def open_sessions(address: str, number: int) -> list[bytes]:
                     boundary=BOUNDARY,
                 )
                 chain: Sequence[Hop] = ()
-                for agent in AGENTS[1:]:
-                    grant = await runtime.delegate(session, chain, to_agent=agent, purpose="pay")
+                for agent, boundary in ((AGENTS[1], None), (AGENTS[2], NARROWER)):
+                    grant = await runtime.delegate(
+                        session, chain, to_agent=agent, boundary=boundary, purpose="pay"
+                    )
                     chain = grant.chain
                 return body(session.session_id, chain)
 

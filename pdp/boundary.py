@@ -172,7 +172,7 @@ def read_boundary(stored: Mapping[str, Any]) -> Boundary:
 
 
 def boundary_document(boundary: Boundary) -> dict[str, Any]:
-    """Return a boundary as rules see it; also what a receipt's `scope_digest` is of.
+    """Return what a receipt's `scope_digest` is of.
 
     Amounts are integers in minor units.
     """

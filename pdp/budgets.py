@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pdp.limits import retry_after, used
 from pdp.model import (
@@ -33,12 +35,15 @@ from pdp.model import (
     Session,
     Tool,
     ToolEffect,
+    VelocityLimit,
 )
 from pdp.money import major_to_minor, minor_digits
 from pdp.settings import budgets, counterparty_session_total
 
 _LONGEST_SCOPE = 1024
 _NONE = Counter()
+
+N = TypeVar("N", int, Decimal)
 
 
 def limits(
@@ -64,8 +69,9 @@ def limits(
     if session.template is not None:
         places.append(("template", "session", session.session_id, session.template))
     places += [("grant", "grant", grant, boundary) for grant, boundary in grants]
+    own = own_limits(tuple(boundary for *_, boundary in places))
     found: list[Limit] = []
-    for of, kind, name, boundary in places:
+    for (of, kind, name, _), boundary in zip(places, own, strict=True):
         if boundary.max_actions is not None:
             if kind == "session":
                 allowed = session.aggregates.allow
@@ -93,6 +99,32 @@ def limits(
         for budget in budgets(settings):
             found += _budget(budget, session, derived.amount, party, agents)
     return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def own_limits(boundaries: tuple[Boundary, ...]) -> tuple[Boundary, ...]:
+    """Return the boundaries of a path, the session's first, without the limits that one before implies.
+
+    What counts for a boundary counts for all before it, so a limit that is no tighter is never the
+    first to be met, and needs no counter. It follows from the path down to it alone, which never
+    changes: a counter that is not kept is not missed later.
+    """
+    return tuple(
+        replace(
+            boundary,
+            max_actions=_tighter(boundary.max_actions, [above.max_actions for above in boundaries[:index]]),
+            velocity=tuple(
+                rule
+                for rule in boundary.velocity
+                if not any(_implies(outer, rule) for above in boundaries[:index] for outer in above.velocity)
+            ),
+            amounts=tuple(
+                _own_amount(rule, [outer for above in boundaries[:index] for outer in above.amounts])
+                for rule in boundary.amounts
+            ),
+        )
+        for index, boundary in enumerate(boundaries)
+    )
 
 
 def judged(limits: Sequence[Limit], counters: Mapping[CounterKey, Counter], now: int) -> tuple[Limit, ...]:
@@ -139,6 +171,8 @@ def _described(limit: Limit, counters: Mapping[CounterKey, Counter], now: int) -
     for name, value in (("used", limit.used), ("add", limit.add), ("max", limit.maximum)):
         if value is not None:
             result[name] = value
+    if limit.used is not None and limit.add is not None and limit.maximum is not None:
+        result["left"] = limit.maximum - limit.used - limit.add
     if limit.window_seconds is not None:
         result["window_seconds"] = limit.window_seconds
         if exceeded(limit) and limit.key is not None and limit.maximum is not None and limit.add is not None:
@@ -148,6 +182,33 @@ def _described(limit: Limit, counters: Mapping[CounterKey, Counter], now: int) -
             if delay is not None:
                 result["retry_after_seconds"] = delay
     return result
+
+
+def _implies(outer: VelocityLimit, rule: VelocityLimit) -> bool:
+    return (
+        (outer.effects, outer.window_seconds) == (rule.effects, rule.window_seconds)
+        and outer.maximum <= rule.maximum
+        and _as_strict(outer.on_exceed, rule.on_exceed)
+    )
+
+
+def _own_amount(rule: AmountLimit, above: Sequence[AmountLimit]) -> AmountLimit:
+    """The amounts of one action stay: they count nothing."""
+    outer = [o for o in above if o.currency == rule.currency and _as_strict(o.on_exceed, rule.on_exceed)]
+    return replace(
+        rule,
+        total=_tighter(rule.total, [o.total for o in outer]),
+        per_counterparty=_tighter(rule.per_counterparty, [o.per_counterparty for o in outer]),
+    )
+
+
+def _tighter(limit: N | None, above: Sequence[N | None]) -> N | None:
+    """The limit, unless one above implies it."""
+    return None if any(o is not None and limit is not None and o <= limit for o in above) else limit
+
+
+def _as_strict(outer: OnExceed, rule: OnExceed) -> bool:
+    return outer == rule or outer is OnExceed.BLOCK
 
 
 def _actions(of: str, maximum: int, *, key: CounterKey | None = None, used: int | None = None) -> Limit:

@@ -64,7 +64,7 @@ def some_boundary(chance: Random) -> Boundary:
 
 def nearly(boundary: Boundary, chance: Random) -> Boundary:
     """The boundary with one member changed, or one part of one of its limits or rules."""
-    member = chance.choice([member.name for member in fields(Boundary)])
+    member = chance.choice([member.name for member in fields(Boundary) if member.init])
     items, others = getattr(boundary, member), getattr(some_boundary(chance), member)
     if member in ("amounts", "velocity", "resources") and items and others and chance.random() < 0.7:
         at = chance.randrange(len(items))

@@ -15,18 +15,17 @@ escalated contains limit.code if {
 	escalates(limit)
 }
 
-# Collected once, without a call for each limit: most actions meet many, and keep them all.
-exceeding := [limit | some i, limit in input.limits; not i in kept]
+# Most actions keep all that they meet; then nothing is collected.
+exceeding := [] if {
+	count(kept) == count(input.limits)
+} else := [limit | some i, limit in input.limits; not i in kept]
 
-kept contains i if {
+# `left` is what a limit has left after this action, and absent where that is not known.
+kept := [i |
 	some i, limit in input.limits
-	is_number(limit.used)
-	limit.used >= 0
-	is_number(limit.add)
-	limit.add >= 0
-	is_number(limit.max)
-	limit.used + limit.add <= limit.max
-}
+	is_number(limit.left)
+	limit.left >= 0
+]
 
 escalates(limit) if limit.on_exceed == "escalate"
 

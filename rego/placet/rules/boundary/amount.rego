@@ -21,14 +21,13 @@ amount_proven if {
 	input.boundaries[0].of == "session"
 	is_number(input.action.amount.minor)
 	input.action.amount.minor >= 0
-	every boundary in input.boundaries { amount_within(boundary) }
-}
 
-# A currency without a limit is permitted nothing.
-amount_within(boundary) if {
-	limit := boundary.amounts[input.action.amount.currency].per_action_minor
-	is_number(limit)
-	input.action.amount.minor <= limit
+	# A currency without a limit is permitted nothing.
+	every boundary in input.boundaries {
+		limit := boundary.amounts[input.action.amount.currency].per_action_minor
+		is_number(limit)
+		input.action.amount.minor <= limit
+	}
 }
 
 # Blocked already, by the reason that explains it.

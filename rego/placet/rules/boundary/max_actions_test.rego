@@ -4,11 +4,11 @@ import data.placet.fixtures_test as fixtures
 import data.placet.rules.boundary
 
 test_max_actions_fires_above_the_limit if {
-	"boundary.max_actions" in boundary.block with input as fixtures.limited({"code": "boundary.max_actions", "used": 680001})
+	"boundary.max_actions" in boundary.block with input as fixtures.limited({"code": "boundary.max_actions", "left": -1})
 }
 
 test_max_actions_quiet_at_the_limit if {
-	document := fixtures.limited({"code": "boundary.max_actions", "used": 680000})
+	document := fixtures.limited({"code": "boundary.max_actions", "left": 0})
 	not "boundary.max_actions" in boundary.block with input as document
 }
 
@@ -18,7 +18,6 @@ test_max_actions_quiet_without_such_a_limit if {
 
 test_max_actions_fires_for_odd_numbers if {
 	every odd in [null, "1", -1, {}] {
-		"boundary.max_actions" in boundary.block with input as fixtures.limited({"code": "boundary.max_actions", "used": odd})
-		"boundary.max_actions" in boundary.block with input as fixtures.limited({"code": "boundary.max_actions", "max": odd})
+		"boundary.max_actions" in boundary.block with input as fixtures.limited({"code": "boundary.max_actions", "left": odd})
 	}
 }

@@ -13,43 +13,41 @@ block contains "boundary.resource" if {
 
 resource_proven if {
 	input.boundaries[0].of == "session"
+	is_string(input.action.resource.type)
+	is_string(input.action.resource.id)
 	every boundary in input.boundaries { resource_within(boundary) }
 }
 
 resource_within(boundary) if {
 	some permitted in boundary.resources
 	permitted.type == input.action.resource.type
-	is_string(permitted.type)
-	resource_matches(permitted, input.action.resource.id)
+	resource_matches(permitted)
 }
 
-resource_matches(permitted, id) if {
-	is_string(id)
-	object.keys(permitted) == {"type", "id"}
-	permitted.id == id
+# Of exactly these members: a rule that says more is not understood, and permits nothing.
+resource_matches(permitted) if {
+	permitted.id == input.action.resource.id
+	count(permitted) == 2
 }
 
-resource_matches(permitted, id) if {
-	is_string(id)
-	object.keys(permitted) == {"type", "ids"}
+resource_matches(permitted) if {
 	is_array(permitted.ids)
-	id in permitted.ids
+	input.action.resource.id in permitted.ids
+	count(permitted) == 2
 }
 
-resource_matches(permitted, id) if {
-	is_string(id)
-	object.keys(permitted) == {"type", "prefix"}
+resource_matches(permitted) if {
 	is_string(permitted.prefix)
-	startswith(id, permitted.prefix)
+	startswith(input.action.resource.id, permitted.prefix)
+	count(permitted) == 2
 }
 
 # The ids that stand in an attribute of listed entities, as they were read for this decision.
-resource_matches(permitted, id) if {
-	is_string(id)
+resource_matches(permitted) if {
+	is_array(permitted.resolved)
+	input.action.resource.id in permitted.resolved
 	object.keys(permitted) == {"type", "attribute", "resolved"}
 	object.keys(permitted.attribute) == {"of_type", "attribute"}
-	is_array(permitted.resolved)
-	id in permitted.resolved
 }
 
 # Blocked already, by the reason that explains it.

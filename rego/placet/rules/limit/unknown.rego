@@ -10,9 +10,9 @@ block contains "limit.unknown" if not unknown_disproven
 
 unknown_disproven if {
 	is_array(input.limits)
-	every limit in input.limits {
-		limit.code in unknown_none_of
-	}
+	codes := [limit.code | some limit in input.limits]
+	count(codes) == count(input.limits)
+	count({code | some code in codes} - unknown_none_of) == 0
 }
 
 # Limits that some rule judges.

@@ -4,11 +4,11 @@ import data.placet.fixtures_test as fixtures
 import data.placet.rules.payment
 
 test_counterparty_total_fires_above_the_limit if {
-	"payment.counterparty_total" in payment.block with input as fixtures.limited({"code": "payment.counterparty_total", "used": 680001})
+	"payment.counterparty_total" in payment.block with input as fixtures.limited({"code": "payment.counterparty_total", "left": -1})
 }
 
 test_counterparty_total_quiet_at_the_limit if {
-	document := fixtures.limited({"code": "payment.counterparty_total", "used": 680000})
+	document := fixtures.limited({"code": "payment.counterparty_total", "left": 0})
 	not "payment.counterparty_total" in payment.block with input as document
 	not "payment.counterparty_total" in payment.escalate with input as document
 }
@@ -19,13 +19,12 @@ test_counterparty_total_quiet_without_such_a_limit if {
 
 test_counterparty_total_fires_for_odd_numbers if {
 	every odd in [null, "1", -1, {}] {
-		"payment.counterparty_total" in payment.block with input as fixtures.limited({"code": "payment.counterparty_total", "used": odd})
-		"payment.counterparty_total" in payment.block with input as fixtures.limited({"code": "payment.counterparty_total", "max": odd})
+		"payment.counterparty_total" in payment.block with input as fixtures.limited({"code": "payment.counterparty_total", "left": odd})
 	}
 }
 
 test_counterparty_total_escalates_where_the_limit_says_so if {
-	document := fixtures.limited({"code": "payment.counterparty_total", "used": 680001, "on_exceed": "escalate"})
+	document := fixtures.limited({"code": "payment.counterparty_total", "left": -1, "on_exceed": "escalate"})
 	"payment.counterparty_total" in payment.escalate with input as document
 	not "payment.counterparty_total" in payment.block with input as document
 }
