@@ -30,6 +30,8 @@ from tests.stack import RealPdp
 
 # Requests of one round, about.
 ROUND = 100
+# Of one run of hypothesis, which keeps all of them in mind and grows slow.
+MOST_ROUNDS = 500
 # What a server's memory may grow by after the first fifth of the requests, in bytes: allocators and
 # caches settle within it. Of a million requests it shows a leak of 130 bytes each, of ten thousand
 # one of 12 KiB.
@@ -79,15 +81,7 @@ class Fuzz:
             )
 
         with asyncio.Runner() as runner:
-            # Rounds are alike: a failed one says all, and smaller ones would say it an hour later.
-            @settings(
-                max_examples=-(-number // ROUND),
-                deadline=None,
-                database=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(VALUES)
+
             def fuzz(values: Values) -> None:
                 nonlocal said
                 runner.run(self._round(Mixer(values)))
@@ -98,7 +92,15 @@ class Fuzz:
                     report()
 
             while self.different < number:
-                fuzz()
+                # Rounds are alike: a failed one says all, and smaller ones would say it an hour later.
+                rounds = settings(
+                    max_examples=min(MOST_ROUNDS, -(-(number - self.different) // ROUND)),
+                    deadline=None,
+                    database=None,
+                    phases=[Phase.generate],
+                    suppress_health_check=list(HealthCheck),
+                )
+                rounds(given(VALUES)(fuzz))()
         report()
         self._saw_everything()
         assert self.pdp.stack.pids() == pids, "something died meanwhile"
