@@ -964,17 +964,17 @@ def test_decision_shows_what_became_of_it(pdp: Target) -> None:
     decision = agent.evaluate(pay(100), session=session)
     recorded = agent.get_decision(decision.decision_id)
     assert (recorded.outcome, recorded.redeemed) == (None, False)
-    assert agent.report_outcome(decision.decision_id, "executed", output=b"{}") is HoldState.COMMITTED
+    assert agent.report_outcome(decision.decision_id, "executed", output=b"{}").hold is HoldState.COMMITTED
     assert agent.get_decision(decision.decision_id).outcome is Outcome.EXECUTED
-    assert tool(pdp).report_outcome(decision.decision_id, "failed") is HoldState.COMMITTED
+    assert tool(pdp).report_outcome(decision.decision_id, "failed").hold is HoldState.COMMITTED
     assert agent.get_decision(decision.decision_id).outcome is Outcome.EXECUTED
 
 
 def test_word_of_whoever_asked_frees_nothing(pdp: Target) -> None:
     both = pdp.client(pdp.identity("svc-both", "agent", "tool", agents=(AGENT,)))
     decision = both.evaluate(pay(100), session=pdp.session())
-    assert both.report_outcome(decision.decision_id, "failed") is HoldState.UNRESOLVED
-    assert tool(pdp).report_outcome(decision.decision_id, "failed") is HoldState.RELEASED
+    assert both.report_outcome(decision.decision_id, "failed").hold is HoldState.UNRESOLVED
+    assert tool(pdp).report_outcome(decision.decision_id, "failed").hold is HoldState.RELEASED
 
 
 def test_those_whose_the_session_is_may_report_and_free_nothing(pdp: Target) -> None:
@@ -986,7 +986,7 @@ def test_those_whose_the_session_is_may_report_and_free_nothing(pdp: Target) -> 
         decision = pdp.agent().evaluate(pay(100, f"c-{number}"), session=session)
         with pytest.raises(NotFoundError):
             stranger.report_outcome(decision.decision_id, "failed")
-        assert reporter.report_outcome(decision.decision_id, "failed") is HoldState.UNRESOLVED
+        assert reporter.report_outcome(decision.decision_id, "failed").hold is HoldState.UNRESOLVED
         assert pdp.agent().get_decision(decision.decision_id).outcome is Outcome.FAILED
 
 
@@ -1012,7 +1012,7 @@ def test_report_about_one_attempt_says_nothing_about_another(pdp: Target) -> Non
     with pytest.raises(NotFoundError):
         agent.report_outcome(**of_call, attempt_id="a-2")
     assert agent.get_decision(decision.decision_id).outcome is None
-    assert agent.report_outcome(**of_call, attempt_id="a-1") is HoldState.UNRESOLVED
+    assert agent.report_outcome(**of_call, attempt_id="a-1").hold is HoldState.UNRESOLVED
     assert agent.get_decision(decision.decision_id).outcome is Outcome.VOIDED
 
 

@@ -74,7 +74,7 @@ async def test_guarded_call_reaches_the_tool_and_is_reported_by_both_sides(scene
     assert capability.decision_id == seen[0]
     assert (capability.agent, capability.session_id) == (session.agent, session.session_id)
     erp = await scene.client("svc-erp", "tool")
-    assert await erp.report_outcome(capability.decision_id, "executed") is HoldState.COMMITTED
+    assert (await erp.report_outcome(capability.decision_id, "executed")).hold is HoldState.COMMITTED
     recorded = await scene.recorded(capability.decision_id)
     assert (recorded.outcome, recorded.redeemed) == (Outcome.EXECUTED, True)
 

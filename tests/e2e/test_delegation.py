@@ -625,7 +625,7 @@ async def test_allow_of_a_chain_that_was_revoked_since_is_not_redeemed(scene: Sc
     assert "revoked" in str(refused.value)
     # What became of the first is still the leaf's to say.
     runtime = await stage.runtime(CLERK)
-    assert await runtime.report_outcome(decisions[0].decision_id, "executed") == "committed"
+    assert (await runtime.report_outcome(decisions[0].decision_id, "executed")).hold == "committed"
 
 
 async def test_plan_is_judged_on_its_chain(scene: Scene) -> None:

@@ -17,6 +17,7 @@ from placet import (
     Outcome,
     PlacetError,
     PreconditionError,
+    Reported,
     Session,
 )
 from tests.e2e.scene import AGENT, HELPER, Scene, codes, fetch, until
@@ -41,11 +42,11 @@ async def test_only_whoever_can_be_believed_frees_a_key_and_its_money(scene: Sce
     session = await open_session(scene, total="100")
     first = await allowed(scene, session)
     mine, erp = await scene.agent(), await tool(scene, replica=2)
-    assert await mine.report_outcome(first, Outcome.FAILED) is HoldState.UNRESOLVED
+    assert (await mine.report_outcome(first, Outcome.FAILED)).hold is HoldState.UNRESOLVED
     again = (await ask_both(scene, [(act("B-1"), session)]))[0]
     # The money is still held, too.
     assert sorted(codes(again)) == ["boundary.total", "payment.unresolved"]
-    assert await erp.report_outcome(first, "failed") is HoldState.RELEASED
+    assert (await erp.report_outcome(first, "failed")).hold is HoldState.RELEASED
     assert effects(await ask_both(scene, [(act("B-1"), session)])) == {"allow": 1}
 
 
@@ -62,9 +63,9 @@ async def test_tools_word_on_a_call_that_has_two_allows_frees_neither(scene: Sce
     with pytest.raises(NotFoundError, match="decision_id"):
         await erp.report_outcome(outcome="not_executed", **by_call)
     assert codes((await ask_both(scene, [(act("B-1"), session)]))[0]) == ["payment.duplicate"]
-    assert await erp.report_outcome(first.decision_id, "not_executed") is HoldState.RELEASED
+    assert (await erp.report_outcome(first.decision_id, "not_executed")).hold is HoldState.RELEASED
     # Whoever asked means the latest of its own.
-    assert await mine.report_outcome(outcome="executed", **by_call) is HoldState.COMMITTED
+    assert (await mine.report_outcome(outcome="executed", **by_call)).hold is HoldState.COMMITTED
     assert (await scene.recorded(second.decision_id)).outcome is Outcome.EXECUTED
 
 
@@ -73,8 +74,10 @@ async def test_executed_commits_and_a_contradiction_frees_nothing(scene: Scene) 
     session = await open_session(scene)
     first = await allowed(scene, session)
     mine, erp = await scene.agent(), await tool(scene)
-    assert await mine.report_outcome(first, "executed", output=b'{"id": 7}') is HoldState.COMMITTED
-    assert await erp.report_outcome(first, "not_executed") is HoldState.COMMITTED
+    assert (await mine.report_outcome(first, "executed", output=b'{"id": 7}')).hold is HoldState.COMMITTED
+    assert await erp.report_outcome(first, "not_executed") == Reported(
+        decision_id=first, hold=HoldState.COMMITTED, conflict=True
+    )
     again = (await ask_both(scene, [(act("B-1"), session)]))[0]
     assert codes(again)[0] == "payment.duplicate"
     assert effects(await ask_both(scene, [(act("B-2"), session)])) == {"allow": 1}
@@ -137,7 +140,9 @@ async def test_nothing_is_redeemed_after_expiry_void_or_end(scene: Scene) -> Non
     voided, expired, ended = act("B-1"), act("B-2"), act("B-3")
     first = await scene.ask(voided, session)
     mine = await scene.agent()
-    state = await mine.report_outcome(outcome="voided", session=session, tool_call_id=voided["tool_call_id"])
+    state = (
+        await mine.report_outcome(outcome="voided", session=session, tool_call_id=voided["tool_call_id"])
+    ).hold
     assert state is HoldState.UNRESOLVED
     await refused(voided, first.decision_id)
     second = await scene.ask(expired, session)
@@ -155,12 +160,14 @@ async def test_what_had_to_be_redeemed_and_was_not_is_free_again(scene: Scene) -
     first = act("B-1")
     await scene.ask(first, session)
     mine = await scene.agent()
-    state = await mine.report_outcome(outcome="voided", session=session, tool_call_id=first["tool_call_id"])
+    state = (
+        await mine.report_outcome(outcome="voided", session=session, tool_call_id=first["tool_call_id"])
+    ).hold
     assert state is HoldState.RELEASED
     second = await allowed(scene, session)
     await (await tool(scene)).redeem(second, tool=act("B-1")["tool"], arguments=act("B-1")["arguments"])
     # Now it may have been done.
-    assert await mine.report_outcome(second, "not_executed") is HoldState.UNRESOLVED
+    assert (await mine.report_outcome(second, "not_executed")).hold is HoldState.UNRESOLVED
 
 
 async def test_strangers_learn_and_change_nothing(scene: Scene) -> None:
@@ -195,10 +202,10 @@ async def test_executed_after_a_release_is_counted_again_and_told_once(scene: Sc
     session = await open_session(scene, total="100")
     first = await allowed(scene, session)
     mine, erp = await scene.agent(), await tool(scene, replica=2)
-    assert await erp.report_outcome(first, "failed") is HoldState.RELEASED
+    assert (await erp.report_outcome(first, "failed")).hold is HoldState.RELEASED
     before = await conflicts(scene)
     for _ in range(3):
-        assert await mine.report_outcome(first, "executed") is HoldState.UNRESOLVED
+        assert (await mine.report_outcome(first, "executed")).hold is HoldState.UNRESOLVED
     assert await conflicts(scene) == before + 1
     again = (await ask_both(scene, [(act("B-1"), session)]))[0]
     assert sorted(codes(again)) == ["boundary.total", "payment.unresolved"]
@@ -220,8 +227,8 @@ async def test_what_was_not_redeemed_in_time_gives_its_money_back(scene: Scene) 
     await until(lapsed, "the allow has lapsed")
     assert effects(await ask_both(scene, [(act("B-1"), session)])) == {"allow": 1}
     erp = await tool(scene)
-    assert await erp.report_outcome(first, "not_executed") is HoldState.RELEASED
-    assert await erp.report_outcome(first, "executed") is HoldState.UNRESOLVED
+    assert (await erp.report_outcome(first, "not_executed")).hold is HoldState.RELEASED
+    assert (await erp.report_outcome(first, "executed")).hold is HoldState.UNRESOLVED
 
 
 async def test_nothing_is_redeemed_once_its_task_is_completed(scene: Scene) -> None:
@@ -272,7 +279,7 @@ async def test_replica_that_is_killed_in_a_rush_of_reports_gives_back_nothing_tw
         for attempt in range(number, number + 600):
             try:
                 client = clients[(attempt + number // 60) % 2]
-                return await client.report_outcome(decisions[number % 60].decision_id, "failed")
+                return (await client.report_outcome(decisions[number % 60].decision_id, "failed")).hold
             except PlacetError:
                 await asyncio.sleep(0.05)
         raise AssertionError(f"nobody heard report {number}")

@@ -437,7 +437,8 @@ def test_outcome_is_reported_and_shown(signed_pdp: FakePdp, tmp_path: Path) -> N
     assert (told.returncode, told.stdout) == (0, "committed\n"), told.stderr
     call = ("--session", second["session_id"], "--call", "c-2")
     voided = run(signed_pdp, "outcome", "report", "voided", *call, "--json")
-    assert json.loads(voided.stdout) == {"hold": "unresolved"}
+    reported = json.loads(voided.stdout)
+    assert (reported["hold"], reported["conflict"]) == ("unresolved", False)
     assert signed_pdp.outcomes == [(first["decision_id"], "executed"), (second["decision_id"], "voided")]
     shown = run(signed_pdp, "decision", "show", first["decision_id"])
     assert "outcome" in shown.stdout

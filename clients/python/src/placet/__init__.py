@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from placet.model import Position as Position
     from placet.model import Reason as Reason
     from placet.model import ReceiptStatus as ReceiptStatus
+    from placet.model import Reported as Reported
     from placet.model import ResourceRule as ResourceRule
     from placet.model import Review as Review
     from placet.model import Session as Session
@@ -128,6 +129,7 @@ _HOMES = {
         "PolicyRevision",
         "Position",
         "Reason",
+        "Reported",
         "ReceiptStatus",
         "ResourceRule",
         "Review",

@@ -30,10 +30,10 @@ from placet.model import (
     Decision,
     Entity,
     Grant,
-    HoldState,
     IssuerKeys,
     OpenDecision,
     Outcome,
+    Reported,
     Session,
     Signal,
     Simulation,
@@ -281,7 +281,7 @@ class Calls:
         output: bytes,
         attempt_id: str,
         timeout: float | None,
-    ) -> Call[HoldState]:
+    ) -> Call[Reported]:
         return Call(
             method="/placet.v1.DecisionService/ReportOutcome",
             request=requests.report_outcome(
@@ -296,11 +296,11 @@ class Calls:
             read=lambda data: self._reported(data, outcome),
         )
 
-    def _reported(self, data: bytes, outcome: Outcome | str) -> HoldState:
-        decision_id, hold, conflict = replies.reported(data)
-        if outcome == Outcome.EXECUTED and not conflict:
-            self._rules.executed.add(decision_id)
-        return hold
+    def _reported(self, data: bytes, outcome: Outcome | str) -> Reported:
+        reported = replies.reported(data)
+        if outcome == Outcome.EXECUTED and not reported.conflict:
+            self._rules.executed.add(reported.decision_id)
+        return reported
 
     def redeem(
         self,

@@ -34,10 +34,10 @@ from placet.model import (
     Decision,
     Entity,
     Grant,
-    HoldState,
     IssuerKeys,
     OpenDecision,
     Outcome,
+    Reported,
     Session,
     Signal,
     Simulation,
@@ -283,8 +283,8 @@ class Client:
         output: bytes = b"",
         attempt_id: str = "",
         timeout: float | None = None,
-    ) -> HoldState:
-        """Say what became of an allow; return what it still holds.
+    ) -> Reported:
+        """Say what became of an allow; return what it still holds, and whether another report counts.
 
         Without a decision id, of the call `tool_call_id` of `session`. Of `output` the PDP keeps a hash.
         With `attempt_id`, only of the decision on that attempt: `NotFoundError` if there is none.
@@ -730,7 +730,7 @@ class AsyncClient:
         output: bytes = b"",
         attempt_id: str = "",
         timeout: float | None = None,  # noqa: ASYNC109
-    ) -> HoldState:
+    ) -> Reported:
         """See `Client.report_outcome`."""
         return await self._run(
             self._calls.report_outcome(

@@ -92,6 +92,15 @@ class HoldState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reported:
+    """What an allow holds after a report, and whether that report differs from the one that counts."""
+
+    decision_id: str
+    hold: HoldState
+    conflict: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OpenDecision:
     """An expired allow whose outcome nobody reported."""
 

@@ -36,6 +36,7 @@ from placet.model import (
     PolicyRevision,
     Position,
     Reason,
+    Reported,
     ResourceRule,
     Review,
     Session,
@@ -402,10 +403,9 @@ _OUTCOMES: Mapping[int, Outcome] = {
 }
 
 
-def reported(data: bytes) -> tuple[str, HoldState, bool]:
-    """The decision that was reported on, what it holds now, and whether the report conflicts."""
+def reported(data: bytes) -> Reported:
     answer = read(decisions.ReportOutcomeResponse, data)
-    return answer.decision_id, _hold(answer.hold), answer.conflict
+    return Reported(decision_id=answer.decision_id, hold=_hold(answer.hold), conflict=answer.conflict)
 
 
 def outcome(number: int) -> Outcome | None:

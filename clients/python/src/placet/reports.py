@@ -31,7 +31,7 @@ from placet.errors import (
     UnavailableError,
 )
 from placet.jsontext import json_text
-from placet.model import HoldState, Outcome, Session
+from placet.model import Outcome, Reported, Session
 
 MAX_WAITING = 1024
 FLUSH_SECONDS = 5.0
@@ -49,7 +49,7 @@ _LOG = logging.getLogger("placet.reports")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Report:
-    call: Call[HoldState]
+    call: Call[Reported]
     # For the log.
     about: str
     voids: bool = False

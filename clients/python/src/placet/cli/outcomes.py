@@ -45,7 +45,7 @@ def report(
     """Report what became of an allow, and show what it still holds. A repeat changes nothing."""
     if bool(decision_id) == bool(session and call) or bool(session) != bool(call):
         raise CommandError("which allow? give DECISION_ID, or --session and --call")
-    held = client.report_outcome(
+    reported = client.report_outcome(
         decision_id,
         outcome,
         session=session,
@@ -53,9 +53,11 @@ def report(
         output=read_bytes(output) if output else b"",
     )
     if as_json:
-        print_json({"hold": held})
+        print_json(
+            {"decision_id": reported.decision_id, "hold": reported.hold, "conflict": reported.conflict}
+        )
     else:
-        typer.echo(held)
+        typer.echo(f"{reported.hold}, outcome.conflict" if reported.conflict else reported.hold)
 
 
 @app.command(

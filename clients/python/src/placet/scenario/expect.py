@@ -100,11 +100,16 @@ class ExpectHold(Expect):
 
     hold: Literal["reserved", "committed", "unresolved", "released"] | None = None
     """What the allow holds then of its limits and its business key."""
+    conflict: bool | None = None
+    """Whether an earlier report says otherwise, and counts."""
 
     def of_answer(self, outcome: Outcome) -> Iterator[str]:
         got = outcome.values["hold"]
         if self.hold and self.hold != got:
             yield f"hold: expected {self.hold}, is {got}"
+        conflict = outcome.values["conflict"]
+        if self.conflict is not None and self.conflict != conflict:
+            yield f"conflict: expected {self.conflict}, is {conflict}"
 
 
 class ExpectDifference(Part):

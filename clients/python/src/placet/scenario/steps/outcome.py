@@ -46,5 +46,10 @@ class ReportOutcome(Step):
         asking = call.caller if self.by_agent else None
         client = await run.client(self.as_ or asking or TOOL)
         output = b"" if self.output is None else json_text(self.output, "output")
-        hold = await client.report_outcome(decision.decision_id, model.Outcome(self.result), output=output)
-        return Outcome(values={"hold": hold.value}, told=hold.value)
+        reported = await client.report_outcome(
+            decision.decision_id, model.Outcome(self.result), output=output
+        )
+        hold, conflict = reported.hold.value, reported.conflict
+        return Outcome(
+            values={"hold": hold, "conflict": conflict}, told=f"{hold}, conflict" if conflict else hold
+        )
