@@ -69,17 +69,46 @@ def limits(
     if session.template is not None:
         places.append(("template", "session", session.session_id, session.template))
     places += [("grant", "grant", grant, boundary) for grant, boundary in grants]
+    found = [
+        limit
+        if limit.key is not None or limit.code != "boundary.max_actions"
+        else limit._replace(used=session.aggregates.allow)
+        for limit in _of_boundaries(tuple(places), tool.effect, derived.amount if pays else None, party)
+    ]
+    if pays:
+        found += _session_total(session, settings, derived.amount, party)
+        for budget in budgets(settings):
+            found += _budget(budget, session, derived.amount, party, agents)
+    return tuple(found)
+
+
+# Asked twice an action: for what has to be read, and for what is judged.
+@lru_cache(maxsize=1024)
+def _of_boundaries(
+    places: tuple[tuple[str, str, str, Boundary], ...],
+    effect: ToolEffect,
+    amount: Amount | None,
+    party: EntityName | None,
+) -> tuple[Limit, ...]:
+    """The limits of a path. Each place says whose it is, and the kind and name of its counters."""
     own = own_limits(tuple(boundary for *_, boundary in places))
     found: list[Limit] = []
     for (of, kind, name, _), boundary in zip(places, own, strict=True):
         if boundary.max_actions is not None:
-            if kind == "session":
-                allowed = session.aggregates.allow
-                found.append(_actions(of, boundary.max_actions, used=allowed))
-            else:
-                found.append(_actions(of, boundary.max_actions, key=_key(kind, name, unit=ACTIONS)))
+            # The session's own history counts what is allowed in it.
+            key = None if kind == "session" else _key(kind, name, unit=ACTIONS)
+            found.append(
+                Limit(
+                    code="boundary.max_actions",
+                    of=of,
+                    on_exceed=OnExceed.BLOCK,
+                    add=1,
+                    maximum=boundary.max_actions,
+                    key=key,
+                )
+            )
         for rule in boundary.velocity:
-            if not rule.effects or tool.effect in rule.effects:
+            if not rule.effects or effect in rule.effects:
                 unit = f"{ACTIONS}:{','.join(sorted(rule.effects))}"
                 found.append(
                     Limit(
@@ -92,12 +121,8 @@ def limits(
                         window_seconds=rule.window_seconds,
                     )
                 )
-        if pays:
-            found += _totals(of, kind, name, boundary.amounts, derived.amount, party)
-    if pays:
-        found += _session_total(session, settings, derived.amount, party)
-        for budget in budgets(settings):
-            found += _budget(budget, session, derived.amount, party, agents)
+        if effect is ToolEffect.PAY:
+            found += _totals(of, kind, name, boundary.amounts, amount, party)
     return tuple(found)
 
 
@@ -209,18 +234,6 @@ def _tighter(limit: N | None, above: Sequence[N | None]) -> N | None:
 
 def _as_strict(outer: OnExceed, rule: OnExceed) -> bool:
     return outer == rule or outer is OnExceed.BLOCK
-
-
-def _actions(of: str, maximum: int, *, key: CounterKey | None = None, used: int | None = None) -> Limit:
-    return Limit(
-        code="boundary.max_actions",
-        of=of,
-        on_exceed=OnExceed.BLOCK,
-        add=1,
-        maximum=maximum,
-        key=key,
-        used=used,
-    )
 
 
 def _totals(
