@@ -65,8 +65,9 @@ from placet.v1 import (
 _LOG = structlog.get_logger("pdp")
 # Arguments may be 64 KiB; a request has a few such fields. What is larger is refused unread.
 _MAX_REQUEST_BYTES = 1024 * 1024
-# Objects made before the collector looks for cycles among the new ones.
-_COLLECT_AFTER = 20_000
+# New objects before the collector looks for cycles among them; how often it does before it looks at older
+# ones, and how often at those before it looks at all.
+_COLLECT_AFTER = (700, 10, 100)
 _WATCH_SECONDS = 5.0
 _LAPSED_AT_ONCE = 64
 # Beyond this a number says nothing more to anybody, and counting costs.
@@ -193,11 +194,12 @@ async def serve(config: Config) -> None:
         await stack.enter_async_context(_running(_watch(outcomes, metrics), cancel=True))
         await server.start()
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
-        # What start-up made lives as long as the process; the collector need not look at it. A decision
-        # makes thousands of objects and hardly a cycle: looking seldom saves a twentieth of its CPU.
+        # What start-up made lives as long as the process; the collector need not look at it. Nor often at
+        # what is kept from call to call. At what is new it must: a refused call, large as it may be, is in a
+        # cycle with its exception.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER)
+        gc.set_threshold(*_COLLECT_AFTER)
         _LOG.info(
             "serving",
             **listening,
