@@ -18,6 +18,7 @@ permits the ids that stand in that attribute of the entities that the boundary's
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -191,6 +192,18 @@ def boundary_document(boundary: Boundary) -> dict[str, Any]:
         "after_completion": sorted(boundary.after_completion),
         **_counts_json(boundary),
     }
+
+
+def without_counts(boundary: Boundary) -> Boundary:
+    """Return what the boundary permits of one action, whatever was done before it."""
+    return replace(
+        boundary,
+        amounts=tuple(
+            AmountLimit(currency=limit.currency, per_action=limit.per_action) for limit in boundary.amounts
+        ),
+        max_actions=None,
+        velocity=(),
+    )
 
 
 def _amount_document(limit: AmountLimit) -> dict[str, Any]:

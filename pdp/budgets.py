@@ -213,13 +213,13 @@ def _implies(outer: VelocityLimit, rule: VelocityLimit) -> bool:
     return (
         (outer.effects, outer.window_seconds) == (rule.effects, rule.window_seconds)
         and outer.maximum <= rule.maximum
-        and _as_strict(outer.on_exceed, rule.on_exceed)
+        and outer.on_exceed.as_strict_as(rule.on_exceed)
     )
 
 
 def _own_amount(rule: AmountLimit, above: Sequence[AmountLimit]) -> AmountLimit:
     """The amounts of one action stay: they count nothing."""
-    outer = [o for o in above if o.currency == rule.currency and _as_strict(o.on_exceed, rule.on_exceed)]
+    outer = [o for o in above if o.currency == rule.currency and o.on_exceed.as_strict_as(rule.on_exceed)]
     return replace(
         rule,
         total=_tighter(rule.total, [o.total for o in outer]),
@@ -230,10 +230,6 @@ def _own_amount(rule: AmountLimit, above: Sequence[AmountLimit]) -> AmountLimit:
 def _tighter(limit: N | None, above: Sequence[N | None]) -> N | None:
     """The limit, unless one above implies it."""
     return None if any(o is not None and limit is not None and o <= limit for o in above) else limit
-
-
-def _as_strict(outer: OnExceed, rule: OnExceed) -> bool:
-    return outer == rule or outer is OnExceed.BLOCK
 
 
 def _totals(

@@ -25,7 +25,6 @@ from pdp.model import (
     Grant,
     GrantRow,
     Hop,
-    OnExceed,
     ResourceRule,
     Session,
     ToolEffect,
@@ -166,19 +165,15 @@ def _hash(parent: str) -> str:
 # --- narrowing ---------------------------------------------------------------
 
 
+@lru_cache(maxsize=512)
 def exceeds(child: Boundary, parent: Boundary) -> str | None:
     """Return the first part of `child` that is not proven to lie within `parent`; None: all of it is.
 
     Such as "tools[0]", "resources[2]", "amounts[EUR].total", "max_actions", "velocity". Judged
     from the two boundaries alone: which effect a tool has is not known here, so a tool must be
-    named in `parent` as a tool, and an effect as an effect.
+    named in `parent` as a tool, and an effect as an effect. Kept for equal boundaries: a chain is
+    verified again with each of its actions.
     """
-    return _first_excess(child, parent)
-
-
-@lru_cache(maxsize=512)
-def _first_excess(child: Boundary, parent: Boundary) -> str | None:
-    """Kept for equal boundaries: a chain is verified again with each of its actions."""
     return next(_excess(child, parent), None)
 
 
@@ -260,7 +255,7 @@ def _amount_excess(limit: AmountLimit, parent: Iterable[AmountLimit]) -> Iterato
     ):
         yield f"{at}.per_counterparty"
     limited = outer.total is not None or outer.per_counterparty is not None
-    if limited and not _no_weaker(limit.on_exceed, outer.on_exceed):
+    if limited and not limit.on_exceed.as_strict_as(outer.on_exceed):
         yield f"{at}.on_exceed"
 
 
@@ -270,16 +265,12 @@ def _as_strict(limit: VelocityLimit, parent: VelocityLimit) -> bool:
         _effects(limit) >= _effects(parent)
         and limit.maximum <= parent.maximum
         and limit.window_seconds >= parent.window_seconds
-        and _no_weaker(limit.on_exceed, parent.on_exceed)
+        and limit.on_exceed.as_strict_as(parent.on_exceed)
     )
 
 
 def _effects(limit: VelocityLimit) -> frozenset[ToolEffect]:
     return frozenset(limit.effects or ToolEffect)
-
-
-def _no_weaker(child: OnExceed, parent: OnExceed) -> bool:
-    return child == parent or child is OnExceed.BLOCK
 
 
 # --- chains ------------------------------------------------------------------

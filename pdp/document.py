@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from pdp.attribute_rules import resolved
-from pdp.boundary import resource_json
+from pdp.boundary import boundary_document, resource_json, without_counts
 from pdp.budgets import limits_document
 from pdp.entities import counterparty, entities_document, is_measured, reference
 from pdp.limits import known_since
@@ -36,7 +36,6 @@ from pdp.model import (
     ToolEffect,
     VerifiedHop,
 )
-from pdp.money import major_to_minor, minor_digits
 from pdp.settings import policy_settings
 
 # Seconds of payments that rules see where the tenant sets no window of its own: the bundle's
@@ -154,25 +153,12 @@ def _boundary(
 
     `permitted` are the ids of those attribute rules that were looked up.
     """
+    # What counts is among the limits.
+    document = {"of": of} | ({"at": at} if at else {}) | boundary_document(without_counts(boundary))
     ids = dict(permitted)
-    document = {
-        "of": of,
-        **({"at": at} if at else {}),
-        "tools": sorted(boundary.tools),
-        "effects": sorted(boundary.effects),
-        "resources": [
-            resource_json(rule) | ({"resolved": ids[rule]} if rule in ids else {})
-            for rule in boundary.resources
-        ],
-        # What counts is among the limits.
-        "amounts": {
-            limit.currency: {
-                "per_action_minor": major_to_minor(limit.per_action, minor_digits(limit.currency) or 0)
-            }
-            for limit in boundary.amounts
-        },
-        "after_completion": sorted(boundary.after_completion),
-    }
+    document["resources"] = [
+        resource_json(rule) | ({"resolved": ids[rule]} if rule in ids else {}) for rule in boundary.resources
+    ]
     return orjson.Fragment(orjson.dumps(document))
 
 

@@ -309,6 +309,9 @@ class OnExceed(StrEnum):
     BLOCK = "block"
     ESCALATE = "escalate"
 
+    def as_strict_as(self, other: OnExceed) -> bool:
+        return self is other or self is OnExceed.BLOCK
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AmountLimit:

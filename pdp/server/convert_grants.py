@@ -46,7 +46,7 @@ def delegation(message: sessions.DelegateRequest) -> Delegation:
 def delegation_message(asked: Delegation, leaf: Hop) -> sessions.DelegateResponse:
     return sessions.DelegateResponse(
         grant=leaf.grant,
-        grant_hash=grant_hash(leaf.grant),
+        grant_hash=leaf.grant_hash,
         chain=nouns.DelegationChain(
             hops=[nouns.Hop(agent=hop.agent, grant=hop.grant) for hop in (*asked.hops, leaf)]
         ),
