@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -14,10 +15,18 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.opa import short_directory
 
 COMMIT = b"COMMIT\0"
+# A COMMIT that psycopg prepares: nothing is committed yet, and from then on it is sent by this name alone
+# (protocol: Parse, Bind).
+_PREPARED = re.compile(rb"(_pg3_\d+)\0COMMIT\0")
+# Of a transaction that is no pipeline (protocol: Query): the ledger has none.
+_SIMPLE = b"Q\0\0\0\x0bCOMMIT\0"
 
 
 class Proxy:
-    """Forwards between clients on a Unix socket and the server of `conninfo`."""
+    """Forwards between clients on a Unix socket and the server of `conninfo`.
+
+    The COMMITs that it knows are the ledger's.
+    """
 
     def __init__(self, conninfo: str) -> None:
         self._upstream = conninfo_to_dict(conninfo)
@@ -99,16 +108,20 @@ class Proxy:
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallow: asyncio.Event
     ) -> None:
+        names: set[bytes] = set()
         while chunk := await reader.read(65536):
             await self._flowing.wait()
-            if COMMIT in chunk and self.hold_commit:
+            names.update(_PREPARED.findall(chunk))
+            sent = _PREPARED.sub(b"", chunk).replace(_SIMPLE, b"")
+            commits = COMMIT in sent or any(b"\0%b\0" % name in sent for name in names)
+            if commits and self.hold_commit:
                 self.hold_commit = False
                 await self.release.wait()
-            elif COMMIT in chunk and self.cut_before_commit:
+            elif commits and self.cut_before_commit:
                 self.cut_before_commit = False
                 self._cut()
                 return
-            elif COMMIT in chunk and self.cut_after_commit:
+            elif commits and self.cut_after_commit:
                 self.cut_after_commit = False
                 swallow.set()
             writer.write(chunk)
