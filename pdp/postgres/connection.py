@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import socket
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,7 +24,8 @@ from pdp.errors import InvalidFieldError, StoreUnavailableError
 from pdp.postgres import arrays
 
 T = TypeVar("T")
-Connection = AsyncConnection[tuple[Any, ...]]
+# Longest time, in seconds, after which a connection's plans are made anew.
+_PLANS_SECONDS = 60.0
 
 # Everything here looks rows up by key. A generic plan made while a table was small must not
 # scan it when it is large; and JIT would take the penalties below for real cost.
@@ -34,6 +36,28 @@ _PLANNER = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
+
+
+class Connection(AsyncConnection[tuple[Any, ...]]):
+    """A connection that knows how old its plans are."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._opened = time.monotonic()
+        # Instant of `time.monotonic()`.
+        self.plan_anew_at = self._opened + 1.0
+
+    async def plan_anew(self) -> None:
+        """Have statements planned anew now and then: as often as the connection's age doubles, and each minute.
+
+        A plan made while tables were empty may use an index that has only the tenant in common with the
+        question, and reads all of a tenant's rows once there are many. It would stay until the server
+        happens to analyse the table.
+        """
+        now = time.monotonic()
+        if now >= self.plan_anew_at:
+            self.plan_anew_at = now + min(now - self._opened, _PLANS_SECONDS)
+            await self.execute("DISCARD PLANS")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +108,7 @@ async def connect(access: Access, application: str) -> Connection:
     """Open a connection within `access.patience`. Raises `StoreUnavailableError`."""
     try:
         async with asyncio.timeout(access.patience):
-            connection = await AsyncConnection.connect(
+            connection = await Connection.connect(
                 access.arguments(application), autocommit=True, prepare_threshold=1
             )
     except TimeoutError as exc:

@@ -391,6 +391,7 @@ async def _query(connection: Connection, requests: Sequence[FactsRequest]) -> li
     for key in keys:
         lead.append(key.tenant not in seen)
         seen.add(key.tenant)
+    await connection.plan_anew()
     cursor = connection.cursor(binary=True)
     await cursor.execute(
         _GATHER,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import sql
 
 from pdp.errors import StoreUnavailableError
 from pdp.postgres.connection import Connection
@@ -60,7 +60,7 @@ async def migrate(
     server needs. Raises `MigrationError`.
     """
     try:
-        async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        async with await Connection.connect(conninfo, autocommit=True) as connection:
             await _require_version(connection)
             await connection.execute(sql.SQL("SET lock_timeout = {}").format(LOCK_WAIT))
             await connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])

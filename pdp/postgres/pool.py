@@ -100,4 +100,5 @@ def _hear(notice: psycopg.errors.Diagnostic, heard: list[str]) -> None:
 
 async def _transaction(connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
     async with connection.transaction():
+        await connection.plan_anew()
         return await work(connection)

@@ -374,6 +374,7 @@ class Stream:
         connection = self.connection
         async with connection.pipeline():
             await connection.execute("BEGIN")
+            await connection.plan_anew()
             await connection.execute(_SHARE, [integers(locks)], prepare=True)
             sessions = connection.cursor(binary=True)
             if places:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -11,10 +12,13 @@ from psycopg import AsyncConnection
 
 from pdp.errors import DeadlineExceededError, StoreUnavailableError
 from pdp.model import Facts
+from pdp.postgres.connection import Access, connect
 from pdp.postgres.facts import _ENTITIES, _GATHER
 from pdp.postgres.store import PostgresStore
 from tests import builders
 from tests.builders import TENANT
+
+_SESSION = "SELECT version FROM placet.sessions WHERE tenant = %s AND session_id = %s"
 
 
 @pytest.fixture
@@ -74,6 +78,38 @@ async def test_entities_are_looked_up_by_key_however_many_there_are(
             "SELECT seq_scan, idx_scan > 0 FROM pg_stat_user_tables WHERE relid = 'placet.entities'::regclass"
         ).fetchone()
     assert scans == (0, True)
+
+
+async def test_plan_made_on_an_empty_table_does_not_stay(database_url: str, store: PostgresStore) -> None:
+    async with await connect(Access(conninfo=database_url), "test") as connection:
+        # Planned here, while there are no sessions.
+        await connection.execute(_SESSION, [TENANT, "s-1"], prepare=True)
+        with psycopg.connect(database_url, autocommit=True) as admin:
+            admin.execute(
+                """
+                INSERT INTO placet.sessions (
+                    tenant, session_id, task_id, task_description, task_prompt, principal, agent, issuer,
+                    boundary, state, version, opened_at, expires_at)
+                SELECT %s, 's-' || n, 't-' || n, '', '', '', '', '', '{}', 'open', 1, now(), now()
+                FROM generate_series(1, 5000) n
+                """,
+                [TENANT],
+            )
+        # So long after it was opened, every statement is planned anew.
+        while connection.plan_anew_at > time.monotonic():
+            await asyncio.sleep(0.05)
+        await connection.plan_anew()
+        plan = await connection.execute(
+            """
+            SELECT format('EXPLAIN EXECUTE %%I (%%L, %%L)', name, %s::text, 's-1')
+            FROM pg_prepared_statements WHERE statement LIKE '%%placet.sessions%%'
+            """,
+            [TENANT],
+        )
+        (explain,) = await plan.fetchone() or ("",)
+        plan = await connection.execute(explain)
+        lines = [line.strip() for (line,) in await plan.fetchall()]
+    assert "Index Cond: ((tenant = $1) AND (session_id = $2))" in lines
 
 
 async def test_key_without_its_decision_is_an_error_not_a_new_call(
