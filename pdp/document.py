@@ -61,6 +61,7 @@ def input_document(
     """
     caller, action = request.caller, request.action
     settings = policy_settings(facts.settings)
+    boundaries, own = ([], {}) if session is None else _boundaries(session, chain, facts, derived)
     document: dict[str, Any] = {
         "tenant": caller.tenant,
         "now": rfc3339(facts.now),
@@ -72,8 +73,8 @@ def input_document(
             "claims": caller.claims,
         },
         "session": None if session is None else _session(session, facts.now, facts.tool, settings),
-        "boundaries": [] if session is None else _boundaries(session, chain, facts, derived),
-        "chain": [_hop(hop) for hop in chain.hops],
+        "boundaries": boundaries,
+        "chain": [_hop(hop, own.get(hop.depth)) for hop in chain.hops],
         "chain_problems": [{"code": problem.code, "at": problem.at} for problem in chain.problems],
         "agents": _agents(facts, chain),
         "action": _action(action.tool, action.tool_call_id, facts, derived)
@@ -131,18 +132,30 @@ def _session(
     }
 
 
-def _boundaries(session: Session, chain: Chain, facts: Facts, derived: Derived) -> list[orjson.Fragment]:
-    """Every boundary that an action must lie within, the session's own first, which is the root grant's."""
+def _boundaries(
+    session: Session, chain: Chain, facts: Facts, derived: Derived
+) -> tuple[list[orjson.Fragment], dict[int, int]]:
+    """The boundaries that an action must lie within, and by a proven hop's depth, which of them is its own.
+
+    The session's comes first, which is the root grant's. What permits the same of an action as one
+    before it is not said again.
+    """
     kind = "" if derived.resource is None else derived.resource.type
-    boundaries = [("session", "", session.boundary)]
+    # By what it permits: whose it is, in order.
+    whose: dict[Boundary, tuple[str, str]] = {without_counts(session.boundary): ("session", "")}
     if session.template is not None:
-        boundaries.append(("template", "", session.template))
-    boundaries += [
-        ("grant", f"chain[{hop.depth}]", hop.boundary) for hop in chain.hops if hop.verified and hop.depth > 0
+        whose.setdefault(without_counts(session.template), ("template", ""))
+    own: dict[int, Boundary] = {}
+    for hop in chain.hops:
+        if hop.verified:
+            own[hop.depth] = without_counts(hop.boundary if hop.depth else session.boundary)
+            whose.setdefault(own[hop.depth], ("grant", f"chain[{hop.depth}]"))
+    place = {boundary: index for index, boundary in enumerate(whose)}
+    listed = [
+        _boundary(of, at, boundary, resolved(boundary, kind, facts.listed))
+        for boundary, (of, at) in whose.items()
     ]
-    return [
-        _boundary(of, at, boundary, resolved(boundary, kind, facts.listed)) for of, at, boundary in boundaries
-    ]
+    return listed, {depth: place[boundary] for depth, boundary in own.items()}
 
 
 @lru_cache(maxsize=256)
@@ -153,8 +166,7 @@ def _boundary(
 
     `permitted` are the ids of those attribute rules that were looked up.
     """
-    # What counts is among the limits.
-    document = {"of": of} | ({"at": at} if at else {}) | boundary_document(without_counts(boundary))
+    document = {"of": of} | ({"at": at} if at else {}) | boundary_document(boundary)
     ids = dict(permitted)
     document["resources"] = [
         resource_json(rule) | ({"resolved": ids[rule]} if rule in ids else {}) for rule in boundary.resources
@@ -162,17 +174,18 @@ def _boundary(
     return orjson.Fragment(orjson.dumps(document))
 
 
-def _hop(hop: VerifiedHop) -> dict[str, Any]:
-    """Of a hop that is not proven, nothing is known."""
+def _hop(hop: VerifiedHop, boundary: int | None) -> dict[str, Any]:
+    """Of a hop that is not proven, nothing is known. `boundary`: which of the listed is its own."""
     if not hop.verified:
         return {"depth": hop.depth, "verified": False}
-    return {
+    described = {
         "agent": hop.agent,
         "depth": hop.depth,
         "verified": True,
         "same_runtime": hop.same_runtime,
         "delegated_by": hop.delegated_by,
     }
+    return described if boundary is None else described | {"boundary": boundary}
 
 
 def _agents(facts: Facts, chain: Chain) -> dict[str, Any]:

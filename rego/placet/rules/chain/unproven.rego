@@ -13,22 +13,19 @@ block contains "chain.unproven" if {
 
 unproven_disproven if {
 	is_array(input.chain)
+	is_array(input.boundaries)
 	every depth, hop in input.chain {
 		hop.verified == true
 		hop.depth == depth
 		is_string(hop.agent)
 		hop.agent != ""
+
+		# Its boundary is among those that are judged.
+		is_object(input.boundaries[hop.boundary])
 	}
 	input.chain_problems == []
 	input.chain[0].agent == input.session.agent
 	input.chain[count(input.chain) - 1].agent in input.caller.agents
-	unproven_bounded
-}
-
-# The boundary of every grant below the session's own agent's is among those that are judged.
-unproven_bounded if {
-	bounded := [boundary.at | some boundary in input.boundaries; boundary.of == "grant"]
-	bounded == [concat("", ["chain[", format_int(hop.depth, 10), "]"]) | some hop in input.chain; hop.depth > 0]
 }
 
 # Blocked already, by the reason that explains it.
