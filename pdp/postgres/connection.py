@@ -48,7 +48,7 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
         self.plan_anew_at = self._opened + 1.0
 
     async def plan_anew(self) -> None:
-        """Have statements planned anew now and then: as often as the connection's age doubles, and each minute.
+        """Have statements planned anew as often as the connection's age doubles, and each minute.
 
         A plan made while tables were empty may use an index that has only the tenant in common with the
         question, and reads all of a tenant's rows once there are many. It would stay until the server

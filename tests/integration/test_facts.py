@@ -96,8 +96,7 @@ async def test_plan_made_on_an_empty_table_does_not_stay(database_url: str, stor
                 [TENANT],
             )
         # So long after it was opened, every statement is planned anew.
-        while connection.plan_anew_at > time.monotonic():
-            await asyncio.sleep(0.05)
+        await asyncio.sleep(max(0.0, connection.plan_anew_at - time.monotonic()))
         await connection.plan_anew()
         plan = await connection.execute(
             """

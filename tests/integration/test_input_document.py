@@ -336,6 +336,23 @@ def test_what_the_pipeline_builds_fits_the_schema(document: bytes) -> None:
     assert errors == []
 
 
+def test_boundary_that_permits_what_one_before_it_does_is_listed_once() -> None:
+    own = replace(builders.boundary(), max_actions=3)
+    less, more = builders.boundary(amounts=()), replace(builders.boundary(), max_actions=2)
+    session = replace(builders.session(bounds=own), template=less)
+    along = chain(
+        hop(0, builders.AGENT, bounds=own),
+        hop(1, "agent:middle", bounds=more),
+        hop(2, "agent:other", bounds=replace(own, after_completion=("report.create",))),
+        hop(3, CLERK, bounds=less),
+        hop(4, "agent:unproven", verified=False),
+    )
+    document = json.loads(built(session=session, along=along))
+    listed = [(each["of"], each.get("at")) for each in document["boundaries"]]
+    assert listed == [("session", None), ("template", None), ("grant", "chain[2]")]
+    assert [each.get("boundary") for each in document["chain"]] == [0, 0, 2, 1, None]
+
+
 def test_documents_of_tests_have_the_members_that_the_pipeline_builds() -> None:
     """So that tests of rules and engine rest on the real thing."""
     ours, theirs = payment_document(), json.loads(measured())
