@@ -67,7 +67,7 @@ _LOG = structlog.get_logger("pdp")
 _MAX_REQUEST_BYTES = 1024 * 1024
 # New objects before the collector looks for cycles among them; how often it does before it looks at older
 # ones, and how often at those before it looks at all.
-_COLLECT_AFTER = (700, 10, 100)
+_COLLECT_AFTER = (20_000, 10, 100)
 _WATCH_SECONDS = 5.0
 _LAPSED_AT_ONCE = 64
 # Beyond this a number says nothing more to anybody, and counting costs.
@@ -195,8 +195,8 @@ async def serve(config: Config) -> None:
         await server.start()
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
         # What start-up made lives as long as the process; the collector need not look at it. Nor often at
-        # what is kept from call to call. At what is new it must: a refused call, large as it may be, is in a
-        # cycle with its exception.
+        # the rest: most of it is alive, and a call that ends, also by an exception, leaves in cycles only what
+        # gRPC makes of its metadata.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)

@@ -176,6 +176,8 @@ class OpaPolicyEngine:
             if not item.begun:
                 self._begin(item)
                 self._trim()
+            # It holds the failure, whose traceback holds this frame.
+            del item
 
     async def aclose(self) -> None:
         """Close the connections; calls under way fail."""

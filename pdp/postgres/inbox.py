@@ -116,6 +116,8 @@ class Inbox(Generic[Value, Result]):
                 ticket.begun = True
                 self._waiting -= 1
                 self._trim()
+            # It holds the failure, whose traceback holds this frame.
+            del ticket
 
     async def until_any(self) -> None:
         """Return when somebody waits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import grpc
@@ -66,9 +66,7 @@ class Edge(grpc.aio.ServerInterceptor):
                     enter(await self.admit(context, method))
                     response = await behaviour(request, context)
             except TimeoutError as exc:
-                failure = DeadlineExceededError("the deadline passed before there was an answer")
-                failure.__cause__ = exc
-                status = self._failed(method, failure, started)
+                status = self._failed(method, _too_late(exc), started)
             except asyncio.CancelledError:
                 # By its own deadline, most often: gRPC ends the call, sometimes before we do above.
                 self._abandoned(method, started)
@@ -78,9 +76,10 @@ class Edge(grpc.aio.ServerInterceptor):
             else:
                 self._answered(method, response, started)
                 return response
-            return await context.abort(
-                status.code, status.message, trailing_metadata=((DETAILS_KEY, status.details),)
-            )
+            try:
+                return await _refuse(context, status)
+            finally:
+                del request, context
 
         return grpc.unary_unary_rpc_method_handler(
             handle,
@@ -105,9 +104,10 @@ class Edge(grpc.aio.ServerInterceptor):
             else:
                 self._metrics.rpc(method, "OK", time.perf_counter() - started)
                 return
-            await context.abort(
-                status.code, status.message, trailing_metadata=((DETAILS_KEY, status.details),)
-            )
+            try:
+                await _refuse(context, status)
+            finally:
+                del requests, context
 
         return grpc.stream_stream_rpc_method_handler(
             handle,
@@ -192,3 +192,22 @@ class Edge(grpc.aio.ServerInterceptor):
             exc_info=None if expected else error,
         )
         return status
+
+
+def _too_late(exc: TimeoutError) -> DeadlineExceededError:
+    failure = DeadlineExceededError("the deadline passed before there was an answer")
+    failure.__cause__ = exc
+    return failure
+
+
+async def _refuse(context: Any, status: Status) -> NoReturn:
+    """End the call with the status; raises what gRPC ends it by.
+
+    gRPC keeps that exception with the call. Whoever lets it pass must not hold the call or its
+    request any more: they would be in a cycle with its traceback, and stay until the collector comes.
+    """
+    try:
+        await context.abort(status.code, status.message, trailing_metadata=((DETAILS_KEY, status.details),))
+    finally:
+        del context
+    raise AssertionError("abort does not return")

@@ -19,6 +19,7 @@ from pdp.errors import OverloadedError, PolicyUnavailableError
 from pdp.model import Bucket, Effect, Verdict
 from pdp.opa import EngineCall, OpaAdministration, OpaPolicyEngine
 from tests.documents import NOW, encode, payment_document
+from tests.garbage import without_collector
 from tests.opa import RunningOpa
 
 DOCUMENT = encode(payment_document())
@@ -49,6 +50,14 @@ async def test_killed_opa_fails_calls_at_once_and_comes_back_by_itself(own_opa: 
     await own_opa.start()
 
     assert (await engine.decide(DOCUMENT, deadline=soon())).effect is Effect.ALLOW
+    await engine.aclose()
+
+
+async def test_call_that_failed_is_gone_before_the_collector_comes(tmp_path: Path) -> None:
+    engine = OpaPolicyEngine(tmp_path / "nobody.sock")
+    async with without_collector("_Item") as gone:
+        assert await causes(engine, 3, soon()) == ["connection"] * 3
+        await gone()
     await engine.aclose()
 
 

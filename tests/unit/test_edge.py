@@ -30,6 +30,7 @@ from pdp.server.status import status_of
 from placet.failures import placet_error
 from placet.v1 import decision_pb2, decision_service_pb2, decision_service_pb2_grpc, error_reason_pb2
 from tests import builders
+from tests.garbage import without_collector
 from tests.processes import PATIENCE
 from tests.rpcs import ROWS, methods
 
@@ -168,6 +169,36 @@ async def test_full_replica_turns_a_call_away_before_it_asks_who_calls() -> None
         await stub.Evaluate(decision_service_pb2.EvaluateRequest(), metadata=METADATA)
         assert asked == ["who"]
     await serving.stop(None)
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["refused", "too late"])
+async def test_call_that_failed_is_gone_before_the_collector_comes(slow: bool) -> None:
+    class Service(decision_service_pb2_grpc.DecisionServiceServicer):
+        async def Evaluate(self, request: Any, context: Any) -> Any:  # type: ignore[override]
+            if slow:
+                await asyncio.sleep(PATIENCE)
+            raise InvalidFieldError("action.tool", "is empty")
+
+    serving = grpc.aio.server(interceptors=[Edge(Metrics(), InsecureAuthenticator())])
+    decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(Service(), serving)
+    address = f"127.0.0.1:{serving.add_insecure_port('127.0.0.1:0')}"
+    await serving.start()
+    try:
+        async with (
+            grpc.aio.insecure_channel(address) as channel,
+            without_collector("_ServicerContext") as gone,
+        ):
+            evaluate = decision_service_pb2_grpc.DecisionServiceStub(channel).Evaluate
+            for _ in range(3):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await evaluate(
+                        decision_service_pb2.EvaluateRequest(),
+                        metadata=METADATA,
+                        timeout=0.2 if slow else PATIENCE,
+                    )
+            await gone()
+    finally:
+        await serving.stop(None)
 
 
 async def test_items_of_a_plan_are_counted_each_and_a_plan_that_fails_once() -> None:

@@ -9,6 +9,7 @@ import pytest
 from pdp.errors import DeadlineExceededError, OverloadedError, StoreUnavailableError
 from pdp.postgres.inbox import Inbox
 from tests import builders
+from tests.garbage import without_collector
 
 
 def inbox(capacity: int = 100) -> Inbox[int, int]:
@@ -200,6 +201,19 @@ async def test_of_calls_that_are_all_too_late_the_last_to_expire_is_begun() -> N
     for task in (tasks[0], tasks[2]):
         with pytest.raises(DeadlineExceededError):
             await task
+
+
+async def test_call_that_failed_is_gone_before_the_collector_comes() -> None:
+    box = inbox()
+    async with without_collector("Ticket") as gone:
+        with pytest.raises(DeadlineExceededError):
+            await box.ask(1, builders.deadline(0.01))
+        (task,) = await asked(box, 2)
+        box.take(1)[0].fail(StoreUnavailableError("gone"))
+        with pytest.raises(StoreUnavailableError):
+            await task
+        del task
+        await gone()
 
 
 async def test_load_counts_who_waits_and_who_was_dropped() -> None:
