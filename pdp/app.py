@@ -195,8 +195,8 @@ async def serve(config: Config) -> None:
         await server.start()
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
         # What start-up made lives as long as the process; the collector need not look at it. Nor often at
-        # the rest: most of it is alive, and a call that ends, also by an exception, leaves in cycles only what
-        # gRPC makes of its metadata.
+        # the rest: most of it is alive, and a call that ends, also by an exception, leaves nothing in cycles
+        # but what gRPC makes of its metadata.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)

@@ -12,7 +12,7 @@ from tests.processes import PATIENCE
 
 @contextlib.asynccontextmanager
 async def without_collector(kind: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Keep the collector away; what is yielded returns once nothing is left of this type (by name) that came since.
+    """Keep the collector away; what is yielded returns once nothing new of this type (by name) is left.
 
     Raises TimeoutError if something stays.
     """
@@ -25,7 +25,7 @@ async def without_collector(kind: str) -> AsyncIterator[Callable[[], Awaitable[N
     async def gone() -> None:
         async with asyncio.timeout(PATIENCE):
             # Who ends last on the other side of a socket gives no sign.
-            while any(id(each) not in before for each in _of(kind)):
+            while any(id(each) not in before for each in _of(kind)):  # noqa: ASYNC110  (another side)
                 await asyncio.sleep(0.05)
 
     try:
