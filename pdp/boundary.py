@@ -194,6 +194,7 @@ def boundary_document(boundary: Boundary) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1024)
 def without_counts(boundary: Boundary) -> Boundary:
     """Return what the boundary permits of one action, whatever was done before it."""
     return replace(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pdp.limits import retry_after, used
 from pdp.model import (
@@ -23,6 +23,7 @@ from pdp.model import (
     Boundary,
     Budget,
     BudgetScope,
+    Ceiling,
     Counter,
     CounterKey,
     Derived,
@@ -46,6 +47,13 @@ _NONE = Counter()
 N = TypeVar("N", int, Decimal)
 
 
+class Limits(NamedTuple):
+    """What an action meets, and the counters that are to be read for it."""
+
+    met: tuple[Limit, ...] = ()
+    counters: tuple[CounterKey, ...] = ()
+
+
 def limits(
     session: Session | None,
     settings: Mapping[str, JSON],
@@ -55,41 +63,47 @@ def limits(
     agents: Sequence[str],
     grants: Sequence[tuple[str, Boundary]] = (),
     entities: Mapping[str, KnownEntity],
-) -> tuple[Limit, ...]:
-    """Return every limit that the action meets, as yet without what is used of it.
+) -> Limits:
+    """Return every limit that the action meets, as yet without what is used of it, nor which amount it adds.
 
     `session` is the caller's own; `agents` all on the chain; `grants` the hash and boundary of
     each grant on the path; `entities` what is known of the action's.
     """
     if session is None or tool is None:
-        return ()
-    pays = tool.effect is ToolEffect.PAY
-    party = _counterparty(tool, derived, entities) if pays else None
+        return Limits()
     places = [("session", "session", session.session_id, session.boundary)]
     if session.template is not None:
         places.append(("template", "session", session.session_id, session.template))
     places += [("grant", "grant", grant, boundary) for grant, boundary in grants]
-    found = [
-        limit
-        if limit.key is not None or limit.code != "boundary.max_actions"
-        else limit._replace(used=session.aggregates.allow)
-        for limit in _of_boundaries(tuple(places), tool.effect, derived.amount if pays else None, party)
-    ]
-    if pays:
-        found += _session_total(session, settings, derived.amount, party)
-        for budget in budgets(settings):
-            found += _budget(budget, session, derived.amount, party, agents)
-    return tuple(found)
+    payment = None
+    if tool.effect is ToolEffect.PAY and derived.amount is not None:
+        currency = derived.amount.currency
+        payment = _Payment(
+            currency=currency,
+            party=_counterparty(tool, derived, entities),
+            session_total=_session_total(settings, currency),
+            budgets=budgets(settings),
+            members=(session.principal, session.task.id, *agents),
+        )
+    return _limits(tuple(places), tool.effect, payment)
+
+
+class _Payment(NamedTuple):
+    """What matters of a payment, whatever its amount is."""
+
+    currency: str
+    party: EntityName | None
+    session_total: tuple[Ceiling | None, ...]
+    budgets: tuple[Budget, ...]
+    # Principal, task and agents.
+    members: tuple[str, ...]
 
 
 # Asked twice an action: for what has to be read, and for what is judged.
-@lru_cache(maxsize=1024)
-def _of_boundaries(
-    places: tuple[tuple[str, str, str, Boundary], ...],
-    effect: ToolEffect,
-    amount: Amount | None,
-    party: EntityName | None,
-) -> tuple[Limit, ...]:
+@lru_cache(maxsize=4096)
+def _limits(
+    places: tuple[tuple[str, str, str, Boundary], ...], effect: ToolEffect, payment: _Payment | None
+) -> Limits:
     """The limits of a path. Each place says whose it is, and the kind and name of its counters."""
     own = own_limits(tuple(boundary for *_, boundary in places))
     found: list[Limit] = []
@@ -121,9 +135,15 @@ def _of_boundaries(
                         window_seconds=rule.window_seconds,
                     )
                 )
-        if effect is ToolEffect.PAY:
-            found += _totals(of, kind, name, boundary.amounts, amount, party)
-    return tuple(found)
+        if payment is not None:
+            found += _totals(of, kind, name, boundary.amounts, payment)
+    if payment is not None:
+        session_id = places[0][2]
+        found += [_counterparty_total(session_id, ceiling, payment) for ceiling in payment.session_total]
+        for budget in payment.budgets:
+            found += _budget(budget, payment)
+    keys = dict.fromkeys(limit.key for limit in found if limit.key is not None)
+    return Limits(met=tuple(found), counters=tuple(keys))
 
 
 @lru_cache(maxsize=1024)
@@ -152,13 +172,27 @@ def own_limits(boundaries: tuple[Boundary, ...]) -> tuple[Boundary, ...]:
     )
 
 
-def judged(limits: Sequence[Limit], counters: Mapping[CounterKey, Counter], now: int) -> tuple[Limit, ...]:
-    """Return the limits with what is used of them at `now` (Unix seconds)."""
+def judged(
+    limits: Limits, counters: Mapping[CounterKey, Counter], now: int, *, allowed: int, amount: Amount | None
+) -> tuple[Limit, ...]:
+    """Return the limits with what is used of them at `now` (Unix seconds), and what the action adds.
+
+    `allowed`: the actions that the session's history counts; `amount`: the payment's.
+    """
+    minor = None if amount is None else amount.minor
     return tuple(
-        limit
-        if limit.key is None
-        else limit._replace(used=used(counters.get(limit.key, _NONE), limit.window_seconds, now))
-        for limit in limits
+        Limit(
+            code,
+            of,
+            on_exceed,
+            minor if add is None else add,
+            maximum,
+            key,
+            window,
+            # Without a key, counts are the session's own, and amounts paid to nobody knows whom.
+            used(counters.get(key, _NONE), window, now) if key is not None else allowed if add else None,
+        )
+        for code, of, on_exceed, add, maximum, key, window, _ in limits.met
     )
 
 
@@ -232,20 +266,11 @@ def _tighter(limit: N | None, above: Sequence[N | None]) -> N | None:
     return None if any(o is not None and limit is not None and o <= limit for o in above) else limit
 
 
-def _totals(
-    of: str,
-    kind: str,
-    name: str,
-    rules: Sequence[AmountLimit],
-    amount: Amount | None,
-    party: EntityName | None,
-) -> list[Limit]:
+def _totals(of: str, kind: str, name: str, rules: Sequence[AmountLimit], payment: _Payment) -> list[Limit]:
     """A currency that a boundary does not list is blocked by `boundary.amount` already."""
-    if amount is None:
-        return []
     found = []
     for rule in rules:
-        if rule.currency != amount.currency:
+        if rule.currency != payment.currency:
             continue
         digits = minor_digits(rule.currency) or 0
         if rule.total is not None:
@@ -254,7 +279,7 @@ def _totals(
                     code="boundary.total",
                     of=of,
                     on_exceed=rule.on_exceed,
-                    add=amount.minor,
+                    add=None,
                     maximum=major_to_minor(rule.total, digits),
                     key=_key(kind, name, unit=rule.currency),
                 )
@@ -265,61 +290,54 @@ def _totals(
                     code="boundary.counterparty_total",
                     of=of,
                     on_exceed=rule.on_exceed,
-                    add=amount.minor,
+                    add=None,
                     maximum=major_to_minor(rule.per_counterparty, digits),
-                    key=_party_key(kind, name, party, rule.currency),
+                    key=_party_key(kind, name, payment),
                 )
             )
     return found
 
 
-def _session_total(
-    session: Session, settings: Mapping[str, JSON], amount: Amount | None, party: EntityName | None
-) -> list[Limit]:
+def _session_total(settings: Mapping[str, JSON], currency: str) -> tuple[Ceiling | None, ...]:
+    """The ceiling on what a session pays to one counterparty; nothing where the tenant limits nothing."""
     totals = counterparty_session_total(settings)
-    if totals is None or amount is None:
-        return []
-    ceiling = totals.get(amount.currency)
-    return [
-        Limit(
-            code="payment.counterparty_total",
-            of="session",
-            # A currency that is not listed has no maximum, and a person decides.
-            on_exceed=OnExceed.ESCALATE if ceiling is None else ceiling.on_exceed,
-            add=amount.minor,
-            maximum=None if ceiling is None else ceiling.maximum,
-            key=_party_key("session", session.session_id, party, amount.currency),
-        )
-    ]
+    return () if totals is None else (totals.get(currency),)
 
 
-def _budget(
-    budget: Budget,
-    session: Session,
-    amount: Amount | None,
-    party: EntityName | None,
-    agents: Sequence[str],
-) -> list[Limit]:
-    if amount is None or amount.currency != budget.currency:
+def _counterparty_total(session_id: str, ceiling: Ceiling | None, payment: _Payment) -> Limit:
+    return Limit(
+        code="payment.counterparty_total",
+        of="session",
+        # A currency that is not listed has no maximum, and a person decides.
+        on_exceed=OnExceed.ESCALATE if ceiling is None else ceiling.on_exceed,
+        add=None,
+        maximum=None if ceiling is None else ceiling.maximum,
+        key=_party_key("session", session_id, payment),
+    )
+
+
+def _budget(budget: Budget, payment: _Payment) -> list[Limit]:
+    if budget.currency != payment.currency:
         return []
+    principal, task_id, *agents = payment.members
     members: list[tuple[str, ...] | None]
     match budget.scope:
         case BudgetScope.TENANT:
             members = [()]
         case BudgetScope.PRINCIPAL:
-            members = [(session.principal,)]
+            members = [(principal,)]
         case BudgetScope.AGENT:
             members = [(agent,) for agent in dict.fromkeys(agents)]
         case BudgetScope.TASK:
-            members = [(session.task.id,)]
+            members = [(task_id,)]
         case BudgetScope.COUNTERPARTY:
-            members = [None if party is None else (party.type, party.id)]
+            members = [None if payment.party is None else (payment.party.type, payment.party.id)]
     return [
         Limit(
             code="limit.budget",
             of=f"budget:{budget.name}",
             on_exceed=budget.on_exceed,
-            add=amount.minor,
+            add=None,
             maximum=budget.maximum,
             key=None
             if member is None
@@ -341,13 +359,12 @@ def _counterparty(tool: Tool, derived: Derived, entities: Mapping[str, KnownEnti
     return None if found is None else found.name
 
 
-def _party_key(kind: str, name: str, party: EntityName | None, currency: str) -> CounterKey | None:
-    if party is None:
+def _party_key(kind: str, name: str, payment: _Payment) -> CounterKey | None:
+    if payment.party is None:
         return None
-    return _key(kind, name, "counterparty", party.type, party.id, unit=currency)
+    return _key(kind, name, "counterparty", payment.party.type, payment.party.id, unit=payment.currency)
 
 
-@lru_cache(maxsize=8192)
 def _key(*parts: str, unit: str) -> CounterKey:
     """Name a counter so that no two scopes share a name, whatever their parts hold."""
     scope = json.dumps(parts, separators=(",", ":"))

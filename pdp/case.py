@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pdp.attribute_rules import pointed_to
-from pdp.budgets import guards, judged, limits
+from pdp.budgets import Limits, guards, judged, limits
 from pdp.chain import Presented, own_session
 from pdp.document import input_document
 from pdp.fingerprint import Fingerprints
@@ -68,7 +68,7 @@ class Meaning:
     chain: Chain
     tool: Tool | None
     derived: Derived
-    limits: tuple[Limit, ...]
+    limits: Limits
     key: KeyHashes | None
     prerequisites: tuple[tuple[Prerequisite, Step], ...]
     listed: tuple[EntityName, ...]
@@ -80,7 +80,7 @@ class Meaning:
 
     @property
     def counters(self) -> tuple[CounterKey, ...]:
-        return tuple(dict.fromkeys(limit.key for limit in self.limits if limit.key is not None))
+        return self.limits.counters
 
     def reads_more_than(self, other: Meaning) -> bool:
         return (
@@ -254,7 +254,7 @@ def meaning(
         tool=tool,
         chain=chain,
         derived=derived,
-        limits=()
+        limits=Limits()
         if facts is None
         else limits(
             session,
@@ -304,7 +304,13 @@ def case_of(request: EvaluationRequest, facts: Facts, meaning: Meaning, fingerpr
     """Return what policy is asked about."""
     session = own_session(request.caller, facts, meaning.chain)
     fingerprint = fingerprints.of(request)
-    met = judged(meaning.limits, facts.counters, int(facts.now.timestamp()))
+    met = judged(
+        meaning.limits,
+        facts.counters,
+        int(facts.now.timestamp()),
+        allowed=0 if session is None else session.aggregates.allow,
+        amount=meaning.derived.amount,
+    )
     return Case(
         request=request,
         facts=facts,

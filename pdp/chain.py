@@ -70,8 +70,9 @@ async def present(hops: tuple[Hop, ...], grants: Grants, *, deadline: float) -> 
     Raises `StoreUnavailableError` if a key cannot be looked up, `DeadlineExceededError`.
     """
     held = [hop for hop in hops if hop.grant]
-    if not held:
-        return Presented(hops=hops, grants={})
+    known = {hop.grant_hash: grants.known(hop.grant) for hop in held}
+    if None not in known.values():
+        return Presented(hops=hops, grants=known)
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
             return Presented(hops=hops, grants={hop.grant_hash: await grants.read(hop.grant) for hop in held})

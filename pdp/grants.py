@@ -54,14 +54,20 @@ class Grants:
         signature = await key.sign(signing_input.encode("ascii"))
         return f"{signing_input}.{b64url_encode(signature)}"
 
+    def known(self, compact: str) -> Grant | None:
+        """What a grant says that was read not long ago; None: `read` it."""
+        known = self._readings.get(compact)
+        if known is not None:
+            self._readings.move_to_end(compact)
+        return known
+
     async def read(self, compact: str) -> Grant | None:
         """Return what a grant says; None unless a key of ours signed exactly these bytes.
 
         Raises `StoreUnavailableError` when the key cannot be looked up.
         """
-        known = self._readings.get(compact)
+        known = self.known(compact)
         if known is not None:
-            self._readings.move_to_end(compact)
             return known
         grant = await self._read(compact)
         if grant is not None and compact not in self._readings:

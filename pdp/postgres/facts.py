@@ -556,7 +556,7 @@ def _facts(
             for decision_id, state, given in _rows(row[_HOLDS + 1 : _COUNTERS])
         ),
         counters={
-            CounterKey(scope=scope, unit=unit): Counter(total=total, buckets=buckets_from(buckets))
+            CounterKey(scope, unit): Counter(total, buckets_from(buckets))
             for scope, unit, total, buckets in _rows(row[_COUNTERS:_PREREQUISITES])
         },
         prerequisites={

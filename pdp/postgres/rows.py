@@ -122,9 +122,10 @@ def session_from_row(row: Sequence[Any]) -> Session:
     )
 
 
-def grant_from_row(row: Sequence[Any]) -> GrantRow:
+@lru_cache(maxsize=4096)
+def grant_from_row(row: tuple[Any, ...]) -> GrantRow:
     """Read grant_hash, session_id, parent_hash, agent, delegated_by, depth, purpose, issued_at, expires_at,
-    revoked_at, revoked_by, revoke_reason."""
+    revoked_at, revoked_by, revoke_reason. Equal rows, the same object."""
     return GrantRow(
         grant_hash=row[0],
         session_id=row[1],

@@ -467,9 +467,7 @@ class Stream:
                     for tenant, key, version in (await key_versions.fetchall() if held else [])
                 },
                 counters={
-                    (tenant, CounterKey(scope=scope, unit=unit)): Counter(
-                        total=total, buckets=buckets_from(buckets)
-                    )
+                    (tenant, CounterKey(scope, unit)): Counter(total, buckets_from(buckets))
                     for tenant, scope, unit, total, buckets in (await counters.fetchall() if counted else [])
                 },
             ),

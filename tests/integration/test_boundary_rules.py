@@ -85,7 +85,7 @@ def document(boundaries: Sequence[Boundary], what: dict[str, Any]) -> bytes:
             for depth, boundary in enumerate(boundaries)
         )
     )
-    met = limits(
+    asked = limits(
         session,
         {},
         tool,
@@ -94,7 +94,7 @@ def document(boundaries: Sequence[Boundary], what: dict[str, Any]) -> bytes:
         grants=[(hop.grant_hash, hop.boundary) for hop in chain.hops[1:]],
         entities={"party": party},
     )
-    counters = {limit.key: counted(limit, what) for limit in met if limit.key is not None}
+    counters = {limit.key: counted(limit, what) for limit in asked.met if limit.key is not None}
     facts = Facts(
         now=builders.NOW,
         epoch=1,
@@ -114,7 +114,7 @@ def document(boundaries: Sequence[Boundary], what: dict[str, Any]) -> bytes:
         session=session,
         chain=chain,
         derived=derived,
-        limits=with_counters(met, counters, NOW),
+        limits=with_counters(asked, counters, NOW, allowed=session.aggregates.allow, amount=derived.amount),
     )
 
 
