@@ -18,8 +18,8 @@ from pdp.bundle import build, ensure_signing_key, policy_sources
 from pdp.errors import OverloadedError, PolicyUnavailableError
 from pdp.model import Bucket, Effect, Verdict
 from pdp.opa import EngineCall, OpaAdministration, OpaPolicyEngine
+from tests.collector import without_collector
 from tests.documents import NOW, encode, payment_document
-from tests.garbage import without_collector
 from tests.opa import RunningOpa
 
 DOCUMENT = encode(payment_document())

@@ -30,7 +30,7 @@ from pdp.server.status import status_of
 from placet.failures import placet_error
 from placet.v1 import decision_pb2, decision_service_pb2, decision_service_pb2_grpc, error_reason_pb2
 from tests import builders
-from tests.garbage import without_collector
+from tests.collector import without_collector
 from tests.processes import PATIENCE
 from tests.rpcs import ROWS, methods
 

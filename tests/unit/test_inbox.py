@@ -9,7 +9,7 @@ import pytest
 from pdp.errors import DeadlineExceededError, OverloadedError, StoreUnavailableError
 from pdp.postgres.inbox import Inbox
 from tests import builders
-from tests.garbage import without_collector
+from tests.collector import without_collector
 
 
 def inbox(capacity: int = 100) -> Inbox[int, int]:
