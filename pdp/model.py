@@ -438,8 +438,7 @@ class Grant:
     expires_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GrantRow:
+class GrantRow(NamedTuple):
     """A grant as the table has it. Without a row no signature makes a grant."""
 
     # Hex SHA-256 of the grant's bytes.

@@ -75,7 +75,7 @@ async def chain_of(grants: Grants, session: Session, *agents: str) -> tuple[Link
 
 
 def revoked(link: Link) -> Link:
-    return replace(link, row=replace(link.row, revoked_at=builders.NOW - timedelta(seconds=1)))
+    return replace(link, row=link.row._replace(revoked_at=builders.NOW - timedelta(seconds=1)))
 
 
 async def verified(

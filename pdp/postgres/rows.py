@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -122,27 +122,19 @@ def session_from_row(row: Sequence[Any]) -> Session:
     )
 
 
-@lru_cache(maxsize=4096)
-def grant_from_row(row: tuple[Any, ...]) -> GrantRow:
+def grant_from_row(row: Iterable[Any]) -> GrantRow:
     """Read grant_hash, session_id, parent_hash, agent, delegated_by, depth, purpose, issued_at, expires_at,
-    revoked_at, revoked_by, revoke_reason. Equal rows, the same object."""
-    return GrantRow(
-        grant_hash=row[0],
-        session_id=row[1],
-        parent_hash=row[2],
-        agent=row[3],
-        delegated_by=row[4],
-        depth=row[5],
-        purpose=row[6],
-        issued_at=row[7],
-        expires_at=row[8],
-        revoked_at=row[9],
-        revoked_by=row[10],
-        revoke_reason=row[11],
-    )
+    revoked_at, revoked_by, revoke_reason."""
+    return GrantRow._make(row)
 
 
 def tool_from_row(row: Sequence[Any]) -> Tool:
+    """Read what `_tool` says. The cache is of the parsing alone: equal rows, the same object."""
+    return _tool(*row[:8], tuple(row[8]), *row[9:])
+
+
+@lru_cache(maxsize=4096)
+def _tool(*row: Any) -> Tool:
     """Read name, effect, resource, arguments_schema, amount_argument, amount_unit,
     amount_currency_argument, amount_currency_code, secret_arguments, description, revision, details."""
     amount = None
@@ -159,17 +151,11 @@ def tool_from_row(row: Sequence[Any]) -> Tool:
         resource=row[2],
         arguments_schema=row[3],
         amount=amount,
-        secret_arguments=tuple(row[8]),
+        secret_arguments=row[8],
         description=row[9],
         revision=row[10],
-        **_details(row[11]),
+        **read_details(json.loads(row[11])),
     )
-
-
-@lru_cache(maxsize=4096)
-def _details(text: str) -> dict[str, Any]:
-    """The cache is of the parsing alone: equal text, equal registration."""
-    return read_details(json.loads(text))
 
 
 def tool_text(tool: Tool) -> str:

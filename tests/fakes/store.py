@@ -555,7 +555,7 @@ class FakeStore:
         state = self._tenants.get(tenant)
         row = None if state is None else state.grants.get(grant_hash)
         if state is not None and row is not None and row.revoked_at is None:
-            row = replace(row, revoked_at=self.moment, revoked_by=by, revoke_reason=reason)
+            row = row._replace(revoked_at=self.moment, revoked_by=by, revoke_reason=reason)
             state.grants[grant_hash] = row
             state.epoch += 1
         return row

@@ -481,7 +481,7 @@ async def test_grant_without_a_row_is_none() -> None:
 async def test_row_that_contradicts_its_grant_proves_nothing(change: dict[str, Any]) -> None:
     grants = await new_grants()
     links = await chain_of(grants, SESSION, "agent:b")
-    odd: GrantRow = replace(links[1].row, **change)
+    odd: GrantRow = links[1].row._replace(**change)
     chain = await verified(grants, SESSION, (links[0], replace(links[1], row=odd)))
     assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[1]"),)
 
@@ -507,7 +507,7 @@ async def test_grant_that_contradicts_its_row_proves_nothing() -> None:
     grants = await new_grants()
     links = await chain_of(grants, SESSION, "agent:b")
     astray = await link(grants, replace(grant_of(SESSION, links, agent="agent:c"), parent="00" * 32))
-    row = replace(astray.row, parent_hash=links[1].row.grant_hash)
+    row = astray.row._replace(parent_hash=links[1].row.grant_hash)
     chain = await verified(grants, SESSION, (*links, replace(astray, row=row)))
     assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[2]"),)
 
