@@ -67,7 +67,7 @@ async def test_grant_is_stored_once(store: Store) -> None:
     session = await opened(store)
     await store.grants.add_grant(TENANT, row(session, "a"))
     with pytest.raises(StoreUnavailableError):
-        await store.grants.add_grant(TENANT, replace(row(session, "a"), agent="agent:other"))
+        await store.grants.add_grant(TENANT, row(session, "a")._replace(agent="agent:other"))
     assert list(await store.grants.grant_path(TENANT, "a" * 64)) == [row(session, "a")]
 
 
