@@ -329,10 +329,18 @@ def _engine_deadline(deadline: float) -> float:
 async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
     """Await all; raise the first failure once all have ended."""
     results = await asyncio.gather(*calls, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results  # type: ignore[return-value]  # none is an exception
+    failure = next(filter(_failed, results), None)
+    if failure is None:
+        return results  # type: ignore[return-value]  # none is an exception
+    try:
+        raise failure  # type: ignore[misc]  # it is one
+    finally:
+        # Its traceback holds this frame.
+        del results, failure
+
+
+def _failed(result: object) -> bool:
+    return isinstance(result, BaseException)
 
 
 async def _settled(judge: Callable[[], Awaitable[T]], deadline: float) -> T:

@@ -108,7 +108,11 @@ class Grants:
             self._lookups[kid] = lookup
             lookup.add_done_callback(partial(self._looked_up, kid))
         # A caller that goes away must not take the others' answer with it.
-        return await asyncio.shield(lookup)
+        try:
+            return await asyncio.shield(lookup)
+        finally:
+            # It holds the failure, whose traceback holds this frame.
+            del lookup
 
     def _looked_up(self, kid: str, lookup: asyncio.Task[ec.EllipticCurvePublicKey | None]) -> None:
         del self._lookups[kid]

@@ -137,7 +137,11 @@ async def bounded(connection: Connection, work: Coroutine[Any, Any, T], seconds:
         if not task.cancelled() and task.exception() is None:
             return task.result()
         raise TimeoutError from task.exception()
-    return task.result()
+    try:
+        return task.result()
+    finally:
+        # They hold the failure, whose traceback holds this frame.
+        del task, done
 
 
 async def _give_up(connection: Connection, task: asyncio.Future[Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pdp.errors import DeadlineExceededError
+
 # For a caller who sets none, and the longest that anybody may ask for; seconds.
 DEFAULT = 5.0
 LONGEST = 120.0
@@ -13,3 +15,10 @@ LONGEST = 120.0
 def deadline_of(context: Any) -> float:
     remaining = context.time_remaining()
     return time.monotonic() + (DEFAULT if remaining is None else min(remaining, LONGEST))
+
+
+def too_late(exc: TimeoutError) -> DeadlineExceededError:
+    """Return what a call's own time-out is to its caller."""
+    failure = DeadlineExceededError("the deadline passed before there was an answer")
+    failure.__cause__ = exc
+    return failure

@@ -12,11 +12,11 @@ import grpc
 import structlog
 
 from pdp.admission import Admission
-from pdp.errors import DeadlineExceededError, OverloadedError, PdpError
+from pdp.errors import OverloadedError, PdpError
 from pdp.metrics import Metrics
 from pdp.model import Caller
 from pdp.server.authentication import Authenticator
-from pdp.server.deadline import deadline_of
+from pdp.server.deadline import deadline_of, too_late
 from pdp.server.identity import OPEN_SERVICES, enter, require_role
 from pdp.server.status import DETAILS_KEY, Status, status_of
 from placet.v1 import decision_pb2, decision_service_pb2
@@ -66,7 +66,7 @@ class Edge(grpc.aio.ServerInterceptor):
                     enter(await self.admit(context, method))
                     response = await behaviour(request, context)
             except TimeoutError as exc:
-                status = self._failed(method, _too_late(exc), started)
+                status = self._failed(method, too_late(exc), started)
             except asyncio.CancelledError:
                 # By its own deadline, most often: gRPC ends the call, sometimes before we do above.
                 self._abandoned(method, started)
@@ -192,12 +192,6 @@ class Edge(grpc.aio.ServerInterceptor):
             exc_info=None if expected else error,
         )
         return status
-
-
-def _too_late(exc: TimeoutError) -> DeadlineExceededError:
-    failure = DeadlineExceededError("the deadline passed before there was an answer")
-    failure.__cause__ = exc
-    return failure
 
 
 async def _refuse(context: Any, status: Status) -> NoReturn:

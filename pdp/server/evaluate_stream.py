@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.message import DecodeError
 
-from pdp.errors import DeadlineExceededError, DrainingError, InvalidFieldError, PdpError
+from pdp.errors import DrainingError, InvalidFieldError, PdpError
 from pdp.model import Caller
 from pdp.server import convert
-from pdp.server.deadline import DEFAULT, LONGEST
+from pdp.server.deadline import DEFAULT, LONGEST, too_late
 from pdp.server.status import Status
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
@@ -86,8 +86,12 @@ class EvaluateStream:
             await writing
         finally:
             writing.cancel()
-        if ending is not None:
-            raise ending
+        try:
+            if ending is not None:
+                raise ending
+        finally:
+            # Its traceback holds this frame.
+            del ending
 
     async def _read_until_end(self, answering: asyncio.TaskGroup) -> PdpError | None:
         reading = asyncio.create_task(self._read(answering))
@@ -137,9 +141,7 @@ class EvaluateStream:
             async with asyncio.timeout(deadline - time.monotonic()):
                 decision = await self._judge(action.request, caller, deadline)  # 3
         except TimeoutError as exc:
-            late = DeadlineExceededError("the deadline passed before there was an answer")
-            late.__cause__ = exc
-            answer.error.ParseFromString(self._gate.undecided(late, started).details)
+            answer.error.ParseFromString(self._gate.undecided(too_late(exc), started).details)
         except asyncio.CancelledError:
             self._gate.dropped(started)
             raise

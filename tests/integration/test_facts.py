@@ -12,11 +12,12 @@ from psycopg import AsyncConnection
 
 from pdp.errors import DeadlineExceededError, StoreUnavailableError
 from pdp.model import Facts
-from pdp.postgres.connection import Access, connect
+from pdp.postgres.connection import Access, Connection, connect
 from pdp.postgres.facts import _ENTITIES, _GATHER
 from pdp.postgres.store import PostgresStore
 from tests import builders
 from tests.builders import TENANT
+from tests.collector import without_collector
 
 _SESSION = "SELECT version FROM placet.sessions WHERE tenant = %s AND session_id = %s"
 
@@ -109,6 +110,20 @@ async def test_plan_made_on_an_empty_table_does_not_stay(database_url: str, stor
         plan = await connection.execute(explain)
         lines = [line.strip() for (line,) in await plan.fetchall()]
     assert "Index Cond: ((tenant = $1) AND (session_id = $2))" in lines
+
+
+async def test_work_that_failed_is_gone_before_the_collector_comes(store: PostgresStore) -> None:
+    class Held:
+        """Something of a call."""
+
+    async def work(connection: Connection) -> None:
+        held = Held()
+        raise StoreUnavailableError(f"{held} is refused")
+
+    async with without_collector("Held") as gone:
+        with pytest.raises(StoreUnavailableError):
+            await store._pool.run(work)
+        await gone()
 
 
 async def test_key_without_its_decision_is_an_error_not_a_new_call(

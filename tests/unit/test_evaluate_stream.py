@@ -24,6 +24,7 @@ from pdp.server.evaluate_stream import MAX_UNANSWERED, METHOD, EvaluateStream
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 from placet.v1 import decision_service_pb2_grpc as stubs
+from tests.collector import without_collector
 from tests.processes import PATIENCE
 
 AGENT = (("placet-tenant", "acme"), ("placet-subject", "svc"), ("placet-roles", "agent"))
@@ -288,6 +289,19 @@ async def test_streams_own_deadline_bounds_its_messages(server: Server) -> None:
         answer = await call.read()
         assert info(answer.error).reason == "DEADLINE_EXCEEDED"
     assert await call.call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_what_failed_is_gone_before_the_collector_comes(server: Server) -> None:
+    async with without_collector("_ServicerContext") as gone:
+        call = server.open()
+        await call.write(
+            message("late", "wait", timeout=Duration(nanos=20_000_000)), message("much", "overload")
+        )
+        assert {(await call.read()).id, (await call.read()).id} == {"late", "much"}
+        server.credential.expired = True
+        await call.write(message("expired"))
+        await ended(call)
+        await gone()
 
 
 async def test_no_more_than_a_bounded_number_is_undecided(server: Server) -> None:

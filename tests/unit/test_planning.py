@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pdp.admission import Admission
 from pdp.decision_point import DecisionPoint
-from pdp.errors import OverloadedError, SessionMovedError, StoreUnavailableError
+from pdp.errors import DeadlineExceededError, OverloadedError, SessionMovedError, StoreUnavailableError
 from pdp.fingerprint import Fingerprints
 from pdp.grants import Grants
 from pdp.model import (
@@ -24,6 +24,8 @@ from pdp.model import (
     Decision,
     Effect,
     EvaluationRequest,
+    Facts,
+    FactsRequest,
     Obligation,
     Position,
     Prerequisite,
@@ -38,6 +40,7 @@ from pdp.receipts import read_decision
 from pdp.signing import RotatingSigner
 from placet.receipt import b64url_encode, parse
 from tests import builders
+from tests.collector import without_collector
 from tests.fakes.engine import ALLOW, BLOCK, ESCALATE, FakePolicyEngine, Judge
 from tests.fakes.store import FakeStore
 
@@ -351,6 +354,19 @@ async def test_ledger_that_fails_returns_nothing(bench: Bench) -> None:
 
     with pytest.raises(StoreUnavailableError):
         await bench.point(Failing()).evaluate_plan([bench.act()], all_or_nothing=False)
+
+
+async def test_plan_that_failed_is_gone_before_the_collector_comes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(request: FactsRequest) -> Facts:
+        raise DeadlineExceededError("the database did not answer in time")
+
+    monkeypatch.setattr(bench.store, "gather", late)
+    async with without_collector("EvaluationRequest") as gone:
+        with pytest.raises(DeadlineExceededError):
+            await bench.ask(bench.act(APPROVE), bench.act(), bench.act(bill="B-2"))
+        await gone()
 
 
 async def test_strangers_plan_is_recorded_and_moves_nothing(bench: Bench) -> None:

@@ -20,9 +20,12 @@ unproven_disproven if {
 		is_string(hop.agent)
 		hop.agent != ""
 
-		# Its boundary is among those that are judged.
+		# The server says which of the boundaries that are judged is its own.
 		is_object(input.boundaries[hop.boundary])
 	}
+
+	# The root's is the session's.
+	input.chain[0].boundary == 0
 	input.chain_problems == []
 	input.chain[0].agent == input.session.agent
 	input.chain[count(input.chain) - 1].agent in input.caller.agents

@@ -80,6 +80,10 @@ test_unproven_fires_for_a_grant_whose_boundary_is_not_judged if {
 	"chain.unproven" in chain.block with input as unsaid
 }
 
+test_unproven_fires_for_a_root_whose_boundary_is_not_the_sessions if {
+	"chain.unproven" in chain.block with input as changed(fixtures.delegated, "/chain/0/boundary", 1)
+}
+
 test_unproven_quiet_for_a_grant_that_permits_what_one_above_does if {
 	same := json.patch(fixtures.delegated, [
 		{"op": "remove", "path": "/boundaries/1"},
