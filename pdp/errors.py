@@ -56,6 +56,8 @@ class GrantExceedsParentError(PdpError):
     def __init__(self, field: str) -> None:
         self.field = field
         self.reason = "is wider than the grant before it permits"
+        if field.rpartition(".")[2] in {"total", "per_counterparty", "max_actions", "velocity"}:
+            self.reason += "; one that is left out is no limit"
         super().__init__(f"{field}: {self.reason}")
 
 

@@ -125,6 +125,61 @@ def test_wrong_expectation_is_told_and_fails(scenario: Path, real_pdp: RealPdp, 
     assert "payment.large missing" in failure.attrib["message"]
 
 
+NAMED = """\
+name: names of calls and chains
+fixture:
+  agents: [{agent: "agent:payer", trust: 0.8}, {agent: "agent:clerk", trust: 0.8}]
+  tools:
+    - name: payments.create
+      effect: pay
+      resource: "invoice:{invoice}"
+      arguments_schema: {type: object}
+      amount: {argument: amount, unit: major, currency_argument: currency}
+  sessions:
+    pay:
+      agent: agent:payer
+      boundary:
+        tools: [payments.create]
+        resources: ["invoice:*"]
+        amounts: [{currency: EUR, per_action: "500", total: "800"}, {currency: CHF, per_action: "500"}]
+steps:
+  - evaluate: payments.create
+    session: pay
+    call: first
+    arguments: {invoice: INV-1, amount: 100, currency: EUR}
+    expect: {effect: allow}
+  - repeat: first
+    arguments: {invoice: INV-1, amount: 90, currency: EUR}
+    expect: {effect: block, codes: [action.key_reused]}
+  - {outcome: first, expect: {hold: committed}}
+  - {repeat: first, expect: {effect: block, codes: [action.replay_stale]}}
+  - delegate: clerk
+    session: pay
+    to: agent:clerk
+    narrow: {amounts: {EUR: "600"}}
+    expect: {error: {reason: GRANT_EXCEEDS_PARENT}}
+  - {delegate: clerk, session: pay, to: "agent:clerk", narrow: {amounts: {EUR: "400"}}}
+  - evaluate: payments.create
+    session: pay
+    chain: clerk
+    arguments: {invoice: INV-2, amount: 400, currency: EUR}
+    expect: {effect: allow}
+  - evaluate: payments.create
+    session: pay
+    chain: clerk
+    arguments: {invoice: INV-3, amount: 301, currency: EUR}
+    expect: {effect: block, codes: [boundary.total]}
+"""
+
+
+def test_names_stand_for_what_the_first_step_with_them_made(tmp_path: Path, real_pdp: RealPdp) -> None:
+    path = tmp_path / "names.yaml"
+    path.write_text(NAMED)
+    done = run(path, real_pdp)
+    assert done.exit_code == 0, done.output
+    assert "All 8 steps came out as expected." in done.output
+
+
 SIGNED = """\
 name: signed tasks
 fixture:

@@ -6,6 +6,7 @@ import json
 import textwrap
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -14,6 +15,7 @@ from placet.scenario.credentials import CallersError, read_credentials
 from placet.scenario.document import Document
 from placet.scenario.load import load
 from placet.scenario.scenario import Scenario, json_schema
+from placet.scenario.steps.delegate import Delegate
 from placet.scenario.steps.step import Scope
 
 ROOT = Path(__file__).parents[2]
@@ -262,3 +264,33 @@ def test_schema_for_editors_takes_scenarios_and_names_an_unknown_field(file: str
     steps = value["steps"] if "steps" in value else value["cases"][0]["steps"]
     steps[0]["exepct"] = {}
     assert not validator.is_valid(value)
+
+
+@pytest.mark.parametrize(
+    ("parent", "narrow", "wanted"),
+    [
+        ({"EUR": "9", "CHF": "9"}, {"EUR": "5"}, {"EUR": "5"}),
+        (
+            [{"currency": "EUR", "per_action": "9", "total": "20"}, {"currency": "CHF", "per_action": "9"}],
+            {"EUR": "5"},
+            [{"currency": "EUR", "per_action": "5", "total": "20"}],
+        ),
+        (
+            [{"currency": "EUR", "per_action": "9", "total": "20"}],
+            [{"currency": "EUR", "per_action": "9", "total": "10"}, {"currency": "USD", "per_action": "1"}],
+            [{"currency": "EUR", "per_action": "9", "total": "10"}, {"currency": "USD", "per_action": "1"}],
+        ),
+        # What no client takes is left for it to refuse.
+        ([{"currency": "EUR", "per_action": "9", "total": "20"}], ["EUR"], ["EUR"]),
+        ([{"currency": "EUR", "per_action": "9", "total": "20"}], "5", "5"),
+        ([{"currency": "EUR", "per_action": "9", "total": "20"}], [], []),
+    ],
+)
+def test_narrowed_amounts_keep_the_other_limits_of_their_currency(
+    parent: Any, narrow: Any, wanted: Any
+) -> None:
+    step = Delegate.model_validate(
+        {"delegate": "c", "session": "s", "to": "a", "narrow": {"amounts": narrow}}
+    )
+    own = {"tools": ["t"], "amounts": parent}
+    assert step.wanted(own) == {"tools": ["t"], "amounts": wanted}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from placet.model import Decision, Hop
@@ -30,10 +31,11 @@ async def evaluate(run: Run, step: Evaluate) -> Outcome:
 
 async def repeat(run: Run, step: Repeat) -> Outcome:
     call = run.made.call(step.repeat)
-    asked = call.step
-    if step.arguments is not None:
-        asked = asked.model_copy(update={"arguments": step.arguments})
-    return await _ask(run, asked, call, step.expect, step.replica)
+    if step.arguments is None:
+        return await _ask(run, call.step, call, step.expect, step.replica)
+    # Another action under the same id: what answers it says nothing of the call.
+    other = replace(call, step=call.step.model_copy(update={"arguments": step.arguments}))
+    return await _ask(run, other.step, other, step.expect, step.replica)
 
 
 async def plan(run: Run, step: Plan) -> Outcome:

@@ -33,7 +33,8 @@ class Delegate(Step, Timed):
     boundary: JsonObject | None = None
     """Absent: as wide as what is handed on."""
     narrow: JsonObject | None = None
-    """In place of boundary: the members in which it differs from what is handed on."""
+    """In place of boundary: the members in which it differs from what is handed on; of amounts, the
+    limits of each currency that is named."""
     purpose: str = ""
     as_: Caller | None = Field(default=None, alias="as")
     expect: Expect = Field(default_factory=Expect)
@@ -49,14 +50,15 @@ class Delegate(Step, Timed):
             yield (*path, "narrow"), "has boundary beside it; give one"
         if self.delegate in scope.chains:
             yield (*path, "delegate"), f"there is a chain {self.delegate!r} before this"
-        scope.chains.add(self.delegate)
+        if self.expect.error is None:
+            scope.chains.add(self.delegate)
 
     def timed(self) -> bool:
         return self.has_expiry
 
     def wanted(self, parent: dict[str, Any]) -> dict[str, Any] | None:
         """The boundary that is asked for; None: the parent's."""
-        return self.boundary if self.narrow is None else parent | self.narrow
+        return self.boundary if self.narrow is None else _narrower(parent, self.narrow)
 
     async def perform(self, run: Run) -> Outcome:
         from_ = run.made.root(self.session) if self.from_ is None else run.made.chain(self.from_)
@@ -77,3 +79,22 @@ class Delegate(Step, Timed):
             boundary=from_.boundary if wanted is None else wanted,
         )
         return Outcome(told=f"grant {grant.grant_hash[:12]}")
+
+
+def _narrower(parent: dict[str, Any], narrow: dict[str, Any]) -> dict[str, Any]:
+    wanted = parent | narrow
+    outer, own = _by_currency(parent.get("amounts")), _by_currency(narrow.get("amounts"))
+    if own and outer and any(len(limits) > 2 for limits in outer.values()):
+        wanted["amounts"] = [outer.get(currency, {}) | limits for currency, limits in own.items()]
+    return wanted
+
+
+def _by_currency(amounts: Any) -> dict[str, dict[str, Any]] | None:
+    """The limits that a boundary of a file has; None if they are not what a client takes."""
+    if isinstance(amounts, dict):
+        return {currency: {"currency": currency, "per_action": most} for currency, most in amounts.items()}
+    if not isinstance(amounts, list) or not all(isinstance(each, dict) for each in amounts):
+        return None
+    if not all(isinstance(each.get("currency"), str) for each in amounts):
+        return None
+    return {each["currency"]: each for each in amounts}
