@@ -236,7 +236,14 @@ def _described(limit: Limit, counters: Mapping[CounterKey, Counter], now: int) -
         result["window_seconds"] = limit.window_seconds
         if exceeded(limit) and limit.key is not None and limit.maximum is not None and limit.add is not None:
             delay = retry_after(
-                counters.get(limit.key, _NONE), limit.window_seconds, now, limit.maximum - limit.add
+                counters.get(limit.key, _NONE),
+                limit.window_seconds,
+                now,
+                limit.maximum - limit.add,
+                # Where people may approve more there is no telling how many there will be.
+                limit.maximum
+                if limit.key.unit.startswith(ACTIONS) and limit.on_exceed is OnExceed.BLOCK
+                else None,
             )
             if delay is not None:
                 result["retry_after_seconds"] = delay

@@ -18,7 +18,7 @@ from pdp.attribute_rules import resolved
 from pdp.boundary import boundary_document, resource_json, without_counts
 from pdp.budgets import limits_document
 from pdp.entities import counterparty, entities_document, is_measured, reference
-from pdp.limits import known_since
+from pdp.limits import known_since, room_for_buckets
 from pdp.model import (
     JSON,
     Boundary,
@@ -113,6 +113,7 @@ def _session(
         window = settings.get("velocity", {}).get("payments", {}).get("window_seconds", _WINDOW)
         since = known_since(window, int(now.timestamp()))
         history["pay_since"] = since
+        history["pay_room"] = room_for_buckets(aggregates.pay)
         history["pay"] = [
             {"start": start, "width": width, "count": number}
             for start, width, number in aggregates.pay

@@ -15,6 +15,7 @@ from pdp.model import Bucket, Counter, Guard
 
 # (age up to which it applies, width), seconds; each width divides the next one.
 _RESOLUTION = ((120, 2), (7_200, 60), (172_800, 3_600))
+_NARROWEST = _RESOLUTION[0][1]
 MAX_WINDOW = _RESOLUTION[-1][0] - _RESOLUTION[-1][1]
 # More than there can be of those that are as wide as their age permits.
 MOST_BUCKETS = 256
@@ -24,16 +25,22 @@ MAX_TOTAL = 2**62
 
 def count(buckets: tuple[Bucket, ...], now: int, amount: int = 1) -> tuple[Bucket, ...]:
     """Return `buckets` with `amount` more at `now` (Unix seconds), coarsened by age once there are many."""
-    narrowest = _RESOLUTION[0][1]
-    new = Bucket(now - now % narrowest, narrowest, amount)
-    if not buckets or buckets[-1].start < new.start:
-        counted = (*buckets, new)
-    elif buckets[-1][:2] == new[:2]:
-        counted = (*buckets[:-1], new._replace(number=buckets[-1].number + amount))
-    else:
-        # Behind: by a wide bucket, or by another replica's later one.
-        return _coarsened((*buckets, new), now)
+    new = Bucket(now - now % _NARROWEST, _NARROWEST, amount)
+    # Behind by a wide bucket, or by another replica's later one, it is not the last.
+    place = len(buckets)
+    while place and buckets[place - 1][:2] > new[:2]:
+        place -= 1
+    if place and buckets[place - 1][:2] == new[:2]:
+        place -= 1
+        new = new._replace(number=buckets[place].number + amount)
+        return (*buckets[:place], new, *buckets[place + 1 :])
+    counted = (*buckets[:place], new, *buckets[place:])
     return counted if len(counted) <= MOST_BUCKETS else _coarsened(counted, now)
+
+
+def room_for_buckets(buckets: tuple[Bucket, ...]) -> int:
+    """Return how many more there can be before any is made wider."""
+    return max(0, MOST_BUCKETS - len(buckets))
 
 
 def _coarsened(buckets: Iterable[Bucket], now: int) -> tuple[Bucket, ...]:
@@ -58,14 +65,22 @@ def known_since(window_seconds: int, now: int) -> int:
     return now - window_seconds - _final_width(window_seconds)
 
 
-def retry_after(counter: Counter, window_seconds: int, now: int, room: int) -> int | None:
+def retry_after(
+    counter: Counter, window_seconds: int, now: int, room: int, most: int | None = None
+) -> int | None:
     """Return after how many seconds the window holds `room` or less; None if waiting never helps.
 
-    Never early: buckets that will have been made coarser by then count to their new end.
+    Never early: buckets that may have been made coarser by then count to their new end.
+    `most`: the actions that can be counted in such a window; None: any number.
     """
     if room < 0:
         return None
-    width = _final_width(window_seconds)
+    # How many buckets there may come to be before what counts now has left the window for good.
+    coming = window_seconds // _NARROWEST + 2
+    if most is not None:
+        # It takes longer than one window, and less than two.
+        coming = min(coming, 2 * most)
+    width = _NARROWEST if coming <= room_for_buckets(counter.buckets) else _final_width(window_seconds)
     ends = sorted((_aligned(b.start + b.width, width), b.number) for b in counter.buckets)
     left = sum(n for end, n in ends if end > now - window_seconds)
     for end, n in ends:

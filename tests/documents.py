@@ -29,6 +29,7 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
                 "decisions": {"allow": 3, "block": 0, "escalate": 1},
                 "pay": [{"start": NOW - 60, "width": 2, "count": 1}],
                 "pay_since": NOW - 3660,
+                "pay_room": 255,
             },
         },
         "boundaries": [

@@ -7,7 +7,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.limits import MAX_TOTAL, MAX_WINDOW, MOST_BUCKETS, count, holds, moved, recounted, retry_after, used
+from pdp.limits import (
+    MAX_TOTAL,
+    MAX_WINDOW,
+    MOST_BUCKETS,
+    _coarsened,
+    count,
+    holds,
+    moved,
+    recounted,
+    retry_after,
+    used,
+)
 from pdp.model import Bucket, Counter, CounterKey, Guard
 
 GAPS = st.lists(st.integers(min_value=0, max_value=8000), min_size=1, max_size=60)
@@ -63,16 +74,21 @@ def test_guarded_moves_never_pass_the_ceiling(amounts: list[int], ceiling: int, 
     assert let_through == used(counter, window, 1000) <= ceiling
 
 
-@given(GAPS, st.integers(1, MAX_WINDOW), st.integers(0, 30))
-def test_waiting_as_long_as_told_makes_room(gaps: list[int], window: int, room: int) -> None:
+@given(GAPS, st.integers(1, MAX_WINDOW), st.integers(0, 30), st.none() | st.integers(0, 60))
+def test_waiting_as_long_as_told_makes_room(
+    gaps: list[int], window: int, room: int, most: int | None
+) -> None:
     instants, buckets = counted(gaps)
     counter, now = Counter(buckets=buckets), instants[-1]
-    delay = retry_after(counter, window, now, room)
+    delay = retry_after(counter, window, now, room, most)
     assert delay is not None
     assert delay >= 1
-    # However much coarser the buckets have become by then.
-    later = Counter(buckets=count(buckets, now + delay, 0))
-    assert used(later, window, now + delay) <= room
+    # However much coarser the buckets have become by then, of as many as there may come.
+    coming = min(window // 2 + 2, 2 * (10_000 if most is None else most))
+    if len(buckets) + coming > MOST_BUCKETS:
+        later = Counter(buckets=_coarsened(buckets, now + delay))
+        assert used(later, window, now + delay) <= room
+    assert used(counter, window, now + delay) <= room
 
 
 @given(GAPS, st.integers(1, MAX_WINDOW), st.integers(0, 30))
@@ -88,6 +104,31 @@ def test_waiting_is_late_by_a_bucket_at_most(gaps: list[int], window: int, room:
     # Before the last bucket began to leave there was no room: `count` only ever rounds up.
     true = sum(1 for instant in instants if instant > now + delay - window - width - coarsest - 2)
     assert true > room
+
+
+@given(
+    st.lists(st.integers(0, 8000), min_size=1, max_size=100), st.integers(1, MAX_WINDOW), st.integers(0, 9)
+)
+def test_waiting_is_exact_while_there_is_room_for_buckets(gaps: list[int], window: int, room: int) -> None:
+    instants, buckets = counted(gaps)
+    now, counter = instants[-1], Counter(buckets=buckets)
+    if used(counter, window, now) <= room:
+        return
+    delay = retry_after(counter, window, now, room, 50)
+    assert delay is not None
+    # Two seconds before, or one, the last one that had to leave was still in it.
+    true = sum(1 for instant in instants if instant > now + delay - window - 3)
+    assert true > room
+
+
+@given(GAPS, st.lists(st.integers(-5000, 5000), max_size=30))
+def test_what_is_counted_behind_widens_nothing(gaps: list[int], late: list[int]) -> None:
+    instants, buckets = counted(gaps)
+    for shift in late:
+        buckets = count(buckets, instants[-1] + shift)
+    assert {b.width for b in buckets} == {2}
+    assert [b.start for b in buckets] == sorted({b.start for b in buckets})
+    assert sum(b.number for b in buckets) == len(instants) + len(late)
 
 
 def test_waiting_never_helps_what_is_more_than_the_limit() -> None:

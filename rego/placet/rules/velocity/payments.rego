@@ -51,14 +51,20 @@ payments_by_end := sort([[ends, bucket.count] |
 
 payments_aligned(ends, width) := ends + ((width - (ends % width)) % width)
 
-# History grows coarser with age (pdp/limits.py): how wide buckets are once they have left for good.
+# History may grow coarser with age (pdp/limits.py): how wide buckets can be once they have left for good.
 default payments_final_width := 3600
 
 payments_final_width := 2 if {
 	payments_limit.window_seconds <= 60
+} else := 2 if {
+	is_number(input.session.history.pay_room)
+	payments_coming <= input.session.history.pay_room
 } else := 60 if {
 	payments_limit.window_seconds <= 3600
 }
+
+# How many buckets there may come to be until then, in less than two windows. None grows while there is room.
+payments_coming := min({(payments_limit.window_seconds / 2) + 2, 2 * payments_limit.max})
 
 payments_counts := [number | some [_, number] in payments_by_end]
 

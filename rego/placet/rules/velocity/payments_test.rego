@@ -149,19 +149,30 @@ test_payments_says_when_to_come_back_for_buckets_that_overlap if {
 		with data.placet.defaults as fixtures.defaults
 }
 
+# Full since the bucket that ends at …404; aligned to a minute …460, to an hour …518000.
+full(window, room) := json.patch(fixtures.document, [
+	{"op": "replace", "path": "/session/history/pay", "value": [{"start": 1795514402, "width": 2, "count": 3}]},
+	{"op": "replace", "path": "/session/history/pay_room", "value": room},
+	{"op": "replace", "path": "/now_unix", "value": 1795514404},
+	{
+		"op": "add",
+		"path": "/settings/velocity",
+		"value": {"payments": {"on_exceed": "block", "max": 3, "window_seconds": window}},
+	},
+])
+
 test_payments_knows_that_history_grows_coarser if {
-	# The bucket ends at …404; aligned to a minute …460, to an hour …518000.
 	every window, seconds in {60: 60, 61: 117, 3600: 3656, 3601: 7197} {
-		document := json.patch(fixtures.document, [
-			{"op": "replace", "path": "/session/history/pay", "value": [{"start": 1795514402, "width": 2, "count": 3}]},
-			{"op": "replace", "path": "/now_unix", "value": 1795514404},
-			{
-				"op": "add",
-				"path": "/settings/velocity",
-				"value": {"payments": {"on_exceed": "block", "max": 3, "window_seconds": window}},
-			},
-		])
-		velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": seconds}} with input as document
+		every room in [0, 5, null, "255"] {
+			velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": seconds}} with input as full(window, room)
+				with data.placet.defaults as fixtures.defaults
+		}
+	}
+}
+
+test_payments_is_exact_while_history_has_room if {
+	every window in [60, 61, 3600, 3601] {
+		velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": window}} with input as full(window, 6)
 			with data.placet.defaults as fixtures.defaults
 	}
 }
