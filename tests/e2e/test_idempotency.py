@@ -275,8 +275,8 @@ async def test_velocity_escalates_past_its_limit_on_all_replicas_together(scene:
     assert (await scene.ask(read(), session)).allowed, "only payments count"
 
 
-async def test_retry_after_is_never_early_and_hardly_late(scene: Scene) -> None:
-    window = 30
+@pytest.mark.parametrize("window", [30, 600])
+async def test_retry_after_is_never_early_and_hardly_late(scene: Scene, window: int) -> None:
     await (await scene.operator()).put_tenant(velocity(2, window, "block"))
     for _ in range(10):
         session, action = await scene.session(), pay()
