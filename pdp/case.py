@@ -333,7 +333,12 @@ def case_of(request: EvaluationRequest, facts: Facts, meaning: Meaning, fingerpr
         steps=()
         if session is None
         else tuple(
-            fingerprints.step(request.caller.tenant, request.action.tool, same, meaning.derived.comparable)
+            replace(
+                fingerprints.step(
+                    request.caller.tenant, request.action.tool, same, meaning.derived.comparable
+                ),
+                amount=meaning.derived.amount,
+            )
             for same in facts.prerequisite_of
         ),
     )

@@ -36,6 +36,7 @@ from pdp.model import (
     ToolEffect,
     VerifiedHop,
 )
+from pdp.prerequisites import effect_for
 from pdp.settings import policy_settings
 
 # Seconds of payments that rules see where the tenant sets no window of its own: the bundle's
@@ -78,7 +79,7 @@ def input_document(
         "chain_problems": [{"code": problem.code, "at": problem.at} for problem in chain.problems],
         "agents": _agents(facts, chain),
         "action": _action(action.tool, action.tool_call_id, facts, derived)
-        | _earlier(facts, key, prerequisites),
+        | _earlier(facts, derived, key, prerequisites),
         "claimed": {
             "resource": action.claimed_resource,
             "provenance": action.provenance,
@@ -240,7 +241,10 @@ def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dic
 
 
 def _earlier(
-    facts: Facts, key: KeyHashes | None, prerequisites: Sequence[tuple[Prerequisite, Step]]
+    facts: Facts,
+    derived: Derived,
+    key: KeyHashes | None,
+    prerequisites: Sequence[tuple[Prerequisite, Step]],
 ) -> dict[str, Any]:
     """What was decided before that stands in the action's way, or has to come first."""
     result: dict[str, Any] = {}
@@ -254,7 +258,9 @@ def _earlier(
             {
                 "tool": rule.tool,
                 "required": rule.required,
-                "latest": facts.prerequisites.get(step, "absent"),
+                "latest": effect_for(facts.prerequisites[step], derived.amount)
+                if step in facts.prerequisites
+                else "absent",
             }
             for rule, step in prerequisites
         ]

@@ -272,6 +272,18 @@ class Step:
 
     tool: str
     arguments: str
+    # The action's own, if it has one; the step is the same whatever it is.
+    amount: Amount | None = field(default=None, compare=False)
+
+
+class Answer(NamedTuple):
+    """What a prerequisite was answered, last."""
+
+    effect: Effect
+    # An answer before it, or it, was an escalation.
+    waited: bool = False
+    # What an allow was for; None: no amount.
+    amount: Amount | None = None
 
 
 # --- what is known -----------------------------------------------------------
@@ -858,8 +870,8 @@ class Facts:
     # Those of the business key that are not released.
     holds: tuple[Hold, ...] = ()
     key_version: int = 0
-    # Latest effect of each prerequisite in this session; one that was never asked for is absent.
-    prerequisites: Mapping[Step, Effect] = field(default_factory=dict)
+    # The answer to each prerequisite in this session; one that was never asked for is absent.
+    prerequisites: Mapping[Step, Answer] = field(default_factory=dict)
     # The sets of arguments by which other tools name this one as their prerequisite.
     prerequisite_of: tuple[tuple[str, ...], ...] = ()
     # All that were asked for as `listed`.

@@ -59,7 +59,7 @@ def following(facts: Facts, traces: Iterable[Trace], key: KeyHashes | None) -> F
         if trace.move is not None and session is not None:
             session = replace(session, version=trace.move.version + 1, aggregates=trace.move.aggregates)
         for step in trace.steps:
-            prerequisites[step] = latest(prerequisites.get(step), trace.effect)
+            prerequisites[step] = latest(prerequisites.get(step), trace.effect, step.amount)
         if trace.reservation is None:
             continue
         for counter, guards in _by_counter(trace.reservation.guards).items():

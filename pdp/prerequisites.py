@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from pdp.model import Effect
+from pdp.model import Amount, Answer, Effect
 
 
-def latest(before: Effect | None, answer: Effect) -> Effect:
-    """Return what counts after one more answer.
+def latest(before: Answer | None, effect: Effect, amount: Amount | None) -> Answer:
+    """Return what counts after one more answer, on an action of this amount.
 
     What waits for a person goes on waiting when it is asked for again and blocked: else an agent
     could end the waiting by asking for what cannot be allowed.
     """
-    if before is Effect.ESCALATE and answer is Effect.BLOCK:
+    if before is not None and before.effect is Effect.ESCALATE and effect is Effect.BLOCK:
         return before
-    return answer
+    return Answer(
+        effect=effect,
+        waited=effect is Effect.ESCALATE or (before is not None and before.waited),
+        amount=amount if effect is Effect.ALLOW else None,
+    )
+
+
+def effect_for(answer: Answer, amount: Amount | None) -> Effect:
+    """Return what the answer is to an action of this amount that comes after it.
+
+    Once something had to wait for a person, an allow stands for no more than it was for: else an
+    agent could end the waiting by asking for less.
+    """
+    if answer.effect is not Effect.ALLOW or not answer.waited or answer.amount is None or amount is None:
+        return answer.effect
+    covered = answer.amount.currency == amount.currency and answer.amount.minor >= amount.minor
+    return Effect.ALLOW if covered else Effect.ESCALATE

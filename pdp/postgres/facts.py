@@ -16,6 +16,8 @@ from pdp.load import Load
 from pdp.model import (
     JSON,
     Agent,
+    Amount,
+    Answer,
     Counter,
     CounterKey,
     Effect,
@@ -71,7 +73,7 @@ _GATHER = """
         o.amount_currency_argument, o.amount_currency_code, o.secret_arguments, o.description, o.revision,
         o.details, e.places, e.ids, e.revisions, e.attributes, coalesce(c.revision, 0),
         b.version, h.decision_ids, h.states, h.givens, n.scopes, n.units, n.totals, n.buckets,
-        p.tools, p.arguments, p.effects, w.sames,
+        p.tools, p.arguments, p.effects, p.waits, p.minors, p.currencies, w.sames,
         gr.grant_hashes, gr.session_ids, gr.parent_hashes, gr.agents, gr.delegated_bys, gr.depths,
         gr.purposes, gr.issued_ats, gr.expires_ats, gr.revoked_ats, gr.revoked_bys, gr.revoke_reasons,
         ho.outcome, l.recorded_at
@@ -193,10 +195,11 @@ _GATHER = """
     ) n ON true
     LEFT JOIN LATERAL (
         SELECT array_agg(x.tool) AS tools, array_agg(x.arguments) AS arguments,
-               array_agg(x.effect) AS effects
+               array_agg(x.effect) AS effects, array_agg(x.waited) AS waits, array_agg(x.minor) AS minors,
+               array_agg(x.currency) AS currencies
         FROM unnest(r.step_tools::text[], r.step_arguments::text[]) AS q(tool, arguments)
         CROSS JOIN LATERAL (
-            SELECT y.tool, y.arguments, y.effect
+            SELECT y.tool, y.arguments, y.effect, y.waited, y.minor, y.currency
             FROM placet.prerequisites y
             WHERE y.tenant = r.tenant AND y.session_id = r.session_id AND y.tool = q.tool
                 AND y.arguments = q.arguments
@@ -238,7 +241,8 @@ _CLOCK = _ENTITIES + 4
 _HOLDS = _CLOCK + 1
 _COUNTERS = _HOLDS + 4
 _PREREQUISITES = _COUNTERS + 4
-_GRANTS = _PREREQUISITES + 4
+_RULES = _PREREQUISITES + 6
+_GRANTS = _RULES + 1
 
 _Ticket = Ticket[FactsRequest, Facts]
 
@@ -560,9 +564,13 @@ def _facts(
             for scope, unit, total, buckets in _rows(row[_COUNTERS:_PREREQUISITES])
         },
         prerequisites={
-            Step(tool=tool, arguments=arguments): Effect(effect)
-            for tool, arguments, effect in _rows(row[_PREREQUISITES : _PREREQUISITES + 3])
+            Step(tool=tool, arguments=arguments): Answer(
+                effect=Effect(effect),
+                waited=waited,
+                amount=None if minor is None else Amount(minor=minor, currency=currency),
+            )
+            for tool, arguments, effect, waited, minor, currency in _rows(row[_PREREQUISITES:_RULES])
         },
-        prerequisite_of=tuple(tuple(_parsed(same)) for same in row[_PREREQUISITES + 3] or ()),
+        prerequisite_of=tuple(tuple(_parsed(same)) for same in row[_RULES] or ()),
         grants=_grants(row[_GRANTS : _GRANTS + GRANT_WIDTH]),
     )

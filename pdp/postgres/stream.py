@@ -11,7 +11,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import psycopg
 from psycopg import pq
@@ -19,6 +19,7 @@ from psycopg.types.numeric import Int8
 
 from pdp.errors import StoreUnavailableError
 from pdp.model import (
+    Answer,
     Counter,
     CounterKey,
     DecisionKey,
@@ -36,6 +37,9 @@ from pdp.postgres.locks import control_lock, entity_lock
 from pdp.postgres.migrate import check_durable
 from pdp.postgres.recording import Applied, Locked, SessionRow, Work, apply, key_order, parts
 from pdp.postgres.rows import buckets_from, buckets_text, conflicts_text, totals_text
+from pdp.prerequisites import latest
+
+_StepRow: TypeAlias = tuple[str | None, ...]
 
 # Sorted by the caller, so that every batch locks in one order. LATERAL keeps that order and
 # looks each row up by its key, whatever the planner believes of the table.
@@ -232,15 +236,19 @@ _RESERVE = """
 """
 # Sorted, and each once: later answers of the batch replace earlier ones before they come here.
 _STEP = """
-    INSERT INTO placet.prerequisites (tenant, session_id, tool, arguments, effect, decision_id)
-    SELECT n.tenant, n.session_id, n.tool, n.arguments, n.effect, n.decision_id
-    FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
-        AS n(tenant, session_id, tool, arguments, effect, decision_id)
+    INSERT INTO placet.prerequisites AS p (
+        tenant, session_id, tool, arguments, effect, decision_id, waited, minor, currency)
+    SELECT n.tenant, n.session_id, n.tool, n.arguments, n.effect, n.decision_id, n.waited = 'true',
+           n.minor::bigint, n.currency
+    FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
+                %b::text[], %b::text[])
+        AS n(tenant, session_id, tool, arguments, effect, decision_id, waited, minor, currency)
     ON CONFLICT (tenant, session_id, tool, arguments)
-    DO UPDATE SET effect = EXCLUDED.effect, decision_id = EXCLUDED.decision_id
+    DO UPDATE SET effect = EXCLUDED.effect, decision_id = EXCLUDED.decision_id,
+                  waited = p.waited OR EXCLUDED.waited, minor = EXCLUDED.minor, currency = EXCLUDED.currency
 """
 # `pdp.prerequisites`: a block ends no waiting for a person.
-_STEP_BLOCKED = _STEP + " WHERE placet.prerequisites.effect <> 'escalate'"
+_STEP_BLOCKED = _STEP + " WHERE p.effect <> 'escalate'"
 _FORGET_KEYS = """
     DELETE FROM placet.decision_keys k
     USING unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
@@ -720,23 +728,38 @@ def _hold_columns(reserved: Sequence[Recording]) -> list[Any]:
     ]
 
 
-def _step_rows(winners: Sequence[Recording]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+def _step_rows(winners: Sequence[Recording]) -> tuple[list[_StepRow], list[_StepRow]]:
     """The latest answer to each prerequisite but blocks, and those that were blocked after it.
 
     In the order of the rows' keys.
     """
-    answered: dict[tuple[str, ...], tuple[str, str]] = {}
-    blocked: dict[tuple[str, ...], tuple[str, str]] = {}
+    answered: dict[tuple[str, ...], Answer] = {}
+    blocked: dict[tuple[str, ...], Answer] = {}
+    ids: dict[tuple[tuple[str, ...], bool], str] = {}
     for recording in winners:
-        decision = recording.decision
+        effect = recording.decision.effect
         for step in recording.steps:
             place = (recording.key.tenant, recording.key.session_id, step.tool, step.arguments)
-            if decision.effect is Effect.BLOCK:
-                blocked[place] = (decision.effect.value, decision.decision_id)
+            is_block = effect is Effect.BLOCK
+            if is_block:
+                blocked[place] = latest(None, effect, step.amount)
             else:
                 blocked.pop(place, None)
-                answered[place] = (decision.effect.value, decision.decision_id)
+                answered[place] = latest(answered.get(place), effect, step.amount)
+            ids[place, is_block] = recording.decision.decision_id
     first, then = (
-        [(*place, *answer) for place, answer in sorted(rows.items())] for rows in (answered, blocked)
+        [(*place, *_answer_columns(answer, ids[place, is_block])) for place, answer in sorted(rows.items())]
+        for rows, is_block in ((answered, False), (blocked, True))
     )
     return first, then
+
+
+def _answer_columns(answer: Answer, decision_id: str) -> tuple[str | None, ...]:
+    amount = answer.amount
+    return (
+        answer.effect.value,
+        decision_id,
+        "true" if answer.waited else "false",
+        None if amount is None else str(amount.minor),
+        None if amount is None else amount.currency,
+    )

@@ -11,6 +11,8 @@ import pytest
 from pdp.errors import SessionMovedError
 from pdp.limits import used
 from pdp.model import (
+    Amount,
+    Answer,
     Counter,
     CounterKey,
     Effect,
@@ -183,7 +185,7 @@ async def test_latest_answer_to_a_prerequisite_counts_in_its_session(store: Stor
     moment = await store.clock.now()
     elsewhere = await store.sessions.open(TENANT, builders.session(now=moment))
 
-    async def latest(where: Session) -> dict[Step, Effect]:
+    async def latest(where: Session) -> dict[Step, Answer]:
         request = builders.facts_request(builders.key(where.session_id))
         asked = replace(request, prerequisites=(step, other))
         return dict((await store.information_point.gather(asked)).prerequisites)
@@ -193,7 +195,7 @@ async def test_latest_answer_to_a_prerequisite_counts_in_its_session(store: Stor
         epoch = (await facts(store, session)).epoch
         key = builders.key(session.session_id)
         await store.ledger.record(builders.recording(key, epoch=epoch, effect=effect, steps=(step,)))
-        assert await latest(session) == {step: effect}
+        assert await latest(session) == {step: Answer(effect, waited=effect is Effect.ESCALATE)}
     assert await latest(elsewhere) == {}
 
 
@@ -221,7 +223,41 @@ async def test_block_ends_no_waiting_for_a_person_and_counts_after_anything_else
         for group in [recordings] if together else [[each] for each in recordings]:
             await store.ledger.record_together(group)
         request = replace(builders.facts_request(builders.key(session.session_id)), prerequisites=(step,))
-        assert (await store.information_point.gather(request)).prerequisites == {step: expected}, effects
+        (found,) = (await store.information_point.gather(request)).prerequisites.values()
+        assert found == Answer(expected, waited=escalate in effects), effects
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "apart"])
+async def test_answer_says_what_an_allow_was_for_and_whether_anything_waited(
+    store: Store, session: Session, together: bool
+) -> None:
+    allow, block, escalate = Effect.ALLOW, Effect.BLOCK, Effect.ESCALATE
+    one, more = Amount(minor=100, currency="EUR"), Amount(minor=250_000, currency="EUR")
+    cases = {
+        ((allow, one),): Answer(allow, amount=one),
+        ((escalate, more),): Answer(escalate, waited=True),
+        ((escalate, more), (allow, one)): Answer(allow, waited=True, amount=one),
+        ((escalate, more), (allow, one), (allow, more)): Answer(allow, waited=True, amount=more),
+        ((escalate, more), (allow, one), (block, more)): Answer(block, waited=True),
+        ((escalate, more), (allow, None)): Answer(allow, waited=True),
+        ((allow, more), (allow, one)): Answer(allow, amount=one),
+    }
+    for number, (answers, expected) in enumerate(cases.items()):
+        step = Step(tool="invoices.approve", arguments=f"b{number}")
+        epoch = (await facts(store, session)).epoch
+        recordings = [
+            builders.recording(
+                builders.key(session.session_id),
+                epoch=epoch,
+                effect=effect,
+                steps=(replace(step, amount=amount),),
+            )
+            for effect, amount in answers
+        ]
+        for group in [recordings] if together else [[each] for each in recordings]:
+            await store.ledger.record_together(group)
+        request = replace(builders.facts_request(builders.key(session.session_id)), prerequisites=(step,))
+        assert (await store.information_point.gather(request)).prerequisites == {step: expected}, answers
 
 
 async def test_tool_knows_by_which_arguments_others_name_it(store: Store, session: Session) -> None:

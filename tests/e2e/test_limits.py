@@ -207,6 +207,10 @@ async def test_payment_waits_for_a_prerequisite_that_waits_for_a_person(scene: S
     blocked = (await ask_both(scene, [(act("b 1"), session)]))[0]
     assert codes(blocked)[0] == "review.prerequisite_pending"
     assert effects(await ask_both(scene, [(act("B-2"), session)])) == {"allow": 1}
+    # An approval of less ends the waiting for no more than that.
+    assert effects(await ask_both(scene, [(act("B-1", 1, tool=APPROVE), session)])) == {"allow": 1}
+    more = (await ask_both(scene, [(act("b 1"), session)]))[0]
+    assert (more.effect, codes(more)[0]) == ("block", "review.prerequisite_pending")
     assert effects(await ask_both(scene, [(act("B-1", tool=APPROVE), session)])) == {"allow": 1}
     assert effects(await ask_both(scene, [(act("b 1"), session)])) == {"allow": 1}
 

@@ -27,6 +27,7 @@ from pdp.errors import (
 from pdp.model import (
     JSON,
     Agent,
+    Answer,
     Counter,
     CounterKey,
     DecisionKey,
@@ -113,7 +114,7 @@ class _Tenant:
     # By hash.
     grants: dict[str, GrantRow] = field(default_factory=dict)
     # Latest answer to each prerequisite, by session.
-    steps: dict[tuple[str, Step], Effect] = field(default_factory=dict)
+    steps: dict[tuple[str, Step], Answer] = field(default_factory=dict)
 
     def tools_at(self, revision: int) -> dict[str, Tool]:
         tools: dict[str, Tool | None] = {}
@@ -330,7 +331,7 @@ class FakeStore:
                 tenant.keys[kept.key.normal] = kept.key_version + 1
         for step in recording.steps:
             place = (key.session_id, step)
-            tenant.steps[place] = latest(tenant.steps.get(place), decision.effect)
+            tenant.steps[place] = latest(tenant.steps.get(place), decision.effect, step.amount)
         if move is not None and session is not None:
             self._sessions[key.tenant, move.session_id] = replace(
                 session,
