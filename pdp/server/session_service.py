@@ -140,7 +140,7 @@ class SessionService(stubs.SessionServiceServicer):
         session, _ = await self._own(session_id)
         caller = current_caller()
         if not asked_for(caller, session):
-            raise PermissionDeniedError("only a session's principal and its issuer complete its task")
+            raise NotFoundError(f"no session {session_id} whose task you may complete")
         completed = await self._sessions.complete(caller.tenant, session_id, reason)
         if completed is None:
             raise NotFoundError(f"no session {session_id} of yours")

@@ -692,7 +692,7 @@ def test_session_is_closed_once(pdp: Target) -> None:
 def test_task_is_completed_once_by_its_principal_or_issuer(pdp: Target) -> None:
     session = pdp.session()
     for other in (pdp.agent(), pdp.operator()):
-        with pytest.raises(PermissionDeniedError):
+        with pytest.raises(NotFoundError):
             other.complete_task(session)
     completed = pdp.client(pdp.identity(PRINCIPAL)).complete_task(session, reason="paid")
     assert completed.state is SessionState.COMPLETED

@@ -386,8 +386,7 @@ class _Sessions(session_stubs.SessionServiceServicer):
         def answer(caller: Caller) -> sessions.CompleteTaskResponse:
             session = self._own(caller, request.session_id)
             if not _asked_for(caller, session):
-                message = "only a session's principal and its issuer complete its task"
-                raise _Refused(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", message)
+                raise _not_found(f"no session {session.session_id} whose task you may complete")
             completed = self._fake.complete(caller.tenant, session.session_id)
             if completed.state is not SessionState.COMPLETED:
                 message = f"the session is {completed.state}, so its task cannot be completed"
