@@ -733,23 +733,21 @@ def _step_rows(winners: Sequence[Recording]) -> tuple[list[_StepRow], list[_Step
 
     In the order of the rows' keys.
     """
-    answered: dict[tuple[str, ...], Answer] = {}
-    blocked: dict[tuple[str, ...], Answer] = {}
-    ids: dict[tuple[tuple[str, ...], bool], str] = {}
+    answered: dict[tuple[str, ...], tuple[Answer, str]] = {}
+    blocked: dict[tuple[str, ...], tuple[Answer, str]] = {}
     for recording in winners:
-        effect = recording.decision.effect
+        effect, decision_id = recording.decision.effect, recording.decision.decision_id
         for step in recording.steps:
             place = (recording.key.tenant, recording.key.session_id, step.tool, step.arguments)
-            is_block = effect is Effect.BLOCK
-            if is_block:
-                blocked[place] = latest(None, effect, step.amount)
+            if effect is Effect.BLOCK:
+                blocked[place] = (latest(None, effect, step.amount), decision_id)
             else:
                 blocked.pop(place, None)
-                answered[place] = latest(answered.get(place), effect, step.amount)
-            ids[place, is_block] = recording.decision.decision_id
+                before = answered[place][0] if place in answered else None
+                answered[place] = (latest(before, effect, step.amount), decision_id)
     first, then = (
-        [(*place, *_answer_columns(answer, ids[place, is_block])) for place, answer in sorted(rows.items())]
-        for rows, is_block in ((answered, False), (blocked, True))
+        [(*place, *_answer_columns(*answer)) for place, answer in sorted(rows.items())]
+        for rows in (answered, blocked)
     )
     return first, then
 
