@@ -24,19 +24,19 @@ import uvloop
 import yaml
 
 from pdp import ports
-from pdp.decision_point import DecisionPoint
+from pdp.decision.fingerprint import Fingerprints
+from pdp.decision.point import DecisionPoint
+from pdp.delegation.tokens import Grants
 from pdp.errors import PolicyUnavailableError, SessionMovedError
-from pdp.fingerprint import Fingerprints
-from pdp.grants import Grants
 from pdp.model import Position, RecordedDecision, Recording, Verdict
 from pdp.opa.verdict import single_verdict
-from pdp.postgres.connection import Access
+from pdp.postgres.access.connection import Access
 from pdp.postgres.facts import PostgresInformationPoint
+from pdp.postgres.ledger.stream import Stream
 from pdp.postgres.store import PostgresStore
-from pdp.postgres.stream import Stream
-from pdp.server import convert
-from pdp.server.deadline import deadline_of
-from pdp.server.identity import identify
+from pdp.server.grpc.deadline import deadline_of
+from pdp.server.identity.roles import identify
+from pdp.server.messages import convert
 from pdp.signing import RotatingSigner
 from placet.v1 import decision_service_pb2 as messages
 

@@ -18,9 +18,9 @@ import yaml
 
 from bench.stack import ROOT, StackError
 from bench.stack import Stack as BenchStack
-from pdp import bundle, sidecar
 from pdp.dev import ports
 from pdp.dev.stack import find_opa, write_secret
+from pdp.opa import bundle, sidecar
 
 START_PATIENCE = 60.0
 STOP_PATIENCE = 20.0

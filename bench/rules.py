@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pdp.bundle import policy_sources
+from pdp.opa.bundle import policy_sources
 
 # The first line of the body names the tool: OPA indexes it and evaluates the rules for this tool alone.
 _RULE = """\

@@ -19,7 +19,7 @@ import typer
 
 from bench import stack as stacks
 from bench import workload
-from pdp.limits import count
+from pdp.authority.counters import count
 from pdp.model import Bucket
 from pdp.postgres.rows import buckets_text
 from placet import Action, AsyncClient

@@ -20,35 +20,35 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
-from pdp.admission import Admission
-from pdp.chain import Chains
-from pdp.config import Config, ConfigError, split_address
-from pdp.decision_point import DecisionPoint
-from pdp.delegation_point import DelegationPoint
+from pdp.config.server import Config, ConfigError, split_address
+from pdp.decision.fingerprint import Fingerprints
+from pdp.decision.point import DecisionPoint
+from pdp.delegation.chain import Chains
+from pdp.delegation.point import DelegationPoint
+from pdp.delegation.tokens import Grants
 from pdp.errors import PdpError
-from pdp.fingerprint import Fingerprints
-from pdp.grants import Grants
 from pdp.metrics import MeasuredEngine, MeasuredInformationPoint, MeasuredLedger, Metrics
 from pdp.opa import OpaAdministration, OpaPolicyEngine
-from pdp.outcome_point import OutcomePoint
+from pdp.outcomes.point import OutcomePoint
+from pdp.overload.admission import Admission
 from pdp.postgres.store import PostgresStore
-from pdp.server.admin_service import AdminService, DevService
-from pdp.server.authentication import (
+from pdp.server.grpc.admin_service import AdminService, DevService
+from pdp.server.grpc.decision_service import DecisionService
+from pdp.server.grpc.edge import Edge
+from pdp.server.grpc.entity_service import EntityService
+from pdp.server.grpc.session_service import SessionService
+from pdp.server.http.operations import http_application, http_server
+from pdp.server.identity.authentication import (
     Authenticator,
     CredentialAuthenticator,
     InsecureAuthenticator,
     Principals,
 )
-from pdp.server.certificates import CertificateError, ServerCertificates
-from pdp.server.decision_service import DecisionService
-from pdp.server.edge import Edge
-from pdp.server.entity_service import EntityService
-from pdp.server.http import http_application, http_server
-from pdp.server.jwks import key_source
-from pdp.server.listing import Listing
-from pdp.server.ownership import may_see
-from pdp.server.session_service import SessionService
-from pdp.server.tokens import TokenVerifier
+from pdp.server.identity.certificates import CertificateError, ServerCertificates
+from pdp.server.identity.jwks import key_source
+from pdp.server.identity.tokens import TokenVerifier
+from pdp.sessions.allowed_tools import Listing
+from pdp.sessions.ownership import may_see
 from pdp.signing import RotatingSigner
 from placet.v1 import (
     admin_service_pb2,

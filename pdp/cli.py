@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from pdp import bundle as bundles
 from pdp.app import configure_logs
 from pdp.app import serve as serve_replica
-from pdp.config import ConfigError, load_config
+from pdp.config.server import ConfigError, load_config
 from pdp.dev import command as dev_command
 from pdp.errors import PdpError
+from pdp.opa import bundle as bundles
 from pdp.postgres.migrate import migrate as migrate_database
 
 # Exit codes: 1 it failed, 2 it was told something that cannot be.

@@ -13,8 +13,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from pdp.errors import PolicyUnavailableError
-from pdp.load import Load
 from pdp.model import Facts, FactsRequest, Position, RecordedDecision, Recording, Verdict
+from pdp.overload.load import Load
 from pdp.ports import InformationPoint, Ledger, PolicyEngine
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pdp.delegation import grant_row, verify_chain
-from pdp.grants import Grants
+from pdp.delegation.grant import grant_row, verify_chain
+from pdp.delegation.tokens import Grants
 from pdp.model import Boundary, Caller, Chain, Grant, GrantRow, Hop, Session, grant_hash
 from pdp.signing import RotatingSigner
 from tests import builders

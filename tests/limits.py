@@ -182,7 +182,7 @@ LIMITS: Mapping[str, Limit] = {
         "Evaluate",
         "action.intent",
         lambda n: _evaluate(intent="x" * n),
-        "pdp.server.convert.MAX_INTENT",
+        "pdp.server.messages.convert.MAX_INTENT",
     ),
     "action.resource, characters": _limit(
         "Evaluate", "action.resource", lambda n: _evaluate(resource="x" * n)
@@ -191,13 +191,13 @@ LIMITS: Mapping[str, Limit] = {
         "Evaluate",
         "chain.hops",
         lambda n: _chain(*[nouns.Hop(agent="a")] * n),
-        "pdp.server.convert.MAX_HOPS",
+        "pdp.server.messages.convert.MAX_HOPS",
     ),
     "chain.hops[].grant, characters": _limit(
         "Evaluate",
         "chain.hops[0].grant",
         lambda n: _chain(nouns.Hop(agent="a", grant="x" * n)),
-        "pdp.delegation_point.MAX_GRANT",
+        "pdp.delegation.point.MAX_GRANT",
     ),
     "purpose of a delegation, characters": _limit(
         "Delegate",
@@ -208,22 +208,22 @@ LIMITS: Mapping[str, Limit] = {
             to_agent="b",
             purpose="x" * n,
         ),
-        "pdp.delegation.MAX_PURPOSE",
+        "pdp.delegation.grant.MAX_PURPOSE",
     ),
     "EvaluateBatch.items, entries": _limit(
-        "EvaluateBatch", "items", _plan, "pdp.server.convert_plans.MAX_ITEMS"
+        "EvaluateBatch", "items", _plan, "pdp.server.messages.plans.MAX_ITEMS"
     ),
     "EvaluateStream.actions[].id, characters": _limit(
         "EvaluateStream",
         "id",
         lambda n: _streamed("x" * n),
-        "pdp.server.evaluate_stream._MAX_ID",
+        "pdp.server.grpc.evaluate_stream._MAX_ID",
     ),
     "EvaluateStream.actions[].timeout, seconds": _limit(
         "EvaluateStream",
         "timeout",
         lambda n: _streamed(seconds=n),
-        "pdp.server.deadline.LONGEST",
+        "pdp.server.grpc.deadline.LONGEST",
     ),
     "Simulate.caller.agents, entries": _limit("Simulate", "caller.agents", _simulate),
     "ReportOutcome.output, bytes": _limit(
@@ -232,13 +232,13 @@ LIMITS: Mapping[str, Limit] = {
         lambda n: decisions.ReportOutcomeRequest(
             decision_id="d", outcome=decisions.OUTCOME_EXECUTED, output=_text(n)
         ),
-        "pdp.server.convert_outcomes.MAX_OUTPUT",
+        "pdp.server.messages.outcomes.MAX_OUTPUT",
     ),
     "ListOpenDecisions.page_size": _limit(
         "ListOpenDecisions",
         "page_size",
         lambda n: decisions.ListOpenDecisionsRequest(page_size=n),
-        "pdp.server.convert_outcomes.MAX_PAGE",
+        "pdp.server.messages.outcomes.MAX_PAGE",
     ),
     "task.description, characters": _limit(
         "OpenSession", "task.description", lambda n: _open(description="x" * n), "pdp.names.MAX_DESCRIPTION"
@@ -258,7 +258,7 @@ LIMITS: Mapping[str, Limit] = {
         "OpenSession",
         "boundary.tools",
         lambda n: _open(sessions.Boundary(tools=[f"t{i}" for i in range(n)])),
-        "pdp.boundary.MAX_RULES",
+        "pdp.authority.boundary.MAX_RULES",
     ),
     "task_token, characters": _limit(
         "OpenSession",
@@ -273,19 +273,19 @@ LIMITS: Mapping[str, Limit] = {
         "pdp.names.MAX_RESOURCE_ID",
     ),
     "entities that the attribute rules of boundary.resources point to": _limit(
-        "OpenSession", "boundary.resources", _pointing, "pdp.boundary.MAX_LISTED"
+        "OpenSession", "boundary.resources", _pointing, "pdp.authority.boundary.MAX_LISTED"
     ),
     "boundary.max_actions": _limit(
         "OpenSession",
         "boundary.max_actions",
         lambda n: _open(sessions.Boundary(max_actions=n)),
-        "pdp.boundary.MAX_ACTIONS",
+        "pdp.authority.boundary.MAX_ACTIONS",
     ),
     "boundary.velocity, entries": _limit(
         "OpenSession",
         "boundary.velocity",
         lambda n: _velocity(entries=n),
-        "pdp.boundary.MAX_VELOCITY",
+        "pdp.authority.boundary.MAX_VELOCITY",
     ),
     "boundary.velocity[].max": _limit(
         "OpenSession", "boundary.velocity[0].max", lambda n: _velocity(maximum=n)
@@ -294,7 +294,7 @@ LIMITS: Mapping[str, Limit] = {
         "OpenSession",
         "boundary.velocity[0].window",
         lambda n: _velocity(seconds=n),
-        "pdp.limits.MAX_WINDOW",
+        "pdp.authority.counters.MAX_WINDOW",
     ),
     "an amount, minor units": _limit(
         "OpenSession", "boundary.amounts[0].per_action", _amount, "pdp.money.MAX_MINOR"
@@ -305,19 +305,19 @@ LIMITS: Mapping[str, Limit] = {
         lambda n: admin.PutTenantRequest(settings=b"{" + b" " * (n - 2) + b"}"),
     ),
     "settings.budgets, entries": _limit(
-        "PutTenant", "settings.budgets", _budgets, "pdp.settings._MAX_BUDGETS"
+        "PutTenant", "settings.budgets", _budgets, "pdp.authority.settings._MAX_BUDGETS"
     ),
     "settings.allow_ttl_seconds": _limit(
         "PutTenant",
         "settings.allow_ttl_seconds",
         lambda n: _tenant(allow_ttl_seconds=n),
-        "pdp.settings._MAX_ALLOW_TTL",
+        "pdp.authority.settings._MAX_ALLOW_TTL",
     ),
     "agents, tools, signals or entities of a call, entries": _limit(
         "PutAgents",
         "agents",
         lambda n: admin.PutAgentsRequest(agents=[admin.Agent(agent=f"a{i}") for i in range(n)]),
-        "pdp.server.convert.MAX_ITEMS",
+        "pdp.server.messages.convert.MAX_ITEMS",
     ),
     "agents[].trust_explanation, characters": _limit(
         "PutAgents",
@@ -328,7 +328,7 @@ LIMITS: Mapping[str, Limit] = {
         "PutSignals",
         "signals[0].value",
         lambda n: admin.PutSignalsRequest(signals=[admin.Signal(name="s", value=_text(n))]),
-        "pdp.server.convert.MAX_SIGNAL",
+        "pdp.server.messages.convert.MAX_SIGNAL",
     ),
     "tools[].description, characters": _limit(
         "PutTools", "tools[0].description", lambda n: _tool(description="x" * n)
@@ -340,7 +340,7 @@ LIMITS: Mapping[str, Limit] = {
         "PutTools",
         "tools[0].arguments_schema",
         lambda n: _tool(arguments_schema=b'{"title":"' + b"x" * (n - 12) + b'"}'),
-        "pdp.server.convert_tools.MAX_SCHEMA",
+        "pdp.server.messages.tools.MAX_SCHEMA",
     ),
     "tools[].secret_arguments, entries": _limit(
         "PutTools", "tools[0].secret_arguments", lambda n: _tool(secret_arguments=_arguments(n))
@@ -354,7 +354,7 @@ LIMITS: Mapping[str, Limit] = {
                 for argument in _arguments(n)
             ]
         ),
-        "pdp.server.convert_tools.MAX_ARGUMENTS",
+        "pdp.server.messages.tools.MAX_ARGUMENTS",
     ),
     "tools[].normalise[].steps, entries": _limit(
         "PutTools",
@@ -362,7 +362,7 @@ LIMITS: Mapping[str, Limit] = {
         lambda n: _tool(
             normalise=[admin.Normalisation(argument="a0", steps=[admin.NORMALISATION_STEP_TRIM] * n)]
         ),
-        "pdp.server.convert_tools.MAX_STEPS",
+        "pdp.server.messages.tools.MAX_STEPS",
     ),
     "tools[].entities, entries": _limit(
         "PutTools",
@@ -370,7 +370,7 @@ LIMITS: Mapping[str, Limit] = {
         lambda n: _tool(
             entities=[admin.EntityRef(name=f"e{i}", type="vendor", id=f"{{a{i}}}") for i in range(n)]
         ),
-        "pdp.server.convert_tools.MAX_ENTITIES",
+        "pdp.server.messages.tools.MAX_ENTITIES",
     ),
     "tools[].entities[].id, characters": _limit(
         "PutTools",
@@ -381,13 +381,13 @@ LIMITS: Mapping[str, Limit] = {
         "PutTools",
         "tools[0].business_key.arguments",
         lambda n: _tool(business_key=admin.BusinessKey(arguments=_arguments(n))),
-        "pdp.server.convert_tools.MAX_KEY_ARGUMENTS",
+        "pdp.server.messages.tools.MAX_KEY_ARGUMENTS",
     ),
     "tools[].prerequisites, entries": _limit(
         "PutTools",
         "tools[0].prerequisites",
         lambda n: _tool(prerequisites=[admin.Prerequisite(tool=f"p{i}", same=["a0"]) for i in range(n)]),
-        "pdp.server.convert_tools.MAX_PREREQUISITES",
+        "pdp.server.messages.tools.MAX_PREREQUISITES",
     ),
     "tools[].prerequisites[].same, entries": _limit(
         "PutTools",
@@ -403,7 +403,7 @@ LIMITS: Mapping[str, Limit] = {
                 fields=[admin.OutputField(name=f"f{i}") for i in range(n)],
             )
         ),
-        "pdp.server.convert_tools.MAX_FIELDS",
+        "pdp.server.messages.tools.MAX_FIELDS",
     ),
     "ListTools.limit": _limit("ListTools", "limit", lambda n: admin.ListToolsRequest(limit=n)),
     "ListToolHistory.limit": _limit(
@@ -416,13 +416,13 @@ LIMITS: Mapping[str, Limit] = {
         "PutEntities",
         "entities[0].attributes",
         lambda n: _entity(_padded(n)),
-        "pdp.server.convert_entities.MAX_ATTRIBUTES",
+        "pdp.server.messages.entities.MAX_ATTRIBUTES",
     ),
     "entities[].attributes, levels": _limit(
         "PutEntities",
         "entities[0].attributes",
         lambda n: _entity(_nested(n)),
-        "pdp.server.convert_entities.MAX_DEPTH",
+        "pdp.server.messages.entities.MAX_DEPTH",
     ),
     "ListEntityHistory.limit": _limit(
         "ListEntityHistory",

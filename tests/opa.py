@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from pdp.bundle import BuiltBundle, build, ensure_signing_key
 from pdp.opa import OpaPolicyEngine
-from pdp.sidecar import BundleSource, OpaSidecar
+from pdp.opa.bundle import BuiltBundle, build, ensure_signing_key
+from pdp.opa.sidecar import BundleSource, OpaSidecar
 
 # Generous: the disk stalls for seconds now and then.
 READY_SECONDS = 60.0

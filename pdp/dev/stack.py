@@ -24,9 +24,9 @@ from typing import IO, Any
 
 import yaml
 
-from pdp import bundle, sidecar
 from pdp.dev import ports, postgres
 from pdp.dev.supervise import Change, Child, ChildError, Supervisor
+from pdp.opa import bundle, sidecar
 
 ROOT = Path(__file__).resolve().parents[2]
 GRPC_PORT, HTTP_PORT = 7433, 7434

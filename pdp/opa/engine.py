@@ -23,11 +23,11 @@ from pathlib import Path
 import orjson
 
 from pdp.errors import OverloadedError, PolicyUnavailableError
-from pdp.load import Load
 from pdp.model import Verdict
 from pdp.opa.transport import OpaTransport
 from pdp.opa.verdict import batch_verdicts, single_verdict
-from pdp.pace import Pace
+from pdp.overload.load import Load
+from pdp.overload.pace import Pace
 
 _QUERY = "?strict-builtin-errors=true&provenance=true"
 # Callers hear of a time-out this much before their deadline, so that they hear of it in time.

@@ -10,9 +10,9 @@ from psycopg.types.numeric import Int8
 
 from pdp.errors import TenantUnknownError
 from pdp.model import JSON, EntityName, EntityVersion
-from pdp.postgres.connection import Connection, storable
-from pdp.postgres.locks import entity_lock
-from pdp.postgres.pool import Pool
+from pdp.postgres.access.connection import Connection, storable
+from pdp.postgres.access.locks import entity_lock
+from pdp.postgres.access.pool import Pool
 from pdp.postgres.rows import json_text, json_value
 
 # The row of the clock first, which makes writes of a tenant follow each other; it stays locked

@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 
+from pdp.action.derivation import identifier
 from pdp.errors import DeadlineExceededError, PdpError, StoreUnavailableError, TenantUnknownError
-from pdp.load import Load
 from pdp.model import (
     JSON,
     Agent,
@@ -33,9 +33,19 @@ from pdp.model import (
     PriorDecision,
     Step,
 )
-from pdp.postgres.arrays import booleans, texts
-from pdp.postgres.connection import Access, Connection, bounded, connect, lost, stale, storable, unavailable
-from pdp.postgres.inbox import Inbox, Ticket
+from pdp.overload.inbox import Inbox, Ticket
+from pdp.overload.load import Load
+from pdp.postgres.access.arrays import booleans, texts
+from pdp.postgres.access.connection import (
+    Access,
+    Connection,
+    bounded,
+    connect,
+    lost,
+    stale,
+    storable,
+    unavailable,
+)
 from pdp.postgres.rows import (
     GRANT_WIDTH,
     SESSION_WIDTH,
@@ -46,7 +56,6 @@ from pdp.postgres.rows import (
     session_from_row,
     tool_from_row,
 )
-from pdp.registry import identifier
 
 BATCH = 64
 READERS = 2

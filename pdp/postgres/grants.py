@@ -9,9 +9,9 @@ import psycopg
 
 from pdp.errors import StoreUnavailableError, TenantUnknownError
 from pdp.model import Effect, GrantRow
-from pdp.postgres.connection import Connection, storable
-from pdp.postgres.locks import control_lock
-from pdp.postgres.pool import Pool
+from pdp.postgres.access.connection import Connection, storable
+from pdp.postgres.access.locks import control_lock
+from pdp.postgres.access.pool import Pool
 from pdp.postgres.rows import grant_from_row
 
 # A grant names the hash of its parent, so there are no circles, and no path is longer than chains are.

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from pdp.errors import InvalidFieldError
-from pdp.postgres.connection import Connection
-from pdp.postgres.pool import Pool
+from pdp.postgres.access.connection import Connection
+from pdp.postgres.access.pool import Pool
 
 
 class PostgresKeyDirectory:

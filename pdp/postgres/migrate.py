@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 
 from pdp.errors import StoreUnavailableError
-from pdp.postgres.connection import Connection
-from pdp.postgres.locks import MIGRATION_LOCK
+from pdp.postgres.access.connection import Connection
+from pdp.postgres.access.locks import MIGRATION_LOCK
 
 # The oldest server that this SQL runs on (NULLS NOT DISTINCT).
 OLDEST_SERVER = 150000

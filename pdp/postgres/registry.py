@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from psycopg import sql
 
+from pdp.action.registration import details, read_registration
 from pdp.errors import InvalidFieldError, TenantUnknownError
 from pdp.model import Agent, IssuerKeys, Signal, Tool, ToolRevision
-from pdp.postgres.connection import Connection, storable
-from pdp.postgres.locks import control_lock
-from pdp.postgres.pool import Pool
+from pdp.postgres.access.connection import Connection, storable
+from pdp.postgres.access.locks import control_lock
+from pdp.postgres.access.pool import Pool
 from pdp.postgres.rows import instant_text, json_text, json_value, tool_text
-from pdp.registration import details, read_registration
-from pdp.task_tokens import MAX_ISSUERS
+from pdp.sessions.task_tokens import MAX_ISSUERS
 
 # What the history says of a tool that a roll-back removed.
 _REMOVED = "null"

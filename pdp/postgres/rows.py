@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from pdp.boundary import boundary_json, interned, read_boundary
+from pdp.action.registration import read_details, registration
+from pdp.authority.boundary import boundary_json, interned, read_boundary
 from pdp.model import (
     JSON,
     Aggregates,
@@ -28,7 +29,6 @@ from pdp.model import (
     Tool,
     ToolEffect,
 )
-from pdp.registration import read_details, registration
 
 # Columns that `session_from_row`, `grant_from_row` and `tool_from_row` read.
 SESSION_WIDTH = 20

@@ -8,13 +8,13 @@ from typing import LiteralString
 
 import psycopg
 
+from pdp.authority.settings import boundary_template
 from pdp.errors import InvalidFieldError, SessionMovedError, TaskExistsError, TenantUnknownError
 from pdp.model import Session
-from pdp.postgres.connection import Connection, storable
-from pdp.postgres.locks import control_lock
-from pdp.postgres.pool import Pool
+from pdp.postgres.access.connection import Connection, storable
+from pdp.postgres.access.locks import control_lock
+from pdp.postgres.access.pool import Pool
 from pdp.postgres.rows import SESSION_WIDTH, boundary_text, json_value, session_from_row
-from pdp.settings import boundary_template
 
 _SELECT = """
     SELECT session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary, state,

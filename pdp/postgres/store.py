@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator
 import psycopg
 
 from pdp.errors import StoreUnavailableError
-from pdp.postgres.clock import PostgresClock
-from pdp.postgres.connection import Access, Connection, connect
+from pdp.postgres.access.clock import PostgresClock
+from pdp.postgres.access.connection import Access, Connection, connect
+from pdp.postgres.access.pool import Pool
 from pdp.postgres.entities import PostgresEntityStore
 from pdp.postgres.facts import PostgresInformationPoint
 from pdp.postgres.grants import PostgresGrantStore
 from pdp.postgres.keys import PostgresKeyDirectory
-from pdp.postgres.ledger import PostgresLedger
+from pdp.postgres.ledger.ledger import PostgresLedger
 from pdp.postgres.migrate import StoreUnfitError, check_server
-from pdp.postgres.pool import Pool
 from pdp.postgres.registry import PostgresRegistry
 from pdp.postgres.sessions import PostgresSessionStore
 

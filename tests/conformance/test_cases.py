@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pdp.delegation import verify_chain
-from pdp.document import input_document
+from pdp.action.derivation import derive
+from pdp.authority.settings import max_chain_depth, parse_settings
+from pdp.decision.document import input_document
+from pdp.delegation.grant import verify_chain
 from pdp.model import EvaluationRequest, Facts, Hop
-from pdp.registry import derive
-from pdp.server import convert, convert_tools
-from pdp.settings import max_chain_depth, parse_settings
+from pdp.server.messages import convert
+from pdp.server.messages import tools as convert_tools
 from placet import requests
 from placet.jsontext import object_text
 from placet.scenario.load import load

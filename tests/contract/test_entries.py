@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from pdp.authority.counters import used
 from pdp.errors import SessionMovedError
-from pdp.limits import used
 from pdp.model import (
     Counter,
     CounterKey,
@@ -25,7 +25,7 @@ from pdp.model import (
     Session,
     Standing,
 )
-from pdp.outcomes import lapse, recounts, redeem, report
+from pdp.outcomes.transitions import lapse, recounts, redeem, report
 from tests import builders
 from tests.builders import TENANT
 from tests.contract.conftest import Store

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
+from pdp.authority.counters import used
 from pdp.errors import SessionMovedError
-from pdp.limits import used
 from pdp.model import (
     Amount,
     Answer,

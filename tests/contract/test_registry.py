@@ -22,7 +22,7 @@ from pdp.model import (
     Signal,
     ToolEffect,
 )
-from pdp.task_tokens import MAX_ISSUERS
+from pdp.sessions.task_tokens import MAX_ISSUERS
 from tests import builders
 from tests.builders import AGENT, TENANT
 from tests.contract.conftest import Store

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pdp.model import ArgumentRole, FieldTrust, Tool, ToolEffect
-from pdp.server import convert_tools
+from pdp.server.messages import tools as convert_tools
 from placet import requests
 from placet.cli.rolesjson import converted
 

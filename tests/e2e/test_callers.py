@@ -24,8 +24,8 @@ import yaml
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from pdp.bundle import build, ensure_signing_key, policy_sources
 from pdp.dev.ports import free_ports
+from pdp.opa.bundle import build, ensure_signing_key, policy_sources
 from placet import (
     Client,
     DevIdentity,

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pdp.boundary import parse_boundary
-from pdp.grants import Grants
+from pdp.authority.boundary import parse_boundary
+from pdp.delegation.tokens import Grants
 from pdp.postgres.store import PostgresStore
 from pdp.signing import RotatingSigner
 from placet import (

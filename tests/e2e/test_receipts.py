@@ -19,7 +19,7 @@ import rfc8785
 from joserfc import jws
 from joserfc.jwk import KeySet
 
-from pdp.boundary import boundary_document
+from pdp.authority.boundary import boundary_document
 from placet import Decision, Effect, Session
 from placet.receipt import b64url_decode, b64url_encode, parse
 from placet.verify import Verifier, thumbprint

@@ -14,7 +14,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from pdp import limits
+from pdp.action.derivation import identifier
+from pdp.action.prerequisites import latest
+from pdp.authority import counters as limits
+from pdp.authority.settings import boundary_template
 from pdp.errors import (
     DeadlineExceededError,
     InvalidFieldError,
@@ -58,10 +61,7 @@ from pdp.model import (
     Tool,
     ToolRevision,
 )
-from pdp.prerequisites import latest
-from pdp.registry import identifier
-from pdp.settings import boundary_template
-from pdp.task_tokens import MAX_ISSUERS
+from pdp.sessions.task_tokens import MAX_ISSUERS
 
 START = datetime(2026, 11, 24, 10, tzinfo=UTC)
 _LIVE = (SessionState.OPEN, SessionState.COMPLETED)

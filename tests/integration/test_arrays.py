@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pdp.postgres.arrays import blobs, booleans, instants, integers, texts
-from pdp.postgres.connection import Access, connect
+from pdp.postgres.access.arrays import blobs, booleans, instants, integers, texts
+from pdp.postgres.access.connection import Access, connect
 
 MOMENT = datetime(2026, 7, 1, 12, 30, 15, 123456, UTC)
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from pdp.budgets import judged as with_counters
-from pdp.budgets import limits
-from pdp.document import input_document
+from pdp.action.derivation import derive
+from pdp.authority.limits import judged as with_counters
+from pdp.authority.limits import limits
+from pdp.decision.document import input_document
 from pdp.model import (
     Aggregates,
     Boundary,
@@ -29,7 +30,6 @@ from pdp.model import (
     VerifiedHop,
 )
 from pdp.opa.engine import OpaPolicyEngine
-from pdp.registry import derive
 from tests import builders
 from tests.chains import speaker
 from tests.narrowing import PAY, judged, nearly, situation, some_boundary

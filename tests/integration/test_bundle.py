@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from pdp.bundle import (
+from pdp.errors import PolicyUnavailableError
+from pdp.opa import OpaAdministration, OpaStatus
+from pdp.opa.bundle import (
     BuiltBundle,
     BundleError,
     build,
@@ -26,8 +28,6 @@ from pdp.bundle import (
     load_signing_key,
     policy_sources,
 )
-from pdp.errors import PolicyUnavailableError
-from pdp.opa import OpaAdministration, OpaStatus
 from tests.documents import encode, payment_document
 from tests.opa import RunningOpa
 

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 
 from pdp.errors import DeadlineExceededError, StoreUnavailableError
 from pdp.model import Facts
-from pdp.postgres.connection import Access, Connection, connect
+from pdp.postgres.access.connection import Access, Connection, connect
 from pdp.postgres.facts import _ENTITIES, _GATHER
 from pdp.postgres.store import PostgresStore
 from tests import builders

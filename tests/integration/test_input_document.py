@@ -14,7 +14,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from pdp.document import input_document
+from pdp.action.derivation import derive
+from pdp.decision.document import input_document
 from pdp.model import (
     JSON,
     Action,
@@ -35,7 +36,6 @@ from pdp.model import (
     ToolEffect,
     VerifiedHop,
 )
-from pdp.registry import derive
 from tests import builders
 from tests.chains import speaker
 from tests.documents import payment_document

@@ -20,8 +20,8 @@ from pdp.errors import (
     StoreUnavailableError,
 )
 from pdp.model import Position, Recording, Session, Signal
-from pdp.postgres.connection import Access
-from pdp.postgres.locks import control_lock
+from pdp.postgres.access.connection import Access
+from pdp.postgres.access.locks import control_lock
 from pdp.postgres.store import PostgresStore
 from tests import builders
 from tests.builders import TENANT

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 
 from pdp.errors import DeadlineExceededError, SessionMovedError, StoreUnavailableError
 from pdp.model import Position, Recording
-from pdp.postgres.connection import Access
+from pdp.postgres.access.connection import Access
 from pdp.postgres.store import PostgresStore
 from tests import builders
 from tests.builders import TENANT

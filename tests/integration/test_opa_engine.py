@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from pdp import limits
-from pdp.bundle import build, ensure_signing_key, policy_sources
+from pdp.authority import counters as limits
 from pdp.errors import OverloadedError, PolicyUnavailableError
 from pdp.model import Bucket, Effect, Verdict
 from pdp.opa import EngineCall, OpaAdministration, OpaPolicyEngine
+from pdp.opa.bundle import build, ensure_signing_key, policy_sources
 from tests.collector import without_collector
 from tests.documents import NOW, encode, payment_document
 from tests.opa import RunningOpa

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from testcontainers.core.container import DockerContainer
 
-from pdp.bundle import BuiltBundle
 from pdp.model import Effect
+from pdp.opa.bundle import BuiltBundle
 from tests.documents import encode, payment_document
 from tests.opa import READY_SECONDS, RunningOpa, describe, short_directory
 

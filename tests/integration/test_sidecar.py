@@ -20,10 +20,10 @@ from typing import TypeVar
 
 import pytest
 
-from pdp.bundle import BuiltBundle, build, ensure_signing_key
 from pdp.errors import PolicyUnavailableError
 from pdp.opa import OpaAdministration
-from pdp.sidecar import BundleSource, OpaSidecar, SidecarError
+from pdp.opa.bundle import BuiltBundle, build, ensure_signing_key
+from pdp.opa.sidecar import BundleSource, OpaSidecar, SidecarError
 from tests.documents import encode, payment_document
 from tests.opa import RunningOpa, free_address
 

@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from pdp.admission import TOGETHER, Admission
 from pdp.errors import DeadlineExceededError, OverloadedError
-from pdp.pace import Pace
+from pdp.overload.admission import TOGETHER, Admission
+from pdp.overload.pace import Pace
 from tests.clock import ManualClock
 
 

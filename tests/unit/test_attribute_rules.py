@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pdp.attribute_rules import pointed_to, resolved
-from pdp.boundary import MAX_LISTED, listed_entities, parse_boundary
+from pdp.authority.attribute_rules import pointed_to, resolved
+from pdp.authority.boundary import MAX_LISTED, listed_entities, parse_boundary
 from pdp.errors import InvalidFieldError
 from pdp.model import JSON, Boundary, EntityName, KnownEntity
 

@@ -11,13 +11,13 @@ from typing import Any
 import grpc
 import pytest
 
-from pdp.callers import CallerMapping, TlsConfig
+from pdp.config.callers import CallerMapping, TlsConfig
 from pdp.metrics import Metrics
-from pdp.server.authentication import CredentialAuthenticator
-from pdp.server.certificates import ServerCertificates
-from pdp.server.edge import Edge
-from pdp.server.identity import current_caller
-from pdp.server.tokens import TokenVerifier
+from pdp.server.grpc.edge import Edge
+from pdp.server.identity.authentication import CredentialAuthenticator
+from pdp.server.identity.certificates import ServerCertificates
+from pdp.server.identity.roles import current_caller
+from pdp.server.identity.tokens import TokenVerifier
 from placet.v1 import session_service_pb2, session_service_pb2_grpc
 from tests.credentials import HOUR, Authority, Issued
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.boundary import MAX_RULES, boundary_document, boundary_json, parse_boundary, read_boundary
+from pdp.authority.boundary import MAX_RULES, boundary_document, boundary_json, parse_boundary, read_boundary
+from pdp.authority.counters import MAX_WINDOW
 from pdp.errors import InvalidFieldError
-from pdp.limits import MAX_WINDOW
 from pdp.model import (
     AmountLimit,
     AttributeRule,

@@ -11,9 +11,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from pdp.callers import TlsConfig
+from pdp.config.callers import TlsConfig
 from pdp.metrics import Metrics
-from pdp.server.certificates import CertificateError, ServerCertificates
+from pdp.server.identity.certificates import CertificateError, ServerCertificates
 from tests.credentials import HOUR, Authority, Issued
 
 TIMEOUT = 30.0

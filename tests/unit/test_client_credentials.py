@@ -16,17 +16,17 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from typer.testing import CliRunner
 
-from pdp.callers import CallerMapping, JwtConfig, TlsConfig
-from pdp.chain import Chains
-from pdp.delegation_point import DelegationPoint
-from pdp.grants import Grants
+from pdp.config.callers import CallerMapping, JwtConfig, TlsConfig
+from pdp.delegation.chain import Chains
+from pdp.delegation.point import DelegationPoint
+from pdp.delegation.tokens import Grants
 from pdp.metrics import Metrics
-from pdp.server.authentication import CredentialAuthenticator
-from pdp.server.certificates import ServerCertificates
-from pdp.server.edge import Edge
-from pdp.server.jwks import key_source
-from pdp.server.session_service import SessionService
-from pdp.server.tokens import TokenVerifier
+from pdp.server.grpc.edge import Edge
+from pdp.server.grpc.session_service import SessionService
+from pdp.server.identity.authentication import CredentialAuthenticator
+from pdp.server.identity.certificates import ServerCertificates
+from pdp.server.identity.jwks import key_source
+from pdp.server.identity.tokens import TokenVerifier
 from pdp.signing import RotatingSigner
 from placet import AsyncClient, Client, TlsCredentials, UnauthenticatedError, UnavailableError
 from placet.cli.app import app

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from pdp.cli import app
-from pdp.config import ConfigError, load_config
+from pdp.config.server import ConfigError, load_config
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pdp.errors import InvalidFieldError
 from pdp.model import AmountLimit, AttributeRule, Boundary, ResourceRule, ToolEffect
-from pdp.server import convert, convert_tools
+from pdp.server.messages import convert
+from pdp.server.messages import tools as convert_tools
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions

@@ -8,7 +8,7 @@ import pytest
 
 from pdp.errors import InvalidFieldError
 from pdp.model import Outcome
-from pdp.server.convert_outcomes import MAX_OUTPUT, report
+from pdp.server.messages.outcomes import MAX_OUTPUT, report
 from placet.v1 import decision_service_pb2 as messages
 
 EXECUTED = messages.OUTCOME_EXECUTED

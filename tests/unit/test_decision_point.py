@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pdp.admission import Admission
-from pdp.decision_point import DecisionPoint
+from pdp.decision.fingerprint import Fingerprints
+from pdp.decision.point import DecisionPoint
+from pdp.delegation.tokens import Grants
 from pdp.errors import (
     DeadlineExceededError,
     OverloadedError,
@@ -19,8 +20,6 @@ from pdp.errors import (
     SignerUnavailableError,
     StoreUnavailableError,
 )
-from pdp.fingerprint import Fingerprints
-from pdp.grants import Grants
 from pdp.model import (
     JSON,
     AttributeRule,
@@ -38,8 +37,9 @@ from pdp.model import (
     ToolEffect,
     Verdict,
 )
+from pdp.overload.admission import Admission
 from pdp.ports import Ledger
-from pdp.receipts import read_decision
+from pdp.proof.receipts import read_decision
 from pdp.signing import RotatingSigner
 from placet.receipt import b64url_encode, parse
 from placet.verify import Verifier

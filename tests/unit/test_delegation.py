@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdp.delegation import exceeds, grant_claims, read_claims
-from pdp.grants import Grants
+from pdp.delegation.grant import exceeds, grant_claims, read_claims
+from pdp.delegation.tokens import Grants
 from pdp.model import (
     AmountLimit,
     AttributeRule,

@@ -18,18 +18,18 @@ import typer
 
 import placet.cli.app
 import placet.errors
-from pdp.boundary import boundary_json, parse_boundary
+from pdp.authority.boundary import boundary_json, parse_boundary
+from pdp.authority.settings import budgets, parse_settings, policy_settings
 from pdp.cli import app as pdp_app
-from pdp.config import Config
-from pdp.delegation import grant_claims
+from pdp.config.server import Config
+from pdp.delegation.grant import grant_claims
 from pdp.errors import InvalidFieldError
-from pdp.load import Load
 from pdp.metrics import Metrics
 from pdp.model import Boundary
-from pdp.server import convert_tools
-from pdp.server.identity import ROLES
-from pdp.server.status import _INTERNAL, _TABLE
-from pdp.settings import budgets, parse_settings, policy_settings
+from pdp.overload.load import Load
+from pdp.server.grpc.status import _INTERNAL, _TABLE
+from pdp.server.identity.roles import ROLES
+from pdp.server.messages import tools as convert_tools
 from placet.answers import failed
 from placet.capability import REASONS
 from placet.errors import Blocked, PlacetError

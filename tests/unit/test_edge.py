@@ -11,7 +11,6 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 import pdp.errors
-from pdp.admission import Admission
 from pdp.errors import (
     InvalidFieldError,
     OverloadedError,
@@ -23,10 +22,11 @@ from pdp.errors import (
 )
 from pdp.metrics import Metrics
 from pdp.model import Caller, Role
-from pdp.server.authentication import InsecureAuthenticator
-from pdp.server.edge import Edge
-from pdp.server.identity import ROLES, identify, require_role
-from pdp.server.status import status_of
+from pdp.overload.admission import Admission
+from pdp.server.grpc.edge import Edge
+from pdp.server.grpc.status import status_of
+from pdp.server.identity.authentication import InsecureAuthenticator
+from pdp.server.identity.roles import ROLES, identify, require_role
 from placet.failures import placet_error
 from placet.v1 import decision_pb2, decision_service_pb2, decision_service_pb2_grpc, error_reason_pb2
 from tests import builders

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.entities import counterparty, entities_document, is_measured, reference
+from pdp.action.derivation import derive
+from pdp.action.entities import counterparty, entities_document, is_measured, reference
 from pdp.model import JSON, EntityName, EntityQuery, KnownEntity, Tool
-from pdp.registry import derive
 from tests import builders
 
 TOOL = builders.payment_tool()

@@ -18,9 +18,9 @@ from google.rpc import error_details_pb2, status_pb2
 from pdp.errors import OverloadedError, UnauthenticatedError
 from pdp.metrics import Metrics
 from pdp.model import Caller
-from pdp.server.authentication import InsecureAuthenticator
-from pdp.server.edge import Edge
-from pdp.server.evaluate_stream import MAX_UNANSWERED, METHOD, EvaluateStream
+from pdp.server.grpc.edge import Edge
+from pdp.server.grpc.evaluate_stream import MAX_UNANSWERED, METHOD, EvaluateStream
+from pdp.server.identity.authentication import InsecureAuthenticator
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 from placet.v1 import decision_service_pb2_grpc as stubs

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
+from pdp.delegation.tokens import Grants
 from pdp.errors import SignerUnavailableError, StoreUnavailableError
-from pdp.grants import Grants
 from pdp.signing import Es256Key, RotatingSigner
 from placet.receipt import b64url_decode, b64url_encode
 from placet.verify import P256_ORDER
@@ -173,7 +173,7 @@ async def test_only_the_very_bytes_are_read() -> None:
 async def test_readings_are_kept_up_to_a_sum_of_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     grants = await new_grants()
     compacts = [await grants.issue(grant_of(SESSION, agent="agent:a")) for _ in range(6)]
-    monkeypatch.setattr("pdp.grants.MAX_KEPT", 3 * max(map(len, compacts)))
+    monkeypatch.setattr("pdp.delegation.tokens.MAX_KEPT", 3 * max(map(len, compacts)))
     first = [await grants.read(compact) for compact in compacts]
     again = [await grants.read(compact) for compact in reversed(compacts)]
     assert again == first[::-1]

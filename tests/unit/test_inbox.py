@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pdp.errors import DeadlineExceededError, OverloadedError, StoreUnavailableError
-from pdp.postgres.inbox import Inbox
+from pdp.overload.inbox import Inbox
 from tests import builders
 from tests.collector import without_collector
 

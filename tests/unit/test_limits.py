@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.limits import (
+from pdp.authority.counters import (
     MAX_TOTAL,
     MAX_WINDOW,
     MOST_BUCKETS,

@@ -17,8 +17,8 @@ from pdp.model import (
     Role,
     Standing,
 )
-from pdp.outcome_point import OutcomePoint
-from pdp.server.ownership import may_see
+from pdp.outcomes.point import OutcomePoint
+from pdp.sessions.ownership import may_see
 from placet.receipt import b64url_decode
 from tests import builders
 from tests.builders import TENANT

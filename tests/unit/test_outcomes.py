@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdp.model import CounterKey, EntryKind, HoldRecord, HoldState, Outcome
-from pdp.outcomes import contradicts, lapse, recounts, redeem, report, was_executed
+from pdp.outcomes.transitions import contradicts, lapse, recounts, redeem, report, was_executed
 from tests.builders import NOW
 
 REPORTED = sorted(set(Outcome) - {Outcome.LAPSED})

@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdp.budgets import own_limits
+from pdp.authority.limits import own_limits
 from pdp.model import AmountLimit, Boundary, OnExceed, ToolEffect, VelocityLimit
 from tests.narrowing import judged, nearly, situation, some_boundary
 

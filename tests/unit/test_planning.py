@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdp.admission import Admission
-from pdp.decision_point import DecisionPoint
+from pdp.decision.fingerprint import Fingerprints
+from pdp.decision.point import DecisionPoint
+from pdp.delegation.tokens import Grants
 from pdp.errors import DeadlineExceededError, OverloadedError, SessionMovedError, StoreUnavailableError
-from pdp.fingerprint import Fingerprints
-from pdp.grants import Grants
 from pdp.model import (
     AmountLimit,
     Boundary,
@@ -36,7 +35,8 @@ from pdp.model import (
     ToolEffect,
     Verdict,
 )
-from pdp.receipts import read_decision
+from pdp.overload.admission import Admission
+from pdp.proof.receipts import read_decision
 from pdp.signing import RotatingSigner
 from placet.receipt import b64url_encode, parse
 from tests import builders

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pdp.action.prerequisites import effect_for
 from pdp.model import Amount, Answer, Effect
-from pdp.prerequisites import effect_for
 
 ALLOW, BLOCK, ESCALATE = Effect.ALLOW, Effect.BLOCK, Effect.ESCALATE
 ONE, TWO = Amount(minor=100, currency="EUR"), Amount(minor=200, currency="EUR")

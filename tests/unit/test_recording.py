@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdp.model import DecisionKey, Effect, Recording, Session, SessionState
-from pdp.postgres.recording import Locked, SessionRow, apply
+from pdp.postgres.ledger.recording import Locked, SessionRow, apply
 from tests import builders
 from tests.builders import NOW, TENANT
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdp.action.derivation import check_tool, comparable, derive
 from pdp.errors import InvalidFieldError
 from pdp.model import Amount, AmountRole, AmountUnit, BusinessKeyRule, Resource
 from pdp.money import MAX_MINOR, AmountError, major_to_minor, minor_to_major, read_amount
-from pdp.registry import check_tool, comparable, derive
 from tests import builders
 
 PAY = {"invoice": "INV-1", "amount": 1200, "currency": "EUR"}

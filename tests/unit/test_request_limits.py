@@ -8,30 +8,30 @@ import re
 from collections.abc import Iterator
 
 import pdp.server
-from pdp.server.evaluate_stream import MAX_UNANSWERED
+from pdp.server.grpc.evaluate_stream import MAX_UNANSWERED
 from tests.limits import LIMITS, stated
 from tests.markdown import section, text_of
 
 # Where limits on what callers send stand, beside the converters.
 MODULES = (
-    "pdp.boundary",
-    "pdp.delegation",
-    "pdp.delegation_point",
-    "pdp.limits",
+    "pdp.authority.boundary",
+    "pdp.delegation.grant",
+    "pdp.delegation.point",
+    "pdp.authority.counters",
     "pdp.money",
     "pdp.names",
-    "pdp.registry",
-    "pdp.settings",
-    "pdp.server.evaluate_stream",
+    "pdp.action.derivation",
+    "pdp.authority.settings",
+    "pdp.server.grpc.evaluate_stream",
     "placet.canonical",
 )
 # These refuse no request: sums that nothing reaches, sizes of our own answers, what canonical form
 # does with a number, and how much a stream takes before it reads no further.
 NO_LIMITS = {
-    "pdp.limits.MAX_TOTAL",
-    "pdp.server.convert_grants.MAX_TAKEN",
-    "pdp.server.evaluate_stream.MAX_UNANSWERED",
-    "pdp.server.evaluate_stream._MAX_ANSWERS_BYTES",
+    "pdp.authority.counters.MAX_TOTAL",
+    "pdp.server.messages.grants.MAX_TAKEN",
+    "pdp.server.grpc.evaluate_stream.MAX_UNANSWERED",
+    "pdp.server.grpc.evaluate_stream._MAX_ANSWERS_BYTES",
     "placet.canonical._MAX_NUMBER_TEXT",
     "placet.canonical._MAX_EXACT",
 }

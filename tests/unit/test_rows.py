@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.limits import MAX_TOTAL
+from pdp.authority.counters import MAX_TOTAL
 from pdp.model import JSON, AmountLimit, Boundary, Bucket, ResourceRule, ToolEffect
 from pdp.postgres.rows import boundary_from, boundary_text, buckets_from, buckets_text, json_text, json_value
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pdp.authority.settings import allow_ttl, max_chain_depth, parse_settings, policy_settings
 from pdp.errors import InvalidFieldError
-from pdp.settings import allow_ttl, max_chain_depth, parse_settings, policy_settings
 
 
 def test_amounts_become_minor_units() -> None:

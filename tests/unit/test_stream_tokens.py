@@ -13,12 +13,12 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from pdp.callers import CallerMapping, JwtConfig
+from pdp.config.callers import CallerMapping, JwtConfig
 from pdp.metrics import Metrics
-from pdp.server.authentication import CredentialAuthenticator
-from pdp.server.edge import Edge
-from pdp.server.jwks import KeySource
-from pdp.server.tokens import TokenVerifier
+from pdp.server.grpc.edge import Edge
+from pdp.server.identity.authentication import CredentialAuthenticator
+from pdp.server.identity.jwks import KeySource
+from pdp.server.identity.tokens import TokenVerifier
 from placet import AsyncClient, Decision
 from placet.stream import DecisionStream
 from placet.v1 import decision_service_pb2_grpc as stubs

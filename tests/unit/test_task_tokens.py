@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from pdp import task_tokens
-from pdp.boundary import boundary_json, parse_boundary
+from pdp.authority.boundary import boundary_json, parse_boundary
 from pdp.errors import InvalidFieldError, PermissionDeniedError
 from pdp.model import IssuerKeys, Opening
+from pdp.sessions import task_tokens
 from placet import InvalidRequestError, task_token
 from placet.receipt import b64url_decode, b64url_encode
 from placet.task_token import TYP, public_jwk, sign

@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from pdp.callers import CallerMapping, JwtConfig
+from pdp.config.callers import CallerMapping, JwtConfig
 from pdp.errors import UnauthenticatedError
 from pdp.model import Caller, Role
-from pdp.server.authentication import CredentialAuthenticator
-from pdp.server.jwks import KeySource, key_source, parse_keys
-from pdp.server.tokens import TokenVerifier
+from pdp.server.identity.authentication import CredentialAuthenticator
+from pdp.server.identity.jwks import KeySource, key_source, parse_keys
+from pdp.server.identity.tokens import TokenVerifier
 
 ISSUER, NOW = "https://id.example.org", 1_795_514_400
 KEYS = {name: ECKey.generate_key("P-256", {"kid": name}) for name in ("k1", "k2")}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from pdp.action.registration import read_registration, registration
 from pdp.errors import InvalidFieldError
 from pdp.model import ArgumentRole, BusinessKeyRule, Prerequisite, Tool
-from pdp.registration import read_registration, registration
-from pdp.server import convert_tools
+from pdp.server.messages import tools as convert_tools
 from placet import requests
 from placet.errors import InvalidRequestError
 from placet.toolform import tool_form

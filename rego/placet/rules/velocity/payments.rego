@@ -51,7 +51,7 @@ payments_by_end := sort([[ends, bucket.count] |
 
 payments_aligned(ends, width) := ends + ((width - (ends % width)) % width)
 
-# History may grow coarser with age (pdp/limits.py): how wide buckets can be once they have left for good.
+# History may grow coarser with age (pdp/authority/counters.py): how wide buckets can be once they have left for good.
 default payments_final_width := 3600
 
 payments_final_width := 2 if {

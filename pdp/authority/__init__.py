@@ -1,0 +1,1 @@
+"""What may be done, and how much of it: boundaries, a tenant's settings, limits and their counters."""

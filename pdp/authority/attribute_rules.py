@@ -1,0 +1,50 @@
+"""Attribute rules of boundaries: which entities they point to, and which ids they then permit. Pure.
+
+What cannot be read permits nothing: an entity that does not exist, an attribute that is no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pdp.action.derivation import identifier
+from pdp.authority.boundary import listed_entities
+from pdp.model import Boundary, EntityName, KnownEntity, ResourceRule
+from pdp.names import MAX_RESOURCE_ID
+
+
+def pointed_to(boundaries: Iterable[Boundary], kind: str) -> tuple[EntityName, ...]:
+    """Return the entities to read before an action on a resource of type `kind` is judged."""
+    return tuple(
+        dict.fromkeys(
+            entity
+            for boundary in boundaries
+            for rule in boundary.resources
+            if rule.type == kind and rule.attribute is not None
+            for entity in listed_entities(boundary, rule.attribute.of_type)
+        )
+    )
+
+
+def resolved(
+    boundary: Boundary, kind: str, known: Mapping[EntityName, KnownEntity]
+) -> tuple[tuple[ResourceRule, tuple[str, ...]], ...]:
+    """Return the boundary's attribute rules on resources of type `kind` with the ids that they permit."""
+    return tuple(
+        (rule, _ids(boundary, rule.attribute.of_type, rule.attribute.attribute, known))
+        for rule in boundary.resources
+        if rule.type == kind and rule.attribute is not None
+    )
+
+
+def _ids(
+    boundary: Boundary, of_type: str, attribute: str, known: Mapping[EntityName, KnownEntity]
+) -> tuple[str, ...]:
+    found = set()
+    for entity in listed_entities(boundary, of_type):
+        read = known.get(entity)
+        value = None if read is None or read.attributes is None else read.attributes.get(attribute)
+        # Text, as it stands: what an id looks like as a number, nobody said.
+        if isinstance(value, str) and len(value) <= MAX_RESOURCE_ID and identifier(value) is not None:
+            found.add(value)
+    return tuple(sorted(found))

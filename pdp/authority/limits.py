@@ -1,0 +1,380 @@
+"""Which limits an action meets, on what counters. Pure.
+
+Only payments count for totals, budgets and what one counterparty gets. What cannot be derived
+(an amount, a counterparty) leaves the limit without a number, and rules restrict that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
+
+from pdp.authority.counters import retry_after, used
+from pdp.authority.settings import budgets, counterparty_session_total
+from pdp.model import (
+    ACTIONS,
+    JSON,
+    Amount,
+    AmountLimit,
+    Boundary,
+    Budget,
+    BudgetScope,
+    Ceiling,
+    Counter,
+    CounterKey,
+    Derived,
+    EntityName,
+    EntityRole,
+    Guard,
+    KnownEntity,
+    Limit,
+    OnExceed,
+    Session,
+    Tool,
+    ToolEffect,
+    VelocityLimit,
+)
+from pdp.money import major_to_minor, minor_digits
+
+_LONGEST_SCOPE = 1024
+_NONE = Counter()
+
+N = TypeVar("N", int, Decimal)
+
+
+class Limits(NamedTuple):
+    """What an action meets, and the counters that are to be read for it."""
+
+    met: tuple[Limit, ...] = ()
+    counters: tuple[CounterKey, ...] = ()
+
+
+def limits(
+    session: Session | None,
+    settings: Mapping[str, JSON],
+    tool: Tool | None,
+    derived: Derived,
+    *,
+    agents: Sequence[str],
+    grants: Sequence[tuple[str, Boundary]] = (),
+    entities: Mapping[str, KnownEntity],
+) -> Limits:
+    """Return every limit that the action meets, as yet without what is used of it, nor which amount it adds.
+
+    `session` is the caller's own; `agents` all on the chain; `grants` the hash and boundary of
+    each grant on the path; `entities` what is known of the action's.
+    """
+    if session is None or tool is None:
+        return Limits()
+    places = [("session", "session", session.session_id, session.boundary)]
+    if session.template is not None:
+        places.append(("template", "session", session.session_id, session.template))
+    places += [("grant", "grant", grant, boundary) for grant, boundary in grants]
+    payment = None
+    if tool.effect is ToolEffect.PAY and derived.amount is not None:
+        currency = derived.amount.currency
+        payment = _Payment(
+            currency=currency,
+            party=_counterparty(tool, derived, entities),
+            session_total=_session_total(settings, currency),
+            budgets=budgets(settings),
+            members=(session.principal, session.task.id, *agents),
+        )
+    return _limits(tuple(places), tool.effect, payment)
+
+
+class _Payment(NamedTuple):
+    """What matters of a payment, whatever its amount is."""
+
+    currency: str
+    party: EntityName | None
+    session_total: tuple[Ceiling | None, ...]
+    budgets: tuple[Budget, ...]
+    # Principal, task and agents.
+    members: tuple[str, ...]
+
+
+# Asked twice an action: for what has to be read, and for what is judged.
+@lru_cache(maxsize=4096)
+def _limits(
+    places: tuple[tuple[str, str, str, Boundary], ...], effect: ToolEffect, payment: _Payment | None
+) -> Limits:
+    """The limits of a path. Each place says whose it is, and the kind and name of its counters."""
+    own = own_limits(tuple(boundary for *_, boundary in places))
+    found: list[Limit] = []
+    for (of, kind, name, _), boundary in zip(places, own, strict=True):
+        if boundary.max_actions is not None:
+            # The session's own history counts what is allowed in it.
+            key = None if kind == "session" else _key(kind, name, unit=ACTIONS)
+            found.append(
+                Limit(
+                    code="boundary.max_actions",
+                    of=of,
+                    on_exceed=OnExceed.BLOCK,
+                    add=1,
+                    maximum=boundary.max_actions,
+                    key=key,
+                )
+            )
+        for rule in boundary.velocity:
+            if not rule.effects or effect in rule.effects:
+                unit = f"{ACTIONS}:{','.join(sorted(rule.effects))}"
+                found.append(
+                    Limit(
+                        code="boundary.velocity",
+                        of=of,
+                        on_exceed=rule.on_exceed,
+                        add=1,
+                        maximum=rule.maximum,
+                        key=_key(kind, name, "window", unit=unit),
+                        window_seconds=rule.window_seconds,
+                    )
+                )
+        if payment is not None:
+            found += _totals(of, kind, name, boundary.amounts, payment)
+    if payment is not None:
+        session_id = places[0][2]
+        found += [_counterparty_total(session_id, ceiling, payment) for ceiling in payment.session_total]
+        for budget in payment.budgets:
+            found += _budget(budget, payment)
+    keys = dict.fromkeys(limit.key for limit in found if limit.key is not None)
+    return Limits(met=tuple(found), counters=tuple(keys))
+
+
+@lru_cache(maxsize=1024)
+def own_limits(boundaries: tuple[Boundary, ...]) -> tuple[Boundary, ...]:
+    """Return the boundaries of a path, the session's first, without the limits that one before implies.
+
+    What counts for a boundary counts for all before it, so a limit that is no tighter is never the
+    first to be met, and needs no counter. It follows from the path down to it alone, which never
+    changes: a counter that is not kept is not missed later.
+    """
+    return tuple(
+        replace(
+            boundary,
+            max_actions=_tighter(boundary.max_actions, [above.max_actions for above in boundaries[:index]]),
+            velocity=tuple(
+                rule
+                for rule in boundary.velocity
+                if not any(_implies(outer, rule) for above in boundaries[:index] for outer in above.velocity)
+            ),
+            amounts=tuple(
+                _own_amount(rule, [outer for above in boundaries[:index] for outer in above.amounts])
+                for rule in boundary.amounts
+            ),
+        )
+        for index, boundary in enumerate(boundaries)
+    )
+
+
+def judged(
+    limits: Limits, counters: Mapping[CounterKey, Counter], now: int, *, allowed: int, amount: Amount | None
+) -> tuple[Limit, ...]:
+    """Return the limits with what is used of them at `now` (Unix seconds), and what the action adds.
+
+    `allowed`: the actions that the session's history counts; `amount`: the payment's.
+    """
+    minor = None if amount is None else amount.minor
+    return tuple(
+        Limit(
+            code,
+            of,
+            on_exceed,
+            minor if add is None else add,
+            maximum,
+            key,
+            window,
+            # Without a key, counts are the session's own, and amounts paid to nobody knows whom.
+            used(counters.get(key, _NONE), window, now) if key is not None else allowed if add else None,
+        )
+        for code, of, on_exceed, add, maximum, key, window, _ in limits.met
+    )
+
+
+def limits_document(
+    limits: Sequence[Limit], counters: Mapping[CounterKey, Counter], now: int
+) -> list[dict[str, Any]]:
+    """Return the limits as rules see them; what is not known is absent."""
+    return [_described(limit, counters, now) for limit in limits]
+
+
+def guards(limits: Sequence[Limit]) -> tuple[Guard, ...]:
+    """Return what an allow of the action adds, under which conditions."""
+    return tuple(
+        Guard(
+            key=limit.key,
+            add=limit.add,
+            ceiling=None if limit.maximum is None or exceeded(limit) else limit.maximum,
+            window_seconds=limit.window_seconds,
+        )
+        for limit in limits
+        if limit.key is not None and limit.add is not None
+    )
+
+
+def exceeded(limit: Limit) -> bool:
+    if limit.used is None or limit.add is None or limit.maximum is None:
+        return True
+    return limit.used + limit.add > limit.maximum
+
+
+def _described(limit: Limit, counters: Mapping[CounterKey, Counter], now: int) -> dict[str, Any]:
+    result: dict[str, Any] = {"code": limit.code, "of": limit.of, "on_exceed": limit.on_exceed}
+    if limit.key is not None and not limit.key.unit.startswith(ACTIONS):
+        result["currency"] = limit.key.unit
+    for name, value in (("used", limit.used), ("add", limit.add), ("max", limit.maximum)):
+        if value is not None:
+            result[name] = value
+    if limit.used is not None and limit.add is not None and limit.maximum is not None:
+        result["left"] = limit.maximum - limit.used - limit.add
+    if limit.window_seconds is not None:
+        result["window_seconds"] = limit.window_seconds
+        if exceeded(limit) and limit.key is not None and limit.maximum is not None and limit.add is not None:
+            delay = retry_after(
+                counters.get(limit.key, _NONE),
+                limit.window_seconds,
+                now,
+                limit.maximum - limit.add,
+                # Where people may approve more there is no telling how many there will be.
+                limit.maximum
+                if limit.key.unit.startswith(ACTIONS) and limit.on_exceed is OnExceed.BLOCK
+                else None,
+            )
+            if delay is not None:
+                result["retry_after_seconds"] = delay
+    return result
+
+
+def _implies(outer: VelocityLimit, rule: VelocityLimit) -> bool:
+    return (
+        (outer.effects, outer.window_seconds) == (rule.effects, rule.window_seconds)
+        and outer.maximum <= rule.maximum
+        and outer.on_exceed.as_strict_as(rule.on_exceed)
+    )
+
+
+def _own_amount(rule: AmountLimit, above: Sequence[AmountLimit]) -> AmountLimit:
+    """The amounts of one action stay: they count nothing."""
+    outer = [o for o in above if o.currency == rule.currency and o.on_exceed.as_strict_as(rule.on_exceed)]
+    return replace(
+        rule,
+        total=_tighter(rule.total, [o.total for o in outer]),
+        per_counterparty=_tighter(rule.per_counterparty, [o.per_counterparty for o in outer]),
+    )
+
+
+def _tighter(limit: N | None, above: Sequence[N | None]) -> N | None:
+    """The limit, unless one above implies it."""
+    return None if any(o is not None and limit is not None and o <= limit for o in above) else limit
+
+
+def _totals(of: str, kind: str, name: str, rules: Sequence[AmountLimit], payment: _Payment) -> list[Limit]:
+    """A currency that a boundary does not list is blocked by `boundary.amount` already."""
+    found = []
+    for rule in rules:
+        if rule.currency != payment.currency:
+            continue
+        digits = minor_digits(rule.currency) or 0
+        if rule.total is not None:
+            found.append(
+                Limit(
+                    code="boundary.total",
+                    of=of,
+                    on_exceed=rule.on_exceed,
+                    add=None,
+                    maximum=major_to_minor(rule.total, digits),
+                    key=_key(kind, name, unit=rule.currency),
+                )
+            )
+        if rule.per_counterparty is not None:
+            found.append(
+                Limit(
+                    code="boundary.counterparty_total",
+                    of=of,
+                    on_exceed=rule.on_exceed,
+                    add=None,
+                    maximum=major_to_minor(rule.per_counterparty, digits),
+                    key=_party_key(kind, name, payment),
+                )
+            )
+    return found
+
+
+def _session_total(settings: Mapping[str, JSON], currency: str) -> tuple[Ceiling | None, ...]:
+    """The ceiling on what a session pays to one counterparty; nothing where the tenant limits nothing."""
+    totals = counterparty_session_total(settings)
+    return () if totals is None else (totals.get(currency),)
+
+
+def _counterparty_total(session_id: str, ceiling: Ceiling | None, payment: _Payment) -> Limit:
+    return Limit(
+        code="payment.counterparty_total",
+        of="session",
+        # A currency that is not listed has no maximum, and a person decides.
+        on_exceed=OnExceed.ESCALATE if ceiling is None else ceiling.on_exceed,
+        add=None,
+        maximum=None if ceiling is None else ceiling.maximum,
+        key=_party_key("session", session_id, payment),
+    )
+
+
+def _budget(budget: Budget, payment: _Payment) -> list[Limit]:
+    if budget.currency != payment.currency:
+        return []
+    principal, task_id, *agents = payment.members
+    members: list[tuple[str, ...] | None]
+    match budget.scope:
+        case BudgetScope.TENANT:
+            members = [()]
+        case BudgetScope.PRINCIPAL:
+            members = [(principal,)]
+        case BudgetScope.AGENT:
+            members = [(agent,) for agent in dict.fromkeys(agents)]
+        case BudgetScope.TASK:
+            members = [(task_id,)]
+        case BudgetScope.COUNTERPARTY:
+            members = [None if payment.party is None else (payment.party.type, payment.party.id)]
+    return [
+        Limit(
+            code="limit.budget",
+            of=f"budget:{budget.name}",
+            on_exceed=budget.on_exceed,
+            add=None,
+            maximum=budget.maximum,
+            key=None
+            if member is None
+            else _key("budget", budget.name, budget.scope, *member, unit=budget.currency),
+            window_seconds=budget.window_seconds,
+        )
+        for member in members
+    ]
+
+
+def _counterparty(tool: Tool, derived: Derived, entities: Mapping[str, KnownEntity]) -> EntityName | None:
+    """Whom the action deals with; None if that is not known."""
+    ref = tool.entity_of(EntityRole.COUNTERPARTY)
+    if ref is None:
+        return None
+    if ref.via is None:
+        return next((EntityName(type=q.type, id=q.id) for q in derived.entities if q.name == ref.name), None)
+    found = entities.get(ref.name)
+    return None if found is None else found.name
+
+
+def _party_key(kind: str, name: str, payment: _Payment) -> CounterKey | None:
+    if payment.party is None:
+        return None
+    return _key(kind, name, "counterparty", payment.party.type, payment.party.id, unit=payment.currency)
+
+
+def _key(*parts: str, unit: str) -> CounterKey:
+    """Name a counter so that no two scopes share a name, whatever their parts hold."""
+    scope = json.dumps(parts, separators=(",", ":"))
+    if len(scope) > _LONGEST_SCOPE:
+        scope = "sha256:" + hashlib.sha256(scope.encode()).hexdigest()
+    return CounterKey(scope=scope, unit=unit)

@@ -1,0 +1,1 @@
+"""The pipeline: enrich, decide, sign, record. Start at `point.py`."""

@@ -1,0 +1,266 @@
+"""The input document: everything that policy judges an action on, as JSON.
+
+Its schema is rego/schemas/input.json; docs/policies.md explains it. What is not known is
+absent, and rules restrict what is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from pdp.action.entities import counterparty, entities_document, is_measured, reference
+from pdp.action.prerequisites import effect_for
+from pdp.authority.attribute_rules import resolved
+from pdp.authority.boundary import boundary_document, resource_json, without_counts
+from pdp.authority.counters import known_since, room_for_buckets
+from pdp.authority.limits import limits_document
+from pdp.authority.settings import policy_settings
+from pdp.jsontext import exact_number
+from pdp.model import (
+    Boundary,
+    Chain,
+    Derived,
+    EvaluationRequest,
+    Facts,
+    KeyHashes,
+    Limit,
+    Prerequisite,
+    ResourceRule,
+    Session,
+    Step,
+    Tool,
+    ToolEffect,
+    VerifiedHop,
+)
+
+# Seconds of payments that rules see where the tenant sets no window of its own: the bundle's
+# default may be as long.
+_WINDOW = 3_600
+
+
+def input_document(
+    request: EvaluationRequest,
+    facts: Facts,
+    *,
+    session: Session | None,
+    chain: Chain,
+    derived: Derived,
+    limits: Sequence[Limit] = (),
+    key: KeyHashes | None = None,
+    prerequisites: Sequence[tuple[Prerequisite, Step]] = (),
+) -> bytes:
+    """Return the document as JSON text.
+
+    `session` is the caller's own session; `chain` as far as it is proven; `limits` those that
+    the action meets, with what is used of them.
+    """
+    caller, action = request.caller, request.action
+    settings = policy_settings(facts.settings)
+    boundaries, own = ([], {}) if session is None else _boundaries(session, chain, facts, derived)
+    document: dict[str, Any] = {
+        "tenant": caller.tenant,
+        "now": rfc3339(facts.now),
+        "now_unix": int(facts.now.timestamp()),
+        "caller": {
+            "subject": caller.subject,
+            "roles": sorted(caller.roles),
+            "agents": sorted(caller.agents),
+            "claims": caller.claims,
+        },
+        "session": None if session is None else _session(session, facts.now, facts.tool, settings),
+        "boundaries": boundaries,
+        "chain": [_hop(hop, own.get(hop.depth)) for hop in chain.hops],
+        "chain_problems": [{"code": problem.code, "at": problem.at} for problem in chain.problems],
+        "agents": _agents(facts, chain),
+        "action": _action(action.tool, action.tool_call_id, facts, derived)
+        | _earlier(facts, derived, key, prerequisites),
+        "claimed": {
+            "resource": action.claimed_resource,
+            "provenance": action.provenance,
+            "intent": action.intent,
+        },
+        "entities": entities_document(facts.tool, facts.entities),
+        "limits": limits_document(limits, facts.counters, int(facts.now.timestamp())),
+        "settings": settings,
+        "signals": facts.signals,
+    }
+    return orjson.dumps(document, default=exact_number)
+
+
+def rfc3339(instant: datetime) -> str:
+    """Return an aware UTC instant in whole seconds (RFC 3339 §5.6)."""
+    return instant.isoformat(timespec="seconds")[:19] + "Z"
+
+
+def _session(
+    session: Session, now: datetime, tool: Tool | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    aggregates = session.aggregates
+    history: dict[str, Any] = {
+        "decisions": {
+            "allow": aggregates.allow,
+            "block": aggregates.block,
+            "escalate": aggregates.escalate,
+        }
+    }
+    # Only rules on payments read the windows of payments, and of those what lies in the window.
+    if tool is not None and tool.effect is ToolEffect.PAY:
+        window = settings.get("velocity", {}).get("payments", {}).get("window_seconds", _WINDOW)
+        since = known_since(window, int(now.timestamp()))
+        history["pay_since"] = since
+        history["pay_room"] = room_for_buckets(aggregates.pay)
+        history["pay"] = [
+            {"start": start, "width": width, "count": number}
+            for start, width, number in aggregates.pay
+            if start + width > since
+        ]
+    return {
+        "id": session.session_id,
+        "state": session.state_at(now),
+        "principal": session.principal,
+        "agent": session.agent,
+        "issuer": session.issuer,
+        "version": session.version,
+        "opened_at": rfc3339(session.opened_at),
+        "expires_at": rfc3339(session.expires_at),
+        "task": {"id": session.task.id},
+        "history": history,
+    }
+
+
+def _boundaries(
+    session: Session, chain: Chain, facts: Facts, derived: Derived
+) -> tuple[list[orjson.Fragment], dict[int, int]]:
+    """The boundaries that an action must lie within, and by a proven hop's depth, which of them is its own.
+
+    The session's comes first, which is the root grant's. What permits the same of an action as one
+    before it is not said again.
+    """
+    kind = "" if derived.resource is None else derived.resource.type
+    # By what it permits: whose it is, in order.
+    whose: dict[Boundary, tuple[str, str]] = {without_counts(session.boundary): ("session", "")}
+    if session.template is not None:
+        whose.setdefault(without_counts(session.template), ("template", ""))
+    own: dict[int, Boundary] = {}
+    for hop in chain.hops:
+        if hop.verified:
+            own[hop.depth] = without_counts(hop.boundary if hop.depth else session.boundary)
+            whose.setdefault(own[hop.depth], ("grant", f"chain[{hop.depth}]"))
+    place = {boundary: index for index, boundary in enumerate(whose)}
+    listed = [
+        _boundary(of, at, boundary, resolved(boundary, kind, facts.listed))
+        for boundary, (of, at) in whose.items()
+    ]
+    return listed, {depth: place[boundary] for depth, boundary in own.items()}
+
+
+@lru_cache(maxsize=256)
+def _boundary(
+    of: str, at: str, boundary: Boundary, permitted: tuple[tuple[ResourceRule, tuple[str, ...]], ...]
+) -> orjson.Fragment:
+    """Written once for equal boundaries: a session's is the same in all its decisions, and may be long.
+
+    `permitted` are the ids of those attribute rules that were looked up.
+    """
+    document = {"of": of} | ({"at": at} if at else {}) | boundary_document(boundary)
+    ids = dict(permitted)
+    document["resources"] = [
+        resource_json(rule) | ({"resolved": ids[rule]} if rule in ids else {}) for rule in boundary.resources
+    ]
+    return orjson.Fragment(orjson.dumps(document))
+
+
+def _hop(hop: VerifiedHop, boundary: int | None) -> dict[str, Any]:
+    """Of a hop that is not proven, nothing is known. `boundary`: which of the listed is its own."""
+    if not hop.verified:
+        return {"depth": hop.depth, "verified": False}
+    described = {
+        "agent": hop.agent,
+        "depth": hop.depth,
+        "verified": True,
+        "same_runtime": hop.same_runtime,
+        "delegated_by": hop.delegated_by,
+    }
+    return described if boundary is None else described | {"boundary": boundary}
+
+
+def _agents(facts: Facts, chain: Chain) -> dict[str, Any]:
+    agents: dict[str, Any] = {}
+    for name in {hop.agent for hop in chain.hops if hop.verified} & set(facts.agents):
+        agent = facts.agents[name]
+        agents[name] = {"owner": agent.owner}
+        if agent.trust is not None:
+            agents[name]["trust"] = agent.trust
+    return agents
+
+
+def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dict[str, Any]:
+    tool = facts.tool
+    described: dict[str, Any] = {
+        "name": name,
+        "known": tool is not None,
+        "business_key": tool is not None and tool.business_key is not None,
+        "prerequisites": 0 if tool is None else len(tool.prerequisites),
+    }
+    if tool is not None:
+        described["effect"] = tool.effect
+        described["reversible"] = tool.reversible
+        described["roles"] = sorted({ref.role for ref in tool.entities})
+        described["measured"] = is_measured(tool)
+        described["must_match"] = [ref.name for ref in tool.entities if ref.must_match is not None]
+    action: dict[str, Any] = {
+        "tool": described,
+        "arguments": derived.shown_arguments,
+        "problems": derived.problems,
+        "tool_call_id": tool_call_id,
+    }
+    if derived.resource is not None:
+        action["resource"] = {"type": derived.resource.type, "id": derived.resource.id}
+    if derived.amount is not None:
+        action["amount"] = {"minor": derived.amount.minor, "currency": derived.amount.currency}
+    if tool is not None and tool.entities:
+        dealt_with = counterparty(tool, facts.entities)
+        if dealt_with is not None:
+            action["counterparty"] = dealt_with
+        if is_measured(tool):
+            action["reference"] = reference(tool, derived, facts.entities)
+    if tool is not None and tool.normalise:
+        hidden = set(tool.secret_arguments)
+        action["normalised"] = {
+            rule.argument: derived.arguments[rule.argument]
+            for rule in tool.normalise
+            if rule.argument in derived.arguments and rule.argument not in hidden
+        }
+    return action
+
+
+def _earlier(
+    facts: Facts,
+    derived: Derived,
+    key: KeyHashes | None,
+    prerequisites: Sequence[tuple[Prerequisite, Step]],
+) -> dict[str, Any]:
+    """What was decided before that stands in the action's way, or has to come first."""
+    result: dict[str, Any] = {}
+    if key is not None:
+        result["holds"] = [
+            {"state": hold.state, "spelling": "same" if hold.given == key.given else "other"}
+            for hold in facts.holds
+        ]
+    if prerequisites:
+        result["prerequisites"] = [
+            {
+                "tool": rule.tool,
+                "required": rule.required,
+                "latest": effect_for(facts.prerequisites[step], derived.amount)
+                if step in facts.prerequisites
+                else "absent",
+            }
+            for rule, step in prerequisites
+        ]
+    return result

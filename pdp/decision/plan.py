@@ -1,0 +1,116 @@
+"""Plans: what an item is judged on after the items before it, and what of it depends on them. Pure.
+
+The items of a plan are judged before any of them is recorded. What each leaves is applied here in
+process, as the recording transaction applies it to the rows; there all of it is checked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from pdp.action.prerequisites import latest
+from pdp.authority.counters import moved
+from pdp.model import (
+    Counter,
+    CounterKey,
+    Decision,
+    Effect,
+    Facts,
+    Guard,
+    Hold,
+    HoldState,
+    KeyHashes,
+    Obligation,
+    Reason,
+    Reservation,
+    SessionMove,
+    Step,
+)
+from pdp.reasons import model_text, not_whole
+
+# Id of the obligation to wait for an earlier action.
+AFTER = "after"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trace:
+    """What an item leaves for those after it. `decision_id` is empty while it is only supposed.
+
+    An item that was answered before leaves nothing new: its steps say what it was.
+    """
+
+    effect: Effect
+    decision_id: str = ""
+    move: SessionMove | None = None
+    reservation: Reservation | None = None
+    steps: tuple[Step, ...] = ()
+    replayed: bool = False
+
+
+def following(facts: Facts, traces: Iterable[Trace], key: KeyHashes | None) -> Facts:
+    """Return the facts as they are once the traces are recorded. `key`: the item's business key."""
+    session, counters, holds = facts.session, dict(facts.counters), list(facts.holds)
+    version, prerequisites = facts.key_version, dict(facts.prerequisites)
+    now = int(facts.now.timestamp())
+    for trace in traces:
+        if trace.replayed:
+            continue
+        if trace.move is not None and session is not None:
+            session = replace(session, version=trace.move.version + 1, aggregates=trace.move.aggregates)
+        for step in trace.steps:
+            prerequisites[step] = latest(prerequisites.get(step), trace.effect, step.amount)
+        if trace.reservation is None:
+            continue
+        for counter, guards in _by_counter(trace.reservation.guards).items():
+            counters[counter] = moved(counters.get(counter, Counter()), guards, now)
+        held = trace.reservation.key
+        if held is not None and key is not None and held.normal == key.normal:
+            holds.append(Hold(decision_id=trace.decision_id, state=HoldState.RESERVED, given=held.given))
+            version += 1
+    return replace(
+        facts,
+        session=session,
+        counters=counters,
+        holds=tuple(holds),
+        key_version=version,
+        prerequisites=prerequisites,
+    )
+
+
+def rests_on(prerequisites: Iterable[Step], traces: Sequence[Trace]) -> tuple[str, ...]:
+    """Return the decisions of earlier items that are the latest answer to a prerequisite, and allows."""
+    found = []
+    for step in prerequisites:
+        latest = next((trace for trace in reversed(traces) if step in trace.steps), None)
+        if latest is not None and latest.effect is Effect.ALLOW:
+            found.append(latest.decision_id)
+    return tuple(dict.fromkeys(found))
+
+
+def after(decision_id: str) -> Obligation:
+    """The action may be taken once that of the decision was executed."""
+    return Obligation(id=AFTER, properties={"decision_id": decision_id})
+
+
+def blocked(decision: Decision, item: int) -> Decision:
+    """Return the decision as part of a plan that is not whole for want of the item."""
+    own = tuple(reason for reason in decision.reasons if reason.effect is not Effect.ALLOW)
+    reasons: tuple[Reason, ...] = (not_whole(item), *own)
+    return replace(
+        decision,
+        effect=Effect.BLOCK,
+        reasons=reasons,
+        obligations=(),
+        retryable=True,
+        retry_after=None,
+        model_text=model_text(Effect.BLOCK, decision.decision_id, reasons, retryable=True),
+    )
+
+
+def _by_counter(guards: Iterable[Guard]) -> dict[CounterKey, list[Guard]]:
+    """An allow's guards by their counters: each counter counts it once."""
+    result: dict[CounterKey, list[Guard]] = {}
+    for guard in guards:
+        result.setdefault(guard.key, []).append(guard)
+    return result

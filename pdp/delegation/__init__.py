@@ -1,0 +1,1 @@
+"""On whose behalf: grants, what lies within what, and what a chain of them proves."""

@@ -1,0 +1,129 @@
+"""The chain of a request: what it presents, and what of that is proven.
+
+A chain is verified in one place, on the same facts as everything else that is judged: whose
+session it is, whether a stored answer still stands, which limits count, what a receipt says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pdp.authority.settings import max_chain_depth
+from pdp.delegation.grant import verify_chain
+from pdp.delegation.tokens import Grants
+from pdp.errors import DeadlineExceededError
+from pdp.model import (
+    Caller,
+    Chain,
+    DecisionKey,
+    Facts,
+    FactsRequest,
+    Grant,
+    Hop,
+    Session,
+)
+from pdp.ports import InformationPoint
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Presented:
+    """A chain as a request presents it, its grants read."""
+
+    hops: tuple[Hop, ...]
+    # By hash; None: it was not signed by any of us.
+    grants: Mapping[str, Grant | None]
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        return tuple(self.grants)
+
+    def verified(self, caller: Caller, facts: Facts) -> Chain:
+        """Return the chain as far as it is proven, by what is known now."""
+        return verify_chain(
+            self.hops,
+            grants=self.grants,
+            rows=facts.grants,
+            session=facts.session,
+            tenant=caller.tenant,
+            caller=caller,
+            now=facts.now,
+            max_depth=max_chain_depth(facts.settings),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """What is known of a session and the chain that somebody presents in it."""
+
+    facts: Facts
+    chain: Chain
+    # None: it is unknown, or not the caller's.
+    session: Session | None
+
+
+async def present(hops: tuple[Hop, ...], grants: Grants, *, deadline: float) -> Presented:
+    """Read the grants of a chain. `deadline` is an instant of `time.monotonic()`.
+
+    Raises `StoreUnavailableError` if a key cannot be looked up, `DeadlineExceededError`.
+    """
+    held = [hop for hop in hops if hop.grant]
+    known = {hop.grant_hash: grants.known(hop.grant) for hop in held}
+    if None not in known.values():
+        return Presented(hops=hops, grants=known)
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            return Presented(hops=hops, grants={hop.grant_hash: await grants.read(hop.grant) for hop in held})
+    except TimeoutError as exc:
+        raise DeadlineExceededError("the keys of the chain's grants did not come in time") from exc
+
+
+def own_session(caller: Caller, facts: Facts, chain: Chain) -> Session | None:
+    """The session, if the caller may speak for its agent, or for the last one of a proven chain.
+
+    To anybody else it does not exist.
+    """
+    session = facts.session
+    if session is None:
+        return None
+    leaf = chain.leaf
+    if session.agent in caller.agents or (leaf is not None and leaf.agent in caller.agents):
+        return session
+    return None
+
+
+class Chains:
+    """Verifies chains outside of an evaluation, exactly as one would."""
+
+    def __init__(self, information: InformationPoint, grants: Grants) -> None:
+        self._information = information
+        self._grants = grants
+
+    async def known(
+        self, caller: Caller, session_id: str, hops: tuple[Hop, ...], *, deadline: float
+    ) -> Known:
+        """Return what is known now. `deadline` is an instant of `time.monotonic()`.
+
+        Raises `TenantUnknownError`, `StoreUnavailableError`, `DeadlineExceededError`.
+        """
+        presented = await present(hops, self._grants, deadline=deadline)
+        facts = await self._information.gather(
+            FactsRequest(
+                # Of no call: there is none under this key.
+                key=DecisionKey(
+                    tenant=caller.tenant,
+                    session_id=session_id,
+                    caller=caller.subject,
+                    leaf_grant="",
+                    tool_call_id="",
+                ),
+                tool="",
+                agents=(),
+                deadline=deadline,
+                grants=presented.hashes,
+            )
+        )
+        chain = presented.verified(caller, facts)
+        return Known(facts=facts, chain=chain, session=own_session(caller, facts, chain))

@@ -1,0 +1,1 @@
+"""What became of allows: reports, redemptions, and what nobody said."""

@@ -1,0 +1,1 @@
+"""The ledger: recordings gathered, applied to locked rows, committed together."""

@@ -1,0 +1,313 @@
+"""Decision to receipt and back. The format is `placet.receipt`; docs/receipts.md explains it.
+
+Everything that the answer says is in the receipt, so that a repeat is answered, and an
+auditor served, from the signed bytes alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from pdp.authority.boundary import boundary_document
+from pdp.jsontext import arguments_json
+from pdp.model import (
+    Agent,
+    Boundary,
+    Chain,
+    ChainHop,
+    Decision,
+    Derived,
+    Effect,
+    EvaluationRequest,
+    Facts,
+    Hop,
+    Obligation,
+    PolicyRevision,
+    Reason,
+    Receipt,
+    Session,
+    Verdict,
+    VerifiedHop,
+)
+from pdp.ports import Signer
+from pdp.reasons import model_text
+from placet.canonical import action_digest, canonical_json, canonical_number
+from placet.receipt import (
+    VERSION,
+    assemble,
+    b64url_encode,
+    disclosure_digest,
+    encode_disclosure,
+    encode_header,
+    parse,
+)
+
+ENGINE = "opa"
+# How scores came about: an operator set them.
+TRUST_MODEL = "operator"
+DURABILITY = "DURABLE"
+_INPUT_DOMAIN = b"placet-input/v1\0"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Basis:
+    """What a decision rests on, for its receipt."""
+
+    request: EvaluationRequest
+    facts: Facts
+    # The caller's own session; None if unknown or somebody else's.
+    session: Session | None
+    chain: Chain
+    derived: Derived
+    # None: the engine gave no verdict.
+    verdict: Verdict | None
+    input_document: bytes
+    issuer: str
+
+
+async def sign_receipt(decision: Decision, basis: Basis, signer: Signer) -> Receipt:
+    """Return the signed receipt. Raises `SignerUnavailableError`."""
+    key = signer.active()
+    claims, disclosures = _claims(decision, basis)
+    signing_input = (_header(key.key_id) + "." + b64url_encode(orjson.dumps(claims))).encode("ascii")
+    signature = await key.sign(signing_input)
+    return Receipt(token=assemble(signing_input, signature, disclosures))
+
+
+def read_decision(token: bytes) -> Decision:
+    """Return the decision that a stored receipt holds.
+
+    Messages and other disclosed fields that were erased come back empty.
+    """
+    claims: Any = parse(token).claims
+    effect = Effect(claims["effect"])
+    reasons = tuple(
+        Reason(
+            code=reason["code"],
+            effect=Effect(reason["effect"]),
+            message=reason.get("message", ""),
+            at=reason.get("at", ""),
+        )
+        for reason in claims["reasons"]
+    )
+    retry_after = claims.get("retry_after")
+    return Decision(
+        decision_id=claims["jti"],
+        effect=effect,
+        reasons=reasons,
+        session_id=claims["session"],
+        tool_call_id=claims["tool_call_id"],
+        decided_at=datetime.fromtimestamp(claims["iat"], UTC),
+        expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+        policy=PolicyRevision(bundle=claims["policy"]["bundle"], revision=claims["policy"]["revision"]),
+        data_revisions=claims["data"],
+        model_text=model_text(effect, claims["jti"], reasons, retryable=claims["retryable"]),
+        obligations=tuple(
+            Obligation(id=obligation["id"], properties=obligation["properties"])
+            for obligation in claims["obligations"]
+        ),
+        retry_after=None if retry_after is None else timedelta(seconds=retry_after),
+        session_version=claims["session_version"],
+        retryable=claims["retryable"],
+        attempt_id=claims["attempt"],
+        chain=tuple(_read_hop(claim) for claim in claims["chain"]),
+    )
+
+
+def chain_hops(presented: tuple[Hop, ...], chain: Chain) -> tuple[ChainHop, ...]:
+    """Return the chain as a decision names it: verified hops by name, others as hashes only.
+
+    `presented` is the chain as it came; the session's own agent may be left out of it.
+    """
+    return tuple(
+        ChainHop(
+            agent=hop.agent,
+            delegated_by=hop.delegated_by,
+            grant_hash=hop.grant_hash,
+            depth=hop.depth,
+            same_runtime=hop.same_runtime,
+        )
+        if hop.verified
+        else ChainHop(unverified=_unverified(presented[index]))
+        for index, hop in enumerate(chain.hops)
+    )
+
+
+def _claims(decision: Decision, basis: Basis) -> tuple[dict[str, Any], list[str]]:
+    """Return the signed payload and the disclosures whose digests stand in it."""
+    request, facts, session = basis.request, basis.facts, basis.session
+    disclosures: list[str] = []
+    salt = secrets.token_bytes(16)
+    resource = "" if basis.derived.resource is None else str(basis.derived.resource)
+    agent = _acting_agent(basis)
+    hidden: dict[str, Any] = {
+        "arguments": arguments_json(basis.derived.shown_arguments),
+        "ad_salt": b64url_encode(salt),
+    }
+    if request.action.intent:
+        hidden["intent"] = request.action.intent
+    if session is not None:
+        hidden["principal"] = session.principal
+    claims: dict[str, Any] = {
+        "jti": decision.decision_id,
+        "iss": basis.issuer,
+        "tenant": request.caller.tenant,
+        "kind": "decision",
+        "ver": VERSION,
+        "effect": decision.effect,
+        "iat": int(decision.decided_at.timestamp()),
+        "exp": int(decision.expires_at.timestamp()),
+        "nonce": b64url_encode(secrets.token_bytes(16)),
+        "sub": agent.agent,
+        "agent": {"model": agent.model, "version": agent.version},
+        "caller": request.caller.subject,
+        "session": decision.session_id,
+        "session_version": decision.session_version,
+        "task": "" if session is None else session.task.id,
+        "tool_call_id": decision.tool_call_id,
+        "attempt": decision.attempt_id,
+        "act": {
+            "tool": request.action.tool,
+            "method": "call",
+            "resource": resource,
+            "ad": b64url_encode(
+                action_digest(
+                    tool=request.action.tool,
+                    resource=resource,
+                    arguments=request.action.arguments,
+                    salt=salt,
+                )
+            ),
+        },
+        "chain": _hops(decision, basis.chain),
+        "policy": {"bundle": decision.policy.bundle, "revision": decision.policy.revision},
+        "data": dict(decision.data_revisions),
+        "engine": "" if basis.verdict is None else ENGINE,
+        "input_digest": b64url_encode(hashlib.sha256(_INPUT_DOMAIN + salt + basis.input_document).digest()),
+        "reasons": [_reason(reason, disclosures) for reason in decision.reasons],
+        "trust": {"score": _lowest_trust(basis.chain, facts.agents), "model": TRUST_MODEL},
+        "obligations": [{"id": o.id, "properties": _plain(o.properties)} for o in decision.obligations],
+        "durability": DURABILITY,
+        "retryable": decision.retryable,
+        "prev": _previous(session),
+    }
+    if decision.retry_after is not None:
+        claims["retry_after"] = int(decision.retry_after.total_seconds())
+    if request.audience:
+        claims["aud"] = request.audience
+    if decision.effect is Effect.ALLOW:
+        claims["use"] = "once"
+    claims["_sd_alg"] = "sha-256"
+    claims["_sd"] = _hide(hidden, disclosures)
+    return claims, disclosures
+
+
+def _previous(session: Session | None) -> list[str]:
+    """The session's receipt before this one; a list, since with replicas order is a DAG."""
+    return [] if session is None or session.last_receipt is None else [b64url_encode(session.last_receipt)]
+
+
+def _acting_agent(basis: Basis) -> Agent:
+    """The agent that the caller proved to speak for; a stranger is its own credential."""
+    if basis.session is None:
+        return Agent(agent=basis.request.caller.subject)
+    leaf = basis.chain.leaf
+    name = basis.session.agent if leaf is None else leaf.agent
+    return basis.facts.agents.get(name, Agent(agent=name))
+
+
+def _hops(decision: Decision, chain: Chain) -> list[dict[str, Any]]:
+    """The chain's claims. Its last hop is the one that was answered."""
+    claims = [_hop(hop, verified) for hop, verified in zip(decision.chain, chain.hops, strict=True)]
+    if claims and not decision.chain[-1].unverified:
+        claims[-1]["effect"] = decision.effect
+    return claims
+
+
+def _hop(hop: ChainHop, verified: VerifiedHop) -> dict[str, Any]:
+    if hop.unverified:
+        return {"unverified": hop.unverified}
+    claim: dict[str, Any] = {
+        "agent": hop.agent,
+        "delegated_by": hop.delegated_by,
+        "scope_digest": _scope_digest(verified.boundary),
+        "depth": hop.depth,
+        "same_runtime": hop.same_runtime,
+        "human_reviewed": hop.human_reviewed,
+    }
+    if hop.grant_hash:
+        claim["grant"] = hop.grant_hash
+    return claim
+
+
+def _read_hop(claim: Mapping[str, Any]) -> ChainHop:
+    if "unverified" in claim:
+        return ChainHop(unverified=claim["unverified"])
+    return ChainHop(
+        agent=claim["agent"],
+        delegated_by=claim["delegated_by"],
+        grant_hash=claim.get("grant", ""),
+        depth=claim["depth"],
+        human_reviewed=claim["human_reviewed"],
+        same_runtime=claim["same_runtime"],
+    )
+
+
+def _unverified(hop: Hop) -> str:
+    return b64url_encode(hashlib.sha256(canonical_json([hop.agent, hop.grant])).digest())
+
+
+@lru_cache(maxsize=1024)
+def _scope_digest(boundary: Boundary) -> str:
+    """Kept for equal boundaries only: a session's is the same in all its decisions."""
+    return b64url_encode(hashlib.sha256(canonical_json(boundary_document(boundary))).digest())
+
+
+@lru_cache(maxsize=16)
+def _header(kid: str) -> str:
+    return encode_header(alg="ES256", kid=kid)
+
+
+def _lowest_trust(chain: Chain, agents: Mapping[str, Agent]) -> str | None:
+    """The trust ceiling of the chain as decimal text; None when an agent's is unknown, or the chain is."""
+    if not chain.proven:
+        return None
+    scores = [agents[hop.agent].trust if hop.agent in agents else None for hop in chain.hops]
+    known = [score for score in scores if score is not None]
+    return str(canonical_number(min(known))) if known and len(known) == len(scores) else None
+
+
+def _reason(reason: Reason, disclosures: list[str]) -> dict[str, Any]:
+    claim: dict[str, Any] = {"code": reason.code, "effect": reason.effect}
+    if reason.at:
+        claim["at"] = reason.at
+    if reason.message:
+        claim["_sd"] = _hide({"message": reason.message}, disclosures)
+    return claim
+
+
+def _hide(values: Mapping[str, Any], disclosures: list[str]) -> list[str]:
+    """Add a disclosure for each value; return their digests, sorted so that order says nothing."""
+    new = [encode_disclosure(secrets.token_bytes(16), name, value) for name, value in values.items()]
+    disclosures.extend(new)
+    return sorted(disclosure_digest(disclosure) for disclosure in new)
+
+
+def _plain(value: Any) -> Any:
+    """Return an obligation's properties as the payload can hold them: no decimals."""
+    if isinstance(value, Decimal):
+        return canonical_number(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

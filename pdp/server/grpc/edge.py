@@ -1,0 +1,207 @@
+"""The edge of every RPC: who calls, may it, what went wrong, how long it took."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+from uuid import uuid4
+
+import grpc
+import structlog
+
+from pdp.errors import OverloadedError, PdpError
+from pdp.metrics import Metrics
+from pdp.model import Caller
+from pdp.overload.admission import Admission
+from pdp.server.grpc.deadline import deadline_of, too_late
+from pdp.server.grpc.status import DETAILS_KEY, Status, status_of
+from pdp.server.identity.authentication import Authenticator
+from pdp.server.identity.roles import OPEN_SERVICES, enter, require_role
+from placet.v1 import decision_pb2, decision_service_pb2
+
+_LOG = structlog.get_logger("pdp.server")
+EVALUATE = "/placet.v1.DecisionService/Evaluate"
+EVALUATE_BATCH = "/placet.v1.DecisionService/EvaluateBatch"
+# Calls that need the whole pipeline.
+_ADMITTED = frozenset({EVALUATE, EVALUATE_BATCH, "/placet.v1.DecisionService/Simulate"})
+# Seconds between two log lines about calls turned away: a line for each would cost more than the
+# refusal does. The metrics count them all.
+_OVERLOAD_LOG_SECONDS = 1.0
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """The one place where an exception becomes a gRPC status."""
+
+    def __init__(
+        self, metrics: Metrics, authenticator: Authenticator, admission: Admission | None = None
+    ) -> None:
+        """`admission` turns calls that ask for a judgement away before anything else is done for them."""
+        self._metrics = metrics
+        self._authenticator = authenticator
+        self._admission = admission
+        self._overload_logged = -_OVERLOAD_LOG_SECONDS
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        method: str = handler_call_details.method
+        if handler is None or method.split("/")[1] in OPEN_SERVICES:
+            return handler
+        if handler.stream_stream is not None:
+            return self._streaming(handler, method)
+        if handler.unary_unary is None:
+            raise NotImplementedError(f"{method} is neither a unary call nor a stream both ways")
+        behaviour = handler.unary_unary
+
+        async def handle(request: Any, context: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                # The last line of defence: whatever hangs, the caller's deadline ends it.
+                if method in _ADMITTED and self._admission is not None:
+                    self._admission.check(deadline_of(context))
+                async with asyncio.timeout(context.time_remaining()):
+                    enter(await self.admit(context, method))
+                    response = await behaviour(request, context)
+            except TimeoutError as exc:
+                status = self._failed(method, too_late(exc), started)
+            except asyncio.CancelledError:
+                # By its own deadline, most often: gRPC ends the call, sometimes before we do above.
+                self._abandoned(method, started)
+                raise
+            except Exception as exc:  # noqa: BLE001 - the server's edge; it answers, and does not go on
+                status = self._failed(method, exc, started)
+            else:
+                self._answered(method, response, started)
+                return response
+            try:
+                return await _refuse(context, status)
+            finally:
+                del request, context
+
+        return grpc.unary_unary_rpc_method_handler(
+            handle,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _streaming(self, handler: Any, method: str) -> Any:
+        """A stream is admitted here and ended here; its messages pass `admit` one by one."""
+        behaviour = handler.stream_stream
+
+        async def handle(requests: Any, context: Any) -> None:
+            started = time.perf_counter()
+            try:
+                await self.admit(context, method)
+                await behaviour(requests, context)
+            except asyncio.CancelledError:
+                self._abandoned(method, started)
+                raise
+            except Exception as exc:  # noqa: BLE001 - the server's edge; it answers, and does not go on
+                status = self._failed(method, exc, started)
+            else:
+                self._metrics.rpc(method, "OK", time.perf_counter() - started)
+                return
+            try:
+                await _refuse(context, status)
+            finally:
+                del requests, context
+
+        return grpc.stream_stream_rpc_method_handler(
+            handle,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    async def admit(self, context: Any, method: str) -> Caller:
+        """Return who calls, if it may. Raises `UnauthenticatedError` or `PermissionDeniedError`."""
+        caller = await self._authenticator.authenticate(context)
+        require_role(caller, method)
+        return caller
+
+    def decided(self, decision: decision_pb2.Decision, started: float) -> None:
+        """Count and log a decision, of a call, of a stream's message or of a plan."""
+        elapsed = time.perf_counter() - started
+        effect = decision_pb2.Effect.Name(decision.effect).removeprefix("EFFECT_").lower()
+        code = decision.reasons[0].code
+        self._metrics.evaluated(effect, code, elapsed)
+        _LOG.info(
+            "decision",
+            decision_id=decision.decision_id,
+            effect=effect,
+            reasons=[reason.code for reason in decision.reasons],
+            replayed=decision.replayed,
+            milliseconds=round(elapsed * 1000, 2),
+        )
+
+    def undecided(self, error: Exception, started: float) -> Status:
+        """Count and log a stream's message that got no decision; return its status."""
+        return self._failed(EVALUATE, error, started)
+
+    def dropped(self, started: float) -> None:
+        """Count and log a stream's message whose client did not wait."""
+        self._abandoned(EVALUATE, started)
+
+    def _answered(self, method: str, response: Any, started: float) -> None:
+        if method != EVALUATE:
+            self._metrics.rpc(method, "OK", time.perf_counter() - started)
+        if isinstance(response, decision_service_pb2.EvaluateResponse):
+            self.decided(response.decision, started)
+        elif isinstance(response, decision_service_pb2.EvaluateBatchResponse):
+            for decision in response.decisions:
+                self.decided(decision, started)
+
+    def _abandoned(self, method: str, started: float) -> None:
+        elapsed = time.perf_counter() - started
+        if method == EVALUATE:
+            self._metrics.refused("caller_gone", elapsed)
+        else:
+            self._metrics.rpc(method, "CANCELLED", elapsed)
+            if method == EVALUATE_BATCH:
+                self._metrics.failed_closed("caller_gone")
+        _LOG.info("rpc_abandoned", method=method, milliseconds=round(elapsed * 1000, 2))
+
+    def _failed(self, method: str, error: Exception, started: float) -> Status:
+        elapsed = time.perf_counter() - started
+        request_id = str(uuid4())
+        status = status_of(error, request_id=request_id)
+        if method == EVALUATE:
+            self._metrics.refused(status.reason.removeprefix("ERROR_REASON_").lower(), elapsed)
+        else:
+            self._metrics.rpc(method, status.code.name, elapsed)
+            if method == EVALUATE_BATCH:
+                self._metrics.failed_closed(status.reason.removeprefix("ERROR_REASON_").lower())
+        if isinstance(error, OverloadedError):
+            now = time.monotonic()
+            if now - self._overload_logged < _OVERLOAD_LOG_SECONDS:
+                return status
+            self._overload_logged = now
+        expected = isinstance(error, PdpError)
+        # The cause of a fault is for the log alone; its text may name a field, never a value.
+        _LOG.log(
+            20 if expected else 40,
+            "rpc_failed",
+            method=method,
+            code=status.code.name,
+            reason=status.reason,
+            request_id=request_id,
+            error=type(error).__name__,
+            cause=type(error.__cause__).__name__ if error.__cause__ is not None else None,
+            exc_info=None if expected else error,
+        )
+        return status
+
+
+async def _refuse(context: Any, status: Status) -> NoReturn:
+    """End the call with the status; raises what gRPC ends it by.
+
+    gRPC keeps that exception with the call. Whoever lets it pass must not hold the call or its
+    request any more: they would be in a cycle with its traceback, and stay until the collector comes.
+    """
+    try:
+        await context.abort(status.code, status.message, trailing_metadata=((DETAILS_KEY, status.details),))
+    finally:
+        del context
+    raise AssertionError("abort does not return")

@@ -1,0 +1,1 @@
+"""Who calls: certificates, tokens, and the role each method needs."""

@@ -1,0 +1,174 @@
+"""From what the transport proved to a caller: certificates and bearer tokens.
+
+A credential is matched to exactly one mapping of the configuration, or the call is refused.
+A bearer token outranks the certificate of its connection; one that is refused is never
+replaced by the certificate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+from cryptography import x509
+
+from pdp.config.callers import CallerMapping, Match
+from pdp.errors import UnauthenticatedError
+from pdp.model import JSON, Caller
+from pdp.names import MAX_NAME
+from pdp.server.identity.roles import identify
+from pdp.server.identity.tokens import TokenVerifier
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+class Authenticator(Protocol):
+    """Says who calls."""
+
+    async def authenticate(self, context: Any) -> Caller:
+        """Return the caller of an RPC. Raises `UnauthenticatedError`."""
+        ...
+
+
+class InsecureAuthenticator:
+    """Believes the metadata. For `--insecure-dev`."""
+
+    async def authenticate(self, context: Any) -> Caller:
+        return identify(context.invocation_metadata())
+
+
+class CredentialAuthenticator:
+    """Believes certificates that TLS has verified, and tokens of the configured issuers."""
+
+    def __init__(
+        self,
+        mappings: Sequence[CallerMapping],
+        tokens: TokenVerifier,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock` tells Unix seconds."""
+        self._certificates = {m.match: m for m in mappings if m.match.by_certificate}
+        self._tokens = [m for m in mappings if not m.match.by_certificate]
+        self._named = {(m.tenant, m.subject or m.match.name) for m in mappings}
+        self._verifier = tokens
+        self._clock = clock
+
+    async def authenticate(self, context: Any) -> Caller:
+        token = _bearer(context.invocation_metadata())
+        if token is not None:
+            return await self.by_token(token)
+        return self._by_certificate(context.auth_context())
+
+    async def by_token(self, token: str) -> Caller:
+        """Return who a bearer token stands for. Raises `UnauthenticatedError`."""
+        verified = await self._verifier.verify(token)
+        subject = verified.claims["sub"]
+        matching = [
+            mapping
+            for mapping in self._tokens
+            if mapping.match.issuer == verified.issuer.issuer and _matches(mapping.match, verified.claims)
+        ]
+        mapping = _only(matching, "the token")
+        tenant = mapping.tenant
+        if verified.issuer.tenant_claim is not None:
+            named = verified.claims.get(verified.issuer.tenant_claim)
+            if not isinstance(named, str) or not _is_name(named):
+                raise UnauthenticatedError(f"the token's {verified.issuer.tenant_claim} names no tenant")
+            if tenant not in (None, named):
+                raise UnauthenticatedError("the token is of another tenant than its mapping")
+            tenant = named
+        # Whoever is known by a claim chose this name elsewhere, perhaps at another issuer.
+        if mapping.match.claim is not None and mapping.subject is None:
+            subject = verified.issuer.subject_prefix + str(subject)
+            if not self._named.isdisjoint({(tenant, subject), (None, subject)}):
+                raise UnauthenticatedError(
+                    "the token's subject (sub) is the name of another configured caller"
+                )
+        return _caller(mapping, tenant, str(subject), verified.policy_claims())
+
+    def _by_certificate(self, auth: Mapping[str, Iterable[bytes]]) -> Caller:
+        pem = next(iter(auth.get("x509_pem_cert", ())), None)
+        if pem is None or list(auth.get("transport_security_type", ())) != [b"ssl"]:
+            raise UnauthenticatedError("no credentials: give a bearer token, or a client certificate")
+        not_before, not_after, names = _read(pem)
+        if not not_before <= self._clock() <= not_after:
+            raise UnauthenticatedError("the client certificate is not valid at this time")
+        matching = [self._certificates[name] for name in names if name in self._certificates]
+        mapping = _only(matching, "the client certificate")
+        return _caller(mapping, mapping.tenant, str(mapping.match.name), {})
+
+
+class Principals:
+    """Proves principals by tokens of their own, as callers are."""
+
+    def __init__(self, authenticator: CredentialAuthenticator, *, required: bool) -> None:
+        """`required`: session issuers must bring one."""
+        self.required = required
+        self._authenticator = authenticator
+
+    async def of(self, token: str) -> Caller:
+        """Return whom the token stands for. Raises `UnauthenticatedError`."""
+        return await self._authenticator.by_token(token)
+
+
+def _bearer(metadata: Metadata | None) -> str | None:
+    values = [value for name, value in metadata or () if name == "authorization"]
+    if not values:
+        return None
+    scheme, _, token = str(values[0]).partition(" ")
+    if len(values) > 1 or scheme.lower() != "bearer" or not token.strip():
+        raise UnauthenticatedError("metadata authorization must be given once, as: Bearer and a token")
+    return token.strip()
+
+
+@lru_cache(maxsize=1024)
+def _read(pem: bytes) -> tuple[float, float, tuple[Match, ...]]:
+    """Return from when and until when a certificate is valid, and whom it can stand for."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound) as exc:
+        raise UnauthenticatedError("the client certificate has no readable subject alternative name") from exc
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    hosts = names.get_values_for_type(x509.DNSName)
+    found = [
+        Match.model_construct(spiffe_id=uri)
+        # A certificate with several URIs is no SPIFFE identity (SPIFFE X509-SVID, section 2).
+        for uri in (uris if len(uris) == 1 else ())
+        if uri.startswith("spiffe://")
+    ]
+    found += [Match.model_construct(dns_name=host) for host in dict.fromkeys(hosts)]
+    return (
+        certificate.not_valid_before_utc.timestamp(),
+        certificate.not_valid_after_utc.timestamp(),
+        tuple(found),
+    )
+
+
+def _matches(match: Match, claims: Mapping[str, JSON]) -> bool:
+    if match.claim is None:
+        return match.subject == claims["sub"]
+    value = claims.get(match.claim.name)
+    return match.claim.value in value if isinstance(value, list) else match.claim.value == value
+
+
+def _only(matching: Sequence[CallerMapping], credential: str) -> CallerMapping:
+    if not matching:
+        raise UnauthenticatedError(f"{credential} is valid, and stands for no configured caller")
+    if len(matching) > 1:
+        raise UnauthenticatedError(f"{credential} stands for more than one configured caller")
+    return matching[0]
+
+
+def _caller(mapping: CallerMapping, tenant: str | None, name: str, claims: Mapping[str, JSON]) -> Caller:
+    subject = mapping.subject or name
+    if tenant is None or not _is_name(subject):
+        raise UnauthenticatedError("the credential does not name its tenant and subject")
+    return Caller(tenant=tenant, subject=subject, roles=mapping.roles, agents=mapping.agents, claims=claims)
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= MAX_NAME and text.isprintable()

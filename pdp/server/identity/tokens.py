@@ -1,0 +1,134 @@
+"""Bearer tokens: signed by a key of a configured issuer, for us, now.
+
+Nothing in a token is followed: it chooses among configured issuers and their keys, no more.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+
+from pdp.config.callers import JwtConfig
+from pdp.errors import UnauthenticatedError
+from pdp.model import JSON
+from pdp.server.identity.jwks import KeySource
+
+_MAX_BYTES = 16 * 1024
+# RFC 9068 access tokens, and the type that everybody else writes, or none.
+_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifiedToken:
+    issuer: JwtConfig
+    # `sub` is there, and text.
+    claims: Mapping[str, JSON]
+
+    def policy_claims(self) -> Mapping[str, JSON]:
+        """The issuer, the scopes (`scope` or `scp`) and the claims that configuration lists."""
+        listed = {name: self.claims[name] for name in self.issuer.claims if name in self.claims}
+        return {**listed, "issuer": self.issuer.issuer, "scopes": _scopes(self.claims)}
+
+
+class TokenVerifier:
+    """Checks tokens of some issuers."""
+
+    def __init__(
+        self, issuers: Mapping[str, tuple[JwtConfig, KeySource]], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`clock` tells Unix seconds."""
+        self._issuers = issuers
+        self._clock = clock
+
+    async def verify(self, token: str) -> VerifiedToken:
+        """Return what the token says. Raises `UnauthenticatedError`, without the token's contents."""
+        header, unverified = _parts(token)
+        issuer, keys = self._issuers.get(str(unverified.get("iss")), (None, None))
+        if issuer is None or keys is None:
+            raise UnauthenticatedError("the token's issuer (iss) is not configured")
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if algorithm not in issuer.algorithms:
+            raise UnauthenticatedError("the token's algorithm (alg) is not accepted for its issuer")
+        if str(header.get("typ", "jwt")).lower() not in _TYPES or "crit" in header:
+            raise UnauthenticatedError("the token's header (typ, crit) is not that of an access token")
+        if not isinstance(key_id, str) or not key_id:
+            raise UnauthenticatedError("the token does not name its key (kid)")
+        key = await keys.find(key_id)
+        if key is None:
+            raise UnauthenticatedError("the token's key (kid) is not one of its issuer's")
+        if key.alg not in (None, algorithm):
+            raise UnauthenticatedError("the token's algorithm (alg) is not that of its key")
+        try:
+            claims = jwt.decode(token, key, algorithms=[algorithm], decoder_cls=_Decoder).claims
+        except (JoseError, ValueError, ArithmeticError, RecursionError) as exc:
+            raise UnauthenticatedError("the token's signature does not hold") from exc
+        self._check(claims, issuer)
+        return VerifiedToken(issuer=issuer, claims=claims)
+
+    def _check(self, claims: Mapping[str, Any], issuer: JwtConfig) -> None:
+        now, leeway = self._clock(), issuer.leeway_seconds
+        if claims.get("iss") != issuer.issuer:
+            raise UnauthenticatedError("the token's issuer (iss) is another than its signer")
+        audience = claims.get("aud")
+        if issuer.audience not in (audience if isinstance(audience, list) else [audience]):
+            raise UnauthenticatedError("the token is for another audience (aud)")
+        if not isinstance(claims.get("sub"), str) or not claims["sub"]:
+            raise UnauthenticatedError("the token names nobody (sub)")
+        _scopes(claims)
+        if _time(claims, "exp", required=True) <= now - leeway:
+            raise UnauthenticatedError("the token has expired (exp)")
+        if _time(claims, "nbf") > now + leeway or _time(claims, "iat") > now + leeway:
+            raise UnauthenticatedError("the token is not valid yet (nbf, iat)")
+
+
+class _Decoder(json.JSONDecoder):
+    def __init__(self) -> None:
+        super().__init__(parse_float=Decimal, parse_constant=_refuse)
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _scopes(claims: Mapping[str, JSON]) -> list[str]:
+    """Return `scope` (RFC 8693 section 4.2: one text) or `scp` (a list, at some issuers)."""
+    scopes = claims.get("scope", claims.get("scp", ""))
+    found = scopes.split() if isinstance(scopes, str) else scopes
+    if not isinstance(found, list) or not all(isinstance(scope, str) for scope in found):
+        raise UnauthenticatedError("the token's scopes (scope, scp) are not a list of names")
+    return found
+
+
+def _time(claims: Mapping[str, Any], name: str, *, required: bool = False) -> int | Decimal:
+    value = claims.get(name)
+    if value is None and not required:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise UnauthenticatedError(f"the token's {name} is not a time")
+    return value
+
+
+def _parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return header and claims, of which nothing has been verified yet."""
+    parts = token.split(".")
+    if len(token) > _MAX_BYTES or len(parts) != 3:
+        raise UnauthenticatedError("the token is not a signed JWT")
+    found = []
+    for part in parts[:2]:
+        try:
+            value = json.loads(base64.b64decode(part + "=" * (-len(part) % 4), altchars="-_", validate=True))
+        except (binascii.Error, ValueError, RecursionError) as exc:
+            raise UnauthenticatedError("the token is not a signed JWT") from exc
+        if not isinstance(value, dict):
+            raise UnauthenticatedError("the token is not a signed JWT")
+        found.append(value)
+    return found[0], found[1]

@@ -1,0 +1,102 @@
+"""Entities: messages to domain values and back, as `convert` does for the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pdp.errors import InvalidFieldError
+from pdp.jsontext import arguments_json
+from pdp.model import JSON, EntityName, EntityVersion
+from pdp.names import MAX_RESOURCE_ID, name, unique
+from pdp.server.messages.convert import MAX_ITEMS, timestamp
+from placet.canonical import CanonicalError, parse_object
+from placet.v1 import entity_service_pb2 as messages
+
+MAX_ATTRIBUTES = 16 * 1024
+MAX_DEPTH = 8
+_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+
+
+def entities(message: messages.PutEntitiesRequest) -> dict[EntityName, Mapping[str, JSON]]:
+    _count(message.entities, "entities")
+    result = {}
+    for index, entity in enumerate(message.entities):
+        path = f"entities[{index}]"
+        named = entity_name(entity.name, f"{path}.name")
+        if named in result:
+            raise InvalidFieldError(f"{path}.name", "is listed twice")
+        result[named] = _attributes(entity.attributes, f"{path}.attributes")
+    return result
+
+
+def names(message: messages.DeleteEntitiesRequest) -> list[EntityName]:
+    _count(message.names, "names")
+    result = [entity_name(item, f"names[{index}]") for index, item in enumerate(message.names)]
+    unique([str(item) for item in result], "names", "id")
+    return result
+
+
+def entity_name(message: messages.EntityName, path: str = "name") -> EntityName:
+    if _TYPE.fullmatch(message.type) is None:
+        raise InvalidFieldError(f"{path}.type", 'must be a type such as "vendor"')
+    return EntityName(type=message.type, id=name(message.id, f"{path}.id", most=MAX_RESOURCE_ID))
+
+
+def patch(message: messages.PatchEntityRequest) -> tuple[Mapping[str, JSON], tuple[str, ...]]:
+    """Return the attributes to set and the names of those to remove."""
+    given = _attributes(message.set, "set") if message.set else {}
+    unset = tuple(name(item, f"unset[{index}]") for index, item in enumerate(message.unset))
+    unique(list(unset), "unset", "name")
+    if not given and not unset:
+        raise InvalidFieldError("set", "is required, or unset: there is nothing to change")
+    for index, item in enumerate(unset):
+        if item in given:
+            raise InvalidFieldError(f"unset[{index}]", "is set by the same call")
+    return given, unset
+
+
+def check_attributes(attributes: Mapping[str, JSON]) -> None:
+    """Refuse what a patch makes of an entity, if it could not have been put."""
+    _attributes(arguments_json(attributes), "set")
+
+
+def version_message(version: EntityVersion) -> messages.EntityVersion:
+    return messages.EntityVersion(
+        name=messages.EntityName(type=version.name.type, id=version.name.id),
+        attributes=b"" if version.attributes is None else arguments_json(version.attributes),
+        deleted=version.attributes is None,
+        revision=version.revision,
+        written_by=version.written_by,
+        written_at=timestamp(version.written_at),
+    )
+
+
+def _attributes(text: bytes, path: str) -> Mapping[str, JSON]:
+    if not text:
+        raise InvalidFieldError(path, "is required: a JSON object, {} for none")
+    try:
+        attributes = parse_object(text, field=path, max_bytes=MAX_ATTRIBUTES, max_depth=MAX_DEPTH)
+    except CanonicalError as exc:
+        raise InvalidFieldError(exc.field, exc.reason) from exc
+    if any("\0" in item for item in _strings(attributes)):
+        raise InvalidFieldError(path, "contains a NUL character")
+    return attributes
+
+
+def _strings(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
+def _count(items: Any, path: str) -> None:
+    if not 1 <= len(items) <= MAX_ITEMS:
+        raise InvalidFieldError(path, f"has {len(items)} entries; from 1 to {MAX_ITEMS}")
