@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import cpu
-from placet.channel import CALLS_AT_ONCE
+from placet._transport.channel import CALLS_AT_ONCE
 
 ROOT = Path(__file__).resolve().parent.parent
 # Every call gets an id of its own here; see generator/main.go.

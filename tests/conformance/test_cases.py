@@ -14,8 +14,8 @@ from pdp.delegation.grant import verify_chain
 from pdp.model import EvaluationRequest, Facts, Hop
 from pdp.server.messages import convert
 from pdp.server.messages import tools as convert_tools
-from placet import requests
-from placet.jsontext import object_text
+from placet._calls import requests
+from placet._calls.jsontext import object_text
 from placet.scenario.load import load
 from placet.scenario.run import Pdp
 from placet.scenario.runner import run_scenario

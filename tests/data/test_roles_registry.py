@@ -15,7 +15,7 @@ import pytest
 
 from pdp.model import ArgumentRole, FieldTrust, Tool, ToolEffect
 from pdp.server.messages import tools as convert_tools
-from placet import requests
+from placet._calls import requests
 from placet.cli.rolesjson import converted
 
 pytestmark = pytest.mark.data

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from placet import Client, DevIdentity, Effect, OverloadedError
+from placet._calls.requests import Chain
 from placet.model import Session
-from placet.requests import Chain
 from tests.e2e.scene import AGENT, HELPER, PAY, PRINCIPAL, READ, TOOLS, TRANSFER, new_call
 from tests.processes import PATIENCE
 from tests.stack import RealPdp

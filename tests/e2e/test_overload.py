@@ -14,7 +14,7 @@ import pytest
 
 from pdp.dev.stack import Replica
 from placet import AsyncClient, Decision, DevIdentity
-from placet.channel import CALLS_AT_ONCE
+from placet._transport.channel import CALLS_AT_ONCE
 from placet.v1 import decision_service_pb2, decision_service_pb2_grpc
 from tests.e2e.scene import AGENT, READ, Scene, codes, jwks, measured, new_call, read, until
 from tests.e2e.test_faults import database_url, owner_url, replica_with

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from placet import Client, DevIdentity, PlacetError
-from placet.failures import call_error, placet_error
+from placet._transport.failures import call_error, placet_error
 from placet.v1 import decision_service_pb2
 from tests.limits import LIMITS, Limit, stated
 from tests.processes import PATIENCE

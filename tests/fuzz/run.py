@@ -14,7 +14,7 @@ import grpc
 from hypothesis import HealthCheck, Phase, given, settings
 
 from placet import Client, DevIdentity
-from placet.channel import CALLS_AT_ONCE
+from placet._transport.channel import CALLS_AT_ONCE
 from placet.v1 import (
     decision_service_pb2,
     decision_service_pb2_grpc,

@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from placet import AsyncClient, Client, DevIdentity, Effect, PlacetError, UnavailableError
-from placet.channel import FORK_SUPPORT
+from placet._transport.channel import FORK_SUPPORT
 from placet.testing import FakePdp
 from tests.unit.misbehaving import IDENTITY, serving
 
@@ -246,7 +246,8 @@ def test_client_that_was_not_used_before_the_fork_needs_no_support(fake_pdp: Fak
 
 
 def test_fork_support_can_be_turned_off(fake_pdp: FakePdp) -> None:
-    done = python("import placet.channel as c; print(c.FORK_SUPPORT)", GRPC_ENABLE_FORK_SUPPORT="0")
+    code = "import placet._transport.channel as c; print(c.FORK_SUPPORT)"
+    done = python(code, GRPC_ENABLE_FORK_SUPPORT="0")
     assert done.stdout == "False\n", done.stderr
     assert isinstance(FORK_SUPPORT, bool)
 

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from placet import Blocked, Client, Decision, DevIdentity, Effect, Obligation, PdpUnavailable
-from placet.channel import MAX_ANSWER_BYTES
+from placet._transport.channel import MAX_ANSWER_BYTES
 from placet.testing import FakePdp, Verdict
 from placet.v1 import decision_service_pb2 as decisions
 from tests.unit.misbehaving import IDENTITY, answering

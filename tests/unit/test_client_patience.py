@@ -15,10 +15,10 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from placet import AsyncClient, Client
-from placet.channel import CALLS_AT_ONCE
+from placet._transport.channel import CALLS_AT_ONCE
+from placet._transport.failures import DETAILS_KEY, DOMAIN
+from placet._transport.patience import Hold, pause
 from placet.errors import PlacetError
-from placet.failures import DETAILS_KEY, DOMAIN
-from placet.patience import Hold, pause
 from placet.v1 import decision_service_pb2 as messages
 from tests.clock import ManualClock
 from tests.unit.misbehaving import IDENTITY, serving

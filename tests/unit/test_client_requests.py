@@ -27,11 +27,11 @@ from placet import (
     Task,
     Tool,
     ToolEffect,
-    requests,
 )
+from placet._calls import requests
+from placet._calls.jsontext import json_text
+from placet._transport.channel import MAX_REQUEST_BYTES
 from placet.canonical import canonical_json, parse_object
-from placet.channel import MAX_REQUEST_BYTES
-from placet.jsontext import json_text
 from placet.testing import FakePdp
 
 

@@ -30,14 +30,14 @@ from pdp.overload.load import Load
 from pdp.server.grpc.status import _INTERNAL, _TABLE
 from pdp.server.identity.roles import ROLES
 from pdp.server.messages import tools as convert_tools
-from placet.answers import failed
+from placet._calls.answers import failed
+from placet._calls.requests import put_tools
+from placet._calls.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
+from placet._calls.toolform import ROLES as ARGUMENT_ROLES
 from placet.capability import REASONS
 from placet.errors import Blocked, PlacetError
 from placet.model import Tool, ToolEffect
-from placet.requests import put_tools
 from placet.scenario.steps.union import KINDS
-from placet.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
-from placet.toolform import ROLES as ARGUMENT_ROLES
 from placet.v1.error_reason_pb2 import ErrorReason
 from tests import builders, chains
 from tests.markdown import ROOT, anchors, blocks, code, documents, prose, section, table, text_of

@@ -27,7 +27,7 @@ from pdp.server.grpc.edge import Edge
 from pdp.server.grpc.status import status_of
 from pdp.server.identity.authentication import InsecureAuthenticator
 from pdp.server.identity.roles import ROLES, identify, require_role
-from placet.failures import placet_error
+from placet._transport.failures import placet_error
 from placet.v1 import decision_pb2, decision_service_pb2, decision_service_pb2_grpc, error_reason_pb2
 from tests import builders
 from tests.collector import without_collector

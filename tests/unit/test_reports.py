@@ -31,7 +31,7 @@ from placet import (
     current_decision,
     tool_call,
 )
-from placet.reports import MAX_OUTPUT, MAX_WAITING, output_text
+from placet._guard.reports import MAX_OUTPUT, MAX_WAITING, output_text
 from placet.testing import FakePdp
 from placet.v1 import decision_service_pb2 as decisions
 from tests.processes import eventually

@@ -20,7 +20,7 @@ from pdp.server.identity.authentication import CredentialAuthenticator
 from pdp.server.identity.jwks import KeySource
 from pdp.server.identity.tokens import TokenVerifier
 from placet import AsyncClient, Decision
-from placet.stream import DecisionStream
+from placet._calls.stream import DecisionStream
 from placet.v1 import decision_service_pb2_grpc as stubs
 from tests.processes import PATIENCE
 from tests.unit.test_evaluate_stream import Judge, Service

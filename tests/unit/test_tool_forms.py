@@ -12,9 +12,9 @@ from pdp.action.registration import read_registration, registration
 from pdp.errors import InvalidFieldError
 from pdp.model import ArgumentRole, BusinessKeyRule, Prerequisite, Tool
 from pdp.server.messages import tools as convert_tools
-from placet import requests
+from placet._calls import requests
+from placet._calls.toolform import tool_form
 from placet.errors import InvalidRequestError
-from placet.toolform import tool_form
 from placet.v1 import admin_service_pb2 as admin
 from tests import builders
 from tests.e2e.invoices import TOOLS

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from placet._guard.decided import decided as decided
     from placet.client import AsyncClient as AsyncClient
     from placet.client import Client as Client
     from placet.credentials import TlsCredentials as TlsCredentials
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from placet.errors import UnauthenticatedError as UnauthenticatedError
     from placet.errors import UnavailableError as UnavailableError
     from placet.errors import Violation as Violation
-    from placet.given import decided as decided
     from placet.identity import DevIdentity as DevIdentity
     from placet.model import Action as Action
     from placet.model import Agent as Agent
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "placet.client": ("AsyncClient", "Client"),
     "placet.credentials": ("TlsCredentials",),
-    "placet.given": ("decided",),
+    "placet._guard.decided": ("decided",),
     "placet.enforce": ("current_decision", "tool_call"),
     "placet.errors": (
         "AlreadyExistsError",

@@ -16,15 +16,18 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from placet import requests
-from placet.answers import Verifier
-from placet.calls import Call, Calls
-from placet.channel import AsyncLink, Credentials, SyncLink
-from placet.clock import SteadyClock, steady
+from placet._calls import requests
+from placet._calls.answers import Verifier
+from placet._calls.calls import Call, Calls
+from placet._calls.many import decisions
+from placet._calls.stream import MAX_IN_FLIGHT, DecisionStream
+from placet._clock import SteadyClock, steady
+from placet._guard.reports import Reports
+from placet._transport.channel import AsyncLink, Credentials, SyncLink
+from placet._transport.patience import pause
 from placet.enforce import Guarded, GuardOptions, Source, guard_async, guard_sync
 from placet.errors import PlacetError
 from placet.identity import DevIdentity
-from placet.many import decisions
 from placet.model import (
     Action,
     Agent,
@@ -45,9 +48,6 @@ from placet.model import (
     Tool,
     ToolRevision,
 )
-from placet.patience import pause
-from placet.reports import Reports
-from placet.stream import MAX_IN_FLIGHT, DecisionStream
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])

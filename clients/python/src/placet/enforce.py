@@ -22,7 +22,7 @@ The id of the call is, first found: the keyword argument `tool_call_id` (passed 
 function has such a parameter); `with tool_call("…")`; what `tool_call_id=` of the guard
 returns; else a new one for each call, so that nothing is ever a repeat.
 
-Inside `with decided(decision)` the PDP is not asked in step 2: see `placet.given`.
+Inside `with decided(decision)` the PDP is not asked in step 2: see `placet._guard.decided`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
-from placet import requests
+from placet._calls import requests
+from placet._calls.jsontext import json_text, object_text
+from placet._guard.decided import check_decided, take_decided
+from placet._guard.reports import Reports, output_text
 from placet.errors import ArgumentsChanged, InvalidRequestError, NotExecuted
-from placet.given import check_decided, take_decided
-from placet.jsontext import json_text, object_text
 from placet.model import Action, Decision, Effect, Outcome, Session
-from placet.reports import Reports, output_text
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -116,7 +116,7 @@ class _Invocation:
     kwargs: dict[str, Any]
     tool_call_id: str
     attempt_id: str
-    # The decision to run on, if there is one already (`placet.given`).
+    # The decision to run on, if there is one already (`placet._guard.decided`).
     decision: Decision | None
 
     def arguments(self) -> Mapping[str, Any]:

@@ -10,9 +10,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from placet.clock import SteadyClock, steady
+from placet._clock import SteadyClock, steady
+from placet._executed import Executed
 from placet.errors import Blocked, Escalated, ExpiredAllow, OutOfOrder, PdpUnavailable, ReplayedAllow
-from placet.executed import Executed
 
 # The PDP's reason for a repeat of a call that was allowed and is over.
 SPENT = "action.replay_stale"
@@ -489,7 +489,7 @@ class Tool:
     secret_arguments: tuple[str, ...] = ()
     description: str = ""
     reversible: bool = False
-    # The parts below are plain values; `placet.toolform` and docs/tools.md have their form.
+    # The parts below are plain values; `placet._calls.toolform` and docs/tools.md have their form.
     argument_roles: Mapping[str, str] = field(default_factory=dict)
     normalise: Mapping[str, Sequence[str]] = field(default_factory=dict)
     entities: Sequence[Mapping[str, Any]] = ()

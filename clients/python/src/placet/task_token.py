@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from placet import requests
+from placet._calls import requests
+from placet._calls.values import text
 from placet.canonical import CanonicalError, canonical_json, parse_object
 from placet.errors import invalid
 from placet.model import Boundary, Task
 from placet.receipt import b64url_decode, b64url_encode
 from placet.v1 import session_service_pb2 as sessions
-from placet.values import text
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from placet._calls.jsontext import object_text
 from placet.canonical import CanonicalError, parse_object, parse_value
 from placet.errors import InvalidRequestError
-from placet.jsontext import object_text
 from placet.receipt import (
     VERSION,
     ParsedReceipt,
@@ -34,7 +34,7 @@ from placet.receipt import (
 )
 
 if TYPE_CHECKING:
-    from placet.answers import Verifier
+    from placet._calls.answers import Verifier
 
 HEADER = "Placet-Receipt"
 # Fulfilled by redeeming: the PDP knows whether the receipt was used, and whether its turn has come.

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from placet._calls.jsontext import object_text
 from placet.capability.check import Capability, CapabilityError, check
 from placet.capability.uses import MemoryUses, Uses
 from placet.errors import NotFoundError, PlacetError, PreconditionError
-from placet.jsontext import object_text
 
 if TYPE_CHECKING:
-    from placet.answers import Verifier
+    from placet._calls.answers import Verifier
     from placet.client import AsyncClient, Client
 
 

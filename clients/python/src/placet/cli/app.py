@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from placet import __version__
+from placet._calls.plain import decision_json, simulation_json
 from placet.cli import chain, entities, issuers, outcomes, plans, receipts, scenarios, tools
 from placet.cli.connection import Json, connected
 from placet.cli.exits import HELP, CommandError, exit_of
@@ -16,7 +17,6 @@ from placet.cli.output import print_json, show_decision, show_session, show_simu
 from placet.client import Client
 from placet.errors import invalid
 from placet.model import Session
-from placet.plain import decision_json, simulation_json
 
 _KEEP = {"pretty_exceptions_enable": False, "no_args_is_help": True, "rich_markup_mode": None}
 _ENVIRONMENT = """\

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from placet._calls.plain import plain
 from placet.cli.connection import Json, connected
 from placet.cli.exits import CommandError
 from placet.cli.inputs import read_object
 from placet.cli.output import STYLES, print_json, printable
 from placet.client import Client
 from placet.model import Chain, ChainLink
-from placet.plain import plain
 
 app = typer.Typer(
     help="Delegate, revoke, and show chains of agents.",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from placet._calls.plain import error_json
 from placet.cli.exits import CommandError, exit_of_error
 from placet.cli.inputs import read_jwks
 from placet.cli.output import print_json, printable
@@ -17,7 +18,6 @@ from placet.client import Client
 from placet.credentials import TlsCredentials, token_from
 from placet.errors import PlacetError
 from placet.identity import DevIdentity
-from placet.plain import error_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

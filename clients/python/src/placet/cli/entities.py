@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from placet._calls.jsontext import json_text
 from placet.cli.connection import Json, connected
 from placet.cli.entityfiles import Row, keep_progress, progress_of, rows
 from placet.cli.exits import CommandError, exit_of_error
@@ -19,7 +20,6 @@ from placet.cli.inputs import read_list
 from placet.cli.output import print_json, printable
 from placet.client import Client
 from placet.errors import InvalidRequestError, PlacetError
-from placet.jsontext import json_text
 from placet.model import Entity
 
 app = typer.Typer(

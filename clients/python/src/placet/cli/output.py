@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from placet.jsontext import json_text
+from placet._calls.jsontext import json_text
+from placet._calls.plain import plain
 from placet.model import Decision, ResourceRule, Session, Simulation
-from placet.plain import plain
 from placet.receipt import ParsedReceipt
 
 STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}

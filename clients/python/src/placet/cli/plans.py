@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from placet._calls.plain import decision_json
 from placet.cli.connection import Json, connected
 from placet.cli.exits import CommandError, exit_of
 from placet.cli.inputs import read_json
@@ -13,7 +14,6 @@ from placet.cli.output import print_json, show_decision
 from placet.client import Client
 from placet.errors import invalid
 from placet.model import Decision, Effect
-from placet.plain import decision_json
 
 EPILOG = """\
 \b

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from placet._calls.toolform import EFFECTS, FORMATS, ROLES
 from placet.cli.exits import CommandError
 from placet.cli.toolfiles import UNKNOWN_EFFECT, Imported
-from placet.toolform import EFFECTS, FORMATS, ROLES
 
 _MEMBERS = {"effect", "arguments", "reversible", "unit", "currency", "output"}
 

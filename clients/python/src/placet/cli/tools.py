@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from placet._calls.toolform import EFFECTS
 from placet.cli.connection import Json, connected, offline
 from placet.cli.exits import CommandError
 from placet.cli.inputs import read_json
@@ -13,7 +14,6 @@ from placet.cli.output import print_json, printable
 from placet.cli.rolesjson import converted
 from placet.cli.toolfiles import imported, print_tools, read_tools
 from placet.client import Client
-from placet.toolform import EFFECTS
 
 app = typer.Typer(
     help="Register tools, show the registry and its history, roll it back.",

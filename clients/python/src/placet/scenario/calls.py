@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from placet._calls.plain import decision_json, plain
 from placet.model import Decision, Hop
-from placet.plain import decision_json, plain
 from placet.scenario import receipts
 from placet.scenario.callers import AUDITOR, Caller, runtime
 from placet.scenario.expect import ExpectDecision

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from placet._calls.plain import DECISION_NAMES
 from placet.errors import PlacetError
 from placet.model import Session
-from placet.plain import DECISION_NAMES
 from placet.scenario.model import Json, Name, Part, Text
 from placet.scenario.outcome import Outcome
 

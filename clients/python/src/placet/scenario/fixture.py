@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from placet import requests
+from placet._calls import requests
 from placet.errors import PlacetError
 from placet.scenario.document import Path
 from placet.scenario.model import JsonObject, Name, Part, Text

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from google.protobuf.duration_pb2 import Duration
 
 from placet import model, task_token
-from placet.answers import Verifier
-from placet.channel import Connection
+from placet._calls.answers import Verifier
+from placet._transport.channel import Connection
+from placet._transport.failures import placet_error
 from placet.client import AsyncClient
 from placet.credentials import TlsCredentials
 from placet.errors import NotFoundError, PlacetError, UnavailableError
-from placet.failures import placet_error
 from placet.identity import DevIdentity
 from placet.model import Session
 from placet.scenario.callers import ISSUER, OPERATOR, Caller, principal, runtime

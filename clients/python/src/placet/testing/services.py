@@ -11,11 +11,12 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
-from placet import replies
+from placet._calls import replies
+from placet._calls.jsontext import json_text
+from placet._calls.requests import boundary_message
+from placet._transport.failures import DETAILS_KEY, DOMAIN
 from placet.canonical import CanonicalError, parse_object, parse_value
 from placet.errors import AnswerError, InvalidRequestError
-from placet.failures import DETAILS_KEY, DOMAIN
-from placet.jsontext import json_text
 from placet.model import (
     Action,
     ChainHop,
@@ -28,7 +29,6 @@ from placet.model import (
     SessionState,
     Task,
 )
-from placet.requests import boundary_message
 from placet.task_token import TaskTokenError
 from placet.task_token import parse as parse_task_token
 from placet.testing.fake import FakePdp

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from placet import requests
+from placet._calls import requests
 from placet.errors import invalid
 from placet.v1 import session_service_pb2 as sessions
 

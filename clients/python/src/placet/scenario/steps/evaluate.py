@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from placet import requests
+from placet._calls import requests
 from placet.scenario import calls
 from placet.scenario.callers import Caller
 from placet.scenario.document import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from placet.plain import plain
+from placet._calls.plain import plain
 from placet.scenario.callers import Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import ExpectSession

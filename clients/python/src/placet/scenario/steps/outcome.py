@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from placet import model
-from placet.jsontext import json_text
+from placet._calls.jsontext import json_text
 from placet.scenario.callers import TOOL, Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import ExpectHold

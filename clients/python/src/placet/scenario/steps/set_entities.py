@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from placet import requests
+from placet._calls import requests
 from placet.scenario.callers import OPERATOR, Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
-from placet import requests
-from placet.calls import Calls
-from placet.channel import AsyncLink
+from placet._calls import requests
+from placet._calls.calls import Calls
+from placet._calls.stream import DecisionStream
+from placet._transport.channel import AsyncLink
+from placet._transport.patience import Hold
 from placet.model import Action, Decision, Session
-from placet.patience import Hold
-from placet.stream import DecisionStream
 
 
 def decisions(

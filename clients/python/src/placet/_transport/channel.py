@@ -26,9 +26,9 @@ FORK_SUPPORT = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "0").lower() in _TRUE
 import grpc  # noqa: E402 - after the setting above
 import grpc.aio  # noqa: E402
 
+from placet._transport.failures import placet_error  # noqa: E402
+from placet._transport.patience import Hold  # noqa: E402
 from placet.errors import DeadlineError, UnavailableError, invalid  # noqa: E402
-from placet.failures import placet_error  # noqa: E402
-from placet.patience import Hold  # noqa: E402
 
 # Calls that may be sent again when the server was not there: Evaluate carries its own
 # idempotency, the others change nothing when repeated. A repeated Put could undo another's.

@@ -17,8 +17,10 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from placet._calls.jsontext import json_text, object_text
+from placet._calls.toolform import add_parts
+from placet._calls.values import items, text
 from placet.errors import invalid
-from placet.jsontext import json_text, object_text
 from placet.model import (
     Action,
     Agent,
@@ -37,13 +39,11 @@ from placet.model import (
     ToolEffect,
     VelocityLimit,
 )
-from placet.toolform import add_parts
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import entity_service_pb2 as entities
 from placet.v1 import session_service_pb2 as sessions
-from placet.values import items, text
 
 _UNITS = {
     "": admin.AMOUNT_UNIT_UNSPECIFIED,

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from placet.calls import Call, Calls
-from placet.channel import SyncLink
+from placet._calls.calls import Call, Calls
+from placet._calls.jsontext import json_text
+from placet._transport.channel import SyncLink
 from placet.errors import (
     ContendedError,
     DeadlineError,
@@ -30,7 +31,6 @@ from placet.errors import (
     PreconditionError,
     UnavailableError,
 )
-from placet.jsontext import json_text
 from placet.model import Outcome, Reported, Session
 
 MAX_WAITING = 1024

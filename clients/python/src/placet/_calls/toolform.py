@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from placet._calls.values import items, text
 from placet.errors import invalid
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import session_service_pb2 as sessions
-from placet.values import items, text
 
 # Each enum's values in lower case, without its prefix.
 ROLES = ("destination", "selector", "content", "attachment", "secret", "profile", "other")

@@ -20,9 +20,11 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from placet import requests
-from placet.calls import Asking, Calls
-from placet.channel import AsyncLink
+from placet._calls import requests
+from placet._calls.calls import Asking, Calls
+from placet._transport.channel import AsyncLink
+from placet._transport.failures import call_error, placet_error
+from placet._transport.patience import pause
 from placet.errors import (
     AnswerError,
     DeadlineError,
@@ -31,9 +33,7 @@ from placet.errors import (
     UnavailableError,
     invalid,
 )
-from placet.failures import call_error, placet_error
 from placet.model import Action, Decision, Session
-from placet.patience import pause
 from placet.v1 import decision_service_pb2 as decisions
 
 METHOD = "/placet.v1.DecisionService/EvaluateStream"

@@ -18,10 +18,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from placet import requests
-from placet.answers import whole_seconds
+from placet._calls import requests
+from placet._calls.answers import whole_seconds
+from placet._calls.jsontext import parsed_object
 from placet.errors import ArgumentsChanged, ReplayedAllow
-from placet.jsontext import parsed_object
 from placet.model import Action, Decision
 from placet.receipt import ReceiptError, check_binding, parse
 

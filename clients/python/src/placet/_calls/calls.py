@@ -14,13 +14,15 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from placet import replies, requests
-from placet.answers import Attempts, PlanQuestion, Question, Rules, Verifier, ask, failed, recorded
-from placet.channel import Connection, Credentials
-from placet.clock import SteadyClock
+from placet._calls import replies, requests
+from placet._calls.answers import Attempts, PlanQuestion, Question, Rules, Verifier, ask, failed, recorded
+from placet._calls.jsontext import object_text
+from placet._calls.toolform import tool_form
+from placet._calls.values import text
+from placet._clock import SteadyClock
+from placet._transport.channel import Connection, Credentials
 from placet.errors import AnswerError, DeadlineError, InvalidRequestError, PlacetError, invalid
 from placet.identity import DevIdentity
-from placet.jsontext import object_text
 from placet.model import (
     Action,
     Agent,
@@ -41,12 +43,10 @@ from placet.model import (
     Tool,
     ToolRevision,
 )
-from placet.toolform import tool_form
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import entity_service_pb2 as entities
 from placet.v1 import session_service_pb2 as sessions
-from placet.values import text
 
 T = TypeVar("T", covariant=True)
 R = TypeVar("R")

@@ -24,8 +24,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import uuid4
 
-from placet import replies, requests
-from placet.clock import SteadyClock
+from placet._calls import replies, requests
+from placet._calls.jsontext import parsed_object
+from placet._clock import SteadyClock
+from placet._executed import Executed
 from placet.errors import (
     AnswerError,
     PdpUnavailable,
@@ -34,8 +36,6 @@ from placet.errors import (
     UnknownObligationError,
     blocked_text,
 )
-from placet.executed import Executed
-from placet.jsontext import parsed_object
 from placet.model import Action, Decision, Effect, Reason, ReceiptStatus
 from placet.receipt import ParsedReceipt, ReceiptError, check_binding, parse
 from placet.v1 import decision_pb2 as nouns
