@@ -1,0 +1,102 @@
+"""Grants and chains of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from pdp.model.boundary import Boundary
+
+# Delegations between the session's own agent and the one that acts, whatever settings say.
+MAX_CHAIN_DEPTH = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grant:
+    """What a grant says: that `agent` may act in a session, within a boundary."""
+
+    issuer: str
+    tenant: str
+    grant_id: str
+    agent: str
+    session_id: str
+    task_id: str
+    # Delegations above it; 0: the session's own agent's.
+    depth: int
+    boundary: Boundary
+    # Hash of the grant that it was delegated from; None at the root.
+    parent: str | None
+    # The agents above it, nearest first (RFC 8693 §4.1, `act`).
+    actors: tuple[str, ...]
+    # Subject of the credential that delegated; the session's issuer at the root.
+    delegated_by: str
+    purpose: str
+    # Whole seconds.
+    issued_at: datetime
+    expires_at: datetime
+
+
+class GrantRow(NamedTuple):
+    """A grant as the table has it. Without a row no signature makes a grant."""
+
+    # Hex SHA-256 of the grant's bytes.
+    grant_hash: str
+    session_id: str
+    parent_hash: str | None
+    agent: str
+    delegated_by: str
+    depth: int
+    purpose: str
+    issued_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    revoked_by: str = ""
+    revoke_reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChainProblem:
+    """Why a chain proves nothing. `code` is a reason's, `at` the hop: "chain[1]"."""
+
+    code: str
+    at: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifiedHop:
+    """A hop after verification. Unless `verified`, all but the hash is a claim, and worth nothing."""
+
+    agent: str
+    # Hash of its grant; empty for the session's own agent without one.
+    grant_hash: str
+    depth: int
+    # Subject of the credential that gave it its authority.
+    delegated_by: str
+    boundary: Boundary
+    # It acts by the same credential as the hop above it.
+    same_runtime: bool
+    # It, and every hop above it, is proven.
+    verified: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chain:
+    """The agents on whose behalf an action is taken, root first, as far as they are proven."""
+
+    hops: tuple[VerifiedHop, ...] = ()
+    problems: tuple[ChainProblem, ...] = ()
+
+    @property
+    def proven(self) -> bool:
+        return bool(self.hops) and not self.problems and all(hop.verified for hop in self.hops)
+
+    @property
+    def leaf(self) -> VerifiedHop | None:
+        """Who acts; None unless the chain is proven."""
+        return self.hops[-1] if self.proven else None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Hashes of the grants from root to leaf; none unless the chain is proven."""
+        return tuple(hop.grant_hash for hop in self.hops if hop.grant_hash) if self.proven else ()

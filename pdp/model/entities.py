@@ -1,0 +1,54 @@
+"""What is known of the things that actions are about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pdp.model.json import JSON
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityName:
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.id}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityQuery:
+    """An entity to read, under the name that the tool gives it.
+
+    `via` absent: the one called `id`. Else the one whose id stands in the attribute `via` of
+    the entity (`of`, `id`).
+    """
+
+    name: str
+    type: str
+    id: str
+    of: str = ""
+    via: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownEntity:
+    """An entity as it was read. `revision` 0: it was never written."""
+
+    name: EntityName
+    revision: int
+    # None: there is none.
+    attributes: Mapping[str, JSON] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityVersion:
+    """What one write said of an entity. `attributes` None: it was deleted."""
+
+    name: EntityName
+    revision: int
+    attributes: Mapping[str, JSON] | None
+    written_by: str
+    written_at: datetime

@@ -1,0 +1,83 @@
+"""What an allow reserves until its outcome is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pdp.model.limits import ACTIONS, CounterKey, Guard
+
+
+class HoldState(StrEnum):
+    RESERVED = "reserved"
+    COMMITTED = "committed"
+    UNRESOLVED = "unresolved"
+    RELEASED = "released"
+
+
+class Outcome(StrEnum):
+    EXECUTED = "executed"
+    FAILED = "failed"
+    NOT_EXECUTED = "not_executed"
+    UNKNOWN = "unknown"
+    # The caller never got the answer in time, and will not act on it.
+    VOIDED = "voided"
+    # It had to be redeemed before it expired, and was not. The server's own finding, never a report.
+    LAPSED = "lapsed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """An allowed action that stands in the way of its own repetition."""
+
+    decision_id: str
+    state: HoldState
+    # Keyed hash of the business key as it was given.
+    given: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyHashes:
+    """Keyed hashes (hex) of a business key: who holds the database learns no argument."""
+
+    normal: str
+    given: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reservation:
+    """What an allow leaves behind until its outcome is known."""
+
+    guards: tuple[Guard, ...] = ()
+    # Counters that existed when the decision was taken; others of the guards are created.
+    existing: frozenset[CounterKey] = frozenset()
+    key: KeyHashes | None = None
+    # Version of the key that the decision was taken on; 0: it had never been held.
+    key_version: int = 0
+    redeem_required: bool = False
+
+    @property
+    def totals(self) -> tuple[tuple[CounterKey, int], ...]:
+        """What a release gives back: sums of money. Counts stay, and leave their windows."""
+        return tuple(
+            {guard.key: guard.add for guard in self.guards if not guard.key.unit.startswith(ACTIONS)}.items()
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HoldRecord:
+    """A hold as the table has it. `version` 0: there is none yet."""
+
+    state: HoldState
+    expires_at: datetime
+    key: str | None = None
+    redeem_required: bool = False
+    redeemed: bool = False
+    outcome: Outcome | None = None
+    # Who reported `outcome` can be believed about money.
+    believed: bool = False
+    # Later reports that contradict `outcome`, and whether each can be believed; each once.
+    conflicts: tuple[tuple[Outcome, bool], ...] = ()
+    totals: tuple[tuple[CounterKey, int], ...] = ()
+    version: int = 0

@@ -1,0 +1,32 @@
+"""Who calls, and in which roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pdp.model.json import JSON
+
+
+class Role(StrEnum):
+    SESSION_ISSUER = "session_issuer"
+    AGENT = "agent"
+    TOOL = "tool"
+    REVIEWER = "reviewer"
+    AUDITOR = "auditor"
+    POLICY_AUTHOR = "policy_author"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who speaks, as the transport proved it. Never read from a message."""
+
+    tenant: str
+    subject: str
+    roles: frozenset[Role]
+    # The agents that this credential may speak for.
+    agents: frozenset[str]
+    # Verified scopes and claims; input to policy.
+    claims: Mapping[str, JSON] = field(default_factory=dict)

@@ -1,0 +1,100 @@
+"""What the ledger is given: decisions, and entries about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from pdp.model.decisions import Decision, DecisionKey, Effect, Receipt
+from pdp.model.entities import EntityName
+from pdp.model.facts import Step
+from pdp.model.holds import HoldRecord, HoldState, Reservation
+from pdp.model.limits import CounterKey
+from pdp.model.sessions import Session, SessionMove
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """One decision, ready for the ledger, with what it was taken on."""
+
+    key: DecisionKey
+    decision: Decision
+    receipt: Receipt
+    action_fingerprint: bytes
+    # The exact document that the engine judged (JSON).
+    input_document: bytes
+    # The tenant's epoch that the facts were read at.
+    epoch: int
+    # Id of the key's latest decision when the facts were read.
+    prior_decision_id: str | None
+    # False leaves the key pointing at the earlier decision: a call that reuses the id of
+    # another action must not displace the answer to that action.
+    claims_key: bool
+    # None for a decision that moves no session (a stranger's, an unknown session's).
+    move: SessionMove | None
+    deadline: float
+    # Every entity that was read, with its revision.
+    entities: Mapping[EntityName, int] = field(default_factory=dict)
+    # None unless the action is allowed, and has anything to reserve.
+    reservation: Reservation | None = None
+    # What this action is to tools that name it as their prerequisite.
+    steps: tuple[Step, ...] = ()
+
+
+class EntryKind(StrEnum):
+    OUTCOME = "outcome"
+    CONFLICT = "outcome.conflict"
+    REDEMPTION = "redemption"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """A recorded decision and what became of it until `now`, of the database's clock."""
+
+    decision_id: str
+    key: DecisionKey
+    token: bytes
+    effect: Effect
+    recorded_at: datetime
+    hold: HoldRecord
+    session: Session | None
+    # A grant that it was taken on, or one before that, was revoked since.
+    revoked: bool
+    now: datetime
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenDecision:
+    """An allow whose outcome nobody reported."""
+
+    decision_id: str
+    session_id: str
+    tool_call_id: str
+    state: HoldState
+    redeemed: bool
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One signed entry about an earlier decision, ready for the ledger."""
+
+    entry_id: str
+    kind: EntryKind
+    # Compact JWS.
+    token: bytes
+    caller: str
+    # What it was taken on.
+    about: Standing
+    # The hold afterwards.
+    hold: HoldRecord
+    # What is added to counters; less than 0 is given back.
+    recounts: tuple[tuple[CounterKey, int], ...]
+    deadline: float
+
+    @property
+    def key(self) -> DecisionKey:
+        return self.about.key

@@ -1,0 +1,104 @@
+"""The run of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pdp.model.boundary import Boundary
+from pdp.model.limits import Bucket
+
+
+class SessionState(StrEnum):
+    OPEN = "open"
+    COMPLETED = "completed"
+    CLOSED = "closed"
+    EXPIRED = "expired"
+    HALTED = "halted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    id: str
+    description: str = ""
+    prompt: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Aggregates:
+    """A session's history in numbers. Kept up by the recording transaction only."""
+
+    allow: int = 0
+    block: int = 0
+    escalate: int = 0
+    # Allowed actions of effect `pay`, oldest first.
+    pay: tuple[Bucket, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    session_id: str
+    task: Task
+    principal: str
+    agent: str
+    issuer: str
+    boundary: Boundary
+    state: SessionState
+    version: int
+    opened_at: datetime
+    expires_at: datetime
+    closed_at: datetime | None = None
+    completed_at: datetime | None = None
+    # The tenant's template as it stood at opening; None: it had none.
+    template: Boundary | None = None
+    aggregates: Aggregates = Aggregates()
+    # SHA-256 of the signed part of the session's latest receipt.
+    last_receipt: bytes | None = None
+
+    def state_at(self, now: datetime) -> SessionState:
+        """The state, with expiry taken into account."""
+        if self.state in (SessionState.OPEN, SessionState.COMPLETED) and now >= self.expires_at:
+            return SessionState.EXPIRED
+        return self.state
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opening:
+    """What a session is to be opened with."""
+
+    issuer: str
+    task: Task
+    principal: str
+    agent: str
+    boundary: Boundary
+    # None: an hour from opening.
+    expires_at: datetime | None
+    # Of the task token that asked for it; empty without one.
+    token_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IssuerKeys:
+    """The public keys (JWK members) that an issuer signs task tokens with; none: all are revoked."""
+
+    issuer: str
+    keys: tuple[Mapping[str, str], ...]
+    revision: int = 0
+    written_at: datetime | None = None
+
+    def by_id(self) -> dict[str, Mapping[str, str]]:
+        return {key["kid"]: key for key in self.keys}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionMove:
+    """What recording does to the session: from `version` to `version + 1`."""
+
+    session_id: str
+    version: int
+    expires_at: datetime
+    aggregates: Aggregates
+    # True for an allow: the session must not have expired at commit.
+    must_be_live: bool

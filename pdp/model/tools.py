@@ -1,0 +1,162 @@
+"""What the registry says of tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from pdp.model.boundary import ToolEffect
+from placet.normalise import NormalisationStep
+
+
+class AmountUnit(StrEnum):
+    MAJOR = "major"
+    MINOR = "minor"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AmountRole:
+    """How a call's amount is read. `unit` absent: every amount is a problem."""
+
+    argument: str
+    unit: AmountUnit | None
+    currency_argument: str | None = None
+    currency_code: str | None = None
+
+
+class ArgumentRole(StrEnum):
+    DESTINATION = "destination"
+    SELECTOR = "selector"
+    CONTENT = "content"
+    ATTACHMENT = "attachment"
+    SECRET = "secret"
+    PROFILE = "profile"
+    OTHER = "other"
+
+
+class EntityRole(StrEnum):
+    RECORD = "record"
+    COUNTERPARTY = "counterparty"
+    ORDER = "order"
+    OTHER = "other"
+
+
+class OutputFormat(StrEnum):
+    JSON = "json"
+    YAML = "yaml"
+    PYTHON_LITERAL = "python-literal"
+    TEXT = "text"
+
+
+class FieldTrust(StrEnum):
+    RECORD = "record"
+    FREE_TEXT = "free-text"
+    TRUSTED = "trusted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalisation:
+    """How one argument is spelt before anything is derived from it."""
+
+    argument: str
+    steps: tuple[NormalisationStep, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityAttribute:
+    """An attribute of the entity that the tool's reference `entity` names."""
+
+    entity: str
+    attribute: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityRef:
+    """An entity that a tool's calls are about. Exactly one of `id` and `via` is set."""
+
+    name: str
+    type: str
+    # Template over normalised arguments: "{vendor}".
+    id: str | None = None
+    # The id stands in an attribute of an entity that has an `id`.
+    via: EntityAttribute | None = None
+    role: EntityRole = EntityRole.OTHER
+    amount_attribute: str = ""
+    currency_attribute: str = ""
+    status_attribute: str = "status"
+    # This entity's id must equal that attribute.
+    must_match: EntityAttribute | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BusinessKeyRule:
+    """Calls of tools with one `name` and equal `arguments` are the same piece of business."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prerequisite:
+    """An action of `tool` with the `same` arguments that comes before."""
+
+    tool: str
+    same: tuple[str, ...]
+    required: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputField:
+    name: str
+    trust: FieldTrust
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """How a tool's output is read. A field that is not listed is free text."""
+
+    format: OutputFormat = OutputFormat.TEXT
+    fields: tuple[OutputField, ...] = ()
+    author_field: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tool:
+    """What the registry says of a tool. `revision` identifies this very content."""
+
+    name: str
+    effect: ToolEffect
+    # Template over arguments: "invoice:{invoice}".
+    resource: str
+    # JSON text of the schema of the arguments; empty: no arguments.
+    arguments_schema: str = ""
+    amount: AmountRole | None = None
+    # Those of the role SECRET among them.
+    secret_arguments: tuple[str, ...] = ()
+    description: str = ""
+    reversible: bool = False
+    argument_roles: Mapping[str, ArgumentRole] = field(default_factory=dict)
+    normalise: tuple[Normalisation, ...] = ()
+    entities: tuple[EntityRef, ...] = ()
+    business_key: BusinessKeyRule | None = None
+    prerequisites: tuple[Prerequisite, ...] = ()
+    output: Output | None = None
+    # The tool itself redeems each decision before it acts.
+    redeem_required: bool = False
+    revision: int = 0
+
+    def entity_of(self, role: EntityRole) -> EntityRef | None:
+        """The tool's entity of a role; there is one at most, but for OTHER."""
+        return next((ref for ref in self.entities if ref.role is role), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolRevision:
+    """One change of a tenant's registry: names of the tools that it wrote and removed."""
+
+    revision: int
+    written_at: datetime
+    written: tuple[str, ...]
+    removed: tuple[str, ...] = ()
