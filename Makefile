@@ -30,7 +30,7 @@ run: setup-run
 
 test: setup
 	@$(PYTHON_RUN) tools/check.py --except "unit tests"
-	@$(PYTHON_RUN) -m pytest -m "not docker and not data" -p tests.left_out $(PYTEST_ARGS)
+	@$(PYTHON_RUN) -m pytest -m "not docker and not data" -p tests.support.left_out $(PYTEST_ARGS)
 
 bench: setup-bench
 	@$(PYTHON_RUN) -m bench --profile $(BENCH)

@@ -3,9 +3,9 @@
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
-    "tests.postgres",
-    "tests.opa",
-    "tests.stack",
+    "tests.support.postgres",
+    "tests.support.opa",
+    "tests.support.stack",
 ]
 
 # Machines stall for seconds: how long an example takes says nothing about the code.

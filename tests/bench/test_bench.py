@@ -15,7 +15,7 @@ import pytest
 from bench import drive, seed, stack, workload
 from bench.cases import NAIVE, OPA, OURS
 from bench.drive import Load, Target
-from tests.stack import ROOT, RunningStack
+from tests.support.stack import ROOT, RunningStack
 
 SHORT = Load(in_flight=4, seconds=0.3, warmup=0.0)
 

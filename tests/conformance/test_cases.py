@@ -23,9 +23,9 @@ from placet.scenario.scenario import Scenario
 from placet.scenario.steps.evaluate import Evaluate
 from placet.scenario.steps.step import Scope
 from placet.v1 import decision_service_pb2
-from tests import builders
-from tests.opa import RunningOpa
-from tests.stack import RealPdp
+from tests.support import builders
+from tests.support.opa import RunningOpa
+from tests.support.stack import RealPdp
 
 FILES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
 TIMEOUT = 60.0

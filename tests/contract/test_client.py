@@ -45,7 +45,7 @@ from placet.receipt import parse
 from placet.task_token import public_jwk, sign
 from placet.testing import FakePdp, Verdict
 from placet.testing.script import Received
-from tests.stack import RealPdp
+from tests.support.stack import RealPdp
 
 AGENT, STRANGER, PRINCIPAL = "agent:payer", "agent:stranger", "user:anna"
 HELPER = "agent:helper"

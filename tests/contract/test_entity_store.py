@@ -10,9 +10,9 @@ import pytest
 
 from pdp.errors import InvalidFieldError, SessionMovedError, TenantUnknownError
 from pdp.model import JSON, EntityName, EntityQuery, Facts, KnownEntity, Position
-from tests import builders
-from tests.builders import TENANT
 from tests.contract.conftest import Store
+from tests.support import builders
+from tests.support.builders import TENANT
 
 VENDOR = EntityName(type="vendor", id="V-1")
 OTHER = EntityName(type="vendor", id="V-2")

@@ -26,11 +26,11 @@ from pdp.model import (
     Standing,
 )
 from pdp.outcomes.transitions import lapse, recounts, redeem, report
-from tests import builders
-from tests.builders import TENANT
 from tests.contract.conftest import Store
 from tests.contract.test_grant_store import path
 from tests.contract.test_limits import KEY, TOTAL, facts, guard
+from tests.support import builders
+from tests.support.builders import TENANT
 
 DAY = CounterKey(scope='["budget","day"]', unit="EUR")
 COUNT = CounterKey(scope='["grant","g"]', unit="actions")

@@ -9,9 +9,9 @@ import pytest
 
 from pdp.errors import SessionMovedError, StoreUnavailableError, TenantUnknownError
 from pdp.model import Effect, FactsRequest, GrantRow, Session
-from tests import builders
-from tests.builders import TENANT
 from tests.contract.conftest import Store
+from tests.support import builders
+from tests.support.builders import TENANT
 
 
 async def opened(store: Store) -> Session:

@@ -9,9 +9,9 @@ import pytest
 
 from pdp.errors import DeadlineExceededError, SessionMovedError, TenantUnknownError
 from pdp.model import Effect, FactsRequest, Session
-from tests import builders
-from tests.builders import AGENT, TENANT
 from tests.contract.conftest import Store
+from tests.support import builders
+from tests.support.builders import AGENT, TENANT
 
 
 @pytest.fixture

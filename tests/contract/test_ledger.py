@@ -11,9 +11,9 @@ import pytest
 
 from pdp.errors import DeadlineExceededError, SessionMovedError
 from pdp.model import Aggregates, Bucket, DecisionKey, Effect, Facts, Position, Recording, Session
-from tests import builders
-from tests.builders import TENANT
 from tests.contract.conftest import Store
+from tests.support import builders
+from tests.support.builders import TENANT
 
 
 @pytest.fixture

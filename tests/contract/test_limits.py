@@ -26,9 +26,9 @@ from pdp.model import (
     Session,
     Step,
 )
-from tests import builders
-from tests.builders import TENANT
 from tests.contract.conftest import Store
+from tests.support import builders
+from tests.support.builders import TENANT
 
 TOTAL = CounterKey(scope='["session","s"]', unit="EUR")
 OTHER = CounterKey(scope='["budget","day"]', unit="EUR")

@@ -12,9 +12,9 @@ import pytest
 from pdp.errors import PolicyUnavailableError
 from pdp.model import Effect, Verdict
 from pdp.ports import PolicyEngine
-from tests.documents import encode, payment_document
 from tests.fakes.engine import ALLOW, BLOCK, ESCALATE, FakePolicyEngine
-from tests.opa import RunningOpa
+from tests.support.documents import encode, payment_document
+from tests.support.opa import RunningOpa
 
 ALLOWED, LARGE, BEYOND = 120_000, 200_001, 500_001
 EXPECTED = {ALLOWED: Effect.ALLOW, LARGE: Effect.ESCALATE, BEYOND: Effect.BLOCK}

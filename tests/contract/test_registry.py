@@ -23,9 +23,9 @@ from pdp.model import (
     ToolEffect,
 )
 from pdp.sessions.task_tokens import MAX_ISSUERS
-from tests import builders
-from tests.builders import AGENT, TENANT
 from tests.contract.conftest import Store
+from tests.support import builders
+from tests.support.builders import AGENT, TENANT
 
 
 async def facts(store: Store, *, tool: str = "payments.create") -> Facts:

@@ -11,9 +11,9 @@ import pytest
 
 from pdp.errors import InvalidFieldError, SessionMovedError, TaskExistsError, TenantUnknownError
 from pdp.model import AmountLimit, Boundary, Session, SessionState, Task
-from tests import builders
-from tests.builders import TENANT
 from tests.contract.conftest import Store
+from tests.support import builders
+from tests.support.builders import TENANT
 
 
 async def fresh(store: Store, **changes: object) -> Session:

@@ -21,7 +21,7 @@ from placet.scenario.runner import run_scenario
 from placet.scenario.scenario import Scenario
 from placet.scenario.steps.step import Scope
 from tests.data.invoice_cases import UnknownFormError, scenario
-from tests.stack import RealPdp
+from tests.support.stack import RealPdp
 
 pytestmark = pytest.mark.data
 TIMEOUT = 60.0

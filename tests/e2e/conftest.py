@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from pdp.dev.stack import Stack, StackOptions
 from tests.e2e.scene import Scene, set_scene
-from tests.stack import stack_directory
+from tests.support.stack import stack_directory
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

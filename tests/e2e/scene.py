@@ -20,7 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from pdp.dev.stack import Replica, Stack
 from placet import AsyncClient, Decision, DevIdentity, NotFoundError, Session, UnavailableError
 from placet.v1 import dev_service_pb2, dev_service_pb2_grpc
-from tests.processes import PATIENCE
+from tests.support.processes import PATIENCE
 
 AGENT, HELPER, PRINCIPAL = "agent:payer", "agent:helper", "user:anna"
 READ, PAY, TRANSFER, UNKNOWN = "invoices.get", "payments.create", "payments.transfer", "shell.run"

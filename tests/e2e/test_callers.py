@@ -37,13 +37,13 @@ from placet import (
     UnavailableError,
 )
 from placet.v1 import session_service_pb2, session_service_pb2_grpc
-from tests.credentials import Authority
 from tests.e2e.scene import AGENT, BOUNDARY, PRINCIPAL, TOOLS, codes, read
-from tests.markdown import blocks, section, text_of
-from tests.opa import RunningOpa, describe, opa_binary, short_directory
-from tests.processes import PATIENCE, eventually
-from tests.secured import SecuredReplica, secured_replica, tls
-from tests.stack import RealPdp
+from tests.support.credentials import Authority
+from tests.support.markdown import blocks, section, text_of
+from tests.support.opa import RunningOpa, describe, opa_binary, short_directory
+from tests.support.processes import PATIENCE, eventually
+from tests.support.secured import SecuredReplica, secured_replica, tls
+from tests.support.stack import RealPdp
 
 RUNTIME, TASKS = {"uri": "spiffe://example.org/runtime"}, {"dns": "tasks.example.org"}
 ISSUER, SVC = "https://id.example.org", "svc-token"

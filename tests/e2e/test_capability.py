@@ -17,7 +17,7 @@ from placet.receipt import parse
 from placet.verify import Verifier
 from tests.e2e.scene import PAY, Scene, set_scene
 from tests.e2e.test_limits import TOOLS, act, open_session, prepare
-from tests.unit.test_capability import Application, request
+from tests.unit.client.test_capability import Application, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 # What servers take as one header, by default.

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 import yaml
 
-from tests.processes import PATIENCE, eventually, is_alive, running_with
-from tests.stack import (
+from tests.support.processes import PATIENCE, eventually, is_alive, running_with
+from tests.support.stack import (
     COMMAND,
     ROOT,
     START_PATIENCE,

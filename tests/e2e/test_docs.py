@@ -13,9 +13,9 @@ import pytest
 from pdp.dev.story import story
 from placet import Action, Client, DevIdentity
 from placet.receipt import parse
-from tests.markdown import blocks, code, named_files, section, table, text_of
-from tests.processes import PATIENCE
-from tests.stack import RealPdp
+from tests.support.markdown import blocks, code, named_files, section, table, text_of
+from tests.support.processes import PATIENCE
+from tests.support.stack import RealPdp
 
 # A reader has these from elsewhere; a bare machine that runs the tests need not.
 STAND_INS = {

@@ -15,8 +15,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from placet import AsyncClient, Client, Decision, DevIdentity, Session
 from tests.e2e.scene import AGENT, BOUNDARY, PRINCIPAL, TOOLS, codes, read
-from tests.processes import PATIENCE, eventually
-from tests.stack import RealPdp, RunningStack, running_stack
+from tests.support.processes import PATIENCE, eventually
+from tests.support.stack import RealPdp, RunningStack, running_stack
 
 CALLS = 8
 

@@ -11,8 +11,8 @@ import pytest
 from placet import AsyncClient, Decision, DevIdentity
 from tests.e2e.invoices import APPROVE, BOUNDARY, ENTITIES, PAY, TOOLS, act
 from tests.e2e.scene import AGENT, PRINCIPAL, codes, new_call
-from tests.processes import PATIENCE
-from tests.stack import RealPdp, RunningStack
+from tests.support.processes import PATIENCE
+from tests.support.stack import RealPdp, RunningStack
 
 SESSIONS = 4
 

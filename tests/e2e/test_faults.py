@@ -41,7 +41,7 @@ from tests.e2e.scene import (
     read,
     until,
 )
-from tests.garbage import (
+from tests.support.fake_opa import (
     ALLOWED,
     Query,
     Script,
@@ -50,7 +50,7 @@ from tests.garbage import (
     garbage_server,
     http,
 )
-from tests.proxy import OpaProxy, Proxy, proxied, proxied_opa
+from tests.support.proxy import OpaProxy, Proxy, proxied, proxied_opa
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.run import fuzz_of
-from tests.stack import RealPdp
+from tests.support.stack import RealPdp
 
 REQUESTS = 10_000
 

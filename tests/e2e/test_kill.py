@@ -27,7 +27,7 @@ from placet import AsyncClient, Decision, DevIdentity, Effect
 from placet.verify import Verifier
 from tests.e2e.scene import AGENT, Scene, jwks, pay, read, until
 from tests.e2e.test_faults import children, owner_url
-from tests.processes import PATIENCE
+from tests.support.processes import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

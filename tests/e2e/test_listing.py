@@ -12,8 +12,8 @@ from placet import Client, DevIdentity, Effect, OverloadedError
 from placet._calls.requests import Chain
 from placet.model import Session
 from tests.e2e.scene import AGENT, HELPER, PAY, PRINCIPAL, READ, TOOLS, TRANSFER, new_call
-from tests.processes import PATIENCE
-from tests.stack import RealPdp
+from tests.support.processes import PATIENCE
+from tests.support.stack import RealPdp
 
 NAMES = [READ, PAY, TRANSFER]
 ARGUMENTS: list[dict[str, Any]] = [

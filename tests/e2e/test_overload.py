@@ -18,8 +18,8 @@ from placet._transport.channel import CALLS_AT_ONCE
 from placet.v1 import decision_service_pb2, decision_service_pb2_grpc
 from tests.e2e.scene import AGENT, READ, Scene, codes, jwks, measured, new_call, read, until
 from tests.e2e.test_faults import database_url, owner_url, replica_with
-from tests.processes import running_with
-from tests.proxy import proxied
+from tests.support.processes import running_with
+from tests.support.proxy import proxied
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

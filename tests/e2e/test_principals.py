@@ -28,11 +28,11 @@ from placet import (
     TlsCredentials,
 )
 from placet.task_token import public_jwk, sign
-from tests.credentials import Authority
 from tests.e2e.scene import AGENT, BOUNDARY, TOOLS, read
-from tests.processes import PATIENCE
-from tests.secured import SecuredReplica, secured_replica, tls
-from tests.stack import RealPdp
+from tests.support.credentials import Authority
+from tests.support.processes import PATIENCE
+from tests.support.secured import SecuredReplica, secured_replica, tls
+from tests.support.stack import RealPdp
 
 STAFF, GUESTS = "https://staff.example.org", "https://guests.example.org"
 TASKS, RUNTIME, OPS = (f"spiffe://test/{name}" for name in ("tasks", "runtime", "ops"))

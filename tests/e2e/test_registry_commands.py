@@ -14,8 +14,8 @@ import pytest
 from placet import Client, DevIdentity
 from tests.e2e.invoices import BOUNDARY, ENTITIES, PAY, TOOLS, act
 from tests.e2e.scene import AGENT, PRINCIPAL, new_call
-from tests.processes import PATIENCE
-from tests.stack import RealPdp
+from tests.support.processes import PATIENCE
+from tests.support.stack import RealPdp
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 LISTED = {

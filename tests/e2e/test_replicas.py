@@ -17,8 +17,8 @@ from pdp.dev.postgres import LOGIN, SUPERUSER
 from placet import AsyncClient, Decision, DevIdentity
 from placet.receipt import parse
 from tests.e2e.scene import AGENT, BOUNDARY, PAY, PRINCIPAL, TOOLS, codes, new_call, pay, read
-from tests.processes import PATIENCE
-from tests.stack import RealPdp, RunningStack
+from tests.support.processes import PATIENCE
+from tests.support.stack import RealPdp, RunningStack
 
 CALLS = 64
 

@@ -11,10 +11,10 @@ from google.protobuf.message import Message
 from placet import Client, DevIdentity, PlacetError
 from placet._transport.failures import call_error, placet_error
 from placet.v1 import decision_service_pb2
-from tests.limits import LIMITS, Limit, stated
-from tests.processes import PATIENCE
-from tests.rpcs import call, methods
-from tests.stack import RealPdp
+from tests.support.processes import PATIENCE
+from tests.support.request_limits import LIMITS, Limit, stated
+from tests.support.rpcs import call, methods
+from tests.support.stack import RealPdp
 
 METHODS = dict(methods())
 

@@ -27,12 +27,12 @@ from pdp.model import Role
 from pdp.server.identity.roles import ROLES
 from placet import Client, TlsCredentials
 from placet.v1 import entity_service_pb2
-from tests.credentials import Authority
 from tests.e2e.scene import AGENT, BOUNDARY, READ, TOOLS, read
-from tests.processes import PATIENCE
-from tests.rpcs import DENIED, NOT_FOUND, OK, ROWS, Things, call, methods
-from tests.secured import configuration, secured_replica, tls
-from tests.stack import RealPdp
+from tests.support.credentials import Authority
+from tests.support.processes import PATIENCE
+from tests.support.rpcs import DENIED, NOT_FOUND, OK, ROWS, Things, call, methods
+from tests.support.secured import configuration, secured_replica, tls
+from tests.support.stack import RealPdp
 
 # Stands in everything that the other tenant may not learn.
 CANARY = "canary-5f1d"

@@ -14,11 +14,11 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from placet.cli.app import app
-from tests.credentials import Authority
-from tests.markdown import blocks, named_files, section, text_of
-from tests.processes import running_with
-from tests.secured import secured_replica, tls
-from tests.stack import ROOT, RealPdp, RunningStack
+from tests.support.credentials import Authority
+from tests.support.markdown import blocks, named_files, section, text_of
+from tests.support.processes import running_with
+from tests.support.secured import secured_replica, tls
+from tests.support.stack import ROOT, RealPdp, RunningStack
 
 SCENARIO = """\
 name: payments

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.stack import START_PATIENCE, stack_directory, start_stack
+from tests.support.stack import START_PATIENCE, stack_directory, start_stack
 
 
 def test_story_comes_out_as_told_again_and_again() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tests.fuzz.run import fuzz_of
-from tests.stack import RealPdp, running_stack
+from tests.support.stack import RealPdp, running_stack
 
 
 def main(number: int) -> None:

@@ -25,8 +25,8 @@ from tests.e2e.scene import AGENT, PRINCIPAL, READ, TOOLS, TRANSFER, new_call
 from tests.fuzz.calls import KINDS, Call, Known, Stream, calls, stream
 from tests.fuzz.judge import CANARY, Judge
 from tests.fuzz.odd import VALUES, Mixer, Values
-from tests.processes import PATIENCE
-from tests.stack import RealPdp
+from tests.support.processes import PATIENCE
+from tests.support.stack import RealPdp
 
 # Requests of one round, about.
 ROUND = 100

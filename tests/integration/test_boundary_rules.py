@@ -30,10 +30,10 @@ from pdp.model import (
     VerifiedHop,
 )
 from pdp.opa.engine import OpaPolicyEngine
-from tests import builders
-from tests.chains import speaker
-from tests.narrowing import PAY, judged, nearly, situation, some_boundary
-from tests.opa import RunningOpa
+from tests.support import builders
+from tests.support.chains import speaker
+from tests.support.narrowing import PAY, judged, nearly, situation, some_boundary
+from tests.support.opa import RunningOpa
 
 AGENTS = ("agent:a", "agent:b", "agent:c")
 EFFECTS = (Effect.BLOCK, Effect.ESCALATE, Effect.ALLOW)

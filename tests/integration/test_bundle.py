@@ -28,8 +28,8 @@ from pdp.opa.bundle import (
     load_signing_key,
     policy_sources,
 )
-from tests.documents import encode, payment_document
-from tests.opa import RunningOpa
+from tests.support.documents import encode, payment_document
+from tests.support.opa import RunningOpa
 
 NewOpa = Callable[..., RunningOpa]
 

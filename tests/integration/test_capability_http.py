@@ -16,8 +16,8 @@ import uvicorn
 
 from placet.capability import HEADER, CapabilityMiddleware
 from placet.testing import FakePdp
-from tests.processes import eventually
-from tests.unit.test_capability import ARGUMENTS, TOOL, Server
+from tests.support.processes import eventually
+from tests.unit.client.test_capability import ARGUMENTS, TOOL, Server
 
 BODY = json.dumps(ARGUMENTS).encode()
 SECONDS = 60

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import PATIENCE, eventually, is_alive
+from tests.support.processes import PATIENCE, eventually, is_alive
 
 ROOT = Path(__file__).parents[2]
 FOREGROUND = str(ROOT / "tools" / "foreground.py")

@@ -15,9 +15,9 @@ from pdp.model import Facts
 from pdp.postgres.access.connection import Access, Connection, connect
 from pdp.postgres.facts import _ENTITIES, _GATHER
 from pdp.postgres.store import PostgresStore
-from tests import builders
-from tests.builders import TENANT
-from tests.collector import without_collector
+from tests.support import builders
+from tests.support.builders import TENANT
+from tests.support.gc_cycles import without_collector
 
 _SESSION = "SELECT version FROM placet.sessions WHERE tenant = %s AND session_id = %s"
 

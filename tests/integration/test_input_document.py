@@ -36,10 +36,10 @@ from pdp.model import (
     ToolEffect,
     VerifiedHop,
 )
-from tests import builders
-from tests.chains import speaker
-from tests.documents import payment_document
-from tests.opa import RunningOpa
+from tests.support import builders
+from tests.support.chains import speaker
+from tests.support.documents import payment_document
+from tests.support.opa import RunningOpa
 
 SCHEMA = jsonschema_rs.validator_for(
     json.loads((Path(__file__).parent.parent.parent / "rego" / "schemas" / "input.json").read_text())

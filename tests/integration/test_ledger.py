@@ -23,8 +23,8 @@ from pdp.model import Position, Recording, Session, Signal
 from pdp.postgres.access.connection import Access
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.store import PostgresStore
-from tests import builders
-from tests.builders import TENANT
+from tests.support import builders
+from tests.support.builders import TENANT
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from pdp.errors import DeadlineExceededError, SessionMovedError, StoreUnavailabl
 from pdp.model import Position, Recording
 from pdp.postgres.access.connection import Access
 from pdp.postgres.store import PostgresStore
-from tests import builders
-from tests.builders import TENANT
 from tests.integration.test_ledger import assert_no_gaps, free_recording, streams
-from tests.proxy import Proxy, proxied
+from tests.support import builders
+from tests.support.builders import TENANT
+from tests.support.proxy import Proxy, proxied
 
 TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

@@ -16,7 +16,7 @@ import pytest
 from pdp.dev import postgres
 from pdp.dev.postgres import LocalPostgres, PostgresError
 from pdp.dev.supervise import Supervisor
-from tests.processes import PATIENCE, eventually, is_alive
+from tests.support.processes import PATIENCE, eventually, is_alive
 
 
 @pytest.fixture

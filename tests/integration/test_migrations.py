@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from pdp.errors import PermissionDeniedError, StoreUnavailableError
 from pdp.postgres.migrate import _GRANTS, MigrationError, StoreUnfitError, migrate, migrations
 from pdp.postgres.store import PostgresStore
-from tests.postgres import Cluster
+from tests.support.postgres import Cluster
 
 ALL = [migration.name for migration in migrations()]
 

@@ -13,8 +13,8 @@ import pytest
 from pdp.errors import PolicyUnavailableError
 from pdp.model import Effect, Verdict
 from pdp.opa import EngineCall, OpaPolicyEngine
-from tests.documents import encode, payment_document
-from tests.garbage import ALLOWED, PROVENANCE, Query, allow_all, answer, garbage_server, http
+from tests.support.documents import encode, payment_document
+from tests.support.fake_opa import ALLOWED, PROVENANCE, Query, allow_all, answer, garbage_server, http
 
 DOCUMENT = encode(payment_document())
 REASON = ALLOWED["reasons"][0]  # type: ignore[index]

@@ -18,9 +18,9 @@ from pdp.errors import OverloadedError, PolicyUnavailableError
 from pdp.model import Bucket, Effect, Verdict
 from pdp.opa import EngineCall, OpaAdministration, OpaPolicyEngine
 from pdp.opa.bundle import build, ensure_signing_key, policy_sources
-from tests.collector import without_collector
-from tests.documents import NOW, encode, payment_document
-from tests.opa import RunningOpa
+from tests.support.documents import NOW, encode, payment_document
+from tests.support.gc_cycles import without_collector
+from tests.support.opa import RunningOpa
 
 DOCUMENT = encode(payment_document())
 

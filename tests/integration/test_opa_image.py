@@ -11,8 +11,8 @@ from testcontainers.core.container import DockerContainer
 
 from pdp.model import Effect
 from pdp.opa.bundle import BuiltBundle
-from tests.documents import encode, payment_document
-from tests.opa import READY_SECONDS, RunningOpa, describe, short_directory
+from tests.support.documents import encode, payment_document
+from tests.support.opa import READY_SECONDS, RunningOpa, describe, short_directory
 
 GO_MOD = Path(__file__).parents[2] / "tools" / "opa" / "go.mod"
 

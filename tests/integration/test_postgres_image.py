@@ -6,9 +6,9 @@ import pytest
 
 from pdp.postgres.migrate import migrate
 from pdp.postgres.store import PostgresStore
-from tests import builders
-from tests.builders import TENANT
-from tests.postgres import contained
+from tests.support import builders
+from tests.support.builders import TENANT
+from tests.support.postgres import contained
 
 
 @pytest.mark.docker

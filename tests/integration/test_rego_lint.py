@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.markdown import blocks, text_of
+from tests.support.markdown import blocks, text_of
 
 ROOT = Path(__file__).parent.parent.parent
 BOUNDARY = Path("placet") / "rules" / "boundary"

@@ -24,8 +24,8 @@ from pdp.errors import PolicyUnavailableError
 from pdp.opa import OpaAdministration
 from pdp.opa.bundle import BuiltBundle, build, ensure_signing_key
 from pdp.opa.sidecar import BundleSource, OpaSidecar, SidecarError
-from tests.documents import encode, payment_document
-from tests.opa import RunningOpa, free_address
+from tests.support.documents import encode, payment_document
+from tests.support.opa import RunningOpa, free_address
 
 T = TypeVar("T")
 

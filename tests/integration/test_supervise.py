@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pdp.dev.supervise import Change, Child, ChildError, Supervisor
-from tests.processes import PATIENCE, eventually, is_alive, running_with
+from tests.support.processes import PATIENCE, eventually, is_alive, running_with
 
 # Serves by the existence of a file; ends on SIGTERM.
 SERVES = "import pathlib, signal, sys; pathlib.Path(sys.argv[1]).touch(); signal.pause()"

@@ -39,8 +39,8 @@ from placet.errors import Blocked, PlacetError
 from placet.model import Tool, ToolEffect
 from placet.scenario.steps.union import KINDS
 from placet.v1.error_reason_pb2 import ErrorReason
-from tests import builders, chains
-from tests.markdown import ROOT, anchors, blocks, code, documents, prose, section, table, text_of
+from tests.support import builders, chains
+from tests.support.markdown import ROOT, anchors, blocks, code, documents, prose, section, table, text_of
 
 COMMANDS = {"pdp": pdp_app, "placet": placet.cli.app.app}
 FOLDERS = ("pdp", "rego", "proto", "clients", "docs", "tests", "tools")

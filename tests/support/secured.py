@@ -1,0 +1,86 @@
+"""One more replica of a running stack, where callers have to prove who they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pdp.dev.ports import free_ports
+from tests.support.credentials import Authority
+from tests.support.processes import PATIENCE, eventually
+from tests.support.stack import ROOT, RealPdp
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecuredReplica:
+    target: str
+    http_url: str
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8")
+
+    def metric(self, series: str) -> float:
+        """The value of a series, written as Prometheus does; 0 while there is none."""
+        with urllib.request.urlopen(f"{self.http_url}/metrics", timeout=PATIENCE) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith(f"{series} "):
+                    return float(line.rpartition(" ")[2])
+        return 0.0
+
+
+def configuration(real_pdp: RealPdp) -> dict[str, Any]:
+    """What the stack's first replica was told, without its permission to believe everybody."""
+    text = (real_pdp.stack.data_dir / "pdp-1.yaml").read_text(encoding="utf-8")
+    config: dict[str, Any] = yaml.safe_load(text)
+    del config["insecure_dev"]
+    return config
+
+
+def tls(authority: Authority, folder: Path) -> dict[str, Any]:
+    """Settings of TLS for localhost, the files written into `folder`; `ca.pem` is the authority's."""
+    (folder / "ca.pem").write_bytes(authority.pem)
+    server = authority.issue(dns="localhost").write(folder, "server")
+    return {
+        **{name: str(path) for name, path in server.items()},
+        "client_ca_file": str(folder / "ca.pem"),
+        "require_client_certificate": True,
+    }
+
+
+@contextmanager
+def secured_replica(real_pdp: RealPdp, folder: Path, settings: Mapping[str, Any]) -> Iterator[SecuredReplica]:
+    """A ready replica with these settings beside the stack's, on free ports."""
+    grpc_port, http_port = free_ports(2)
+    addresses = {"grpc_address": f"127.0.0.1:{grpc_port}", "http_address": f"127.0.0.1:{http_port}"}
+    config = configuration(real_pdp) | addresses | {"replica": "secured"} | dict(settings)
+    file, log = folder / "pdp.yaml", folder / "pdp.log"
+    file.write_text(yaml.safe_dump(config))
+    replica = SecuredReplica(
+        target=config["grpc_address"], http_url=f"http://{config['http_address']}", log_file=log
+    )
+
+    def ready() -> bool:
+        assert process.poll() is None, replica.log
+        try:
+            with urllib.request.urlopen(f"{replica.http_url}/readyz", timeout=PATIENCE) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    argv = [sys.executable, "-m", "pdp", "serve", "--config", str(file)]
+    with log.open("w") as output, subprocess.Popen(argv, cwd=ROOT, stderr=output) as process:
+        try:
+            eventually(ready, "the secured replica is ready")
+            yield replica
+        finally:
+            process.terminate()

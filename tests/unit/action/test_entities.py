@@ -1,0 +1,176 @@
+"""What a call's amount is measured against, and whom it deals with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdp.action.derivation import derive
+from pdp.action.entities import counterparty, entities_document, is_measured, reference
+from pdp.model import JSON, EntityName, EntityQuery, KnownEntity, Tool
+from tests.support import builders
+
+TOOL = builders.payment_tool()
+INVOICE: dict[str, JSON] = {"vendor": "V-1", "amount": "1200", "currency": "EUR", "po": "PO-77"}
+
+
+def known(**attributes: Mapping[str, JSON] | None) -> dict[str, KnownEntity]:
+    said: dict[str, Mapping[str, JSON] | None] = {
+        "invoice": INVOICE,
+        "vendor": {"status": "active"},
+        "order": {"open": "1200"},
+    } | attributes
+    ids = {"invoice": "INV-1001", "vendor": "V-1", "order": "PO-77"}
+    return {
+        name: KnownEntity(name=EntityName(type=name, id=ids[name]), revision=1, attributes=found)
+        for name, found in said.items()
+    }
+
+
+def measured(tool: Tool = TOOL, *, amount: JSON = 1200, **attributes: Mapping[str, JSON] | None) -> Any:
+    arguments: dict[str, JSON] = {"invoice": "INV-1001", "vendor": "V-1", "amount": amount, "currency": "EUR"}
+    derived = derive(builders.action(arguments=arguments), tool)
+    return reference(tool, derived, known(**attributes))
+
+
+def test_names_are_derived_from_normalised_arguments() -> None:
+    action = builders.action(arguments={"invoice": " inv 1001", "vendor": 7})
+    derived = derive(action, TOOL)
+    assert str(derived.resource) == "invoice:INV-1001"
+    assert derived.shown_arguments["invoice"] == " inv 1001"
+    assert derived.entities == (
+        EntityQuery(name="invoice", type="invoice", id="INV-1001"),
+        EntityQuery(name="vendor", type="vendor", id="7"),
+        EntityQuery(name="order", type="po", id="INV-1001", of="invoice", via="po"),
+    )
+
+
+def test_argument_that_is_no_identifier_names_nothing() -> None:
+    for odd in (None, True, "", " ", ["INV-1001"], {"id": "INV-1001"}, "a\x07b", "x" * 513):
+        derived = derive(builders.action(arguments={"invoice": odd, "vendor": "V-1"}), TOOL)
+        assert [query.name for query in derived.entities] == ["vendor"]
+
+
+def test_amounts_of_record_and_order_are_in_minor_units() -> None:
+    assert measured(amount="1320.01") == {
+        "record_known": True,
+        "order_named": True,
+        "record": {"minor": 120000, "currency": "EUR", "excess_ppm": 100009},
+        "order": {"minor": 120000, "currency": "EUR", "excess_ppm": 100009},
+    }
+
+
+@pytest.mark.parametrize(
+    "amount", [None, True, "", "abc", "1,200", -1, "1e3", "1200.001", {"minor": 1}, "9" * 30]
+)
+def test_amount_that_cannot_be_read_is_absent(amount: JSON) -> None:
+    assert "order" not in measured(order={"open": amount})
+    assert "record" not in measured(invoice=INVOICE | {"amount": amount})
+
+
+@pytest.mark.parametrize("currency", [None, 978, "", "eur", "Euro", ["EUR"]])
+def test_currency_that_cannot_be_read_leaves_no_amount(currency: JSON) -> None:
+    found = measured(invoice=INVOICE | {"currency": currency})
+    # The order is in its record's currency.
+    assert not {"record", "order"} & set(found)
+
+
+def test_order_is_named_by_whatever_stands_there() -> None:
+    assert measured(invoice={**INVOICE, "po": 77}, order=None)["order_named"] is True
+    assert measured(invoice={**INVOICE, "po": None})["order_named"] is False
+    assert measured(invoice=None)["order_named"] is False
+    assert measured(invoice=None)["record_known"] is False
+
+
+def test_order_that_the_call_itself_names_is_named_though_it_be_no_identifier() -> None:
+    order = replace(TOOL.entities[2], via=None, id="{order}")
+    tool = replace(TOOL, entities=(*TOOL.entities[:2], order))
+    for given_, named in ((" ", True), (["PO-77"], True), ("PO-77", True), (None, False)):
+        arguments: dict[str, JSON] = {"order": given_, "amount": 1, "currency": "EUR", "invoice": "INV-1001"}
+        derived = derive(builders.action(arguments=arguments), tool)
+        assert reference(tool, derived, {})["order_named"] is named
+
+
+@pytest.mark.parametrize(
+    ("template", "given_", "named"),
+    [
+        ("{po}-{line}", {"po": "PO-77", "line": "1"}, True),
+        ("{po}-{line}", {"po": "PO-77"}, True),
+        ("{po}-{line}", {}, False),
+        ("PO-77", {}, True),
+    ],
+)
+def test_order_that_is_named_in_part_is_named(template: str, given_: dict[str, JSON], named: bool) -> None:
+    """Else an agent would leave a part out, and be measured against no order."""
+    order = replace(builders.payment_tool().entities[2], id=template, via=None)
+    tool = replace(TOOL, entities=(*TOOL.entities[:2], order))
+    derived = derive(builders.action(arguments={"invoice": "INV-1001", **given_}), tool)
+    assert reference(tool, derived, {})["order_named"] is named
+
+
+def test_fixed_currency_of_the_tool_is_the_records() -> None:
+    assert TOOL.amount is not None
+    record = replace(TOOL.entities[0], currency_attribute="")
+    amount = replace(TOOL.amount, currency_argument=None, currency_code="USD")
+    tool = replace(TOOL, amount=amount, entities=(record, *TOOL.entities[1:]))
+    assert measured(tool)["order"]["currency"] == "USD"
+
+
+@given(st.integers(0, 10**15), st.integers(1, 10**15), st.integers(0, 10**7))
+def test_excess_is_above_a_tolerance_exactly_when_the_amount_is(amount: int, order: int, ppm: int) -> None:
+    found = measured(amount=Decimal(amount).scaleb(-2), order={"open": str(Decimal(order).scaleb(-2))})
+    assert (found["order"]["excess_ppm"] > ppm) == (amount * 10**6 > order * (10**6 + ppm))
+
+
+def test_nothing_is_within_any_tolerance_of_nothing_but_nothing() -> None:
+    assert measured(amount=0, order={"open": 0})["order"]["excess_ppm"] == 0
+    assert measured(amount="0.01", order={"open": 0})["order"]["excess_ppm"] == 2**53 - 1
+
+
+def test_counterparty_is_known_by_its_status() -> None:
+    assert counterparty(TOOL, known()) == {
+        "entity": "vendor",
+        "type": "vendor",
+        "id": "V-1",
+        "known": True,
+        "status": "active",
+    }
+    assert counterparty(TOOL, known(vendor={})) == {
+        "entity": "vendor",
+        "type": "vendor",
+        "id": "V-1",
+        "known": True,
+    }
+    assert counterparty(TOOL, known(vendor=None)) == {
+        "entity": "vendor",
+        "type": "vendor",
+        "id": "V-1",
+        "known": False,
+    }
+    assert counterparty(TOOL, {}) == {"entity": "vendor", "known": False}
+    assert counterparty(builders.tool(), {}) is None
+
+
+def test_match_holds_only_when_both_are_read_and_equal() -> None:
+    def matched(found: Mapping[str, KnownEntity]) -> bool:
+        result: bool = entities_document(TOOL, found)["vendor"]["matched"]
+        return result
+
+    assert matched(known())
+    assert matched(known(vendor=None))
+    assert not matched(known(invoice=None))
+    assert not matched(known(invoice={}))
+    assert not matched(known(invoice={"vendor": "v-1"}))
+    assert not matched({})
+
+
+def test_only_amounts_are_measured() -> None:
+    assert is_measured(TOOL)
+    assert not is_measured(replace(TOOL, amount=None))
+    assert not is_measured(builders.tool())

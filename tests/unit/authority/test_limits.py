@@ -1,0 +1,79 @@
+"""Limits that a boundary above implies are not counted again, and nothing that was kept gets through."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pdp.authority.limits import own_limits
+from pdp.model import AmountLimit, Boundary, OnExceed, ToolEffect, VelocityLimit
+from tests.support.narrowing import judged, nearly, situation, some_boundary
+
+PARENT = Boundary(
+    amounts=(
+        AmountLimit(currency="EUR", per_action=Decimal(50), total=Decimal(100), per_counterparty=Decimal(60)),
+    ),
+    max_actions=10,
+    velocity=(VelocityLimit(effects=(ToolEffect.PAY,), maximum=3, window_seconds=60),),
+)
+
+
+@given(st.integers())
+@settings(max_examples=60, deadline=None)
+def test_path_is_judged_the_same(seed: int) -> None:
+    chance = Random(seed)
+    for _ in range(60):
+        path = [some_boundary(chance)]
+        while len(path) < chance.randint(1, 4):
+            path.append(nearly(path[-1], chance) if chance.random() < 0.8 else some_boundary(chance))
+        own = own_limits(tuple(path))
+        for _ in range(30):
+            # What counted for one boundary counted for all before it.
+            history = [situation(chance)]
+            for _ in path[1:]:
+                above = history[-1]
+                history.append(
+                    above
+                    | {
+                        "spent": chance.randint(0, above["spent"]),
+                        "spent_on_party": chance.randint(0, above["spent_on_party"]),
+                        "earlier": [one for one in above["earlier"] if chance.random() < 0.7],
+                    }
+                )
+            whole, counted = (min(map(judged, each, history)) for each in (path, own))
+            assert whole == counted, (path, own, history)
+
+
+def test_equal_boundary_has_no_limits_of_its_own() -> None:
+    first, second = own_limits((PARENT, PARENT))
+    assert first == PARENT
+    assert (second.max_actions, second.velocity) == (None, ())
+    assert second.amounts == (AmountLimit(currency="EUR", per_action=Decimal(50)),)
+
+
+def test_tighter_limits_are_its_own() -> None:
+    child = Boundary(
+        amounts=(
+            AmountLimit(
+                currency="EUR", per_action=Decimal(50), total=Decimal(99), per_counterparty=Decimal(60)
+            ),
+        ),
+        max_actions=9,
+        velocity=(VelocityLimit(effects=(ToolEffect.PAY,), maximum=2, window_seconds=60), *PARENT.velocity),
+    )
+    _, own = own_limits((PARENT, child))
+    assert (own.max_actions, own.velocity) == (9, child.velocity[:1])
+    assert own.amounts == (AmountLimit(currency="EUR", per_action=Decimal(50), total=Decimal(99)),)
+
+
+def test_limit_that_escalates_implies_none_that_blocks() -> None:
+    def total(on_exceed: OnExceed) -> Boundary:
+        limit = AmountLimit(currency="EUR", per_action=Decimal(1), total=Decimal(100), on_exceed=on_exceed)
+        return Boundary(amounts=(limit,))
+
+    escalates, blocks = total(OnExceed.ESCALATE), total(OnExceed.BLOCK)
+    assert own_limits((escalates, blocks))[1] == blocks
+    assert own_limits((blocks, escalates))[1].amounts[0].total is None

@@ -1,0 +1,25 @@
+"""The code in the client's README runs, and does what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from placet.testing import FakePdp
+
+README = Path(__file__).parents[3] / "clients/python/README.md"
+
+
+def test_first_example_runs(fake_pdp: FakePdp, capsys: pytest.CaptureFixture[str]) -> None:
+    code = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[0]
+    assert "localhost:7433" in code
+    code = code.replace("localhost:7433", fake_pdp.target).replace("identity=me", "identity=me, timeout=30")
+    fake_pdp.put("settings", "acme")
+    exec(compile(code, str(README), "exec"), {})
+    fake_pdp.allow("payments.create")
+    exec(compile(code, str(README), "exec"), {})
+    blocked, paid = capsys.readouterr().out.splitlines()
+    assert blocked.startswith("POLICY_BLOCKED")
+    assert paid == "paid 1200.00 EUR"

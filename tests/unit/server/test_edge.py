@@ -1,0 +1,240 @@
+"""The edge: identity, roles, the table of statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+import pdp.errors
+from pdp.errors import (
+    InvalidFieldError,
+    OverloadedError,
+    PdpError,
+    PermissionDeniedError,
+    PolicyUnavailableError,
+    SessionMovedError,
+    UnauthenticatedError,
+)
+from pdp.metrics import Metrics
+from pdp.model import Caller, Role
+from pdp.overload.admission import Admission
+from pdp.server.grpc.edge import Edge
+from pdp.server.grpc.status import status_of
+from pdp.server.identity.authentication import InsecureAuthenticator
+from pdp.server.identity.roles import ROLES, identify, require_role
+from placet._transport.failures import placet_error
+from placet.v1 import decision_pb2, decision_service_pb2, decision_service_pb2_grpc, error_reason_pb2
+from tests.support import builders
+from tests.support.gc_cycles import without_collector
+from tests.support.processes import PATIENCE
+from tests.support.rpcs import ROWS, methods
+
+METADATA = [("placet-tenant", "acme"), ("placet-subject", "svc"), ("placet-roles", "agent, operator")]
+# Raised and caught inside the pipeline: no client ever sees them.
+INTERNAL = {SessionMovedError, PolicyUnavailableError, PdpError}
+
+
+def test_every_rpc_states_its_roles_and_is_walked() -> None:
+    names = {name for name, _ in methods()}
+    assert set(ROLES) == names
+    assert set(ROWS) == names
+
+
+@pytest.mark.parametrize("method", sorted(ROLES))
+@pytest.mark.parametrize("role", list(Role))
+def test_role_may_call_what_the_table_says(method: str, role: Role) -> None:
+    caller = builders.caller(roles=frozenset({role}))
+    if not ROLES[method] or role in ROLES[method]:
+        require_role(caller, method)
+    else:
+        with pytest.raises(PermissionDeniedError):
+            require_role(caller, method)
+
+
+def test_unlisted_method_is_open_to_nobody() -> None:
+    with pytest.raises(PermissionDeniedError):
+        require_role(builders.caller(roles=frozenset(Role)), "/placet.v1.Other/Call")
+
+
+def test_caller_is_what_the_metadata_says() -> None:
+    caller = identify([*METADATA, ("placet-agents", "agent:a, agent:b,"), ("other", "x")])
+    assert (caller.tenant, caller.subject) == ("acme", "svc")
+    assert caller.roles == {Role.AGENT, Role.OPERATOR}
+    assert caller.agents == {"agent:a", "agent:b"}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        METADATA[:1],
+        METADATA[1:],
+        [*METADATA, ("placet-tenant", "other")],
+        [("placet-tenant", ""), ("placet-subject", "svc")],
+        [("placet-tenant", "x" * 257), ("placet-subject", "svc")],
+        [("placet-tenant", "a\nb"), ("placet-subject", "svc")],
+        [*METADATA[:2], ("placet-roles", "emperor")],
+        [*METADATA[:2], ("placet-roles", "agent,reviewer")],
+    ],
+)
+def test_identity_that_cannot_be_believed_is_refused(metadata: list[tuple[str, str]] | None) -> None:
+    with pytest.raises(UnauthenticatedError):
+        identify(metadata)
+
+
+def test_every_failure_has_a_status_of_its_own() -> None:
+    errors = [kind for _, kind in inspect.getmembers(pdp.errors, inspect.isclass)]
+    made = {
+        InvalidFieldError: lambda: InvalidFieldError("field", "reason"),
+        OverloadedError: lambda: OverloadedError(1.5),
+        pdp.errors.SessionContendedError: lambda: pdp.errors.SessionContendedError(1.0),
+        pdp.errors.ChainRefusedError: lambda: pdp.errors.ChainRefusedError("chain.cycle", "to_agent"),
+    }
+    seen = set()
+    for kind in set(errors) - INTERNAL:
+        status = status_of(made.get(kind, lambda kind=kind: kind("text"))(), request_id="r")
+        assert status.code is not grpc.StatusCode.INTERNAL, kind
+        assert status.reason in set(error_reason_pb2.ErrorReason.keys())
+        seen.add(status.reason)
+    assert len(seen) == len(set(errors) - INTERNAL)
+
+
+def test_details_name_field_reason_and_hint() -> None:
+    status = status_pb2.Status.FromString(
+        status_of(InvalidFieldError("a.b", "is wrong"), request_id="r").details
+    )
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain, info.metadata["request_id"]) == ("INVALID_FIELD", "placet.v1", "r")
+    assert status.details[1].Unpack(bad)
+    assert bad.field_violations[0].field == "a.b"
+    hint = error_details_pb2.RetryInfo()
+    status = status_pb2.Status.FromString(status_of(OverloadedError(1.5), request_id="r").details)
+    assert status.details[1].Unpack(hint)
+    assert hint.retry_delay.ToTimedelta().total_seconds() == 1.5
+
+
+@pytest.mark.parametrize("others", ["", "all", "hurried"])
+def test_refusal_says_who_else_would_be_turned_away(others: str) -> None:
+    status = status_pb2.Status.FromString(
+        status_of(OverloadedError(1.5, others=others), request_id="r").details
+    )
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.metadata.get("others", "") == others
+
+
+def test_foreign_exception_shows_nothing_of_itself() -> None:
+    status = status_of(ValueError("password=hunter2"), request_id="r")
+    assert status.code is grpc.StatusCode.INTERNAL
+    assert "hunter2" not in status.message
+    assert b"hunter2" not in status.details
+
+
+async def test_full_replica_turns_a_call_away_before_it_asks_who_calls() -> None:
+    asked: list[str] = []
+
+    class Authenticator(InsecureAuthenticator):
+        async def authenticate(self, context: Any) -> Caller:
+            asked.append("who")
+            return await super().authenticate(context)
+
+    class Service(decision_service_pb2_grpc.DecisionServiceServicer):
+        async def Evaluate(self, request: Any, context: Any) -> Any:  # type: ignore[override]
+            decision = decision_pb2.Decision(reasons=[decision_pb2.Reason(code="task.within_boundary")])
+            return decision_service_pb2.EvaluateResponse(decision=decision)
+
+    admission = Admission(max_in_flight=1)
+    serving = grpc.aio.server(interceptors=[Edge(Metrics(), Authenticator(), admission)])
+    decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(Service(), serving)
+    address = f"127.0.0.1:{serving.add_insecure_port('127.0.0.1:0')}"
+    await serving.start()
+    async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(address) as channel:
+        stub = decision_service_pb2_grpc.DecisionServiceStub(channel)
+        with admission.enter(builders.deadline()):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.Evaluate(decision_service_pb2.EvaluateRequest(), metadata=METADATA)
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert placet_error(refused.value).retry_after
+            assert placet_error(refused.value).others == "all"
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.Simulate(decision_service_pb2.SimulateRequest(), metadata=METADATA)
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert asked == []
+        await stub.Evaluate(decision_service_pb2.EvaluateRequest(), metadata=METADATA)
+        assert asked == ["who"]
+    await serving.stop(None)
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["refused", "too late"])
+async def test_call_that_failed_is_gone_before_the_collector_comes(slow: bool) -> None:
+    class Service(decision_service_pb2_grpc.DecisionServiceServicer):
+        async def Evaluate(self, request: Any, context: Any) -> Any:  # type: ignore[override]
+            if slow:
+                await asyncio.sleep(PATIENCE)
+            raise InvalidFieldError("action.tool", "is empty")
+
+    serving = grpc.aio.server(interceptors=[Edge(Metrics(), InsecureAuthenticator())])
+    decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(Service(), serving)
+    address = f"127.0.0.1:{serving.add_insecure_port('127.0.0.1:0')}"
+    await serving.start()
+    try:
+        async with (
+            grpc.aio.insecure_channel(address) as channel,
+            without_collector("_ServicerContext") as gone,
+        ):
+            evaluate = decision_service_pb2_grpc.DecisionServiceStub(channel).Evaluate
+            for _ in range(3):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await evaluate(
+                        decision_service_pb2.EvaluateRequest(),
+                        metadata=METADATA,
+                        timeout=0.2 if slow else PATIENCE,
+                    )
+            await gone()
+    finally:
+        await serving.stop(None)
+
+
+async def test_items_of_a_plan_are_counted_each_and_a_plan_that_fails_once() -> None:
+    class Service(decision_service_pb2_grpc.DecisionServiceServicer):
+        async def EvaluateBatch(self, request: Any, context: Any) -> Any:  # type: ignore[override]
+            if not request.items:
+                raise InvalidFieldError("items", "has 0 entries")
+            codes = {decision_pb2.EFFECT_ALLOW: "task.within_boundary", decision_pb2.EFFECT_BLOCK: "x.y"}
+            return decision_service_pb2.EvaluateBatchResponse(
+                decisions=[
+                    decision_pb2.Decision(effect=effect, reasons=[decision_pb2.Reason(code=code)])
+                    for effect, code in codes.items()
+                ]
+            )
+
+    metrics, admission = Metrics(), Admission(max_in_flight=1)
+    serving = grpc.aio.server(interceptors=[Edge(metrics, InsecureAuthenticator(), admission)])
+    decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(Service(), serving)
+    address = f"127.0.0.1:{serving.add_insecure_port('127.0.0.1:0')}"
+    await serving.start()
+    async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(address) as channel:
+        stub = decision_service_pb2_grpc.DecisionServiceStub(channel)
+        plan = decision_service_pb2.EvaluateBatchRequest(items=[decision_service_pb2.PlannedAction()])
+        await stub.EvaluateBatch(plan, metadata=METADATA)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.EvaluateBatch(decision_service_pb2.EvaluateBatchRequest(), metadata=METADATA)
+        with admission.enter(builders.deadline()), pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.EvaluateBatch(plan, metadata=METADATA)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await serving.stop(None)
+    shown = metrics.render().decode()
+    for line in (
+        'placet_evaluate_requests_total{code="task.within_boundary",effect="allow"} 1.0',
+        'placet_evaluate_requests_total{code="x.y",effect="block"} 1.0',
+        'placet_fail_closed_total{cause="invalid_field"} 1.0',
+        'placet_fail_closed_total{cause="overloaded"} 1.0',
+        'placet_rpc_duration_seconds_count{code="OK",method="EvaluateBatch"} 1.0',
+    ):
+        assert line in shown.splitlines(), line
