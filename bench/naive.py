@@ -26,7 +26,7 @@ import yaml
 from pdp import ports
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.point import DecisionPoint
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.errors import PolicyUnavailableError, SessionMovedError
 from pdp.model import Position, RecordedDecision, Recording, Verdict
 from pdp.opa.verdict import single_verdict
@@ -136,7 +136,7 @@ async def serve(
             engine=Engine(http),
             signer=signer,
             ledger=ledger,
-            grants=Grants(signer, store.keys),
+            grants=GrantTokens(signer, store.keys),
             fingerprints=fingerprints,
             issuer=config["issuer"],
         )

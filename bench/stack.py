@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdp.dev import postgres
+from pdp.dev import local_postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 START_PATIENCE = 300.0
@@ -62,7 +62,7 @@ def attached(directory: Path) -> Stack:
         opa_pid=opa["pid"],
         postgres_pid=None if database is None else database["pid"],
         database_url=os.environ.get("DATABASE_URL")
-        or f"postgresql:///{postgres.DATABASE}?host={database['sockets']}&user={postgres.SUPERUSER}",
+        or f"postgresql:///{local_postgres.DATABASE}?host={database['sockets']}&user={local_postgres.SUPERUSER}",
     )
 
 
@@ -93,7 +93,7 @@ def running() -> Iterator[Stack]:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(STOP_PATIENCE)
-            postgres.remove(directory / "postgres")
+            local_postgres.remove(directory / "postgres")
 
 
 def until_up(process: subprocess.Popen[bytes], directory: Path, output: Path) -> None:

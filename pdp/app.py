@@ -25,7 +25,7 @@ from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.point import DecisionPoint
 from pdp.delegation.chain import Chains
 from pdp.delegation.point import DelegationPoint
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.errors import PdpError
 from pdp.metrics import MeasuredEngine, MeasuredInformationPoint, MeasuredLedger, Metrics
 from pdp.opa import OpaAdministration, OpaPolicyEngine
@@ -104,7 +104,7 @@ async def serve(config: Config) -> None:
         engine = OpaPolicyEngine(config.opa_socket, token=_token(config.opa_token_file))
         stack.push_async_callback(engine.aclose)
         admission = Admission(max_in_flight=config.max_in_flight)
-        grants = Grants(signer, store.keys)
+        grants = GrantTokens(signer, store.keys)
         chains = Chains(store.information_point, grants)
         decision_point = DecisionPoint(
             information=MeasuredInformationPoint(store.information_point, metrics),
@@ -153,7 +153,7 @@ async def serve(config: Config) -> None:
                 store.ledger,
                 store.sessions,
                 store.grants,
-                Listing(chains, store.registry),
+                Listing(chains, store.control_plane),
                 edge,
                 stopping,
             ),
@@ -163,14 +163,14 @@ async def serve(config: Config) -> None:
             SessionService(
                 store.sessions,
                 store.clock,
-                store.registry,
+                store.control_plane,
                 DelegationPoint(chains=chains, store=store.grants, grants=grants, issuer=config.issuer),
                 store.grants,
                 _principals(config, authenticator),
             ),
             server,
         )
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(store.registry), server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(store.control_plane), server)
         entity_service_pb2_grpc.add_EntityServiceServicer_to_server(EntityService(store.entities), server)
         if config.clock == "manual":
             dev_service_pb2_grpc.add_DevServiceServicer_to_server(DevService(store.clock), server)

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from pdp.errors import PolicyUnavailableError
 from pdp.model import Facts, FactsRequest, Position, RecordedDecision, Recording, Verdict
-from pdp.overload.load import Load
+from pdp.overload.queue_stats import QueueStats
 from pdp.ports import InformationPoint, Ledger, PolicyEngine
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -95,7 +95,7 @@ class Metrics:
         self._loads = _Loads()
         self.registry.register(self._loads)
 
-    def watch(self, stage: str, load: Callable[[], Load]) -> None:
+    def watch(self, stage: str, load: Callable[[], QueueStats]) -> None:
         """Show what waits and what is dropped at a stage, read when somebody looks."""
         self._loads.sources[stage] = load
 
@@ -157,7 +157,7 @@ class _Loads(Collector):
     """Queues by stage. Stage `admission` is the whole pipeline: what is in flight."""
 
     def __init__(self) -> None:
-        self.sources: dict[str, Callable[[], Load]] = {}
+        self.sources: dict[str, Callable[[], QueueStats]] = {}
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         in_flight = GaugeMetricFamily("placet_in_flight", "Decisions in flight.")

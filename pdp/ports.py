@@ -13,6 +13,7 @@ from typing import Protocol
 from pdp.model import (
     JSON,
     Agent,
+    DecisionStatus,
     Effect,
     EntityName,
     EntityVersion,
@@ -27,7 +28,6 @@ from pdp.model import (
     Recording,
     Session,
     Signal,
-    Standing,
     Tool,
     ToolRevision,
     Verdict,
@@ -131,7 +131,7 @@ class EntryLedger(Protocol):
         session_id: str = "",
         tool_call_id: str = "",
         caller: str | None = None,
-    ) -> Standing | None:
+    ) -> DecisionStatus | None:
         """Return a decision with what became of it; by its id, else by session and tool call.
 
         By a call only those are found that hold something: with `caller` the latest of that subject's,
@@ -222,7 +222,7 @@ class GrantStore(Protocol):
         ...
 
 
-class Registry(Protocol):
+class ControlPlane(Protocol):
     """What operators write. Each call MUST take the tenant's control lock exclusively and
     move its epoch, so that no decision taken on the state before it commits after it.
 

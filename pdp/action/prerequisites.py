@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pdp.model import Amount, Answer, Effect
+from pdp.model import Amount, Effect, PriorAnswer
 
 
-def latest(before: Answer | None, effect: Effect, amount: Amount | None) -> Answer:
+def latest(before: PriorAnswer | None, effect: Effect, amount: Amount | None) -> PriorAnswer:
     """Return what counts after one more answer, on an action of this amount.
 
     What waits for a person goes on waiting when it is asked for again and blocked: else an agent
@@ -13,14 +13,14 @@ def latest(before: Answer | None, effect: Effect, amount: Amount | None) -> Answ
     """
     if before is not None and before.effect is Effect.ESCALATE and effect is Effect.BLOCK:
         return before
-    return Answer(
+    return PriorAnswer(
         effect=effect,
         waited=effect is Effect.ESCALATE or (before is not None and before.waited),
         amount=amount if effect is Effect.ALLOW else None,
     )
 
 
-def effect_for(answer: Answer, amount: Amount | None) -> Effect:
+def effect_for(answer: PriorAnswer, amount: Amount | None) -> Effect:
     """Return what the answer is to an action of this amount that comes after it.
 
     Once something had to wait for a person, an allow stands for no more than it was for: else an

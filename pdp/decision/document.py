@@ -30,9 +30,9 @@ from pdp.model import (
     KeyHashes,
     Limit,
     Prerequisite,
+    PrerequisiteKey,
     ResourceRule,
     Session,
-    Step,
     Tool,
     ToolEffect,
     VerifiedHop,
@@ -52,7 +52,7 @@ def input_document(
     derived: Derived,
     limits: Sequence[Limit] = (),
     key: KeyHashes | None = None,
-    prerequisites: Sequence[tuple[Prerequisite, Step]] = (),
+    prerequisites: Sequence[tuple[Prerequisite, PrerequisiteKey]] = (),
 ) -> bytes:
     """Return the document as JSON text.
 
@@ -243,7 +243,7 @@ def _earlier(
     facts: Facts,
     derived: Derived,
     key: KeyHashes | None,
-    prerequisites: Sequence[tuple[Prerequisite, Step]],
+    prerequisites: Sequence[tuple[Prerequisite, PrerequisiteKey]],
 ) -> dict[str, Any]:
     """What was decided before that stands in the action's way, or has to come first."""
     result: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from functools import lru_cache
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from pdp.model import JSON, BusinessKey, EvaluationRequest, KeyHashes, Step
+from pdp.model import JSON, BusinessKey, EvaluationRequest, KeyHashes, PrerequisiteKey
 from placet.canonical import canonical_json
 
 MIN_KEY_BYTES = 32
@@ -57,13 +57,17 @@ class Fingerprints:
             given=self._hash(tenant, "placet-business-key-given/v1", [key.name, list(key.given)]),
         )
 
-    def step(self, tenant: str, tool: str, same: Sequence[str], arguments: Mapping[str, JSON]) -> Step:
+    def step(
+        self, tenant: str, tool: str, same: Sequence[str], arguments: Mapping[str, JSON]
+    ) -> PrerequisiteKey:
         """An action of `tool` whose arguments named in `same` are equal to those in `arguments`.
 
         These are comparable: of one form where they are equal.
         """
         equal = [[name, arguments[name]] for name in sorted(same) if name in arguments]
-        return Step(tool=tool, arguments=self._hash(tenant, "placet-step/v1", [tool, sorted(same), equal]))
+        return PrerequisiteKey(
+            tool=tool, arguments=self._hash(tenant, "placet-step/v1", [tool, sorted(same), equal])
+        )
 
     def _hash(self, tenant: str, domain: str, document: JSON) -> str:
         return hmac.digest(

@@ -22,10 +22,10 @@ from pdp.model import (
     HoldState,
     KeyHashes,
     Obligation,
+    PrerequisiteKey,
     Reason,
     Reservation,
     SessionMove,
-    Step,
 )
 from pdp.reasons import model_text, not_whole
 
@@ -34,7 +34,7 @@ AFTER = "after"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trace:
+class PendingEffects:
     """What an item leaves for those after it. `decision_id` is empty while it is only supposed.
 
     An item that was answered before leaves nothing new: its steps say what it was.
@@ -44,11 +44,11 @@ class Trace:
     decision_id: str = ""
     move: SessionMove | None = None
     reservation: Reservation | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[PrerequisiteKey, ...] = ()
     replayed: bool = False
 
 
-def following(facts: Facts, traces: Iterable[Trace], key: KeyHashes | None) -> Facts:
+def following(facts: Facts, traces: Iterable[PendingEffects], key: KeyHashes | None) -> Facts:
     """Return the facts as they are once the traces are recorded. `key`: the item's business key."""
     session, counters, holds = facts.session, dict(facts.counters), list(facts.holds)
     version, prerequisites = facts.key_version, dict(facts.prerequisites)
@@ -78,7 +78,7 @@ def following(facts: Facts, traces: Iterable[Trace], key: KeyHashes | None) -> F
     )
 
 
-def rests_on(prerequisites: Iterable[Step], traces: Sequence[Trace]) -> tuple[str, ...]:
+def rests_on(prerequisites: Iterable[PrerequisiteKey], traces: Sequence[PendingEffects]) -> tuple[str, ...]:
     """Return the decisions of earlier items that are the latest answer to a prerequisite, and allows."""
     found = []
     for step in prerequisites:

@@ -11,12 +11,19 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from pdp.decision.case import Case, Meaning, case_of, decision_key, meaning, session_after
+from pdp.decision.evaluation import (
+    Evaluation,
+    ResolvedAction,
+    decision_key,
+    evaluation_of,
+    meaning,
+    session_after,
+)
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.idempotency import Repeat
-from pdp.decision.plan import Trace, blocked, following, rests_on
+from pdp.decision.plan import PendingEffects, blocked, following, rests_on
 from pdp.delegation.chain import present
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.errors import (
     DeadlineExceededError,
     PolicyUnavailableError,
@@ -36,11 +43,11 @@ from pdp.model import (
     Verdict,
 )
 from pdp.overload.admission import Admission
-from pdp.overload.load import Load
-from pdp.overload.pace import Pace
-from pdp.overload.turns import Turns
+from pdp.overload.latency import LatencyEstimate
+from pdp.overload.queue_stats import QueueStats
+from pdp.overload.turns import SessionTurns
 from pdp.ports import InformationPoint, Ledger, PolicyEngine, Signer
-from pdp.proof.receipts import Basis, sign_receipt
+from pdp.proof.receipts import ReceiptInputs, sign_receipt
 
 # Against another replica a judgement wins about every second time; 32 losses in a row
 # mean that something else is wrong.
@@ -67,7 +74,7 @@ class DecisionPoint:
         engine: PolicyEngine,
         signer: Signer,
         ledger: Ledger,
-        grants: Grants,
+        grants: GrantTokens,
         fingerprints: Fingerprints,
         issuer: str,
         admission: Admission | None = None,
@@ -81,9 +88,9 @@ class DecisionPoint:
         self._fingerprints = fingerprints
         self._issuer = issuer
         self._admission = admission or Admission()
-        self._turns = Turns(self._admission)
+        self._turns = SessionTurns(self._admission)
         # Steps 2 to 4.
-        self._rest = Pace()
+        self._rest = LatencyEstimate()
         # What was read last for a session and tool: a hint of what to read next.
         self._hints = _Hints()
 
@@ -104,7 +111,7 @@ class DecisionPoint:
                 with self._admission.judging(request.deadline):
                     return await _settled(partial(self._judge, request), request.deadline)
 
-    def turns(self) -> Load:
+    def turns(self) -> QueueStats:
         """The calls that wait for earlier actions of their session."""
         return self._turns.load()
 
@@ -130,7 +137,7 @@ class DecisionPoint:
     async def _judge(self, request: EvaluationRequest) -> tuple[Decision, Receipt]:
         facts, found = await self._gather(request)  # 1
         began = time.monotonic()
-        case = case_of(request, facts, found, self._fingerprints)
+        case = evaluation_of(request, facts, found, self._fingerprints)
         if case.stored is not None:
             return case.replay()
 
@@ -178,11 +185,11 @@ class DecisionPoint:
         return [answers.get(index) or judged[index].case.replay() for index in range(len(judged))]
 
     async def _judge_in_order(
-        self, requests: Sequence[EvaluationRequest], gathered: Sequence[tuple[Facts, Meaning]]
+        self, requests: Sequence[EvaluationRequest], gathered: Sequence[tuple[Facts, ResolvedAction]]
     ) -> list[_Judged]:
         """Judge each item on what those before it leave."""
         judged: list[_Judged] = []
-        traces: list[Trace] = []
+        traces: list[PendingEffects] = []
         until = _engine_deadline(requests[0].deadline)
         # How many items to ask about at once; few after one that was not allowed, then more again.
         window = len(requests)
@@ -193,7 +200,7 @@ class DecisionPoint:
                 if supposed:
                     facts = following(facts, supposed, found.key)
                     found = meaning(request, found.presented, facts, self._fingerprints, before=found)
-                case = case_of(request, facts, found, self._fingerprints)
+                case = evaluation_of(request, facts, found, self._fingerprints)
                 supposed.append(case.leaves(None))
                 cases.append(case)
             verdicts = await _all(self._verdict(case, until) for case in cases)
@@ -218,7 +225,7 @@ class DecisionPoint:
 
     async def _simulated(self, request: EvaluationRequest) -> Simulation:
         facts, found = await self._gather(request)
-        case = replace(case_of(request, facts, found, self._fingerprints), repeat=Repeat())
+        case = replace(evaluation_of(request, facts, found, self._fingerprints), repeat=Repeat())
         verdict = await self._verdict(case, _engine_deadline(request.deadline))
         decision = case.decision(verdict)
         return Simulation(
@@ -231,12 +238,12 @@ class DecisionPoint:
             retry_after=decision.retry_after,
         )
 
-    async def _signed(self, case: Case, decision: Decision, verdict: Verdict | None) -> Recording:
+    async def _signed(self, case: Evaluation, decision: Decision, verdict: Verdict | None) -> Recording:
         """Sign the decision; return it ready for the ledger."""
         request, facts, session = case.request, case.facts, case.session
         receipt = await sign_receipt(
             decision,
-            Basis(
+            ReceiptInputs(
                 request=request,
                 facts=facts,
                 session=session,
@@ -264,7 +271,7 @@ class DecisionPoint:
             steps=case.steps,
         )
 
-    async def _gather(self, request: EvaluationRequest) -> tuple[Facts, Meaning]:
+    async def _gather(self, request: EvaluationRequest) -> tuple[Facts, ResolvedAction]:
         """Return what is known of the action, and what registry, chain and limits make of it.
 
         What to read of entities, counters and holds, the tool's registration, the session and
@@ -295,7 +302,7 @@ class DecisionPoint:
         left = request.deadline - time.monotonic()
         return request.deadline - min(self._rest.seconds(), left / 2)
 
-    async def _verdict(self, case: Case, until: float) -> Verdict | None:
+    async def _verdict(self, case: Evaluation, until: float) -> Verdict | None:
         """Return the engine's verdict; None when there is none in time, or none is needed."""
         if case.stored is not None:
             return None
@@ -308,7 +315,7 @@ class DecisionPoint:
 class _Judged(NamedTuple):
     """An item of a plan. `verdict` None: there is none, or the decision is a stored one."""
 
-    case: Case
+    case: Evaluation
     decision: Decision
     verdict: Verdict | None
 

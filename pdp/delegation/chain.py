@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pdp.authority.settings import max_chain_depth
 from pdp.delegation.grant import verify_chain
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.errors import DeadlineExceededError
 from pdp.model import (
     Caller,
@@ -29,7 +29,7 @@ from pdp.ports import InformationPoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Presented:
+class PresentedChain:
     """A chain as a request presents it, its grants read."""
 
     hops: tuple[Hop, ...]
@@ -55,7 +55,7 @@ class Presented:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Known:
+class ChainContext:
     """What is known of a session and the chain that somebody presents in it."""
 
     facts: Facts
@@ -64,7 +64,7 @@ class Known:
     session: Session | None
 
 
-async def present(hops: tuple[Hop, ...], grants: Grants, *, deadline: float) -> Presented:
+async def present(hops: tuple[Hop, ...], grants: GrantTokens, *, deadline: float) -> PresentedChain:
     """Read the grants of a chain. `deadline` is an instant of `time.monotonic()`.
 
     Raises `StoreUnavailableError` if a key cannot be looked up, `DeadlineExceededError`.
@@ -72,10 +72,12 @@ async def present(hops: tuple[Hop, ...], grants: Grants, *, deadline: float) -> 
     held = [hop for hop in hops if hop.grant]
     known = {hop.grant_hash: grants.known(hop.grant) for hop in held}
     if None not in known.values():
-        return Presented(hops=hops, grants=known)
+        return PresentedChain(hops=hops, grants=known)
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
-            return Presented(hops=hops, grants={hop.grant_hash: await grants.read(hop.grant) for hop in held})
+            return PresentedChain(
+                hops=hops, grants={hop.grant_hash: await grants.read(hop.grant) for hop in held}
+            )
     except TimeoutError as exc:
         raise DeadlineExceededError("the keys of the chain's grants did not come in time") from exc
 
@@ -97,13 +99,13 @@ def own_session(caller: Caller, facts: Facts, chain: Chain) -> Session | None:
 class Chains:
     """Verifies chains outside of an evaluation, exactly as one would."""
 
-    def __init__(self, information: InformationPoint, grants: Grants) -> None:
+    def __init__(self, information: InformationPoint, grants: GrantTokens) -> None:
         self._information = information
         self._grants = grants
 
     async def known(
         self, caller: Caller, session_id: str, hops: tuple[Hop, ...], *, deadline: float
-    ) -> Known:
+    ) -> ChainContext:
         """Return what is known now. `deadline` is an instant of `time.monotonic()`.
 
         Raises `TenantUnknownError`, `StoreUnavailableError`, `DeadlineExceededError`.
@@ -126,4 +128,4 @@ class Chains:
             )
         )
         chain = presented.verified(caller, facts)
-        return Known(facts=facts, chain=chain, session=own_session(caller, facts, chain))
+        return ChainContext(facts=facts, chain=chain, session=own_session(caller, facts, chain))

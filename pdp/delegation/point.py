@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pdp.authority.settings import max_chain_depth
-from pdp.delegation.chain import Chains, Known
+from pdp.delegation.chain import ChainContext, Chains
 from pdp.delegation.grant import exceeds, grant_row
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.errors import (
     ChainRefusedError,
     GrantExceedsParentError,
@@ -40,7 +40,7 @@ class Delegation:
 class DelegationPoint:
     """Issues grants. Each is stored before it is returned."""
 
-    def __init__(self, *, chains: Chains, store: GrantStore, grants: Grants, issuer: str) -> None:
+    def __init__(self, *, chains: Chains, store: GrantStore, grants: GrantTokens, issuer: str) -> None:
         self._chains = chains
         self._store = store
         self._grants = grants
@@ -129,7 +129,7 @@ class DelegationPoint:
         return Hop(agent=grant.agent, grant=compact)
 
 
-def _delegable(caller: Caller, asked: Delegation, known: Known) -> Session:
+def _delegable(caller: Caller, asked: Delegation, known: ChainContext) -> Session:
     """Return the session, if the chain is proven and its last agent the caller's."""
     facts, chain = known.facts, known.chain
     there = facts.session

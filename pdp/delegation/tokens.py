@@ -34,7 +34,7 @@ _MAX_KEYS = 1024
 _KID_LENGTH = 43
 
 
-class Grants:
+class GrantTokens:
     """Issues grants, and reads those that any replica issued."""
 
     def __init__(self, signer: Signer, directory: KeyDirectory) -> None:

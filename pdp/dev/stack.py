@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import yaml
 
-from pdp.dev import ports, postgres
+from pdp.dev import local_postgres, ports
 from pdp.dev.supervise import Change, Child, ChildError, Supervisor
 from pdp.opa import bundle, sidecar
 
@@ -102,7 +102,7 @@ class Stack:
             opa_settings = await self._start_opa()
             for replica in self.replicas:
                 await self._start_replica(replica, {"database_url": database_url, **opa_settings})
-        except (ChildError, postgres.PostgresError, bundle.BundleError, sidecar.SidecarError) as exc:
+        except (ChildError, local_postgres.PostgresError, bundle.BundleError, sidecar.SidecarError) as exc:
             raise StackError(str(exc)) from exc
         except PermissionError as exc:
             raise StackError(
@@ -128,7 +128,9 @@ class Stack:
             await self._migrate(given)
             return given
         log = self.directory / "logs" / "postgres.log"
-        local = await asyncio.to_thread(postgres.prepare, self.directory / "postgres", log=log, say=self.say)
+        local = await asyncio.to_thread(
+            local_postgres.prepare, self.directory / "postgres", log=log, say=self.say
+        )
         await self.supervisor.start(local.child())
         await local.create_database()
         self._described["postgres"] = {"sockets": str(local.sockets), "data": str(local.data)}
@@ -353,7 +355,7 @@ def write_secret(path: Path, text: str) -> None:
 
 def short_directory(directory: Path, socket_name: str) -> Path:
     """`directory`, or one in /tmp if the path of a socket in it would be too long."""
-    if len(os.fsencode(directory / socket_name)) <= postgres.LONGEST_SOCKET_PATH:
+    if len(os.fsencode(directory / socket_name)) <= local_postgres.LONGEST_SOCKET_PATH:
         return directory
     pointer = directory.with_suffix(".elsewhere")
     if not pointer.exists() or not Path(pointer.read_text(encoding="utf-8")).is_dir():

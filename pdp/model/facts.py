@@ -20,7 +20,7 @@ from pdp.model.tools import Tool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class PrerequisiteKey:
     """An action as others name it as their prerequisite: tool, and hash of the equal arguments."""
 
     tool: str
@@ -29,7 +29,7 @@ class Step:
     amount: Amount | None = field(default=None, compare=False)
 
 
-class Answer(NamedTuple):
+class PriorAnswer(NamedTuple):
     """What a prerequisite was answered, last."""
 
     effect: Effect
@@ -70,7 +70,7 @@ class FactsRequest:
     counters: tuple[CounterKey, ...] = ()
     # Hash of the normalised business key.
     business_key: str | None = None
-    prerequisites: tuple[Step, ...] = ()
+    prerequisites: tuple[PrerequisiteKey, ...] = ()
     # Those that boundaries list and point to.
     listed: tuple[EntityName, ...] = ()
     # Hashes of the grants that the request presents.
@@ -100,7 +100,7 @@ class Facts:
     holds: tuple[Hold, ...] = ()
     key_version: int = 0
     # The answer to each prerequisite in this session; one that was never asked for is absent.
-    prerequisites: Mapping[Step, Answer] = field(default_factory=dict)
+    prerequisites: Mapping[PrerequisiteKey, PriorAnswer] = field(default_factory=dict)
     # The sets of arguments by which other tools name this one as their prerequisite.
     prerequisite_of: tuple[tuple[str, ...], ...] = ()
     # All that were asked for as `listed`.

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pdp.model.decisions import Decision, DecisionKey, Effect, Receipt
 from pdp.model.entities import EntityName
-from pdp.model.facts import Step
+from pdp.model.facts import PrerequisiteKey
 from pdp.model.holds import HoldRecord, HoldState, Reservation
 from pdp.model.limits import CounterKey
 from pdp.model.sessions import Session, SessionMove
@@ -40,7 +40,7 @@ class Recording:
     # None unless the action is allowed, and has anything to reserve.
     reservation: Reservation | None = None
     # What this action is to tools that name it as their prerequisite.
-    steps: tuple[Step, ...] = ()
+    steps: tuple[PrerequisiteKey, ...] = ()
 
 
 class EntryKind(StrEnum):
@@ -50,7 +50,7 @@ class EntryKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class DecisionStatus:
     """A recorded decision and what became of it until `now`, of the database's clock."""
 
     decision_id: str
@@ -88,7 +88,7 @@ class Entry:
     token: bytes
     caller: str
     # What it was taken on.
-    about: Standing
+    about: DecisionStatus
     # The hold afterwards.
     hold: HoldRecord
     # What is added to counters; less than 0 is given back.

@@ -65,7 +65,7 @@ class Session:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Opening:
+class SessionTerms:
     """What a session is to be opened with."""
 
     issuer: str

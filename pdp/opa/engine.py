@@ -26,8 +26,8 @@ from pdp.errors import OverloadedError, PolicyUnavailableError
 from pdp.model import Verdict
 from pdp.opa.transport import OpaTransport
 from pdp.opa.verdict import batch_verdicts, single_verdict
-from pdp.overload.load import Load
-from pdp.overload.pace import Pace
+from pdp.overload.latency import LatencyEstimate
+from pdp.overload.queue_stats import QueueStats
 
 _QUERY = "?strict-builtin-errors=true&provenance=true"
 # Callers hear of a time-out this much before their deadline, so that they hear of it in time.
@@ -120,15 +120,15 @@ class OpaPolicyEngine:
         self._capacity = capacity
         self._waiting = 0
         self._dropped: Counter[str] = Counter()
-        self._pace = Pace()
+        self._pace = LatencyEstimate()
         # Single calls after failed batches: few at a time, beside the requests under way.
         self._again = asyncio.Semaphore(in_flight)
         self._pump_due = False
         self._closed = False
 
-    def load(self) -> Load:
+    def load(self) -> QueueStats:
         """What waits to be asked."""
-        return Load(waiting=self._waiting, dropped=dict(self._dropped))
+        return QueueStats(waiting=self._waiting, dropped=dict(self._dropped))
 
     def tenants_apart(self) -> int:
         """How many tenants are judged singly now, because a document of theirs broke a batch."""

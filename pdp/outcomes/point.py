@@ -19,6 +19,7 @@ from pdp.errors import (
 from pdp.model import (
     JSON,
     Caller,
+    DecisionStatus,
     Effect,
     Entry,
     EntryKind,
@@ -27,7 +28,6 @@ from pdp.model import (
     Outcome,
     Role,
     Session,
-    Standing,
 )
 from pdp.outcomes.transitions import contradicts, lapse, recounts, redeem, report, was_executed
 from pdp.ports import EntryLedger, Signer
@@ -107,7 +107,7 @@ class OutcomePoint:
         arguments: Mapping[str, JSON],
         audience: str,
         deadline: float,
-    ) -> Standing:
+    ) -> DecisionStatus:
         """Use an allow, once and for this very action. Raises `NotRedeemableError`."""
         for _ in range(_ATTEMPTS):
             standing = await self._standing(caller, decision_id, "", "")
@@ -154,7 +154,7 @@ class OutcomePoint:
             released += 1
         return released
 
-    async def _check_order(self, standing: Standing) -> None:
+    async def _check_order(self, standing: DecisionStatus) -> None:
         """Raise unless what the decision comes after was executed."""
         for obligation in read_decision(standing.token).obligations:
             if obligation.id != AFTER:
@@ -166,7 +166,7 @@ class OutcomePoint:
 
     async def _standing(
         self, caller: Caller, decision_id: str, session_id: str, tool_call_id: str
-    ) -> Standing:
+    ) -> DecisionStatus:
         sees_all = bool(caller.roles & _BELIEVED)
         standing = None
         # Of a call, the caller's own decision comes first.
@@ -192,7 +192,7 @@ class OutcomePoint:
     async def _record(
         self,
         caller: Caller,
-        standing: Standing,
+        standing: DecisionStatus,
         kind: EntryKind,
         hold: HoldRecord,
         deadline: float,
@@ -229,21 +229,21 @@ class OutcomePoint:
         )
 
 
-def _has_a_stake(caller: Caller, standing: Standing) -> bool:
+def _has_a_stake(caller: Caller, standing: DecisionStatus) -> bool:
     """Whether it would gain by a release: it asked, or speaks for an agent that the action is of."""
     return standing.key.caller == caller.subject or any(
         hop.agent in caller.agents for hop in read_decision(standing.token).chain
     )
 
 
-def _attempt(standing: Standing) -> str:
+def _attempt(standing: DecisionStatus) -> str:
     try:
         return str(parse(standing.token).payload.get("attempt", ""))
     except ReceiptError as exc:
         raise StoreUnavailableError("a stored receipt cannot be read") from exc
 
 
-def _check(standing: Standing, tool: str, arguments: Mapping[str, JSON], audience: str) -> None:
+def _check(standing: DecisionStatus, tool: str, arguments: Mapping[str, JSON], audience: str) -> None:
     """Raise unless the decision allows this very action, for this audience, still."""
     if standing.effect is not Effect.ALLOW:
         raise NotRedeemableError("it is no allow")

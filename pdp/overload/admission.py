@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pdp.errors import DeadlineExceededError, OverloadedError
-from pdp.overload.load import Load
-from pdp.overload.pace import Pace
+from pdp.overload.latency import LatencyEstimate
+from pdp.overload.queue_stats import QueueStats
 
 # Decisions that go through a stage together cost each other little; beyond, they wait in line.
 TOGETHER = 32
@@ -43,7 +43,7 @@ class Admission:
     ) -> None:
         self._max_in_flight = max_in_flight
         self._clock = clock
-        self._pace = Pace(clock)
+        self._pace = LatencyEstimate(clock)
         self._in_flight = 0
         # Those of them that have their session's turn, and so are worked on.
         self._judging = 0
@@ -54,9 +54,9 @@ class Admission:
         """How many calls of one session may be in flight: one session must not fill all places."""
         return max(1, self._max_in_flight // 4)
 
-    def load(self) -> Load:
+    def load(self) -> QueueStats:
         """How many decisions are in flight, and how many calls were turned away."""
-        return Load(waiting=self._in_flight, dropped=dict(self._dropped))
+        return QueueStats(waiting=self._in_flight, dropped=dict(self._dropped))
 
     def need(self) -> float:
         """Seconds that a decision which begins now will take."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from pdp.errors import DeadlineExceededError, OverloadedError, PdpError
-from pdp.overload.load import Load
-from pdp.overload.pace import Pace
+from pdp.overload.latency import LatencyEstimate
+from pdp.overload.queue_stats import QueueStats
 
 # Turns of the event loop without an arrival, after which a batch is complete. gRPC hands new calls
 # over one by one, a few turns apart; a turn in which nothing else is to do takes microseconds.
@@ -74,14 +74,14 @@ class Inbox(Generic[Value, Result]):
         self._arrivals = 0
         self._last_batch = 0
         self._arrived = asyncio.Event()
-        self._pace = Pace()
+        self._pace = LatencyEstimate()
         self._dropped: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return self._waiting
 
-    def load(self) -> Load:
-        return Load(waiting=self._waiting, dropped=dict(self._dropped))
+    def load(self) -> QueueStats:
+        return QueueStats(waiting=self._waiting, dropped=dict(self._dropped))
 
     def served(self, began: float) -> None:
         """A batch that was begun at this instant is done."""

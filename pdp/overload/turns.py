@@ -14,10 +14,10 @@ from contextlib import asynccontextmanager
 from pdp.errors import DeadlineExceededError, OverloadedError
 from pdp.model import EvaluationRequest
 from pdp.overload.admission import Admission
-from pdp.overload.load import Load
+from pdp.overload.queue_stats import QueueStats
 
 
-class Turns:
+class SessionTurns:
     """The turns of one process."""
 
     def __init__(self, admission: Admission) -> None:
@@ -26,8 +26,8 @@ class Turns:
         self._waiting = 0
         self._dropped: Counter[str] = Counter()
 
-    def load(self) -> Load:
-        return Load(waiting=self._waiting, dropped=dict(self._dropped))
+    def load(self) -> QueueStats:
+        return QueueStats(waiting=self._waiting, dropped=dict(self._dropped))
 
     @asynccontextmanager
     async def take(self, request: EvaluationRequest, places: int = 1) -> AsyncIterator[None]:

@@ -17,7 +17,6 @@ from pdp.model import (
     JSON,
     Agent,
     Amount,
-    Answer,
     Counter,
     CounterKey,
     Effect,
@@ -30,11 +29,12 @@ from pdp.model import (
     HoldState,
     KnownEntity,
     Position,
+    PrerequisiteKey,
+    PriorAnswer,
     PriorDecision,
-    Step,
 )
 from pdp.overload.inbox import Inbox, Ticket
-from pdp.overload.load import Load
+from pdp.overload.queue_stats import QueueStats
 from pdp.postgres.access.arrays import booleans, texts
 from pdp.postgres.access.connection import (
     Access,
@@ -283,7 +283,7 @@ class PostgresInformationPoint:
         await asyncio.gather(*self._readers, return_exceptions=True)
         self._inbox.fail_waiting(lambda: StoreUnavailableError("the store is closed"))
 
-    def load(self) -> Load:
+    def load(self) -> QueueStats:
         """What waits to be read."""
         return self._inbox.load()
 
@@ -573,7 +573,7 @@ def _facts(
             for scope, unit, total, buckets in _rows(row[_COUNTERS:_PREREQUISITES])
         },
         prerequisites={
-            Step(tool=tool, arguments=arguments): Answer(
+            PrerequisiteKey(tool=tool, arguments=arguments): PriorAnswer(
                 effect=Effect(effect),
                 waited=waited,
                 amount=None if minor is None else Amount(minor=minor, currency=currency),

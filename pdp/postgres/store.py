@@ -13,13 +13,13 @@ from pdp.errors import StoreUnavailableError
 from pdp.postgres.access.clock import PostgresClock
 from pdp.postgres.access.connection import Access, Connection, connect
 from pdp.postgres.access.pool import Pool
+from pdp.postgres.control_plane import PostgresControlPlane
 from pdp.postgres.entities import PostgresEntityStore
 from pdp.postgres.facts import PostgresInformationPoint
 from pdp.postgres.grants import PostgresGrantStore
 from pdp.postgres.keys import PostgresKeyDirectory
 from pdp.postgres.ledger.ledger import PostgresLedger
 from pdp.postgres.migrate import StoreUnfitError, check_server
-from pdp.postgres.registry import PostgresRegistry
 from pdp.postgres.sessions import PostgresSessionStore
 
 
@@ -33,7 +33,7 @@ class PostgresStore:
         self.ledger = PostgresLedger(access, self._pool, replica=replica, capacity=capacity)
         self.sessions = PostgresSessionStore(self._pool)
         self.grants = PostgresGrantStore(self._pool)
-        self.registry = PostgresRegistry(self._pool)
+        self.control_plane = PostgresControlPlane(self._pool)
         self.entities = PostgresEntityStore(self._pool)
         self.keys = PostgresKeyDirectory(self._pool)
         self.clock = PostgresClock(self._pool)

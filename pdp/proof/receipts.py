@@ -59,7 +59,7 @@ _INPUT_DOMAIN = b"placet-input/v1\0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Basis:
+class ReceiptInputs:
     """What a decision rests on, for its receipt."""
 
     request: EvaluationRequest
@@ -74,7 +74,7 @@ class Basis:
     issuer: str
 
 
-async def sign_receipt(decision: Decision, basis: Basis, signer: Signer) -> Receipt:
+async def sign_receipt(decision: Decision, basis: ReceiptInputs, signer: Signer) -> Receipt:
     """Return the signed receipt. Raises `SignerUnavailableError`."""
     key = signer.active()
     claims, disclosures = _claims(decision, basis)
@@ -142,7 +142,7 @@ def chain_hops(presented: tuple[Hop, ...], chain: Chain) -> tuple[ChainHop, ...]
     )
 
 
-def _claims(decision: Decision, basis: Basis) -> tuple[dict[str, Any], list[str]]:
+def _claims(decision: Decision, basis: ReceiptInputs) -> tuple[dict[str, Any], list[str]]:
     """Return the signed payload and the disclosures whose digests stand in it."""
     request, facts, session = basis.request, basis.facts, basis.session
     disclosures: list[str] = []
@@ -216,7 +216,7 @@ def _previous(session: Session | None) -> list[str]:
     return [] if session is None or session.last_receipt is None else [b64url_encode(session.last_receipt)]
 
 
-def _acting_agent(basis: Basis) -> Agent:
+def _acting_agent(basis: ReceiptInputs) -> Agent:
     """The agent that the caller proved to speak for; a stranger is its own credential."""
     if basis.session is None:
         return Agent(agent=basis.request.caller.subject)

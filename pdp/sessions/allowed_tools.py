@@ -5,14 +5,14 @@ from __future__ import annotations
 from pdp.delegation.chain import Chains
 from pdp.model import Caller, Hop, Tool
 from pdp.overload.rate import Rate
-from pdp.ports import Registry
+from pdp.ports import ControlPlane
 from pdp.sessions.listing import may_be_allowed
 
 _PAGE = 50
 
 
 class Listing:
-    def __init__(self, chains: Chains, registry: Registry) -> None:
+    def __init__(self, chains: Chains, registry: ControlPlane) -> None:
         self._chains = chains
         self._registry = registry
         self._rate = Rate(burst=20, per_second=5)

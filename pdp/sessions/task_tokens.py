@@ -12,7 +12,7 @@ from typing import Any
 
 from pdp.authority.boundary import parse_boundary
 from pdp.errors import InvalidFieldError, PermissionDeniedError
-from pdp.model import JSON, IssuerKeys, Opening, Task
+from pdp.model import JSON, IssuerKeys, SessionTerms, Task
 from pdp.names import MAX_DESCRIPTION, MAX_NAME, MAX_PROMPT, name, text
 from placet import task_token
 from placet.canonical import CanonicalError, parse_object
@@ -38,7 +38,7 @@ def read(token: str) -> TaskToken:
         raise PermissionDeniedError(f"the task token {exc}") from exc
 
 
-def prove(token: TaskToken, keys: IssuerKeys | None, *, tenant: str, now: datetime) -> Opening:
+def prove(token: TaskToken, keys: IssuerKeys | None, *, tenant: str, now: datetime) -> SessionTerms:
     """Return what the issuer says, if it said it, to this tenant, and it still counts.
 
     1. A key that is registered for the issuer has signed it, by that key's algorithm.
@@ -64,7 +64,7 @@ def prove(token: TaskToken, keys: IssuerKeys | None, *, tenant: str, now: dateti
         raise PermissionDeniedError(
             f"the task token is valid for more than {task_token.MAX_LIFETIME} s (exp)"
         )
-    return Opening(  # 3
+    return SessionTerms(  # 3
         issuer=ISSUER_PREFIX + token.issuer,
         task=_task(claims["task"]),
         principal=_name(claims["sub"], "sub"),

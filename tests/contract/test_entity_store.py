@@ -27,7 +27,7 @@ ASKED = (
 
 @pytest.fixture(autouse=True)
 async def tenant(store: Store) -> None:
-    await store.registry.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}")
 
 
 async def put(store: Store, *, tenant: str = TENANT, **attributes: JSON) -> int:
@@ -114,7 +114,7 @@ async def test_entities_move_no_epoch(store: Store) -> None:
 
 
 async def test_other_tenants_entities_are_invisible(store: Store) -> None:
-    await store.registry.put_tenant("globex", b"{}")
+    await store.control_plane.put_tenant("globex", b"{}")
     await put(store, tenant="globex", status="active")
     known = await facts(store)
     assert known.entities["vendor"].revision == 0

@@ -13,6 +13,7 @@ from pdp.errors import SessionMovedError
 from pdp.model import (
     Counter,
     CounterKey,
+    DecisionStatus,
     Effect,
     Entry,
     EntryKind,
@@ -23,7 +24,6 @@ from pdp.model import (
     Recording,
     Reservation,
     Session,
-    Standing,
 )
 from pdp.outcomes.transitions import lapse, recounts, redeem, report
 from tests.contract.conftest import Store
@@ -39,7 +39,7 @@ MONEY = (guard(TOTAL, 70, 100), guard(DAY, 70, 100, 3600), guard(COUNT, 1, 9))
 
 @pytest.fixture
 async def session(store: Store) -> Session:
-    await store.registry.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}")
     return await store.sessions.open(TENANT, builders.session(now=await store.clock.advance(0)))
 
 
@@ -60,19 +60,19 @@ async def record(
 
 async def allowed(
     store: Store, session: Session, *, key: KeyHashes | None = KEY, required: bool = False
-) -> Standing:
+) -> DecisionStatus:
     kept = Reservation(guards=MONEY, key=key, redeem_required=required)
     return await standing(store, await record(store, session, kept))
 
 
-async def standing(store: Store, of: Recording | Standing) -> Standing:
+async def standing(store: Store, of: Recording | DecisionStatus) -> DecisionStatus:
     decision_id = of.decision.decision_id if isinstance(of, Recording) else of.decision_id
     found = await store.ledger.standing(TENANT, decision_id=decision_id)
     assert found is not None
     return found
 
 
-def entry(about: Standing, outcome: Outcome, *, believed: bool = True) -> Entry:
+def entry(about: DecisionStatus, outcome: Outcome, *, believed: bool = True) -> Entry:
     change = report(about.hold, outcome, believed=believed)
     assert change is not None
     return Entry(
@@ -87,19 +87,21 @@ def entry(about: Standing, outcome: Outcome, *, believed: bool = True) -> Entry:
     )
 
 
-def redemption(about: Standing) -> Entry:
+def redemption(about: DecisionStatus) -> Entry:
     after = redeem(about.hold)
     assert after is not None
     return replace(entry(about, Outcome.UNKNOWN), kind=EntryKind.REDEMPTION, hold=after, recounts=())
 
 
-def lapsing(about: Standing) -> Entry:
+def lapsing(about: DecisionStatus) -> Entry:
     after = lapse(about.hold, about.now)
     assert after is not None
     return replace(entry(about, Outcome.UNKNOWN), hold=after, recounts=recounts(about.hold, after))
 
 
-async def say(store: Store, of: Recording | Standing, outcome: Outcome, *, believed: bool = True) -> None:
+async def say(
+    store: Store, of: Recording | DecisionStatus, outcome: Outcome, *, believed: bool = True
+) -> None:
     await store.ledger.record_entry(entry(await standing(store, of), outcome, believed=believed))
 
 
@@ -264,23 +266,23 @@ async def test_of_many_redemptions_at_once_one_is_recorded(store: Store, session
     assert (hold.redeemed, hold.state) == (True, HoldState.RESERVED)
 
 
-async def settings(store: Store, session: Session, about: Standing) -> None:
-    await store.registry.put_tenant(TENANT, b'{"allow_ttl_seconds": 30}')
+async def settings(store: Store, session: Session, about: DecisionStatus) -> None:
+    await store.control_plane.put_tenant(TENANT, b'{"allow_ttl_seconds": 30}')
 
 
-async def close(store: Store, session: Session, about: Standing) -> None:
+async def close(store: Store, session: Session, about: DecisionStatus) -> None:
     await store.sessions.close(TENANT, session.session_id, "over")
 
 
-async def complete(store: Store, session: Session, about: Standing) -> None:
+async def complete(store: Store, session: Session, about: DecisionStatus) -> None:
     await store.sessions.complete(TENANT, session.session_id, "done")
 
 
-async def expiry(store: Store, session: Session, about: Standing) -> None:
+async def expiry(store: Store, session: Session, about: DecisionStatus) -> None:
     await store.clock.advance(60)
 
 
-async def void(store: Store, session: Session, about: Standing) -> None:
+async def void(store: Store, session: Session, about: DecisionStatus) -> None:
     await say(store, about, Outcome.VOIDED, believed=False)
 
 

@@ -12,7 +12,6 @@ from pdp.authority.counters import used
 from pdp.errors import SessionMovedError
 from pdp.model import (
     Amount,
-    Answer,
     Counter,
     CounterKey,
     Effect,
@@ -22,9 +21,10 @@ from pdp.model import (
     KeyHashes,
     Position,
     Prerequisite,
+    PrerequisiteKey,
+    PriorAnswer,
     Reservation,
     Session,
-    Step,
 )
 from tests.contract.conftest import Store
 from tests.support import builders
@@ -37,7 +37,7 @@ KEY, SPELT_OTHERWISE = KeyHashes(normal="n1", given="g1"), KeyHashes(normal="n1"
 
 @pytest.fixture
 async def session(store: Store) -> Session:
-    await store.registry.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}")
     now = await store.clock.advance(0)
     return await store.sessions.open(TENANT, builders.session(now=now))
 
@@ -174,18 +174,21 @@ async def test_loser_holds_and_counts_nothing(store: Store, session: Session) ->
 
 async def test_other_tenant_has_its_own_counters_and_keys(store: Store, session: Session) -> None:
     await allow(store, session, Reservation(guards=(guard(TOTAL, 5, 100),), key=KEY))
-    await store.registry.put_tenant("globex", b"{}")
+    await store.control_plane.put_tenant("globex", b"{}")
     request = builders.facts_request(builders.key("s", tenant="globex"))
     found = await store.information_point.gather(replace(request, counters=(TOTAL,), business_key="n1"))
     assert (found.counters, found.holds, found.key_version) == ({}, (), 0)
 
 
 async def test_latest_answer_to_a_prerequisite_counts_in_its_session(store: Store, session: Session) -> None:
-    step, other = Step(tool="invoices.approve", arguments="a1"), Step(tool="invoices.approve", arguments="a2")
+    step, other = (
+        PrerequisiteKey(tool="invoices.approve", arguments="a1"),
+        PrerequisiteKey(tool="invoices.approve", arguments="a2"),
+    )
     moment = await store.clock.now()
     elsewhere = await store.sessions.open(TENANT, builders.session(now=moment))
 
-    async def latest(where: Session) -> dict[Step, Answer]:
+    async def latest(where: Session) -> dict[PrerequisiteKey, PriorAnswer]:
         request = builders.facts_request(builders.key(where.session_id))
         asked = replace(request, prerequisites=(step, other))
         return dict((await store.information_point.gather(asked)).prerequisites)
@@ -195,7 +198,7 @@ async def test_latest_answer_to_a_prerequisite_counts_in_its_session(store: Stor
         epoch = (await facts(store, session)).epoch
         key = builders.key(session.session_id)
         await store.ledger.record(builders.recording(key, epoch=epoch, effect=effect, steps=(step,)))
-        assert await latest(session) == {step: Answer(effect, waited=effect is Effect.ESCALATE)}
+        assert await latest(session) == {step: PriorAnswer(effect, waited=effect is Effect.ESCALATE)}
     assert await latest(elsewhere) == {}
 
 
@@ -214,7 +217,7 @@ async def test_block_ends_no_waiting_for_a_person_and_counts_after_anything_else
         (allow, escalate, block): escalate,
     }
     for number, (effects, expected) in enumerate(cases.items()):
-        step = Step(tool="invoices.approve", arguments=f"a{number}")
+        step = PrerequisiteKey(tool="invoices.approve", arguments=f"a{number}")
         epoch = (await facts(store, session)).epoch
         recordings = [
             builders.recording(builders.key(session.session_id), epoch=epoch, effect=effect, steps=(step,))
@@ -224,7 +227,7 @@ async def test_block_ends_no_waiting_for_a_person_and_counts_after_anything_else
             await store.ledger.record_together(group)
         request = replace(builders.facts_request(builders.key(session.session_id)), prerequisites=(step,))
         (found,) = (await store.information_point.gather(request)).prerequisites.values()
-        assert found == Answer(expected, waited=escalate in effects), effects
+        assert found == PriorAnswer(expected, waited=escalate in effects), effects
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["together", "apart"])
@@ -234,16 +237,16 @@ async def test_answer_says_what_an_allow_was_for_and_whether_anything_waited(
     allow, block, escalate = Effect.ALLOW, Effect.BLOCK, Effect.ESCALATE
     one, more = Amount(minor=100, currency="EUR"), Amount(minor=250_000, currency="EUR")
     cases = {
-        ((allow, one),): Answer(allow, amount=one),
-        ((escalate, more),): Answer(escalate, waited=True),
-        ((escalate, more), (allow, one)): Answer(allow, waited=True, amount=one),
-        ((escalate, more), (allow, one), (allow, more)): Answer(allow, waited=True, amount=more),
-        ((escalate, more), (allow, one), (block, more)): Answer(block, waited=True),
-        ((escalate, more), (allow, None)): Answer(allow, waited=True),
-        ((allow, more), (allow, one)): Answer(allow, amount=one),
+        ((allow, one),): PriorAnswer(allow, amount=one),
+        ((escalate, more),): PriorAnswer(escalate, waited=True),
+        ((escalate, more), (allow, one)): PriorAnswer(allow, waited=True, amount=one),
+        ((escalate, more), (allow, one), (allow, more)): PriorAnswer(allow, waited=True, amount=more),
+        ((escalate, more), (allow, one), (block, more)): PriorAnswer(block, waited=True),
+        ((escalate, more), (allow, None)): PriorAnswer(allow, waited=True),
+        ((allow, more), (allow, one)): PriorAnswer(allow, amount=one),
     }
     for number, (answers, expected) in enumerate(cases.items()):
-        step = Step(tool="invoices.approve", arguments=f"b{number}")
+        step = PrerequisiteKey(tool="invoices.approve", arguments=f"b{number}")
         epoch = (await facts(store, session)).epoch
         recordings = [
             builders.recording(
@@ -265,7 +268,7 @@ async def test_tool_knows_by_which_arguments_others_name_it(store: Store, sessio
         builders.tool(),
         prerequisites=(Prerequisite(tool="invoices.approve", same=("vendor", "invoice")),),
     )
-    await store.registry.put_tools(TENANT, [asks, builders.tool("invoices.approve")])
+    await store.control_plane.put_tools(TENANT, [asks, builders.tool("invoices.approve")])
     request = builders.facts_request(builders.key(session.session_id), tool="invoices.approve")
     assert (await store.information_point.gather(request)).prerequisite_of == (("invoice", "vendor"),)
 

@@ -24,8 +24,8 @@ import psycopg
 import pytest
 import yaml
 
+from pdp.dev.local_postgres import LOGIN, SUPERUSER
 from pdp.dev.ports import free_ports
-from pdp.dev.postgres import LOGIN, SUPERUSER
 from pdp.dev.stack import Replica, Stack, answers_ok
 from pdp.dev.supervise import Child, Supervisor
 from placet import AsyncClient, Decision, Effect, PlacetError, Session

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import yaml
 
-from pdp.dev.postgres import LOGIN, SUPERUSER
+from pdp.dev.local_postgres import LOGIN, SUPERUSER
 from placet import AsyncClient, Decision, DevIdentity
 from placet.receipt import parse
 from tests.e2e.scene import AGENT, BOUNDARY, PAY, PRINCIPAL, TOOLS, codes, new_call, pay, read

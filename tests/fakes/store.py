@@ -30,10 +30,10 @@ from pdp.errors import (
 from pdp.model import (
     JSON,
     Agent,
-    Answer,
     Counter,
     CounterKey,
     DecisionKey,
+    DecisionStatus,
     Effect,
     EntityName,
     EntityQuery,
@@ -50,14 +50,14 @@ from pdp.model import (
     KnownEntity,
     OpenDecision,
     Position,
+    PrerequisiteKey,
+    PriorAnswer,
     PriorDecision,
     RecordedDecision,
     Recording,
     Session,
     SessionState,
     Signal,
-    Standing,
-    Step,
     Tool,
     ToolRevision,
 )
@@ -114,7 +114,7 @@ class _Tenant:
     # By hash.
     grants: dict[str, GrantRow] = field(default_factory=dict)
     # Latest answer to each prerequisite, by session.
-    steps: dict[tuple[str, Step], Answer] = field(default_factory=dict)
+    steps: dict[tuple[str, PrerequisiteKey], PriorAnswer] = field(default_factory=dict)
 
     def tools_at(self, revision: int) -> dict[str, Tool]:
         tools: dict[str, Tool | None] = {}
@@ -173,7 +173,7 @@ class FakeStore:
         return self
 
     @property
-    def registry(self) -> FakeStore:
+    def control_plane(self) -> FakeStore:
         return self
 
     @property
@@ -367,7 +367,7 @@ class FakeStore:
         session_id: str = "",
         tool_call_id: str = "",
         caller: str | None = None,
-    ) -> Standing | None:
+    ) -> DecisionStatus | None:
         self._up()
         if not decision_id:
             held = self._tenants[tenant].holds if tenant in self._tenants else {}
@@ -385,7 +385,7 @@ class FakeStore:
         if found is None:
             return None
         recording, _ = found
-        return Standing(
+        return DecisionStatus(
             decision_id=decision_id,
             key=recording.key,
             token=recording.receipt.token,

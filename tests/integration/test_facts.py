@@ -25,7 +25,7 @@ _SESSION = "SELECT version FROM placet.sessions WHERE tenant = %s AND session_id
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
     async with PostgresStore.open(database_url, replica="one") as store:
-        await store.registry.put_tenant(TENANT, b"{}")
+        await store.control_plane.put_tenant(TENANT, b"{}")
         yield store
 
 
@@ -35,7 +35,7 @@ async def gather(store: PostgresStore, tenant: str = TENANT, seconds: float = 30
 
 
 async def test_damaged_fact_fails_only_who_needs_it(database_url: str, store: PostgresStore) -> None:
-    await store.registry.put_tenant("globex", b"{}")
+    await store.control_plane.put_tenant("globex", b"{}")
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("UPDATE placet.tenants SET settings = '{' WHERE tenant = 'globex'")
     results = await asyncio.gather(
@@ -170,7 +170,7 @@ async def test_facts_of_a_request_are_of_one_instant(store: PostgresStore) -> No
 
     async def change() -> None:
         for n in range(30):
-            await store.registry.put_tenant(TENANT, b'{"n": %d}' % n)
+            await store.control_plane.put_tenant(TENANT, b'{"n": %d}' % n)
         stop.set()
 
     async def look() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pdp.dev import postgres
-from pdp.dev.postgres import LocalPostgres, PostgresError
+from pdp.dev import local_postgres
+from pdp.dev.local_postgres import LocalPostgres, PostgresError
 from pdp.dev.supervise import Supervisor
 from tests.support.processes import PATIENCE, eventually, is_alive
 
@@ -37,7 +37,7 @@ def owner(pid: int) -> int:
 
 
 def made(folder: Path) -> LocalPostgres:
-    return postgres.prepare(folder / "postgres", log=folder / "postgres.log")
+    return local_postgres.prepare(folder / "postgres", log=folder / "postgres.log")
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_directory_with_other_files_is_refused(folder: Path) -> None:
     data.mkdir(parents=True)
     (data / "thesis.txt").write_text("do not delete")
     if os.geteuid() == 0:
-        account = postgres.server_account(folder)
+        account = local_postgres.server_account(folder)
         assert account is not None
         os.chown(data, account.uid, account.gid)
     with pytest.raises(PostgresError, match=r"(?s)not a PostgreSQL data directory.*Move it away"):
@@ -150,18 +150,18 @@ async def test_root_runs_it_where_the_server_reaches(folder: Path, supervisor: S
         assert made(folder).data == local.data
     finally:
         await supervisor.stop()
-        postgres.remove(folder / "postgres")
+        local_postgres.remove(folder / "postgres")
     assert not local.data.exists()
 
 
 def test_long_path_puts_the_socket_elsewhere(folder: Path) -> None:
     deep = folder / ("d" * 60) / ("e" * 60)
-    local = postgres.prepare(deep / "postgres", log=folder / "log")
+    local = local_postgres.prepare(deep / "postgres", log=folder / "log")
     try:
-        assert len(str(local.sockets / postgres.SOCKET_NAME)) <= postgres.LONGEST_SOCKET_PATH
+        assert len(str(local.sockets / local_postgres.SOCKET_NAME)) <= local_postgres.LONGEST_SOCKET_PATH
         assert local.sockets.is_dir()
     finally:
-        postgres.remove(deep / "postgres")
+        local_postgres.remove(deep / "postgres")
     assert not local.sockets.exists()
 
 
@@ -169,7 +169,7 @@ def test_server_ends_when_its_supervisor_is_killed(folder: Path) -> None:
     script = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from pdp.dev import postgres\n"
+        "from pdp.dev import local_postgres\n"
         "from pdp.dev.supervise import Supervisor\n"
         "async def main():\n"
         "    supervisor = Supervisor()\n"

@@ -181,8 +181,8 @@ async def test_clock_moves_only_where_it_was_made_manual(database_url: str) -> N
 
 async def test_settings_of_every_revision_can_be_looked_up(database_url: str) -> None:
     async with PostgresStore.open(database_url, replica="test") as store:
-        await store.registry.put_tenant("acme", b'{"a": 1}')
-        await store.registry.put_tenant("acme", b'{"a": 2.50}')
+        await store.control_plane.put_tenant("acme", b'{"a": 1}')
+        await store.control_plane.put_tenant("acme", b'{"a": 2.50}')
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(
             "SELECT revision, content FROM placet.registry_history WHERE kind = 'settings' ORDER BY revision"

@@ -32,6 +32,7 @@ from pdp.model import (
     Hop,
     Normalisation,
     PolicyRevision,
+    PrerequisiteKey,
     Reason,
     Receipt,
     Recording,
@@ -41,7 +42,6 @@ from pdp.model import (
     Session,
     SessionMove,
     SessionState,
-    Step,
     Task,
     Tool,
     ToolEffect,
@@ -301,7 +301,7 @@ def recording(
     fingerprint: bytes = b"\x01" * 32,
     input_document: bytes = b'{"tenant": "acme"}',
     reservation: Reservation | None = None,
-    steps: tuple[Step, ...] = (),
+    steps: tuple[PrerequisiteKey, ...] = (),
     entities: Mapping[EntityName, int] | None = None,
 ) -> Recording:
     """A decision on `of`; `moves` is the session as it was read, if the decision moves it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pdp.delegation.grant import grant_row, verify_chain
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.model import Boundary, Caller, Chain, Grant, GrantRow, Hop, Session, grant_hash
 from pdp.signing import RotatingSigner
 from tests.fakes.store import FakeStore
@@ -23,12 +23,12 @@ class Link:
     row: GrantRow
 
 
-async def new_grants(store: FakeStore | None = None) -> Grants:
+async def new_grants(store: FakeStore | None = None) -> GrantTokens:
     """What issues and reads grants, with a key of its own."""
     store = store or FakeStore()
     signer = RotatingSigner(store, replica="r")
     await signer.rotate()
-    return Grants(signer, store)
+    return GrantTokens(signer, store)
 
 
 def grant_of(
@@ -60,13 +60,13 @@ def grant_of(
     )
 
 
-async def link(grants: Grants, grant: Grant) -> Link:
+async def link(grants: GrantTokens, grant: Grant) -> Link:
     """Sign the grant, and store it in no table but the link's own row."""
     compact = await grants.issue(grant)
     return Link(hop=Hop(agent=grant.agent, grant=compact), grant=grant, row=grant_row(grant, compact))
 
 
-async def chain_of(grants: Grants, session: Session, *agents: str) -> tuple[Link, ...]:
+async def chain_of(grants: GrantTokens, session: Session, *agents: str) -> tuple[Link, ...]:
     """Links from the session's own agent through `agents`, each handing on all that it has."""
     links: list[Link] = []
     for agent in (session.agent, *agents):
@@ -79,7 +79,7 @@ def revoked(link: Link) -> Link:
 
 
 async def verified(
-    grants: Grants,
+    grants: GrantTokens,
     session: Session | None,
     links: Iterable[Link],
     *,

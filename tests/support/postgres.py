@@ -27,7 +27,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pdp.dev import postgres as local
+from pdp.dev import local_postgres as local
 from pdp.dev.supervise import LAUNCHER
 from pdp.postgres.migrate import migrate, migrations
 

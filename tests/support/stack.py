@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from pdp.dev import postgres
+from pdp.dev import local_postgres
 from tests.support.processes import PATIENCE, eventually, is_alive
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +122,7 @@ def stack_directory() -> Iterator[Path]:
         try:
             yield Path(name) / "data"
         finally:
-            postgres.remove(Path(name) / "data" / "postgres")
+            local_postgres.remove(Path(name) / "data" / "postgres")
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from pdp.delegation.grant import grant_claims
 from pdp.errors import InvalidFieldError
 from pdp.metrics import Metrics
 from pdp.model import Boundary
-from pdp.overload.load import Load
+from pdp.overload.queue_stats import QueueStats
 from pdp.server.grpc.status import _INTERNAL, _TABLE
 from pdp.server.identity.roles import ROLES
 from pdp.server.messages import tools as convert_tools
@@ -143,7 +143,7 @@ def test_metrics_are_those_that_are_exposed() -> None:
     metrics.reported("executed", conflict=False)
     with metrics.stage("decide"):
         pass
-    metrics.watch("decide", lambda: Load(waiting=1, dropped={}))
+    metrics.watch("decide", lambda: QueueStats(waiting=1, dropped={}))
     exposed = {}
     for family in metrics.registry.collect():
         labels = set().union(*(sample.labels for sample in family.samples)) - {"le"}

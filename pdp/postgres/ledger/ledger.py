@@ -20,19 +20,19 @@ from pdp.errors import (
 )
 from pdp.model import (
     DecisionKey,
+    DecisionStatus,
     Entry,
     OpenDecision,
     Outcome,
     Position,
     RecordedDecision,
     Recording,
-    Standing,
 )
 from pdp.overload.inbox import Inbox, Ticket
-from pdp.overload.load import Load
+from pdp.overload.queue_stats import QueueStats
 from pdp.postgres.access.connection import Access, Connection, bounded, connect, storable, unavailable
 from pdp.postgres.access.pool import Pool
-from pdp.postgres.ledger.recording import Work, parts
+from pdp.postgres.ledger.recording import BatchItem, parts
 from pdp.postgres.ledger.standing import read_lapsed, read_open, read_open_count, read_standing
 from pdp.postgres.ledger.stream import RefusedError, Stream, StreamLostError
 
@@ -50,7 +50,7 @@ _PASSING = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
 )
-_Ticket = Ticket[Work, tuple[Position, ...]]
+_Ticket = Ticket[BatchItem, tuple[Position, ...]]
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class _Flight:
     overtaken: asyncio.Event
 
 
-def _locked_entities(work: Work) -> int:
+def _locked_entities(work: BatchItem) -> int:
     return len({name for part in parts(work) if isinstance(part, Recording) for name in part.entities})
 
 
@@ -78,7 +78,7 @@ class PostgresLedger:
         self._access = access
         self._pool = pool
         self._replica = replica
-        self._inbox: Inbox[Work, tuple[Position, ...]] = Inbox(
+        self._inbox: Inbox[BatchItem, tuple[Position, ...]] = Inbox(
             capacity=capacity, overdue=self._overdue, weigh=_locked_entities
         )
         self._stream: Stream | None = None
@@ -99,7 +99,7 @@ class PostgresLedger:
         if self._stream is not None:
             await self._stream.close()
 
-    def load(self) -> Load:
+    def load(self) -> QueueStats:
         """What waits to be recorded."""
         return self._inbox.load()
 
@@ -117,7 +117,7 @@ class PostgresLedger:
         (position,) = await self._ask(entry, entry.deadline)
         return position
 
-    async def _ask(self, work: Work, deadline: float) -> tuple[Position, ...]:
+    async def _ask(self, work: BatchItem, deadline: float) -> tuple[Position, ...]:
         if self._pump is None or self._pump.done():
             raise StoreUnavailableError("the ledger is closed")
         return await self._inbox.ask(work, deadline)
@@ -130,7 +130,7 @@ class PostgresLedger:
         session_id: str = "",
         tool_call_id: str = "",
         caller: str | None = None,
-    ) -> Standing | None:
+    ) -> DecisionStatus | None:
         if any("\0" in text for text in (decision_id, session_id, tool_call_id)):
             return None
         return await self._pool.run(

@@ -23,7 +23,7 @@ from pdp.model import (
 )
 
 # What holds as a whole or not at all: a tuple is a plan's recordings, in order.
-Work: TypeAlias = Recording | Entry | tuple[Recording, ...]
+BatchItem: TypeAlias = Recording | Entry | tuple[Recording, ...]
 LIVE = frozenset({SessionState.OPEN, SessionState.COMPLETED})
 
 
@@ -37,7 +37,7 @@ class SessionRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Locked:
+class LockedRows:
     """The rows as they stood when they were locked. What is absent does not exist."""
 
     now: datetime
@@ -54,7 +54,7 @@ class Locked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Moved:
+class SessionUpdate:
     """A session's row after the batch: absolute values."""
 
     version: int
@@ -63,12 +63,12 @@ class Moved:
 
 
 @dataclass(slots=True)
-class Applied:
+class BatchResult:
     """What to write."""
 
     # Indices of the work that holds, in order.
     winners: list[int] = field(default_factory=list)
-    sessions: dict[tuple[str, str], Moved] = field(default_factory=dict)
+    sessions: dict[tuple[str, str], SessionUpdate] = field(default_factory=dict)
     keys: dict[DecisionKey, str] = field(default_factory=dict)
     counters: dict[tuple[str, CounterKey], Counter] = field(default_factory=dict)
     # Versions.
@@ -76,8 +76,8 @@ class Applied:
     # The last entry about each hold that holds.
     holds: dict[tuple[str, str], Entry] = field(default_factory=dict)
 
-    def copy(self) -> Applied:
-        return Applied(
+    def copy(self) -> BatchResult:
+        return BatchResult(
             winners=list(self.winners),
             sessions=dict(self.sessions),
             keys=dict(self.keys),
@@ -87,7 +87,7 @@ class Applied:
         )
 
 
-def parts(work: Work) -> tuple[Recording | Entry, ...]:
+def parts(work: BatchItem) -> tuple[Recording | Entry, ...]:
     """Return what is written of it, in order."""
     return work if isinstance(work, tuple) else (work,)
 
@@ -105,13 +105,13 @@ def key_order(key: DecisionKey) -> tuple[str, str, str, str, str, bool, str]:
     )
 
 
-def apply(batch: Sequence[Work], indices: Iterable[int], locked: Locked) -> Applied:
+def apply(batch: Sequence[BatchItem], indices: Iterable[int], locked: LockedRows) -> BatchResult:
     """Apply the work of `indices` one after the other, each on what the one before left.
 
     What was taken on something else is left out and leaves no trace; so is, in its turn,
     everything that was taken on the state that it would have left.
     """
-    applied = Applied()
+    applied = BatchResult()
     for index in indices:
         work = batch[index]
         if not isinstance(work, tuple):
@@ -125,12 +125,12 @@ def apply(batch: Sequence[Work], indices: Iterable[int], locked: Locked) -> Appl
     return applied
 
 
-def _holds(work: Recording | Entry, locked: Locked, applied: Applied) -> bool:
+def _holds(work: Recording | Entry, locked: LockedRows, applied: BatchResult) -> bool:
     """Apply a recording or an entry; False if it no longer holds, and left no trace."""
     return _entered(work, locked, applied) if isinstance(work, Entry) else _recorded(work, locked, applied)
 
 
-def _recorded(recording: Recording, locked: Locked, applied: Applied) -> bool:
+def _recorded(recording: Recording, locked: LockedRows, applied: BatchResult) -> bool:
     key, move = recording.key, recording.move
     if locked.epochs.get(key.tenant) != recording.epoch or key not in locked.keys:
         return False
@@ -154,7 +154,7 @@ def _recorded(recording: Recording, locked: Locked, applied: Applied) -> bool:
             return False
         if move.must_be_live and (row.state not in LIVE or locked.now >= row.expires_at):
             return False
-        applied.sessions[place] = Moved(
+        applied.sessions[place] = SessionUpdate(
             version=move.version + 1,
             aggregates=move.aggregates,
             last_receipt=hashlib.sha256(recording.receipt.signed).digest(),
@@ -169,7 +169,7 @@ def _recorded(recording: Recording, locked: Locked, applied: Applied) -> bool:
 
 
 def _counted(
-    recording: Recording, locked: Locked, applied: Applied
+    recording: Recording, locked: LockedRows, applied: BatchResult
 ) -> dict[tuple[str, CounterKey], Counter] | None:
     """Return the counters after this allow; None if a limit no longer has room for it."""
     if recording.reservation is None:
@@ -188,7 +188,7 @@ def _counted(
     return result
 
 
-def _unheld(recording: Recording, locked: Locked, applied: Applied) -> bool:
+def _unheld(recording: Recording, locked: LockedRows, applied: BatchResult) -> bool:
     """Whether the business key is held by none but those that the decision knew of."""
     reservation = recording.reservation
     if reservation is None or reservation.key is None:
@@ -198,7 +198,7 @@ def _unheld(recording: Recording, locked: Locked, applied: Applied) -> bool:
     return version == reservation.key_version
 
 
-def _entered(entry: Entry, locked: Locked, applied: Applied) -> bool:
+def _entered(entry: Entry, locked: LockedRows, applied: BatchResult) -> bool:
     """Apply an entry about an earlier decision; False if it no longer holds, and left no trace."""
     tenant, about = entry.key.tenant, entry.about
     place = (tenant, about.decision_id)

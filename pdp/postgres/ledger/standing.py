@@ -7,12 +7,12 @@ from typing import Any
 
 from pdp.model import (
     DecisionKey,
+    DecisionStatus,
     Effect,
     HoldRecord,
     HoldState,
     OpenDecision,
     Outcome,
-    Standing,
 )
 from pdp.postgres.access.connection import Connection
 from pdp.postgres.rows import conflicts_from, session_from_row, totals_from
@@ -88,7 +88,7 @@ async def read_standing(
     session_id: str,
     tool_call_id: str,
     caller: str | None,
-) -> Standing | None:
+) -> DecisionStatus | None:
     cursor = connection.cursor(binary=True)
     await cursor.execute(
         _STANDING, [tenant, decision_id or None, caller, tenant, session_id, tool_call_id, caller]
@@ -96,7 +96,7 @@ async def read_standing(
     row = await cursor.fetchone()
     if row is None:
         return None
-    return Standing(
+    return DecisionStatus(
         decision_id=row[0],
         key=DecisionKey(
             tenant=tenant,

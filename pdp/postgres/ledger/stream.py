@@ -20,7 +20,6 @@ from psycopg.types.numeric import Int8
 from pdp.action.prerequisites import latest
 from pdp.errors import StoreUnavailableError
 from pdp.model import (
-    Answer,
     Counter,
     CounterKey,
     DecisionKey,
@@ -29,13 +28,22 @@ from pdp.model import (
     Entry,
     EntryKind,
     Position,
+    PriorAnswer,
     Recording,
     SessionState,
 )
 from pdp.postgres.access.arrays import blobs, booleans, instants, integers, texts
 from pdp.postgres.access.connection import Access, Connection, bounded, connect, lost, shut, stale
 from pdp.postgres.access.locks import control_lock, entity_lock
-from pdp.postgres.ledger.recording import Applied, Locked, SessionRow, Work, apply, key_order, parts
+from pdp.postgres.ledger.recording import (
+    BatchItem,
+    BatchResult,
+    LockedRows,
+    SessionRow,
+    apply,
+    key_order,
+    parts,
+)
 from pdp.postgres.migrate import check_durable
 from pdp.postgres.rows import buckets_from, buckets_text, conflicts_text, totals_text
 
@@ -316,7 +324,7 @@ class Stream:
         await _discard(self.connection)
 
     async def record(
-        self, batch: Sequence[Work], wanted: Callable[[int], bool]
+        self, batch: Sequence[BatchItem], wanted: Callable[[int], bool]
     ) -> list[tuple[Position, ...]]:
         """Record what still holds; return the positions of each, none for what does not.
 
@@ -365,7 +373,7 @@ class Stream:
             raise StoreUnavailableError(f"the commit is in doubt: {'; '.join(self._warnings)}")
         return positions
 
-    async def _lock(self, batch: Sequence[Recording | Entry]) -> tuple[Locked, str]:
+    async def _lock(self, batch: Sequence[Recording | Entry]) -> tuple[LockedRows, str]:
         recordings = [r for r in batch if isinstance(r, Recording)]
         entries = [r for r in batch if isinstance(r, Entry)]
         tenants = sorted({r.key.tenant for r in batch})
@@ -440,7 +448,7 @@ class Stream:
         rows = await ground.fetchall()
         now, xid = rows[0][:2]
         return (
-            Locked(
+            LockedRows(
                 now=now,
                 epochs={tenant: epoch for _, _, tenant, epoch in rows if tenant is not None},
                 sessions={
@@ -482,7 +490,9 @@ class Stream:
             xid,
         )
 
-    async def _write(self, won: Sequence[Recording | Entry], applied: Applied, locked: Locked) -> None:
+    async def _write(
+        self, won: Sequence[Recording | Entry], applied: BatchResult, locked: LockedRows
+    ) -> None:
         winners = [r for r in won if isinstance(r, Recording)]
         entries = list(applied.holds.values())
         keys = sorted(applied.keys, key=key_order)
@@ -580,7 +590,7 @@ def _key_columns(keys: Sequence[DecisionKey]) -> list[Any]:
     ]
 
 
-def _session_columns(applied: Applied) -> list[Any]:
+def _session_columns(applied: BatchResult) -> list[Any]:
     moved = list(applied.sessions.values())
     return [
         texts([place[0] for place in applied.sessions]),
@@ -695,7 +705,7 @@ def _detail_columns(winners: Sequence[Recording]) -> list[Any]:
     ]
 
 
-def _counter_columns(applied: Applied) -> list[Any]:
+def _counter_columns(applied: BatchResult) -> list[Any]:
     return [
         texts([tenant for tenant, _ in applied.counters]),
         texts([key.scope for _, key in applied.counters]),
@@ -705,7 +715,7 @@ def _counter_columns(applied: Applied) -> list[Any]:
     ]
 
 
-def _business_key_columns(applied: Applied) -> list[Any]:
+def _business_key_columns(applied: BatchResult) -> list[Any]:
     return [
         texts([tenant for tenant, _ in applied.business_keys]),
         texts([key for _, key in applied.business_keys]),
@@ -733,8 +743,8 @@ def _step_rows(winners: Sequence[Recording]) -> tuple[list[_StepRow], list[_Step
 
     In the order of the rows' keys.
     """
-    answered: dict[tuple[str, ...], tuple[Answer, str]] = {}
-    blocked: dict[tuple[str, ...], tuple[Answer, str]] = {}
+    answered: dict[tuple[str, ...], tuple[PriorAnswer, str]] = {}
+    blocked: dict[tuple[str, ...], tuple[PriorAnswer, str]] = {}
     for recording in winners:
         effect, decision_id = recording.decision.effect, recording.decision.decision_id
         for step in recording.steps:
@@ -752,7 +762,7 @@ def _step_rows(winners: Sequence[Recording]) -> tuple[list[_StepRow], list[_Step
     return first, then
 
 
-def _answer_columns(answer: Answer, decision_id: str) -> tuple[str | None, ...]:
+def _answer_columns(answer: PriorAnswer, decision_id: str) -> tuple[str | None, ...]:
     amount = answer.amount
     return (
         answer.effect.value,

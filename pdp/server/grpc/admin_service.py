@@ -7,7 +7,7 @@ from typing import Any
 
 from pdp.authority.settings import parse_settings
 from pdp.errors import InvalidFieldError, NotFoundError, PermissionDeniedError
-from pdp.ports import Clock, Registry
+from pdp.ports import Clock, ControlPlane
 from pdp.server.identity.roles import current_caller
 from pdp.server.messages import convert
 from pdp.server.messages import tools as convert_tools
@@ -19,7 +19,7 @@ from placet.v1 import dev_service_pb2_grpc as dev_stubs
 
 
 class AdminService(stubs.AdminServiceServicer):
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: ControlPlane) -> None:
         self._registry = registry
 
     async def PutTenant(self, request: messages.PutTenantRequest, context: Any) -> messages.PutTenantResponse:

@@ -14,7 +14,7 @@ from pdp.outcomes.point import OutcomePoint
 from pdp.ports import GrantStore, Ledger, SessionStore
 from pdp.proof.receipts import read_decision
 from pdp.server.grpc.deadline import deadline_of
-from pdp.server.grpc.evaluate_stream import EvaluateStream, Gate
+from pdp.server.grpc.evaluate_stream import EvaluateStream, StreamEdge
 from pdp.server.identity.roles import current_caller
 from pdp.server.messages import convert
 from pdp.server.messages import grants as convert_grants
@@ -38,7 +38,7 @@ class DecisionService(stubs.DecisionServiceServicer):
         sessions: SessionStore,
         grants: GrantStore,
         listing: Listing,
-        gate: Gate,
+        gate: StreamEdge,
         stopping: asyncio.Event,
     ) -> None:
         """Streams let each message pass `gate`, and end when the server is `stopping`."""

@@ -28,7 +28,7 @@ _MAX_ID = 64
 _MAX_ANSWERS_BYTES = 256 * 1024
 
 
-class Gate(Protocol):
+class StreamEdge(Protocol):
     """What the server's edge does for each action of a stream."""
 
     async def admit(self, context: Any, method: str) -> Caller:
@@ -61,7 +61,7 @@ class EvaluateStream:
     When the stream breaks, the handler is cancelled and undecided work with it.
     """
 
-    def __init__(self, context: Any, gate: Gate, judge: Judge, stopping: asyncio.Event) -> None:
+    def __init__(self, context: Any, gate: StreamEdge, judge: Judge, stopping: asyncio.Event) -> None:
         self._context = context
         self._gate = gate
         self._judge = judge

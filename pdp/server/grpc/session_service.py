@@ -19,7 +19,7 @@ from pdp.errors import (
 )
 from pdp.model import Caller, Role, Session, SessionState
 from pdp.overload.rate import Rate
-from pdp.ports import Clock, GrantStore, Registry, SessionStore
+from pdp.ports import Clock, ControlPlane, GrantStore, SessionStore
 from pdp.server.grpc.deadline import deadline_of
 from pdp.server.identity.authentication import Principals
 from pdp.server.identity.roles import current_caller
@@ -44,7 +44,7 @@ class SessionService(stubs.SessionServiceServicer):
         self,
         sessions: SessionStore,
         clock: Clock,
-        registry: Registry,
+        registry: ControlPlane,
         delegations: DelegationPoint,
         grants: GrantStore,
         principals: Principals | None = None,

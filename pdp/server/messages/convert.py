@@ -33,13 +33,13 @@ from pdp.model import (
     IssuerKeys,
     Obligation,
     OnExceed,
-    Opening,
     Reason,
     Receipt,
     ResourceRule,
     Role,
     Session,
     SessionState,
+    SessionTerms,
     Signal,
     Simulation,
     Task,
@@ -150,13 +150,13 @@ def decision_id(message: decisions.GetDecisionRequest | decisions.GetChainReques
     return name(message.decision_id, "decision_id")
 
 
-def opening(message: sessions.OpenSessionRequest, *, issuer: str, principal: str = "") -> Opening:
+def opening(message: sessions.OpenSessionRequest, *, issuer: str, principal: str = "") -> SessionTerms:
     """Check the message. `principal`: who its principal token proved; empty without one."""
     if not message.HasField("task"):
         raise InvalidFieldError("task", "is required")
     if principal and message.principal not in ("", principal):
         raise InvalidFieldError("principal", "is not the subject of principal_token")
-    return Opening(
+    return SessionTerms(
         issuer=issuer,
         task=_task(message.task),
         principal=principal or name(message.principal, "principal"),
@@ -171,7 +171,7 @@ def task_token(message: sessions.OpenSessionRequest) -> str:
     return text(message.task_token, "task_token", MAX_TASK_TOKEN)
 
 
-def check_beside(message: sessions.OpenSessionRequest, signed: Opening, *, principal: str = "") -> None:
+def check_beside(message: sessions.OpenSessionRequest, signed: SessionTerms, *, principal: str = "") -> None:
     """Refuse a field that says something else than the task token beside it."""
     if principal and principal != signed.principal:
         raise InvalidFieldError("principal_token", "is of another principal than task_token")
@@ -191,7 +191,7 @@ def check_beside(message: sessions.OpenSessionRequest, signed: Opening, *, princ
             raise InvalidFieldError(field, "is not what task_token says; leave it out")
 
 
-def session_of(opening: Opening, *, session_id: str, now: datetime) -> Session:
+def session_of(opening: SessionTerms, *, session_id: str, now: datetime) -> Session:
     """Return the session to open. `now` is the database's time."""
     expires_at = now + timedelta(hours=1) if opening.expires_at is None else opening.expires_at
     if not now < expires_at <= now + timedelta(days=30):

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from pdp.config.callers import CallerMapping, JwtConfig, TlsConfig
 from pdp.delegation.chain import Chains
 from pdp.delegation.point import DelegationPoint
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.metrics import Metrics
 from pdp.server.grpc.edge import Edge
 from pdp.server.grpc.session_service import SessionService
@@ -82,7 +82,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
             ),
         )
         server = grpc.aio.server(interceptors=[edge])
-        grants = Grants(RotatingSigner(store, replica="test"), store)
+        grants = GrantTokens(RotatingSigner(store, replica="test"), store)
         delegations = DelegationPoint(chains=Chains(store, grants), store=store, grants=grants, issuer="test")
         service = SessionService(store, store, store, delegations, store)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(service, server)

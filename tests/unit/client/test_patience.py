@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from placet import AsyncClient, Client
 from placet._transport.channel import CALLS_AT_ONCE
 from placet._transport.failures import DETAILS_KEY, DOMAIN
-from placet._transport.patience import Hold, pause
+from placet._transport.patience import OverloadNotice, pause
 from placet.errors import PlacetError
 from placet.v1 import decision_service_pb2 as messages
 from tests.support.clock import ManualClock
@@ -110,23 +110,23 @@ def overloaded(hint: float, others: str, reason: str = "OVERLOADED") -> PlacetEr
 
 def test_refusal_of_all_holds_every_call_until_the_hint_has_passed() -> None:
     clock = ManualClock()
-    hold = Hold(clock)
-    assert hold.seconds(0.1) == 0
-    hold.heard(overloaded(2.0, "all"), left=0.5)
+    overload = OverloadNotice(clock)
+    assert overload.seconds(0.1) == 0
+    overload.heard(overloaded(2.0, "all"), left=0.5)
     for left in (0.1, 0.5, 60.0):
-        assert all(2.0 <= hold.seconds(left) <= 3.0 for _ in range(50))
+        assert all(2.0 <= overload.seconds(left) <= 3.0 for _ in range(50))
     clock.advance(1.5)
-    assert all(0.5 <= hold.seconds(60.0) <= 1.5 for _ in range(50))
+    assert all(0.5 <= overload.seconds(60.0) <= 1.5 for _ in range(50))
     clock.advance(0.6)
-    assert hold.seconds(0.1) == 0
+    assert overload.seconds(0.1) == 0
 
 
 def test_refusal_of_the_hurried_holds_nobody_who_has_more_time() -> None:
-    hold = Hold(ManualClock())
-    hold.heard(overloaded(2.0, "hurried"), left=0.5)
-    assert hold.seconds(0.4) > 0
-    assert hold.seconds(0.5) > 0
-    assert hold.seconds(1.0) == 0
+    overload = OverloadNotice(ManualClock())
+    overload.heard(overloaded(2.0, "hurried"), left=0.5)
+    assert overload.seconds(0.4) > 0
+    assert overload.seconds(0.5) > 0
+    assert overload.seconds(1.0) == 0
 
 
 @pytest.mark.parametrize(
@@ -139,15 +139,15 @@ def test_refusal_of_the_hurried_holds_nobody_who_has_more_time() -> None:
     ],
 )
 def test_failure_that_says_nothing_about_others_holds_nobody(error: PlacetError) -> None:
-    hold = Hold(ManualClock())
-    hold.heard(error, left=0.5)
-    assert hold.seconds(0.1) == 0
+    overload = OverloadNotice(ManualClock())
+    overload.heard(error, left=0.5)
+    assert overload.seconds(0.1) == 0
 
 
 def test_no_server_holds_a_client_for_long() -> None:
-    hold = Hold(ManualClock())
-    hold.heard(overloaded(3600.0, "all"), left=0.5)
-    assert hold.seconds(60.0) <= 7.5
+    overload = OverloadNotice(ManualClock())
+    overload.heard(overloaded(3600.0, "all"), left=0.5)
+    assert overload.seconds(60.0) <= 7.5
 
 
 async def test_hundred_callers_who_know_that_the_server_is_full_do_not_each_ask() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.point import DecisionPoint
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.errors import DeadlineExceededError, OverloadedError, SessionMovedError, StoreUnavailableError
 from pdp.model import (
     AmountLimit,
@@ -62,7 +62,7 @@ class Bench:
             engine=self.engine,
             signer=self.signer,
             ledger=ledger or self.store,
-            grants=Grants(self.signer, self.store),
+            grants=GrantTokens(self.signer, self.store),
             fingerprints=Fingerprints(b"k" * 32),
             issuer="test",
             admission=admission,

@@ -11,7 +11,7 @@ import pytest
 
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.point import DecisionPoint
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.errors import (
     DeadlineExceededError,
     OverloadedError,
@@ -65,7 +65,7 @@ class Bench:
             engine=self.engine,
             signer=self.signer,
             ledger=ledger or self.store,
-            grants=Grants(self.signer, self.directory),
+            grants=GrantTokens(self.signer, self.directory),
             fingerprints=Fingerprints(b"k" * 32),
             issuer="test",
             admission=admission,
@@ -238,7 +238,7 @@ async def test_policy_cannot_allow_what_is_not_proven(bench: Bench) -> None:
     """Whatever the engine says: to a stranger, and on a chain that proves nothing."""
     point = bench.point()
     stranger = builders.caller(subject="svc-else", agents=frozenset({"agent:else"}))
-    grants = Grants(bench.signer, bench.store)
+    grants = GrantTokens(bench.signer, bench.store)
     links = await chain_of(grants, bench.session, "agent:b")
     hops = tuple(known.hop for known in links)
     for answer in (ALLOW, ESCALATE):
@@ -475,7 +475,7 @@ async def test_known_registration_costs_one_read(bench: Bench) -> None:
         engine=bench.engine,
         signer=bench.signer,
         ledger=bench.store,
-        grants=Grants(bench.signer, bench.store),
+        grants=GrantTokens(bench.signer, bench.store),
         fingerprints=Fingerprints(b"k" * 32),
         issuer="test",
     )
@@ -584,7 +584,7 @@ def by_chain(document: dict[str, Any]) -> Verdict:
 
 async def delegated(bench: Bench) -> tuple[Link, ...]:
     """A chain to an agent of the caller's, every grant of it stored."""
-    links = await chain_of(Grants(bench.signer, bench.store), bench.session, "agent:helper")
+    links = await chain_of(GrantTokens(bench.signer, bench.store), bench.session, "agent:helper")
     for each in links:
         await bench.store.add_grant(builders.TENANT, each.row)
     return links
@@ -654,7 +654,7 @@ async def test_directory_that_hangs_is_late_within_the_calls_own_deadline(bench:
 
 
 async def test_limits_of_a_chain_that_was_asked_on_before_cost_one_read(bench: Bench) -> None:
-    grants = Grants(bench.signer, bench.store)
+    grants = GrantTokens(bench.signer, bench.store)
     (root,) = await chain_of(grants, bench.session)
     limited = replace(bench.session.boundary, max_actions=3)
     leaf = await link(grants, grant_of(bench.session, [root], agent="agent:helper", boundary=limited))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdp.delegation.grant import exceeds, grant_claims, read_claims
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.model import (
     AmountLimit,
     AttributeRule,
@@ -364,13 +364,13 @@ async def test_agent_alone_needs_to_be_the_sessions() -> None:
     assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[0]"),)
 
 
-Broken = Callable[[Grants], Awaitable[tuple[Link, ...]]]
+Broken = Callable[[GrantTokens], Awaitable[tuple[Link, ...]]]
 
 
 def third(**changes: Any) -> Broken:
     """A chain of three whose last grant is not what it should be."""
 
-    async def build(grants: Grants) -> tuple[Link, ...]:
+    async def build(grants: GrantTokens) -> tuple[Link, ...]:
         links = await chain_of(grants, SESSION, "agent:b")
         grant = replace(grant_of(SESSION, links, agent="agent:c"), **changes)
         return (*links, await link(grants, grant))
@@ -379,32 +379,32 @@ def third(**changes: Any) -> Broken:
 
 
 def first(**changes: Any) -> Broken:
-    async def build(grants: Grants) -> tuple[Link, ...]:
+    async def build(grants: GrantTokens) -> tuple[Link, ...]:
         return (await link(grants, replace(grant_of(SESSION, agent="agent:a"), **changes)),)
 
     return build
 
 
-async def _of_a_key_that_nobody_registered(grants: Grants) -> tuple[Link, ...]:
+async def _of_a_key_that_nobody_registered(grants: GrantTokens) -> tuple[Link, ...]:
     links = await chain_of(grants, SESSION, "agent:b")
     forger = await new_grants()
     return (*links, await link(forger, grant_of(SESSION, links, agent="agent:c")))
 
 
-async def _cycle(grants: Grants) -> tuple[Link, ...]:
+async def _cycle(grants: GrantTokens) -> tuple[Link, ...]:
     return await chain_of(grants, SESSION, "agent:b", "agent:a")
 
 
-async def _too_deep(grants: Grants) -> tuple[Link, ...]:
+async def _too_deep(grants: GrantTokens) -> tuple[Link, ...]:
     return await chain_of(grants, SESSION, *(f"agent:{name}" for name in "bcdef"))
 
 
-async def _middle_revoked(grants: Grants) -> tuple[Link, ...]:
+async def _middle_revoked(grants: GrantTokens) -> tuple[Link, ...]:
     links = await chain_of(grants, SESSION, "agent:b", "agent:c")
     return links[0], chains.revoked(links[1]), links[2]
 
 
-async def _wider_than_its_parent(grants: Grants) -> tuple[Link, ...]:
+async def _wider_than_its_parent(grants: GrantTokens) -> tuple[Link, ...]:
     """The last one is as wide as the first, and the one between them is not."""
     links = list(await chain_of(grants, SESSION))
     links.append(await link(grants, grant_of(SESSION, links, agent="agent:b", boundary=NARROW)))
@@ -412,7 +412,7 @@ async def _wider_than_its_parent(grants: Grants) -> tuple[Link, ...]:
     return (*links, await link(grants, grant))
 
 
-async def _of_another_session(grants: Grants) -> tuple[Link, ...]:
+async def _of_another_session(grants: GrantTokens) -> tuple[Link, ...]:
     return await chain_of(grants, OTHER_SESSION, "agent:b", "agent:c")
 
 
@@ -533,7 +533,7 @@ async def test_problems_of_several_hops_are_all_named() -> None:
     ]
 
 
-async def _four() -> tuple[Grants, tuple[Link, ...], tuple[Link, ...]]:
+async def _four() -> tuple[GrantTokens, tuple[Link, ...], tuple[Link, ...]]:
     grants = await new_grants()
     own = await chain_of(grants, SESSION, "agent:b", "agent:c", "agent:d")
     return grants, own, await chain_of(grants, OTHER_SESSION, "agent:b", "agent:c", "agent:d")

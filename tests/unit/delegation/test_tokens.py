@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.errors import SignerUnavailableError, StoreUnavailableError
 from pdp.signing import Es256Key, RotatingSigner
 from placet.receipt import b64url_decode, b64url_encode
@@ -52,9 +52,9 @@ async def test_grant_of_a_key_that_was_rotated_away_is_still_read() -> None:
     store = Directory()
     signer = RotatingSigner(store, replica="r")
     await signer.rotate()
-    compact = await Grants(signer, store).issue(GRANT)
+    compact = await GrantTokens(signer, store).issue(GRANT)
     await signer.rotate()
-    assert await Grants(signer, store).read(compact) == GRANT
+    assert await GrantTokens(signer, store).read(compact) == GRANT
 
 
 async def test_key_is_looked_up_once_however_many_ask() -> None:
@@ -106,13 +106,13 @@ async def test_directory_is_not_believed() -> None:
     for swapped in (thief.jwk | {"kid": jwk["kid"]}, {"kid": jwk["kid"], "kty": "EC"}, {"kid": jwk["kid"]}):
         forged = Directory()
         await forged.register(swapped, replica="r")
-        assert await Grants(RotatingSigner(forged, replica="r"), forged).read(compact) is None
+        assert await GrantTokens(RotatingSigner(forged, replica="r"), forged).read(compact) is None
 
 
 async def test_nothing_is_issued_without_a_key() -> None:
     store = Directory()
     with pytest.raises(SignerUnavailableError):
-        await Grants(RotatingSigner(store, replica="r"), store).issue(GRANT)
+        await GrantTokens(RotatingSigner(store, replica="r"), store).issue(GRANT)
 
 
 def encoded(value: object) -> str:

@@ -11,11 +11,11 @@ import pytest
 from pdp.errors import NotFoundError, NotRedeemableError, SessionContendedError
 from pdp.model import (
     Caller,
+    DecisionStatus,
     EntryKind,
     HoldState,
     Outcome,
     Role,
-    Standing,
 )
 from pdp.outcomes.point import OutcomePoint
 from pdp.sessions.ownership import may_see
@@ -38,7 +38,7 @@ class Between(FakeStore):
         self.meanwhile: Callable[[], Awaitable[object]] | None = meanwhile
         self.always = always
 
-    async def standing(self, tenant: str, **of: Any) -> Standing | None:
+    async def standing(self, tenant: str, **of: Any) -> DecisionStatus | None:
         found = await FakeStore.standing(self, tenant, **of)
         if self.meanwhile is not None:
             run, self.meanwhile = self.meanwhile, self.meanwhile if self.always else None

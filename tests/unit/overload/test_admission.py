@@ -9,7 +9,7 @@ import pytest
 
 from pdp.errors import DeadlineExceededError, OverloadedError
 from pdp.overload.admission import TOGETHER, Admission
-from pdp.overload.pace import Pace
+from pdp.overload.latency import LatencyEstimate
 from tests.support.clock import ManualClock
 
 
@@ -139,10 +139,10 @@ def test_turn_that_comes_too_late_is_not_begun(clock: ManualClock) -> None:
 
 
 def test_pace_believes_a_fall_sooner_than_a_rise(clock: ManualClock) -> None:
-    rising, falling = Pace(clock), Pace(clock)
+    rising, falling = LatencyEstimate(clock), LatencyEstimate(clock)
     for _ in range(100):
         falling.took(1.0)
     rising.took(1.0)
     falling.took(0.0)
     assert rising.seconds() < 1.0 - falling.seconds()
-    assert Pace(clock).seconds() == 0.0
+    assert LatencyEstimate(clock).seconds() == 0.0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdp.model import DecisionKey, Effect, Recording, Session, SessionState
-from pdp.postgres.ledger.recording import Locked, SessionRow, apply
+from pdp.postgres.ledger.recording import LockedRows, SessionRow, apply
 from tests.support import builders
 from tests.support.builders import NOW, TENANT
 
@@ -40,8 +40,8 @@ def recordings(draw: st.DrawFn) -> Recording:
     )
 
 
-def locked(keys: dict[DecisionKey, str | None]) -> Locked:
-    return Locked(
+def locked(keys: dict[DecisionKey, str | None]) -> LockedRows:
+    return LockedRows(
         now=NOW,
         epochs={TENANT: 1},
         sessions={

@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from pdp.authority.boundary import boundary_json, parse_boundary
 from pdp.errors import InvalidFieldError, PermissionDeniedError
-from pdp.model import IssuerKeys, Opening
+from pdp.model import IssuerKeys, SessionTerms
 from pdp.sessions import task_tokens
 from placet import InvalidRequestError, task_token
 from placet.receipt import b64url_decode, b64url_encode
@@ -58,11 +58,11 @@ def registered(*jwks: Mapping[str, Any]) -> IssuerKeys:
 KEYS = registered(public_jwk(P256), public_jwk(ED25519), FOREIGN.as_dict(private=False))
 
 
-def proven(token: str, keys: IssuerKeys | None = KEYS, *, now: datetime = NOW) -> Opening:
+def proven(token: str, keys: IssuerKeys | None = KEYS, *, now: datetime = NOW) -> SessionTerms:
     return task_tokens.prove(task_tokens.read(token), keys, tenant=TENANT, now=now)
 
 
-def fresh(token: str) -> Opening:
+def fresh(token: str) -> SessionTerms:
     """What a token says that was signed just now; the rest of this file stands still at `NOW`."""
     return proven(token, now=datetime.now(UTC))
 
@@ -82,7 +82,7 @@ def changed(**claims: Any) -> str:
 def test_what_the_issuer_signed_comes_out(key: Any) -> None:
     at = NOW + timedelta(hours=2)
     token = sign(key, issuer=ISSUER, tenant=TENANT, session_expires_at=at, token_id="t-1", **TASK)
-    assert fresh(token) == Opening(
+    assert fresh(token) == SessionTerms(
         issuer=f"task:{ISSUER}",
         task=fresh(token).task,
         principal="user:anna",

@@ -163,7 +163,7 @@ class Client:
         """
         return decisions(
             self._calls,
-            self._link.hold,
+            self._link.overload,
             actions,
             session=session,
             chain=chain,

@@ -85,7 +85,7 @@ class Attempts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rules:
+class AnswerChecks:
     """What the client was told about judging answers."""
 
     clock: SteadyClock
@@ -105,7 +105,7 @@ class Question:
     arguments: Mapping[str, Any]
     # Instant of the steady clock at which the attempt was first sent.
     started: float
-    rules: Rules
+    rules: AnswerChecks
 
     def decision(self, data: bytes) -> Decision:
         """Return the decision that the answer's bytes hold, or a block."""
@@ -234,7 +234,7 @@ def ask(
     attempt_id: str,
     audience: str,
     attempts: Attempts,
-    rules: Rules,
+    rules: AnswerChecks,
 ) -> Question:
     """Return the question. Raises `InvalidRequestError` for what cannot be asked.
 
@@ -296,7 +296,7 @@ def failed(
     )
 
 
-def recorded(data: bytes, rules: Rules, decision_id: str) -> Decision:
+def recorded(data: bytes, rules: AnswerChecks, decision_id: str) -> Decision:
     """Return the decision of a GetDecision answer: to read, not to act on. Raises `AnswerError`."""
     response = replies.read(decisions.GetDecisionResponse, data)
     if not response.HasField("decision"):

@@ -15,7 +15,16 @@ from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from placet._calls import replies, requests
-from placet._calls.answers import Attempts, PlanQuestion, Question, Rules, Verifier, ask, failed, recorded
+from placet._calls.answers import (
+    AnswerChecks,
+    Attempts,
+    PlanQuestion,
+    Question,
+    Verifier,
+    ask,
+    failed,
+    recorded,
+)
 from placet._calls.jsontext import object_text
 from placet._calls.toolform import tool_form
 from placet._calls.values import text
@@ -123,7 +132,7 @@ class Calls:
         self._attempts = Attempts(clock)
         # Keys at an address are fetched while an answer is read.
         self._reading_waits = isinstance(jwks, str)
-        self._rules = Rules(
+        self._rules = AnswerChecks(
             clock=clock,
             verifier=_verifier(jwks, verifier),
             understood=frozenset(understands) | ALWAYS_UNDERSTOOD,

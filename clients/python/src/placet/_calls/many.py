@@ -17,13 +17,13 @@ from placet._calls import requests
 from placet._calls.calls import Calls
 from placet._calls.stream import DecisionStream
 from placet._transport.channel import AsyncLink
-from placet._transport.patience import Hold
+from placet._transport.patience import OverloadNotice
 from placet.model import Action, Decision, Session
 
 
 def decisions(
     calls: Calls,
-    hold: Hold,
+    overload: OverloadNotice,
     actions: Iterable[Action | Mapping[str, Any]],
     *,
     session: Session | str,
@@ -34,7 +34,7 @@ def decisions(
 ) -> Iterator[tuple[int, Decision]]:
     """Yield each action's number and decision as they come. See `Client.evaluate_many`."""
     link = AsyncLink(calls.connection)
-    link.hold = hold
+    link.overload = overload
     stream = DecisionStream(calls, link, in_flight)
     answered: SimpleQueue[tuple[int, Future[Decision]]] = SimpleQueue()
     asked = 0

@@ -116,7 +116,7 @@ class DecisionStream:
             left = end - asyncio.get_running_loop().time()
             fresh = self._line is None or self._line.over is not None
             try:
-                self._link.hold.check(left)
+                self._link.overload.check(left)
                 return await self._sent(asking, left)
             except UnavailableError:
                 if attempt == _MAX_ATTEMPTS or self._closed:
@@ -129,7 +129,7 @@ class DecisionStream:
                     raise
                 attempt += 1
             except PlacetError as exc:
-                self._link.hold.heard(exc, left)
+                self._link.overload.heard(exc, left)
                 wait = pause(exc, end - asyncio.get_running_loop().time())
                 if wait is None:
                     raise

@@ -27,7 +27,7 @@ import grpc  # noqa: E402 - after the setting above
 import grpc.aio  # noqa: E402
 
 from placet._transport.failures import placet_error  # noqa: E402
-from placet._transport.patience import Hold  # noqa: E402
+from placet._transport.patience import OverloadNotice  # noqa: E402
 from placet.errors import DeadlineError, UnavailableError, invalid  # noqa: E402
 
 # Calls that may be sent again when the server was not there: Evaluate carries its own
@@ -149,7 +149,7 @@ class _Link:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         # What all its calls know of an overloaded server.
-        self.hold = Hold()
+        self.overload = OverloadNotice()
         self._opened: dict[int, _Opened] = {}
         self._closed = False
 
@@ -201,7 +201,7 @@ class SyncLink(_Link):
         try:
             left = timeout - (time.monotonic() - began)
             if admitted:
-                self.hold.check(left)
+                self.overload.check(left)
             answer: bytes = channel.unary_unary(method)(
                 request,
                 timeout=left,
@@ -210,7 +210,7 @@ class SyncLink(_Link):
         except grpc.RpcError as exc:
             error = placet_error(exc)
             if admitted:
-                self.hold.heard(error, left)
+                self.overload.heard(error, left)
             raise error from exc
         except ValueError as exc:  # what gRPC raises for a channel that was closed meanwhile
             raise UnavailableError("the client is closed") from exc
@@ -246,7 +246,7 @@ class AsyncLink(_Link):
         try:
             left = timeout - (time.monotonic() - began)
             if admitted:
-                self.hold.check(left)
+                self.overload.check(left)
             call: Awaitable[bytes] = channel.unary_unary(method)(
                 request,
                 timeout=left,
@@ -256,7 +256,7 @@ class AsyncLink(_Link):
         except grpc.RpcError as exc:
             error = placet_error(exc)
             if admitted:
-                self.hold.heard(error, left)
+                self.overload.heard(error, left)
             raise error from exc
         except grpc.aio.UsageError as exc:
             raise UnavailableError("the client is closed") from exc

@@ -35,7 +35,7 @@ def pause(error: PlacetError, left: float) -> float | None:
     return wait if wait < left else None
 
 
-class Hold:
+class OverloadNotice:
     """What a client's calls have heard of its server's overload: one for all of them.
 
     Safe to share between threads: what is heard replaces what was heard before, as a whole.

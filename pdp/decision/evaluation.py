@@ -1,6 +1,6 @@
 """One action with all that it is judged on, and what its decision does. Pure.
 
-`meaning` says what an action is, as far as facts tell, and so what has to be read of it; `case_of`
+`meaning` says what an action is, as far as facts tell, and so what has to be read of it; `evaluation_of`
 what policy is asked about; the case then makes the decision of a verdict, and says what it leaves.
 """
 
@@ -19,8 +19,8 @@ from pdp.authority.settings import allow_ttl
 from pdp.decision.document import input_document
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.idempotency import Repeat, judge_repeat
-from pdp.decision.plan import Trace, after
-from pdp.delegation.chain import Presented, own_session
+from pdp.decision.plan import PendingEffects, after
+from pdp.delegation.chain import PresentedChain, own_session
 from pdp.model import (
     Aggregates,
     Boundary,
@@ -39,6 +39,7 @@ from pdp.model import (
     Obligation,
     PolicyRevision,
     Prerequisite,
+    PrerequisiteKey,
     PriorDecision,
     Reason,
     Receipt,
@@ -46,7 +47,6 @@ from pdp.model import (
     Reservation,
     Session,
     SessionMove,
-    Step,
     Tool,
     ToolEffect,
     Verdict,
@@ -60,21 +60,21 @@ REDEEM = Obligation(id="redeem")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Meaning:
+class ResolvedAction:
     """What chain, registry and limits make of an action."""
 
-    presented: Presented
+    presented: PresentedChain
     # As it is proven.
     chain: Chain
     tool: Tool | None
     derived: Derived
     limits: Limits
     key: KeyHashes | None
-    prerequisites: tuple[tuple[Prerequisite, Step], ...]
+    prerequisites: tuple[tuple[Prerequisite, PrerequisiteKey], ...]
     listed: tuple[EntityName, ...]
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[PrerequisiteKey, ...]:
         """What has to come before the action."""
         return tuple(step for _, step in self.prerequisites)
 
@@ -82,7 +82,7 @@ class Meaning:
     def counters(self) -> tuple[CounterKey, ...]:
         return self.limits.counters
 
-    def reads_more_than(self, other: Meaning) -> bool:
+    def reads_more_than(self, other: ResolvedAction) -> bool:
         return (
             self.derived.entities != other.derived.entities
             or self.key != other.key
@@ -108,19 +108,19 @@ class Meaning:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
+class Evaluation:
     """One action with all that it is judged on."""
 
     request: EvaluationRequest
     facts: Facts
-    meaning: Meaning
+    meaning: ResolvedAction
     fingerprint: bytes
     repeat: Repeat
     # The limits, with what is used of them.
     met: tuple[Limit, ...]
     document: bytes
     # What this action is to tools that name it as their prerequisite.
-    steps: tuple[Step, ...]
+    steps: tuple[PrerequisiteKey, ...]
 
     @property
     def session(self) -> Session | None:
@@ -158,17 +158,17 @@ class Case:
         fresh = self._decision(None, Repeat())
         return replace(fresh, effect=decision.effect, reasons=decision.reasons)
 
-    def leaves(self, decision: Decision | None) -> Trace:
+    def leaves(self, decision: Decision | None) -> PendingEffects:
         """What it leaves for later items of its plan; without a decision, if it is allowed."""
         if self.stored is not None:
-            return Trace(
+            return PendingEffects(
                 effect=self.stored.effect,
                 decision_id=self.stored.decision_id,
                 steps=self.steps,
                 replayed=True,
             )
         effect = Effect.ALLOW if decision is None else decision.effect
-        return Trace(
+        return PendingEffects(
             effect=effect,
             decision_id="" if decision is None else decision.decision_id,
             move=self.move(effect),
@@ -231,13 +231,13 @@ class Case:
 
 def meaning(
     request: EvaluationRequest,
-    presented: Presented,
+    presented: PresentedChain,
     facts: Facts | None,
     fingerprints: Fingerprints,
     *,
-    before: Meaning | None = None,
+    before: ResolvedAction | None = None,
     chain: Chain | None = None,
-) -> Meaning:
+) -> ResolvedAction:
     """What the action is, as far as `facts` tell: what they do not yet hold is to be read.
 
     What the registration alone says is taken from what it meant `before`, if that had the same.
@@ -249,7 +249,7 @@ def meaning(
     session = None if facts is None else own_session(request.caller, facts, chain)
     same = before if before is not None and before.tool == tool else None
     derived = derive(request.action, tool) if same is None else same.derived
-    return Meaning(
+    return ResolvedAction(
         presented=presented,
         tool=tool,
         chain=chain,
@@ -286,7 +286,7 @@ def _business_key(
 
 def _prerequisites(
     request: EvaluationRequest, tool: Tool | None, derived: Derived, fingerprints: Fingerprints
-) -> tuple[tuple[Prerequisite, Step], ...]:
+) -> tuple[tuple[Prerequisite, PrerequisiteKey], ...]:
     if tool is None:
         return ()
     step = fingerprints.step
@@ -300,7 +300,9 @@ def _more(names: tuple[Hashable, ...], known: tuple[Hashable, ...]) -> bool:
     return names != known and not set(names) <= set(known)
 
 
-def case_of(request: EvaluationRequest, facts: Facts, meaning: Meaning, fingerprints: Fingerprints) -> Case:
+def evaluation_of(
+    request: EvaluationRequest, facts: Facts, meaning: ResolvedAction, fingerprints: Fingerprints
+) -> Evaluation:
     """Return what policy is asked about."""
     session = own_session(request.caller, facts, meaning.chain)
     fingerprint = fingerprints.of(request)
@@ -311,7 +313,7 @@ def case_of(request: EvaluationRequest, facts: Facts, meaning: Meaning, fingerpr
         allowed=0 if session is None else session.aggregates.allow,
         amount=meaning.derived.amount,
     )
-    return Case(
+    return Evaluation(
         request=request,
         facts=facts,
         meaning=meaning,

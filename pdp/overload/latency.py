@@ -14,7 +14,7 @@ _STANDS = 1.0
 _HALF_LIFE = 1.0
 
 
-class Pace:
+class LatencyEstimate:
     """A moving average of seconds, 0 while nothing is known; it fades when nothing is measured."""
 
     __slots__ = ("_at", "_clock", "_seconds")

@@ -21,7 +21,7 @@ _REMOVED = "null"
 _Kind = Literal["settings", "agents", "tools", "signals", "issuers"]
 
 
-class PostgresRegistry:
+class PostgresControlPlane:
     """`pdp.ports.Registry`."""
 
     def __init__(self, pool: Pool) -> None:

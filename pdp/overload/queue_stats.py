@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Load:
+class QueueStats:
     """A queue as it is now, for metrics. `dropped` counts calls since the start, by reason.
 
     Reasons: `full` (no place was left), `late` (less time was left than the work needs),
