@@ -1,1 +1,1 @@
-"""What may be done, and how much of it: boundaries, a tenant's settings, limits and their counters."""
+"""What may be done, and how much: boundaries, a tenant's settings, limits and their counters."""

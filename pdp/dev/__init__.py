@@ -1,1 +1,1 @@
-"""Everything on one machine: `pdp dev` and the story that it tells."""
+"""Everything on one machine: `pdp dev` and the story that it plays."""

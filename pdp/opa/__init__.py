@@ -1,4 +1,4 @@
-"""The policy engine over an OPA sidecar, and its administration."""
+"""The policy engine: OPA beside the server, the bundle it loads, and the state it is in."""
 
 from pdp.opa.administration import OpaAdministration, OpaStatus
 from pdp.opa.engine import EngineCall, OpaPolicyEngine

@@ -1,1 +1,1 @@
-"""What became of allows: reports, redemptions, and what nobody said."""
+"""What became of allows: reports, redemptions, and allows that nobody reported on."""

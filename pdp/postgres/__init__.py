@@ -1,1 +1,1 @@
-"""The store: PostgreSQL 15 to 18 behind the ports of `pdp.ports`. Start at `store.py`."""
+"""The store behind the ports, on PostgreSQL 15 to 18. Start at `store.py`."""

@@ -1,1 +1,1 @@
-"""What is signed of decisions, and of what became of them. Formats are the client's (`placet.receipt`)."""
+"""What is signed of decisions and of what became of them, in the formats of the client's wheel."""

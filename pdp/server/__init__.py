@@ -1,1 +1,1 @@
-"""The service's edge: gRPC and HTTP."""
+"""The edge: gRPC and HTTP, who calls, messages to values and back, failures to statuses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -16,6 +17,7 @@ import grpc
 import pytest
 import typer
 
+import pdp
 import placet.cli.app
 import placet.errors
 from pdp.authority.boundary import boundary_json, parse_boundary
@@ -195,6 +197,35 @@ def test_what_the_guard_raises_is_listed() -> None:
 def test_reasons_of_tool_servers_are_those_of_the_client() -> None:
     rows = table(section(text_of("docs/outcomes.md"), "A tool server"))
     assert {code(reason)[0]: meaning for reason, meaning in rows} == dict(REASONS)
+
+
+def rooms(folder: str) -> set[str]:
+    """The folders directly below this one that have Python modules."""
+    return {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
+
+
+def first_line(module: str) -> str:
+    docstring = ast.get_docstring(ast.parse(text_of(module)))
+    assert docstring is not None, f"{module} has no docstring"
+    return docstring.splitlines()[0]
+
+
+def test_both_maps_show_the_rooms_that_there_are() -> None:
+    page = section(text_of("docs/architecture.md"), "Rooms")
+    drawn = {Path(code(room)[0]).name: meaning for room, meaning in table(page)}
+    planned = {code(room)[0]: meaning for room, meaning in table(section(page, "Rooms to come"))}
+    lines = re.findall(r"^ {4}(\w+)/ +(.+)$", pdp.__doc__ or "", re.MULTILINE)
+    assert dict(lines) == drawn | planned
+    assert [room for room, _ in lines] == [*drawn, *planned]
+    assert set(drawn) <= rooms("pdp") <= set(drawn | planned)
+    assert {room: first_line(f"pdp/{room}/__init__.py") for room in drawn} == drawn
+
+
+def test_rooms_of_the_client_are_on_the_map() -> None:
+    package = "clients/python/src/placet"
+    rows = table(section(text_of("docs/architecture.md"), "Rooms of the client"))
+    drawn = [code(room)[0] for room, _ in rows]
+    assert sorted(drawn) == sorted([f"{package}/", *(f"{package}/{room}/" for room in rooms(package))])
 
 
 def test_floors_are_those_that_are_checked() -> None:
