@@ -19,7 +19,7 @@ import typer
 
 from bench import stack as stacks
 from bench import workload
-from pdp.authority.counters import count
+from pdp.authority.counters import add_to_buckets
 from pdp.model import Bucket
 from pdp.postgres.rows import buckets_text
 from placet import Action, AsyncClient
@@ -116,8 +116,8 @@ def payments(number: int, now: int) -> tuple[Bucket, ...]:
     """The window buckets of so many payments, evenly spread over the day before `now` (Unix seconds)."""
     buckets: tuple[Bucket, ...] = ()
     for n in range(number):
-        buckets = count(buckets, now - DAY + n * DAY // number)
-    return count(buckets, now)
+        buckets = add_to_buckets(buckets, now - DAY + n * DAY // number)
+    return add_to_buckets(buckets, now)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def derive(action: Action, tool: Tool | None) -> Derived:
         return Derived(
             problems=("registry.unknown_tool",),
             arguments=action.arguments,
-            comparable=comparable(action.arguments, None),
+            comparable=make_comparable(action.arguments, None),
             shown_arguments=action.arguments,
         )
     problems = []
@@ -74,7 +74,7 @@ def derive(action: Action, tool: Tool | None) -> Derived:
             amount = read_amount(tool.amount, arguments)
         except AmountError as exc:
             problems.append(exc.code)
-    equal = comparable(arguments, tool.amount)
+    equal = make_comparable(arguments, tool.amount)
     return Derived(
         resource=resource,
         amount=amount,
@@ -87,7 +87,7 @@ def derive(action: Action, tool: Tool | None) -> Derived:
     )
 
 
-def comparable(arguments: Mapping[str, JSON], amount: AmountRole | None) -> dict[str, JSON]:
+def make_comparable(arguments: Mapping[str, JSON], amount: AmountRole | None) -> dict[str, JSON]:
     """Return normalised arguments with one form for what is equal, to compare calls by.
 
     The amount is its number, however it is written; what can be part of an identifier is the text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pdp.model import Amount, Effect, PriorAnswer
 
 
-def latest(before: PriorAnswer | None, effect: Effect, amount: Amount | None) -> PriorAnswer:
+def update_answer(before: PriorAnswer | None, effect: Effect, amount: Amount | None) -> PriorAnswer:
     """Return what counts after one more answer, on an action of this amount.
 
     What waits for a person goes on waiting when it is asked for again and blocked: else an agent

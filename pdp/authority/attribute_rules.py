@@ -13,7 +13,7 @@ from pdp.model import Boundary, EntityName, KnownEntity, ResourceRule
 from pdp.names import MAX_RESOURCE_ID
 
 
-def pointed_to(boundaries: Iterable[Boundary], kind: str) -> tuple[EntityName, ...]:
+def entities_pointed_to(boundaries: Iterable[Boundary], kind: str) -> tuple[EntityName, ...]:
     """Return the entities to read before an action on a resource of type `kind` is judged."""
     return tuple(
         dict.fromkeys(
@@ -26,7 +26,7 @@ def pointed_to(boundaries: Iterable[Boundary], kind: str) -> tuple[EntityName, .
     )
 
 
-def resolved(
+def resolve_attribute_rules(
     boundary: Boundary, kind: str, known: Mapping[EntityName, KnownEntity]
 ) -> tuple[tuple[ResourceRule, tuple[str, ...]], ...]:
     """Return the boundary's attribute rules on resources of type `kind` with the ids that they permit."""

@@ -95,7 +95,7 @@ def listed_entities(boundary: Boundary, of_type: str) -> tuple[EntityName, ...]:
 
 
 @lru_cache(maxsize=1024)
-def interned(boundary: Boundary) -> Boundary:
+def intern_boundary(boundary: Boundary) -> Boundary:
     """Return the same object for equal boundaries: most are compared with one that equals them."""
     return boundary
 

@@ -23,7 +23,7 @@ MOST_BUCKETS = 256
 MAX_TOTAL = 2**62
 
 
-def count(buckets: tuple[Bucket, ...], now: int, amount: int = 1) -> tuple[Bucket, ...]:
+def add_to_buckets(buckets: tuple[Bucket, ...], now: int, amount: int = 1) -> tuple[Bucket, ...]:
     """Return `buckets` with `amount` more at `now` (Unix seconds), coarsened by age once there are many."""
     new = Bucket(now - now % _NARROWEST, _NARROWEST, amount)
     # Behind by a wide bucket, or by another replica's later one, it is not the last.
@@ -53,7 +53,7 @@ def _coarsened(buckets: Iterable[Bucket], now: int) -> tuple[Bucket, ...]:
     return tuple(Bucket(start, width, n) for (start, width), n in sorted(totals.items()))
 
 
-def used(counter: Counter, window_seconds: int | None, now: int) -> int:
+def count_used(counter: Counter, window_seconds: int | None, now: int) -> int:
     """Return what counts at `now`: the total, or what lies at least partly in the window."""
     if window_seconds is None:
         return counter.total
@@ -94,24 +94,26 @@ def retry_after(
     return 1
 
 
-def holds(guard: Guard, counter: Counter, now: int) -> bool:
+def fits(guard: Guard, counter: Counter, now: int) -> bool:
     """Whether what was allowed may still be added to the counter."""
     if counter.total + guard.add > MAX_TOTAL:
         return False
-    return guard.ceiling is None or used(counter, guard.window_seconds, now) + guard.add <= guard.ceiling
+    return (
+        guard.ceiling is None or count_used(counter, guard.window_seconds, now) + guard.add <= guard.ceiling
+    )
 
 
-def moved(counter: Counter, guards: Sequence[Guard], now: int) -> Counter:
+def add_to_counter(counter: Counter, guards: Sequence[Guard], now: int) -> Counter:
     """Return the counter after an allow. `guards` are the allow's own on this counter: it counts once."""
     add = guards[0].add
     windowed = any(guard.window_seconds is not None for guard in guards)
     return Counter(
         total=counter.total + add,
-        buckets=count(counter.buckets, now, add) if windowed else counter.buckets,
+        buckets=add_to_buckets(counter.buckets, now, add) if windowed else counter.buckets,
     )
 
 
-def recounted(counter: Counter, add: int, at: int) -> Counter:
+def apply_recount(counter: Counter, add: int, at: int) -> Counter:
     """Return the counter with `add` more of what was counted at `at` (Unix seconds).
 
     Less than 0: it turned out not to have happened. What has left every window stays out.

@@ -14,7 +14,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
-from pdp.authority.counters import retry_after, used
+from pdp.authority.counters import count_used, retry_after
 from pdp.authority.settings import budgets, counterparty_session_total
 from pdp.model import (
     ACTIONS,
@@ -54,7 +54,7 @@ class Limits(NamedTuple):
     counters: tuple[CounterKey, ...] = ()
 
 
-def limits(
+def find_limits(
     session: Session | None,
     settings: Mapping[str, JSON],
     tool: Tool | None,
@@ -105,7 +105,7 @@ def _limits(
     places: tuple[tuple[str, str, str, Boundary], ...], effect: ToolEffect, payment: _Payment | None
 ) -> Limits:
     """The limits of a path. Each place says whose it is, and the kind and name of its counters."""
-    own = own_limits(tuple(boundary for *_, boundary in places))
+    own = drop_implied_limits(tuple(boundary for *_, boundary in places))
     found: list[Limit] = []
     for (of, kind, name, _), boundary in zip(places, own, strict=True):
         if boundary.max_actions is not None:
@@ -147,7 +147,7 @@ def _limits(
 
 
 @lru_cache(maxsize=1024)
-def own_limits(boundaries: tuple[Boundary, ...]) -> tuple[Boundary, ...]:
+def drop_implied_limits(boundaries: tuple[Boundary, ...]) -> tuple[Boundary, ...]:
     """Return the boundaries of a path, the session's first, without the limits that one before implies.
 
     What counts for a boundary counts for all before it, so a limit that is no tighter is never the
@@ -172,7 +172,7 @@ def own_limits(boundaries: tuple[Boundary, ...]) -> tuple[Boundary, ...]:
     )
 
 
-def judged(
+def measure_limits(
     limits: Limits, counters: Mapping[CounterKey, Counter], now: int, *, allowed: int, amount: Amount | None
 ) -> tuple[Limit, ...]:
     """Return the limits with what is used of them at `now` (Unix seconds), and what the action adds.
@@ -190,26 +190,30 @@ def judged(
             key,
             window,
             # Without a key, counts are the session's own, and amounts paid to nobody knows whom.
-            used(counters.get(key, _NONE), window, now) if key is not None else allowed if add else None,
+            count_used(counters.get(key, _NONE), window, now)
+            if key is not None
+            else allowed
+            if add
+            else None,
         )
         for code, of, on_exceed, add, maximum, key, window, _ in limits.met
     )
 
 
-def limits_document(
+def describe_limits(
     limits: Sequence[Limit], counters: Mapping[CounterKey, Counter], now: int
 ) -> list[dict[str, Any]]:
     """Return the limits as rules see them; what is not known is absent."""
     return [_described(limit, counters, now) for limit in limits]
 
 
-def guards(limits: Sequence[Limit]) -> tuple[Guard, ...]:
+def make_guards(limits: Sequence[Limit]) -> tuple[Guard, ...]:
     """Return what an allow of the action adds, under which conditions."""
     return tuple(
         Guard(
             key=limit.key,
             add=limit.add,
-            ceiling=None if limit.maximum is None or exceeded(limit) else limit.maximum,
+            ceiling=None if limit.maximum is None or is_exceeded(limit) else limit.maximum,
             window_seconds=limit.window_seconds,
         )
         for limit in limits
@@ -217,7 +221,7 @@ def guards(limits: Sequence[Limit]) -> tuple[Guard, ...]:
     )
 
 
-def exceeded(limit: Limit) -> bool:
+def is_exceeded(limit: Limit) -> bool:
     if limit.used is None or limit.add is None or limit.maximum is None:
         return True
     return limit.used + limit.add > limit.maximum
@@ -234,7 +238,12 @@ def _described(limit: Limit, counters: Mapping[CounterKey, Counter], now: int) -
         result["left"] = limit.maximum - limit.used - limit.add
     if limit.window_seconds is not None:
         result["window_seconds"] = limit.window_seconds
-        if exceeded(limit) and limit.key is not None and limit.maximum is not None and limit.add is not None:
+        if (
+            is_exceeded(limit)
+            and limit.key is not None
+            and limit.maximum is not None
+            and limit.add is not None
+        ):
             delay = retry_after(
                 counters.get(limit.key, _NONE),
                 limit.window_seconds,

@@ -15,10 +15,10 @@ import orjson
 
 from pdp.action.entities import counterparty, entities_document, is_measured, reference
 from pdp.action.prerequisites import effect_for
-from pdp.authority.attribute_rules import resolved
+from pdp.authority.attribute_rules import resolve_attribute_rules
 from pdp.authority.boundary import boundary_document, resource_json, without_counts
 from pdp.authority.counters import known_since, room_for_buckets
-from pdp.authority.limits import limits_document
+from pdp.authority.limits import describe_limits
 from pdp.authority.settings import policy_settings
 from pdp.jsontext import exact_number
 from pdp.model import (
@@ -85,7 +85,7 @@ def input_document(
             "intent": action.intent,
         },
         "entities": entities_document(facts.tool, facts.entities),
-        "limits": limits_document(limits, facts.counters, int(facts.now.timestamp())),
+        "limits": describe_limits(limits, facts.counters, int(facts.now.timestamp())),
         "settings": settings,
         "signals": facts.signals,
     }
@@ -153,7 +153,7 @@ def _boundaries(
             whose.setdefault(own[hop.depth], ("grant", f"chain[{hop.depth}]"))
     place = {boundary: index for index, boundary in enumerate(whose)}
     listed = [
-        _boundary(of, at, boundary, resolved(boundary, kind, facts.listed))
+        _boundary(of, at, boundary, resolve_attribute_rules(boundary, kind, facts.listed))
         for boundary, (of, at) in whose.items()
     ]
     return listed, {depth: place[boundary] for depth, boundary in own.items()}

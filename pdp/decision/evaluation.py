@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pdp.action.derivation import derive
-from pdp.authority.attribute_rules import pointed_to
-from pdp.authority.counters import count
-from pdp.authority.limits import Limits, guards, judged, limits
+from pdp.authority.attribute_rules import entities_pointed_to
+from pdp.authority.counters import add_to_buckets
+from pdp.authority.limits import Limits, find_limits, make_guards, measure_limits
 from pdp.authority.settings import allow_ttl
 from pdp.decision.document import input_document
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.idempotency import Repeat, judge_repeat
-from pdp.decision.plan import PendingEffects, after
+from pdp.decision.plan import PendingEffects, obligation_to_follow
 from pdp.delegation.chain import PresentedChain, own_session
 from pdp.model import (
     Aggregates,
@@ -149,7 +149,7 @@ class Evaluation:
         decision = self._decision(verdict, self.repeat)
         if decision.effect is not Effect.ALLOW:
             return decision
-        return replace(decision, obligations=(*decision.obligations, *map(after, rests_on)))
+        return replace(decision, obligations=(*decision.obligations, *map(obligation_to_follow, rests_on)))
 
     def anew(self, decision: Decision) -> Decision:
         """The same answer as a decision of its own, if it is a stored one."""
@@ -192,7 +192,7 @@ class Evaluation:
                 allow=before.allow + allowed,
                 block=before.block + (effect is Effect.BLOCK),
                 escalate=before.escalate + (effect is Effect.ESCALATE),
-                pay=count(before.pay, int(self.facts.now.timestamp())) if pays else before.pay,
+                pay=add_to_buckets(before.pay, int(self.facts.now.timestamp())) if pays else before.pay,
             ),
             must_be_live=allowed,
         )
@@ -204,7 +204,7 @@ class Evaluation:
             return None
         if tool.effect is ToolEffect.READ and key is None and not self.met and not tool.redeem_required:
             return None
-        moved = guards(self.met)
+        moved = make_guards(self.met)
         return Reservation(
             guards=moved,
             existing=frozenset(guard.key for guard in moved if guard.key in self.facts.counters),
@@ -256,7 +256,7 @@ def meaning(
         derived=derived,
         limits=Limits()
         if facts is None
-        else limits(
+        else find_limits(
             session,
             facts.settings,
             tool,
@@ -272,7 +272,7 @@ def meaning(
         else same.prerequisites,
         listed=()
         if session is None or derived.resource is None
-        else pointed_to(_boundaries(session, chain), derived.resource.type),
+        else entities_pointed_to(_boundaries(session, chain), derived.resource.type),
     )
 
 
@@ -306,7 +306,7 @@ def evaluation_of(
     """Return what policy is asked about."""
     session = own_session(request.caller, facts, meaning.chain)
     fingerprint = fingerprints.of(request)
-    met = judged(
+    met = measure_limits(
         meaning.limits,
         facts.counters,
         int(facts.now.timestamp()),

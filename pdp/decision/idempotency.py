@@ -64,10 +64,10 @@ def _stands(session: Session, prior: PriorDecision, now: datetime) -> bool:
     """Whether what led to the earlier answer still does, as far as session and time go."""
     if now >= prior.expires_at or prior.has_outcome:
         return False
-    return stands(session, recorded_at=prior.recorded_at, now=now)
+    return is_unchanged_since(session, recorded_at=prior.recorded_at, now=now)
 
 
-def stands(session: Session, *, recorded_at: datetime, now: datetime) -> bool:
+def is_unchanged_since(session: Session, *, recorded_at: datetime, now: datetime) -> bool:
     """Whether the session still is as it was when a decision in it was recorded."""
     state = session.state_at(now)
     # What was permitted before completion may not be after it.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pdp.action.prerequisites import latest
-from pdp.authority.counters import moved
+from pdp.action.prerequisites import update_answer
+from pdp.authority.counters import add_to_counter
 from pdp.model import (
     Counter,
     CounterKey,
@@ -48,7 +48,7 @@ class PendingEffects:
     replayed: bool = False
 
 
-def following(facts: Facts, traces: Iterable[PendingEffects], key: KeyHashes | None) -> Facts:
+def apply_earlier_items(facts: Facts, traces: Iterable[PendingEffects], key: KeyHashes | None) -> Facts:
     """Return the facts as they are once the traces are recorded. `key`: the item's business key."""
     session, counters, holds = facts.session, dict(facts.counters), list(facts.holds)
     version, prerequisites = facts.key_version, dict(facts.prerequisites)
@@ -59,11 +59,11 @@ def following(facts: Facts, traces: Iterable[PendingEffects], key: KeyHashes | N
         if trace.move is not None and session is not None:
             session = replace(session, version=trace.move.version + 1, aggregates=trace.move.aggregates)
         for step in trace.steps:
-            prerequisites[step] = latest(prerequisites.get(step), trace.effect, step.amount)
+            prerequisites[step] = update_answer(prerequisites.get(step), trace.effect, step.amount)
         if trace.reservation is None:
             continue
         for counter, guards in _by_counter(trace.reservation.guards).items():
-            counters[counter] = moved(counters.get(counter, Counter()), guards, now)
+            counters[counter] = add_to_counter(counters.get(counter, Counter()), guards, now)
         held = trace.reservation.key
         if held is not None and key is not None and held.normal == key.normal:
             holds.append(Hold(decision_id=trace.decision_id, state=HoldState.RESERVED, given=held.given))
@@ -78,7 +78,9 @@ def following(facts: Facts, traces: Iterable[PendingEffects], key: KeyHashes | N
     )
 
 
-def rests_on(prerequisites: Iterable[PrerequisiteKey], traces: Sequence[PendingEffects]) -> tuple[str, ...]:
+def find_allows_needed(
+    prerequisites: Iterable[PrerequisiteKey], traces: Sequence[PendingEffects]
+) -> tuple[str, ...]:
     """Return the decisions of earlier items that are the latest answer to a prerequisite, and allows."""
     found = []
     for step in prerequisites:
@@ -88,12 +90,12 @@ def rests_on(prerequisites: Iterable[PrerequisiteKey], traces: Sequence[PendingE
     return tuple(dict.fromkeys(found))
 
 
-def after(decision_id: str) -> Obligation:
+def obligation_to_follow(decision_id: str) -> Obligation:
     """The action may be taken once that of the decision was executed."""
     return Obligation(id=AFTER, properties={"decision_id": decision_id})
 
 
-def blocked(decision: Decision, item: int) -> Decision:
+def as_plan_block(decision: Decision, item: int) -> Decision:
     """Return the decision as part of a plan that is not whole for want of the item."""
     own = tuple(reason for reason in decision.reasons if reason.effect is not Effect.ALLOW)
     reasons: tuple[Reason, ...] = (not_whole(item), *own)

@@ -21,8 +21,8 @@ from pdp.decision.evaluation import (
 )
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.idempotency import Repeat
-from pdp.decision.plan import PendingEffects, blocked, following, rests_on
-from pdp.delegation.chain import present
+from pdp.decision.plan import PendingEffects, apply_earlier_items, as_plan_block, find_allows_needed
+from pdp.delegation.chain import read_chain
 from pdp.delegation.tokens import GrantTokens
 from pdp.errors import (
     DeadlineExceededError,
@@ -167,7 +167,7 @@ class DecisionPoint:
         session = gathered[0][0].session
         for index, (case, decision, verdict) in enumerate(judged):
             if broken_by is not None and decision.effect is not Effect.BLOCK:
-                decision = blocked(case.anew(decision), broken_by)
+                decision = as_plan_block(case.anew(decision), broken_by)
                 case = replace(case, steps=())
             elif case.stored is not None:
                 continue
@@ -198,7 +198,7 @@ class DecisionPoint:
             for index in range(len(judged), min(len(judged) + window, len(requests))):
                 request, (facts, found) = requests[index], gathered[index]
                 if supposed:
-                    facts = following(facts, supposed, found.key)
+                    facts = apply_earlier_items(facts, supposed, found.key)
                     found = meaning(request, found.presented, facts, self._fingerprints, before=found)
                 case = evaluation_of(request, facts, found, self._fingerprints)
                 supposed.append(case.leaves(None))
@@ -206,7 +206,7 @@ class DecisionPoint:
             verdicts = await _all(self._verdict(case, until) for case in cases)
             window *= 2
             for case, verdict in zip(cases, verdicts, strict=True):
-                decision = case.decision(verdict, rests_on=rests_on(case.meaning.steps, traces))
+                decision = case.decision(verdict, rests_on=find_allows_needed(case.meaning.steps, traces))
                 judged.append(_Judged(case, decision, verdict))
                 traces.append(case.leaves(decision))
                 if case.stored is None and decision.effect is not Effect.ALLOW:
@@ -279,7 +279,7 @@ class DecisionPoint:
         if they are no longer it, the read is repeated with what was found. Nothing is ever
         judged on a hint.
         """
-        presented = await present(request.hops, self._grants, deadline=self._facts_deadline(request))
+        presented = await read_chain(request.hops, self._grants, deadline=self._facts_deadline(request))
         hint = (request.caller.tenant, request.session_id, request.leaf_grant_hash, request.action.tool)
         hinted, chain = self._hints.get(hint)
         known = meaning(request, presented, hinted, self._fingerprints, chain=chain)

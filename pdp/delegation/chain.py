@@ -64,7 +64,7 @@ class ChainContext:
     session: Session | None
 
 
-async def present(hops: tuple[Hop, ...], grants: GrantTokens, *, deadline: float) -> PresentedChain:
+async def read_chain(hops: tuple[Hop, ...], grants: GrantTokens, *, deadline: float) -> PresentedChain:
     """Read the grants of a chain. `deadline` is an instant of `time.monotonic()`.
 
     Raises `StoreUnavailableError` if a key cannot be looked up, `DeadlineExceededError`.
@@ -110,7 +110,7 @@ class Chains:
 
         Raises `TenantUnknownError`, `StoreUnavailableError`, `DeadlineExceededError`.
         """
-        presented = await present(hops, self._grants, deadline=deadline)
+        presented = await read_chain(hops, self._grants, deadline=deadline)
         facts = await self._information.gather(
             FactsRequest(
                 # Of no call: there is none under this key.

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from pdp.authority.boundary import boundary_json, interned, parse_boundary
+from pdp.authority.boundary import boundary_json, intern_boundary, parse_boundary
 from pdp.errors import InvalidFieldError
 from pdp.model import (
     MAX_CHAIN_DEPTH,
@@ -110,7 +110,7 @@ def read_claims(claims: Mapping[str, Any]) -> Grant:
             session_id=name(_text(claims["session"]), "session"),
             task_id=name(_text(claims["task"]), "task"),
             depth=_whole(claims["depth"], MAX_CHAIN_DEPTH),
-            boundary=interned(parse_boundary(claims["boundary"], "boundary")),
+            boundary=intern_boundary(parse_boundary(claims["boundary"], "boundary")),
             parent=None if parent is None else _hash(_text(parent)),
             actors=tuple(_actors(claims["act"])) if "act" in claims else (),
             delegated_by=optional_name(_text(claims["dlg"]), "dlg"),

@@ -87,13 +87,13 @@ class BusinessKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Derived:
-    """What the registry says of one call (registry.derive)."""
+    """What the registry says of one call (`pdp.action.derivation.derive`)."""
 
     resource: Resource | None = None
     amount: Amount | None = None
     # Normalised; secrets included.
     arguments: Mapping[str, JSON] = field(default_factory=dict)
-    # The same with one form for what is equal (registry.comparable).
+    # The same arguments, equal where they mean the same (`pdp.action.derivation.make_comparable`).
     comparable: Mapping[str, JSON] = field(default_factory=dict)
     # What to read of the entities that the call is about.
     entities: tuple[EntityQuery, ...] = ()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pdp.decision.idempotency import stands
+from pdp.decision.idempotency import is_unchanged_since
 from pdp.decision.plan import AFTER
 from pdp.errors import (
     NotFoundError,
@@ -29,7 +29,7 @@ from pdp.model import (
     Role,
     Session,
 )
-from pdp.outcomes.transitions import contradicts, lapse, recounts, redeem, report, was_executed
+from pdp.outcomes.transitions import contradicts, find_recounts, lapse, redeem, report, was_executed
 from pdp.ports import EntryLedger, Signer
 from pdp.proof.entries import sign_entry
 from pdp.proof.receipts import read_decision
@@ -223,7 +223,7 @@ class OutcomePoint:
                 caller=caller.subject,
                 about=standing,
                 hold=hold,
-                recounts=recounts(standing.hold, hold),
+                recounts=find_recounts(standing.hold, hold),
                 deadline=deadline,
             )
         )
@@ -249,7 +249,7 @@ def _check(standing: DecisionStatus, tool: str, arguments: Mapping[str, JSON], a
         raise NotRedeemableError("it is no allow")
     if standing.now >= standing.hold.expires_at:
         raise NotRedeemableError("it has expired")
-    if standing.session is None or not stands(
+    if standing.session is None or not is_unchanged_since(
         standing.session, recorded_at=standing.recorded_at, now=standing.now
     ):
         raise NotRedeemableError("its session is over")

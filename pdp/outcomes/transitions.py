@@ -78,7 +78,7 @@ def was_executed(hold: HoldRecord) -> bool:
     return hold.outcome is Outcome.EXECUTED and (hold.redeemed or hold.believed or not hold.redeem_required)
 
 
-def recounts(before: HoldRecord, after: HoldRecord) -> tuple[tuple[CounterKey, int], ...]:
+def find_recounts(before: HoldRecord, after: HoldRecord) -> tuple[tuple[CounterKey, int], ...]:
     """Return what the change adds to counters: less than 0 where it gives back what was held."""
     was, is_ = (hold.state is HoldState.RELEASED for hold in (before, after))
     return tuple((key, add * (was - is_)) for key, add in before.totals) if was is not is_ else ()

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from pdp.action.registration import read_details, registration
-from pdp.authority.boundary import boundary_json, interned, read_boundary
+from pdp.authority.boundary import boundary_json, intern_boundary, read_boundary
 from pdp.model import (
     JSON,
     Aggregates,
@@ -68,7 +68,7 @@ def boundary_text(boundary: Boundary) -> str:
 @lru_cache(maxsize=1024)
 def boundary_from(text: str) -> Boundary:
     """Inverse of `boundary_text`. The cache is of the parsing alone: equal text, equal boundary."""
-    return interned(read_boundary(json.loads(text)))
+    return intern_boundary(read_boundary(json.loads(text)))
 
 
 @lru_cache(maxsize=512)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pdp.authority.counters import used
+from pdp.authority.counters import count_used
 from pdp.errors import SessionMovedError
 from pdp.model import (
     Counter,
@@ -25,7 +25,7 @@ from pdp.model import (
     Reservation,
     Session,
 )
-from pdp.outcomes.transitions import lapse, recounts, redeem, report
+from pdp.outcomes.transitions import find_recounts, lapse, redeem, report
 from tests.contract.conftest import Store
 from tests.contract.test_grant_store import path
 from tests.contract.test_limits import KEY, TOTAL, facts, guard
@@ -82,7 +82,7 @@ def entry(about: DecisionStatus, outcome: Outcome, *, believed: bool = True) -> 
         caller="svc-erp",
         about=about,
         hold=change.hold,
-        recounts=recounts(about.hold, change.hold),
+        recounts=find_recounts(about.hold, change.hold),
         deadline=builders.deadline(),
     )
 
@@ -96,7 +96,7 @@ def redemption(about: DecisionStatus) -> Entry:
 def lapsing(about: DecisionStatus) -> Entry:
     after = lapse(about.hold, about.now)
     assert after is not None
-    return replace(entry(about, Outcome.UNKNOWN), hold=after, recounts=recounts(about.hold, after))
+    return replace(entry(about, Outcome.UNKNOWN), hold=after, recounts=find_recounts(about.hold, after))
 
 
 async def say(
@@ -112,7 +112,7 @@ async def counted(store: Store, session: Session) -> tuple[int, int, int]:
     none = Counter()
     return (
         counters.get(TOTAL, none).total,
-        used(counters.get(DAY, none), 3600, now),
+        count_used(counters.get(DAY, none), 3600, now),
         counters.get(COUNT, none).total,
     )
 

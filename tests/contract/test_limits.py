@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from pdp.authority.counters import used
+from pdp.authority.counters import count_used
 from pdp.errors import SessionMovedError
 from pdp.model import (
     Amount,
@@ -77,7 +77,7 @@ async def test_allow_moves_all_its_counters_together(store: Store, session: Sess
     found = (await facts(store, session, TOTAL, OTHER)).counters
     now = int((await store.clock.now()).timestamp())
     assert found[TOTAL] == Counter(total=70)
-    assert used(found[OTHER], 60, now) == 70
+    assert count_used(found[OTHER], 60, now) == 70
 
 
 async def test_counter_that_was_read_is_not_made_again(store: Store, session: Session) -> None:

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from pdp.action.derivation import identifier
-from pdp.action.prerequisites import latest
+from pdp.action.prerequisites import update_answer
 from pdp.authority import counters as limits
 from pdp.authority.settings import boundary_template
 from pdp.errors import (
@@ -331,7 +331,7 @@ class FakeStore:
                 tenant.keys[kept.key.normal] = kept.key_version + 1
         for step in recording.steps:
             place = (key.session_id, step)
-            tenant.steps[place] = latest(tenant.steps.get(place), decision.effect, step.amount)
+            tenant.steps[place] = update_answer(tenant.steps.get(place), decision.effect, step.amount)
         if move is not None and session is not None:
             self._sessions[key.tenant, move.session_id] = replace(
                 session,

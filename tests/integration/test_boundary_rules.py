@@ -10,8 +10,7 @@ from random import Random
 from typing import Any
 
 from pdp.action.derivation import derive
-from pdp.authority.limits import judged as with_counters
-from pdp.authority.limits import limits
+from pdp.authority.limits import find_limits, measure_limits
 from pdp.decision.document import input_document
 from pdp.model import (
     Aggregates,
@@ -85,7 +84,7 @@ def document(boundaries: Sequence[Boundary], what: dict[str, Any]) -> bytes:
             for depth, boundary in enumerate(boundaries)
         )
     )
-    asked = limits(
+    asked = find_limits(
         session,
         {},
         tool,
@@ -114,7 +113,7 @@ def document(boundaries: Sequence[Boundary], what: dict[str, Any]) -> bytes:
         session=session,
         chain=chain,
         derived=derived,
-        limits=with_counters(asked, counters, NOW, allowed=session.aggregates.allow, amount=derived.amount),
+        limits=measure_limits(asked, counters, NOW, allowed=session.aggregates.allow, amount=derived.amount),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pdp.authority import counters as limits
+from pdp.authority import counters
 from pdp.errors import OverloadedError, PolicyUnavailableError
 from pdp.model import Bucket, Effect, Verdict
 from pdp.opa import EngineCall, OpaAdministration, OpaPolicyEngine
@@ -242,7 +242,7 @@ async def test_verdicts_carry_the_revision_of_the_bundle(
     await engine.aclose()
 
 
-@pytest.mark.parametrize("window", [1, 60, 119, 120, 600, 7_199, 7_200, 100_000, limits.MAX_WINDOW])
+@pytest.mark.parametrize("window", [1, 60, 119, 120, 600, 7_199, 7_200, 100_000, counters.MAX_WINDOW])
 async def test_coming_back_when_policy_says_is_never_too_early(opa: RunningOpa, window: int) -> None:
     """Also when history has grown coarser meanwhile."""
     engine = opa.engine()
@@ -250,7 +250,7 @@ async def test_coming_back_when_policy_says_is_never_too_early(opa: RunningOpa, 
     for _ in range(12):
         paid: tuple[Bucket, ...] = ()
         for at in sorted(NOW - spread.randrange(window) for _ in range(8)):
-            paid = limits.count(paid, at)
+            paid = counters.add_to_buckets(paid, at)
         # Some payment of the window's, seen now, and again when it is said to have left.
         first = await engine.decide(paying(paid, NOW, window), deadline=soon())
         assert first.effect is Effect.BLOCK
@@ -264,7 +264,7 @@ async def test_coming_back_when_policy_says_is_never_too_early(opa: RunningOpa, 
 def paying(paid: tuple[Bucket, ...], now: int, window: int) -> bytes:
     rule = {"max": 8, "window_seconds": window, "on_exceed": "block"}
     document = payment_document(now_unix=now, settings={"velocity": {"payments": rule}})
-    since = limits.known_since(window, now)
+    since = counters.known_since(window, now)
     document["session"]["history"] |= {
         "pay_since": since,
         "pay": [
@@ -278,6 +278,6 @@ def paying(paid: tuple[Bucket, ...], now: int, window: int) -> bytes:
 
 def aged(paid: tuple[Bucket, ...], now: int) -> tuple[Bucket, ...]:
     """The history as it would be kept at `now`: counting makes it coarser; what it counted is left out."""
-    counted = limits.count(paid, now)
+    counted = counters.add_to_buckets(paid, now)
     newest = counted[-1]
     return (*counted[:-1], newest._replace(number=newest.number - 1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
-from pdp.authority.counters import holds, moved, recounted
+from pdp.authority.counters import add_to_counter, apply_recount, fits
 from pdp.model import (
     Aggregates,
     Counter,
@@ -182,9 +182,9 @@ def _counted(
     for key, guards in by_key.items():
         place = (recording.key.tenant, key)
         counter = applied.counters.get(place, locked.counters.get(place))
-        if counter is None or not all(holds(guard, counter, now) for guard in guards):
+        if counter is None or not all(fits(guard, counter, now) for guard in guards):
             return None
-        result[place] = moved(counter, guards, now)
+        result[place] = add_to_counter(counter, guards, now)
     return result
 
 
@@ -222,7 +222,7 @@ def _entered(entry: Entry, locked: LockedRows, applied: BatchResult) -> bool:
         counter = applied.counters.get((tenant, key), locked.counters.get((tenant, key)))
         if counter is None:
             return False
-        counters[tenant, key] = recounted(counter, add, int(about.recorded_at.timestamp()))
+        counters[tenant, key] = apply_recount(counter, add, int(about.recorded_at.timestamp()))
     applied.counters.update(counters)
     applied.holds[place] = entry
     if about.hold.key is not None:

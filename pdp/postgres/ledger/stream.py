@@ -17,7 +17,7 @@ import psycopg
 from psycopg import pq
 from psycopg.types.numeric import Int8
 
-from pdp.action.prerequisites import latest
+from pdp.action.prerequisites import update_answer
 from pdp.errors import StoreUnavailableError
 from pdp.model import (
     Counter,
@@ -750,11 +750,11 @@ def _step_rows(winners: Sequence[Recording]) -> tuple[list[_StepRow], list[_Step
         for step in recording.steps:
             place = (recording.key.tenant, recording.key.session_id, step.tool, step.arguments)
             if effect is Effect.BLOCK:
-                blocked[place] = (latest(None, effect, step.amount), decision_id)
+                blocked[place] = (update_answer(None, effect, step.amount), decision_id)
             else:
                 blocked.pop(place, None)
                 before = answered[place][0] if place in answered else None
-                answered[place] = (latest(before, effect, step.amount), decision_id)
+                answered[place] = (update_answer(before, effect, step.amount), decision_id)
     first, then = (
         [(*place, *_answer_columns(*answer)) for place, answer in sorted(rows.items())]
         for rows in (answered, blocked)

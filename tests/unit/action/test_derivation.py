@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.action.derivation import check_tool, comparable, derive
+from pdp.action.derivation import check_tool, derive, make_comparable
 from pdp.errors import InvalidFieldError
 from pdp.model import Amount, AmountRole, AmountUnit, BusinessKeyRule, Resource
 from pdp.money import MAX_MINOR, AmountError, major_to_minor, minor_to_major, read_amount
@@ -127,7 +127,7 @@ def test_what_is_equal_in_another_form_of_json_is_the_same_business(
     ],
 )
 def test_what_differs_is_other_business(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert comparable(PAY | one, builders.EUROS) != comparable(PAY | other, builders.EUROS)
+    assert make_comparable(PAY | one, builders.EUROS) != make_comparable(PAY | other, builders.EUROS)
 
 
 @pytest.mark.parametrize(

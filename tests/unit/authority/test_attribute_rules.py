@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pdp.authority.attribute_rules import pointed_to, resolved
+from pdp.authority.attribute_rules import entities_pointed_to, resolve_attribute_rules
 from pdp.authority.boundary import MAX_LISTED, listed_entities, parse_boundary
 from pdp.errors import InvalidFieldError
 from pdp.model import JSON, Boundary, EntityName, KnownEntity
@@ -46,16 +46,18 @@ def test_what_is_named_one_by_one_is_listed_once() -> None:
 
 
 def test_entities_are_read_only_for_a_resource_that_a_rule_is_about() -> None:
-    assert pointed_to([LISTED], "vendor") == invoices("INV-1", "INV-2")
+    assert entities_pointed_to([LISTED], "vendor") == invoices("INV-1", "INV-2")
     for other in ("invoice", "order", ""):
-        assert pointed_to([LISTED], other) == ()
+        assert entities_pointed_to([LISTED], other) == ()
 
 
 def test_each_boundary_lists_for_itself() -> None:
     narrower = boundary({"type": "invoice", "id": "INV-2"}, VENDORS)
     there = known(INV_1={"vendor": "V-1"}, INV_2={"vendor": "V-2"})
-    assert pointed_to([LISTED, narrower], "vendor") == invoices("INV-1", "INV-2")
-    assert [[ids for _, ids in resolved(each, "vendor", there)] for each in (LISTED, narrower)] == [
+    assert entities_pointed_to([LISTED, narrower], "vendor") == invoices("INV-1", "INV-2")
+    assert [
+        [ids for _, ids in resolve_attribute_rules(each, "vendor", there)] for each in (LISTED, narrower)
+    ] == [
         [("V-1", "V-2")],
         [("V-2",)],
     ]
@@ -64,7 +66,9 @@ def test_each_boundary_lists_for_itself() -> None:
 def test_rules_on_another_type_are_not_resolved() -> None:
     both = boundary({"type": "invoice", "id": "INV-1"}, VENDORS, ORDERS)
     there = known(INV_1={"vendor": "V-1", "po": "PO-77"})
-    assert [(rule.type, ids) for rule, ids in resolved(both, "po", there)] == [("po", ("PO-77",))]
+    assert [(rule.type, ids) for rule, ids in resolve_attribute_rules(both, "po", there)] == [
+        ("po", ("PO-77",))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,17 +82,17 @@ def test_rules_on_another_type_are_not_resolved() -> None:
 )
 def test_what_is_no_text_permits_nothing(attributes: Mapping[str, JSON] | None) -> None:
     one = boundary({"type": "invoice", "id": "INV-1"}, VENDORS)
-    assert [ids for _, ids in resolved(one, "vendor", known(INV_1=attributes))] == [()]
+    assert [ids for _, ids in resolve_attribute_rules(one, "vendor", known(INV_1=attributes))] == [()]
 
 
 def test_what_was_not_read_permits_nothing() -> None:
-    assert [ids for _, ids in resolved(LISTED, "vendor", {})] == [()]
+    assert [ids for _, ids in resolve_attribute_rules(LISTED, "vendor", {})] == [()]
 
 
 def test_prefix_lists_nothing() -> None:
     one = boundary({"type": "invoice", "prefix": ""}, VENDORS)
-    assert pointed_to([one], "vendor") == ()
-    assert [ids for _, ids in resolved(one, "vendor", known(INV_1={"vendor": "V-1"}))] == [()]
+    assert entities_pointed_to([one], "vendor") == ()
+    assert [ids for _, ids in resolve_attribute_rules(one, "vendor", known(INV_1={"vendor": "V-1"}))] == [()]
 
 
 def test_boundary_points_to_so_many_entities_and_no_more() -> None:

@@ -12,12 +12,12 @@ from pdp.authority.counters import (
     MAX_WINDOW,
     MOST_BUCKETS,
     _coarsened,
-    count,
-    holds,
-    moved,
-    recounted,
+    add_to_buckets,
+    add_to_counter,
+    apply_recount,
+    count_used,
+    fits,
     retry_after,
-    used,
 )
 from pdp.model import Bucket, Counter, CounterKey, Guard
 
@@ -30,7 +30,7 @@ def counted(gaps: list[int]) -> tuple[list[int], tuple[Bucket, ...]]:
     for gap in gaps:
         now += gap
         instants.append(now)
-        buckets = count(buckets, now)
+        buckets = add_to_buckets(buckets, now)
     return instants, buckets
 
 
@@ -69,9 +69,9 @@ def test_guarded_moves_never_pass_the_ceiling(amounts: list[int], ceiling: int, 
     counter, let_through = Counter(), 0
     for amount in amounts:
         asked = guard(amount, ceiling, window)
-        if holds(asked, counter, 1000):
-            counter, let_through = moved(counter, [asked], 1000), let_through + amount
-    assert let_through == used(counter, window, 1000) <= ceiling
+        if fits(asked, counter, 1000):
+            counter, let_through = add_to_counter(counter, [asked], 1000), let_through + amount
+    assert let_through == count_used(counter, window, 1000) <= ceiling
 
 
 @given(GAPS, st.integers(1, MAX_WINDOW), st.integers(0, 30), st.none() | st.integers(0, 60))
@@ -87,15 +87,15 @@ def test_waiting_as_long_as_told_makes_room(
     coming = min(window // 2 + 2, 2 * (10_000 if most is None else most))
     if len(buckets) + coming > MOST_BUCKETS:
         later = Counter(buckets=_coarsened(buckets, now + delay))
-        assert used(later, window, now + delay) <= room
-    assert used(counter, window, now + delay) <= room
+        assert count_used(later, window, now + delay) <= room
+    assert count_used(counter, window, now + delay) <= room
 
 
 @given(GAPS, st.integers(1, MAX_WINDOW), st.integers(0, 30))
 def test_waiting_is_late_by_a_bucket_at_most(gaps: list[int], window: int, room: int) -> None:
     instants, buckets = counted(gaps)
     now = instants[-1]
-    if used(Counter(buckets=buckets), window, now) <= room:
+    if count_used(Counter(buckets=buckets), window, now) <= room:
         return
     delay = retry_after(Counter(buckets=buckets), window, now, room)
     assert delay is not None
@@ -112,7 +112,7 @@ def test_waiting_is_late_by_a_bucket_at_most(gaps: list[int], window: int, room:
 def test_waiting_is_exact_while_there_is_room_for_buckets(gaps: list[int], window: int, room: int) -> None:
     instants, buckets = counted(gaps)
     now, counter = instants[-1], Counter(buckets=buckets)
-    if used(counter, window, now) <= room:
+    if count_used(counter, window, now) <= room:
         return
     delay = retry_after(counter, window, now, room, 50)
     assert delay is not None
@@ -125,7 +125,7 @@ def test_waiting_is_exact_while_there_is_room_for_buckets(gaps: list[int], windo
 def test_what_is_counted_behind_widens_nothing(gaps: list[int], late: list[int]) -> None:
     instants, buckets = counted(gaps)
     for shift in late:
-        buckets = count(buckets, instants[-1] + shift)
+        buckets = add_to_buckets(buckets, instants[-1] + shift)
     assert {b.width for b in buckets} == {2}
     assert [b.start for b in buckets] == sorted({b.start for b in buckets})
     assert sum(b.number for b in buckets) == len(instants) + len(late)
@@ -136,30 +136,30 @@ def test_waiting_never_helps_what_is_more_than_the_limit() -> None:
 
 
 def test_limit_that_was_exceeded_with_an_approval_only_moves() -> None:
-    assert holds(guard(10, None), Counter(total=1000), 0)
-    assert moved(Counter(total=1000), [guard(10, None)], 0).total == 1010
+    assert fits(guard(10, None), Counter(total=1000), 0)
+    assert add_to_counter(Counter(total=1000), [guard(10, None)], 0).total == 1010
 
 
 def test_counter_counts_an_allow_once_however_many_limits_share_it() -> None:
     shared = [guard(10, 100), guard(10, 50, 60)]
-    after = moved(Counter(), shared, 1000)
-    assert (after.total, used(after, 60, 1000)) == (10, 10)
+    after = add_to_counter(Counter(), shared, 1000)
+    assert (after.total, count_used(after, 60, 1000)) == (10, 10)
 
 
 def test_window_that_is_not_limited_is_not_kept() -> None:
-    assert moved(Counter(), [guard(10, 100)], 1000).buckets == ()
+    assert add_to_counter(Counter(), [guard(10, 100)], 1000).buckets == ()
 
 
 def test_counter_never_overflows_the_tables() -> None:
-    assert not holds(guard(1, None), Counter(total=MAX_TOTAL), 0)
+    assert not fits(guard(1, None), Counter(total=MAX_TOTAL), 0)
 
 
 def test_giving_back_lowers_total_and_window_of_the_instant_that_was_counted() -> None:
-    counter = moved(moved(Counter(), [guard(10, 100, 60)], 1000), [guard(7, 100, 60)], 1030)
-    after = recounted(counter, -10, 1000)
-    assert (after.total, used(after, 60, 1030)) == (7, 7)
-    assert used(after, 10, 1030) == 7
-    assert recounted(after, 10, 1000) == counter
+    counter = add_to_counter(add_to_counter(Counter(), [guard(10, 100, 60)], 1000), [guard(7, 100, 60)], 1030)
+    after = apply_recount(counter, -10, 1000)
+    assert (after.total, count_used(after, 60, 1030)) == (7, 7)
+    assert count_used(after, 10, 1030) == 7
+    assert apply_recount(after, 10, 1000) == counter
 
 
 @given(GAPS, st.data())
@@ -167,12 +167,12 @@ def test_whatever_is_given_back_and_counted_again_leaves_all_as_it_was(gaps: lis
     instants, buckets = counted(gaps)
     at = data.draw(st.sampled_from(instants))
     counter = Counter(total=len(instants), buckets=buckets)
-    back = recounted(counter, -1, at)
+    back = apply_recount(counter, -1, at)
     assert back.total == len(instants) - 1
     left = sum(b.number for b in buckets) - sum(b.number for b in back.buckets)
     # What has left every window is in no bucket any more.
     assert left == (1 if at > instants[-1] - MAX_WINDOW or any(_covers(b, at) for b in buckets) else 0)
-    assert recounted(back, 1, at) == counter
+    assert apply_recount(back, 1, at) == counter
 
 
 def _covers(bucket: Bucket, at: int) -> bool:
@@ -180,5 +180,5 @@ def _covers(bucket: Bucket, at: int) -> bool:
 
 
 def test_counter_never_falls_below_nothing_nor_grows_past_the_tables() -> None:
-    assert recounted(Counter(total=5), -9, 1000).total == 0
-    assert recounted(Counter(total=MAX_TOTAL), 9, 1000).total == MAX_TOTAL
+    assert apply_recount(Counter(total=5), -9, 1000).total == 0
+    assert apply_recount(Counter(total=MAX_TOTAL), 9, 1000).total == MAX_TOTAL

@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdp.authority.limits import own_limits
+from pdp.authority.limits import drop_implied_limits
 from pdp.model import AmountLimit, Boundary, OnExceed, ToolEffect, VelocityLimit
 from tests.support.narrowing import judged, nearly, situation, some_boundary
 
@@ -29,7 +29,7 @@ def test_path_is_judged_the_same(seed: int) -> None:
         path = [some_boundary(chance)]
         while len(path) < chance.randint(1, 4):
             path.append(nearly(path[-1], chance) if chance.random() < 0.8 else some_boundary(chance))
-        own = own_limits(tuple(path))
+        own = drop_implied_limits(tuple(path))
         for _ in range(30):
             # What counted for one boundary counted for all before it.
             history = [situation(chance)]
@@ -48,7 +48,7 @@ def test_path_is_judged_the_same(seed: int) -> None:
 
 
 def test_equal_boundary_has_no_limits_of_its_own() -> None:
-    first, second = own_limits((PARENT, PARENT))
+    first, second = drop_implied_limits((PARENT, PARENT))
     assert first == PARENT
     assert (second.max_actions, second.velocity) == (None, ())
     assert second.amounts == (AmountLimit(currency="EUR", per_action=Decimal(50)),)
@@ -64,7 +64,7 @@ def test_tighter_limits_are_its_own() -> None:
         max_actions=9,
         velocity=(VelocityLimit(effects=(ToolEffect.PAY,), maximum=2, window_seconds=60), *PARENT.velocity),
     )
-    _, own = own_limits((PARENT, child))
+    _, own = drop_implied_limits((PARENT, child))
     assert (own.max_actions, own.velocity) == (9, child.velocity[:1])
     assert own.amounts == (AmountLimit(currency="EUR", per_action=Decimal(50), total=Decimal(99)),)
 
@@ -75,5 +75,5 @@ def test_limit_that_escalates_implies_none_that_blocks() -> None:
         return Boundary(amounts=(limit,))
 
     escalates, blocks = total(OnExceed.ESCALATE), total(OnExceed.BLOCK)
-    assert own_limits((escalates, blocks))[1] == blocks
-    assert own_limits((blocks, escalates))[1].amounts[0].total is None
+    assert drop_implied_limits((escalates, blocks))[1] == blocks
+    assert drop_implied_limits((blocks, escalates))[1].amounts[0].total is None

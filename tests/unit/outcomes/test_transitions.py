@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdp.model import CounterKey, EntryKind, HoldRecord, HoldState, Outcome
-from pdp.outcomes.transitions import contradicts, lapse, recounts, redeem, report, was_executed
+from pdp.outcomes.transitions import contradicts, find_recounts, lapse, redeem, report, was_executed
 from tests.support.builders import NOW
 
 REPORTED = sorted(set(Outcome) - {Outcome.LAPSED})
@@ -68,15 +68,15 @@ def test_contradiction_is_a_conflict_that_frees_nothing() -> None:
     assert change is not None
     assert change.kind is EntryKind.CONFLICT
     assert change.hold == replace(committed, conflicts=((Outcome.FAILED, True),))
-    assert recounts(committed, change.hold) == ()
+    assert find_recounts(committed, change.hold) == ()
 
 
 def test_executed_after_a_release_counts_again_and_has_a_person_look_at_the_key() -> None:
     released = after(KEPT, (Outcome.FAILED, True))
-    assert recounts(KEPT, released) == ((EUROS, -70),)
+    assert find_recounts(KEPT, released) == ((EUROS, -70),)
     disputed = after(released, (Outcome.EXECUTED, False))
     assert disputed.state is HoldState.UNRESOLVED
-    assert recounts(released, disputed) == ((EUROS, 70),)
+    assert find_recounts(released, disputed) == ((EUROS, 70),)
 
 
 @pytest.mark.parametrize("first", [Outcome.FAILED, Outcome.EXECUTED])
@@ -97,7 +97,7 @@ def test_what_is_given_back_and_what_is_counted_again_add_up(reports: list[tuple
     for outcome, believed in reports:
         change = report(hold, outcome, believed=believed)
         if change is not None:
-            counted += sum(add for _, add in recounts(hold, change.hold))
+            counted += sum(add for _, add in find_recounts(hold, change.hold))
             hold = change.hold
         assert counted == (0 if hold.state is HoldState.RELEASED else 70)
 
@@ -113,7 +113,7 @@ def test_allow_that_had_to_be_redeemed_lapses_at_its_expiry() -> None:
     lapsed = lapse(kept, NOW)
     assert lapsed is not None
     assert (lapsed.state, lapsed.outcome) == (HoldState.RELEASED, Outcome.LAPSED)
-    assert recounts(kept, lapsed) == ((EUROS, -70),)
+    assert find_recounts(kept, lapsed) == ((EUROS, -70),)
     assert lapse(lapsed, NOW) is None
 
 
