@@ -61,7 +61,7 @@ setup:
 	@$(PYTHON_RUN) tools/build.py opa regal buf generator
 
 setup-bench:
-	@tools/setup.sh bench
+	@tools/setup.sh run
 	@$(PYTHON_RUN) tools/build.py opa generator
 
 setup-run:

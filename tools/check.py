@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = (sys.executable, "-m")
+DEPTRY = (*PYTHON, "deptry", "--no-ansi")
 BUF = str(ROOT / ".tools" / "bin" / "buf")
 # The package has no `python -m`; its script's first line breaks in a path with spaces.
 FLOORS = "from importlinter.cli import lint_imports_command as main; main()"
@@ -39,6 +40,13 @@ CHECKS = (
     Check(name="format", argv=(*PYTHON, "ruff", "format", "--check", "--quiet", "--diff", ".")),
     Check(name="lint", argv=(*PYTHON, "ruff", "check", "--quiet", ".")),
     Check(name="import floors", argv=(sys.executable, "-c", FLOORS)),
+    # Each wheel's imports against what it declares, then those of what is not shipped.
+    Check(name="server imports", argv=(*DEPTRY, "pdp")),
+    Check(name="client imports", argv=(*DEPTRY, "src"), directory=ROOT / "clients" / "python"),
+    Check(
+        name="other imports",
+        argv=(*DEPTRY, "--exclude", "^$", "--ignore", "DEP002,DEP004", "bench", "tests", "tools"),
+    ),
     Check(name="proto lint", argv=(BUF, "lint"), directory=ROOT / "proto"),
     Check(
         name="proto breaking", argv=(BUF, "breaking", "--against", "image.binpb"), directory=ROOT / "proto"

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Make or refresh the project's own environment in .venv: `tools/setup.sh run` with what the product
-# needs, `bench` with what its measuring needs too, `dev` with what its tests need besides. Does nothing
-# when it is up to date.
+# Make or refresh the project's own environment in .venv: `tools/setup.sh run` with what the product and
+# its measuring need, `dev` with what checks and tests need besides. Does nothing when it is up to date.
 set -eu
 cd "$(dirname "$0")/.."
 UV_VERSION=0.13.9
@@ -9,8 +8,7 @@ wanted=$1
 
 stamp=$(cat uv.lock pyproject.toml clients/python/pyproject.toml tools/setup.sh | cksum)
 current() { [ -x .venv/bin/python ] && [ "$(cat ".venv/.ready-$1" 2>/dev/null)" = "$stamp $PWD" ]; }
-if current "$wanted" || { [ "$wanted" != dev ] && current dev; } ||
-    { [ "$wanted" = run ] && current bench; }; then
+if current "$wanted" || current dev; then
     exit 0
 fi
 
@@ -34,9 +32,6 @@ export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
 if [ "$wanted" = dev ]; then
     echo "Installing the packages of uv.lock, tests and tools included"
     .venv/bin/python -m uv sync --frozen --quiet --all-extras
-elif [ "$wanted" = bench ]; then
-    echo "Installing the packages of uv.lock, the bench's included"
-    .venv/bin/python -m uv sync --frozen --quiet --no-dev --group bench --all-extras --inexact
 else
     echo "Installing the packages of uv.lock"
     .venv/bin/python -m uv sync --frozen --quiet --no-dev --all-extras --inexact

@@ -1,7 +1,7 @@
-"""OPA's own state, for readiness and diagnosis. Never for decisions.
+"""Reads OPA's own state, for readiness and diagnosis. Decisions take another way (docs/decisions/0002).
 
-`opa-python-client` knows no unix socket, so this goes to OPA's loopback address, with the admin
-token. Its retries are off: who asks decides whether to ask again.
+`opa-python-client` knows OPA's administration, but no unix socket: it asks OPA's loopback address,
+with the admin token. Its retries are off, because the caller decides whether to ask again.
 """
 
 from __future__ import annotations
