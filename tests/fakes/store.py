@@ -16,7 +16,7 @@ from typing import Any
 
 from pdp.action.derivation import identifier
 from pdp.action.prerequisites import update_answer
-from pdp.authority import counters as limits
+from pdp.authority.counters import add_to_counter, apply_recount, fits
 from pdp.authority.settings import boundary_template
 from pdp.errors import (
     DeadlineExceededError,
@@ -421,7 +421,7 @@ class FakeStore:
                 raise SessionMovedError("what was redeemable is so no longer")
         for key, add in entry.recounts:
             counter = tenant.counters.get(key, Counter())
-            tenant.counters[key] = limits.recounted(counter, add, int(about.recorded_at.timestamp()))
+            tenant.counters[key] = apply_recount(counter, add, int(about.recorded_at.timestamp()))
         held = tenant.holds.setdefault(about.decision_id, _Hold(record=before))
         held.record = replace(entry.hold, version=before.version + 1)
         if before.key is not None:
@@ -807,7 +807,7 @@ def _counted(recording: Recording, tenant: _Tenant, now: datetime) -> dict[Count
     for key in {guard.key for guard in guards}:
         of_key = [guard for guard in guards if guard.key == key]
         counter = tenant.counters.get(key, Counter())
-        if not all(limits.holds(guard, counter, seconds) for guard in of_key):
+        if not all(fits(guard, counter, seconds) for guard in of_key):
             raise SessionMovedError("a limit has no room any more")
-        result[key] = limits.moved(counter, of_key, seconds)
+        result[key] = add_to_counter(counter, of_key, seconds)
     return result
