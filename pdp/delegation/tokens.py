@@ -1,8 +1,8 @@
 """Grants as they travel: compact JWS (RFC 7515 §3.1), `typ` placet-grant+jwt.
 
-Signed by the replica that issues them and readable by every other one, since all public keys
-are in the key directory. What a grant says is `pdp.delegation.grant`'s; whether it was revoked, and
-that it was ever issued, the table's.
+The replica that issues a grant signs it, and every other one can read it, since all public keys are
+in the key directory. `pdp.delegation.grant` is about what a grant says; only the table of grants knows
+that it was ever issued, and whether it was revoked.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 
-import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdp.delegation.grant import grant_claims, read_claims
+from pdp.jws import ALG, sign_compact
 from pdp.model import Grant
 from pdp.ports import KeyDirectory, Signer
 from placet.canonical import parse_object
-from placet.receipt import b64url_decode, b64url_encode
+from placet.receipt import b64url_decode
 from placet.verify import JwksError, public_key, thumbprint, verify_es256
 
 TYP = "placet-grant+jwt"
-ALG = "ES256"
 MAX_BYTES = 64 * 1024
 _MAX_HEADER = 512
 # Characters of the grants whose readings are kept: some 8,000 of usual ones, 256 of the longest.
@@ -40,7 +39,8 @@ class GrantTokens:
     def __init__(self, signer: Signer, directory: KeyDirectory) -> None:
         self._signer = signer
         self._directory = directory
-        # Of identical bytes the reading is the same for good; of others nothing is kept.
+        # Grants that were read, by their exact bytes: a signature over fixed bytes never changes.
+        # What was no grant is not kept.
         self._readings: OrderedDict[str, Grant] = OrderedDict()
         self._kept = 0
         self._keys: OrderedDict[str, ec.EllipticCurvePublicKey] = OrderedDict()
@@ -48,14 +48,10 @@ class GrantTokens:
 
     async def issue(self, grant: Grant) -> str:
         """Return the signed grant. Raises `SignerUnavailableError`."""
-        key = self._signer.active()
-        parts = ({"alg": ALG, "kid": key.key_id, "typ": TYP}, grant_claims(grant))
-        signing_input = ".".join(b64url_encode(orjson.dumps(part)) for part in parts)
-        signature = await key.sign(signing_input.encode("ascii"))
-        return f"{signing_input}.{b64url_encode(signature)}"
+        return await sign_compact(self._signer, typ=TYP, claims=grant_claims(grant))
 
     def known(self, compact: str) -> Grant | None:
-        """What a grant says that was read not long ago; None: `read` it."""
+        """Return what a grant says that was read not long ago; None means that only `read` can tell."""
         known = self._readings.get(compact)
         if known is not None:
             self._readings.move_to_end(compact)
@@ -94,7 +90,7 @@ class GrantTokens:
             return None
 
     async def _key(self, kid: str) -> ec.EllipticCurvePublicKey | None:
-        """The key that has this thumbprint; None if no replica ever had it.
+        """Return the key that has this thumbprint; None if no replica ever had it.
 
         However many calls ask for one key at a time, the directory is asked once.
         """
@@ -142,7 +138,7 @@ def _kid(header: str) -> str:
 
 
 def _es256_key(kid: str, jwk: Mapping[str, str]) -> ec.EllipticCurvePublicKey | None:
-    """The directory is not believed either: a key is the one that its name says, or none."""
+    """Return the key if it is P-256 and `kid` is its thumbprint: the directory is not believed either."""
     try:
         key = public_key(jwk) if thumbprint(jwk) == kid else None
     except JwksError:

@@ -80,11 +80,6 @@ class PostgresStore:
         await self._pool.run(_write_nothing, within=within)
 
 
-async def ping_writable(store: PostgresStore, within: float = 2.0) -> None:
-    """See `PostgresStore.ping_writable`."""
-    await store.ping_writable(within)
-
-
 async def _write_nothing(connection: Connection) -> None:
     cursor = await connection.execute(
         """

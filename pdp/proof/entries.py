@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import orjson
-
+from pdp.jws import sign_compact
 from pdp.model import Caller, EntryKind, HoldState, Outcome
 from pdp.ports import Signer
 from placet.receipt import b64url_encode
 
 TYP = "placet-entry+jwt"
-ALG = "ES256"
 
 
 async def sign_entry(
@@ -32,11 +29,12 @@ async def sign_entry(
     output: bytes = b"",
     audience: str = "",
 ) -> bytes:
-    """Return the entry. Of an output it has the SHA-256. Raises `SignerUnavailableError`.
+    """Return the signed entry about the decision `about`. Raises `SignerUnavailableError`.
 
-    `receipt` is the signed part of the decision's receipt, which the entry names by its hash.
+    `receipt` is the signed part of that decision's receipt, which the entry names by its SHA-256.
+    `output`, if there is any, is not in the entry either: its SHA-256 is. `state` is the hold's, after
+    the entry.
     """
-    key = signer.active()
     claims: dict[str, Any] = {
         "jti": entry_id,
         "iss": issuer,
@@ -55,7 +53,4 @@ async def sign_entry(
         claims["output"] = b64url_encode(hashlib.sha256(output).digest())
     if audience:
         claims["aud"] = audience
-    parts: Sequence[dict[str, Any]] = ({"alg": ALG, "kid": key.key_id, "typ": TYP}, claims)
-    signing_input = ".".join(b64url_encode(orjson.dumps(part)) for part in parts).encode("ascii")
-    signature = await key.sign(signing_input)
-    return signing_input + b"." + b64url_encode(signature).encode("ascii")
+    return (await sign_compact(signer, typ=TYP, claims=claims)).encode("ascii")

@@ -15,10 +15,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from pdp.authority.boundary import boundary_document
 from pdp.jsontext import arguments_json
+from pdp.jws import sign_compact
 from pdp.model import (
     Agent,
     Boundary,
@@ -42,12 +41,12 @@ from pdp.ports import Signer
 from pdp.reasons import model_text
 from placet.canonical import action_digest, canonical_json, canonical_number
 from placet.receipt import (
+    TYP,
     VERSION,
-    assemble,
+    attach,
     b64url_encode,
     disclosure_digest,
     encode_disclosure,
-    encode_header,
     parse,
 )
 
@@ -76,11 +75,9 @@ class ReceiptInputs:
 
 async def sign_receipt(decision: Decision, basis: ReceiptInputs, signer: Signer) -> Receipt:
     """Return the signed receipt. Raises `SignerUnavailableError`."""
-    key = signer.active()
     claims, disclosures = _claims(decision, basis)
-    signing_input = (_header(key.key_id) + "." + b64url_encode(orjson.dumps(claims))).encode("ascii")
-    signature = await key.sign(signing_input)
-    return Receipt(token=assemble(signing_input, signature, disclosures))
+    signed = await sign_compact(signer, typ=TYP, claims=claims)
+    return Receipt(token=attach(signed.encode("ascii"), disclosures))
 
 
 def read_decision(token: bytes) -> Decision:
@@ -270,11 +267,6 @@ def _unverified(hop: Hop) -> str:
 def _scope_digest(boundary: Boundary) -> str:
     """Kept for equal boundaries only: a session's is the same in all its decisions."""
     return b64url_encode(hashlib.sha256(canonical_json(boundary_document(boundary))).digest())
-
-
-@lru_cache(maxsize=16)
-def _header(kid: str) -> str:
-    return encode_header(alg="ES256", kid=kid)
 
 
 def _lowest_trust(chain: Chain, agents: Mapping[str, Agent]) -> str | None:

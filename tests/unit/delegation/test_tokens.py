@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 
 from pdp.delegation.tokens import GrantTokens
 from pdp.errors import SignerUnavailableError, StoreUnavailableError
+from pdp.model import Boundary, Grant, ToolEffect
 from pdp.signing import Es256Key, RotatingSigner
 from placet.receipt import b64url_decode, b64url_encode
 from placet.verify import P256_ORDER
+from tests.fakes.signer import FixedSigner
 from tests.fakes.store import FakeStore
 from tests.support import builders
 from tests.support.chains import grant_of, new_grants
@@ -46,6 +49,36 @@ async def test_what_one_replica_issues_another_reads() -> None:
     header = json.loads(b64url_decode(compact.split(".")[0]))
     assert set(header) == {"alg", "kid", "typ"}
     assert (header["alg"], header["typ"]) == ("ES256", "placet-grant+jwt")
+
+
+async def test_grant_is_spelled_one_way() -> None:
+    grant = Grant(
+        issuer="https://pdp.test",
+        tenant="acme",
+        grant_id="g-1",
+        agent="agent:b",
+        session_id="s-1",
+        task_id="t-1",
+        depth=1,
+        boundary=Boundary(tools=("mail.send",), effects=(ToolEffect.SEND,), resources=(), amounts=()),
+        parent="00" * 32,
+        actors=("agent:a", "agent:root"),
+        delegated_by="svc-a",
+        purpose="write to them",
+        issued_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        expires_at=datetime(2026, 1, 2, 4, 4, 5, tzinfo=UTC),
+    )
+    compact = await GrantTokens(FixedSigner("the-key"), FakeStore()).issue(grant)
+    header, claims, signature = map(b64url_decode, compact.split("."))
+    assert header == b'{"alg":"ES256","kid":"the-key","typ":"placet-grant+jwt"}'
+    assert claims == (
+        b'{"iss":"https://pdp.test","tenant":"acme","jti":"g-1","sub":"agent:b","session":"s-1",'
+        b'"task":"t-1","depth":1,"boundary":{"tools":["mail.send"],"effects":["send"],"resources":[],'
+        b'"amounts":[],"after_completion":[]},"dlg":"svc-a","purpose":"write to them",'
+        b'"iat":1767323045,"exp":1767326645,"parent":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",'
+        b'"act":{"sub":"agent:a","act":{"sub":"agent:root"}}}'
+    )
+    assert signature == FixedSigner.SIGNATURE
 
 
 async def test_grant_of_a_key_that_was_rotated_away_is_still_read() -> None:

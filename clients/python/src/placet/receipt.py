@@ -104,7 +104,11 @@ def disclosure_digest(disclosure: str) -> str:
 
 def assemble(signing_input: bytes, signature: bytes, disclosures: Iterable[str]) -> bytes:
     """Return the full receipt."""
-    signed = signing_input + b"." + b64url_encode(signature).encode("ascii")
+    return attach(signing_input + b"." + b64url_encode(signature).encode("ascii"), disclosures)
+
+
+def attach(signed: bytes, disclosures: Iterable[str]) -> bytes:
+    """Return the full receipt from its signed part, a compact JWS, and its disclosures."""
     return signed + b"~" + b"".join(d.encode("ascii") + b"~" for d in disclosures)
 
 
