@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import shlex
@@ -40,11 +41,14 @@ from placet.capability import REASONS
 from placet.errors import Blocked, PlacetError
 from placet.model import Tool, ToolEffect
 from placet.scenario.steps.union import KINDS
+from placet.v1 import admin_service_pb2, decision_service_pb2, entity_service_pb2, session_service_pb2
 from placet.v1.error_reason_pb2 import ErrorReason
 from tests.support import builders, chains
 from tests.support.markdown import ROOT, anchors, blocks, code, documents, prose, section, table, text_of
 
 COMMANDS = {"pdp": pdp_app, "placet": placet.cli.app.app}
+# Names of other people's things that the documents mention.
+FOREIGN = {"BadRequest", "Decimal", "EdDSA", "ErrorInfo", "NaN", "None", "RetryInfo"}
 FOLDERS = ("pdp", "rego", "proto", "clients", "docs", "tests", "tools")
 
 
@@ -78,6 +82,48 @@ def test_named_files_exist(document: Path) -> None:
     for span in code(prose(document.read_text(encoding="utf-8"))):
         if re.fullmatch(rf"({'|'.join(FOLDERS)})/[a-z0-9_./-]*", span):
             assert (ROOT / span).exists(), span
+
+
+@functools.cache
+def classes() -> dict[str, set[str]]:
+    """The classes of server and client, stubs included, each with the names in its body."""
+    found: dict[str, set[str]] = {}
+    for folder in ("pdp", "clients/python/src/placet"):
+        for path in chain((ROOT / folder).rglob("*.py"), (ROOT / folder).rglob("*.pyi")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    inside = {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+                    inside |= {each.name for each in node.body if isinstance(each, ast.AsyncFunctionDef)}
+                    found.setdefault(node.name, set()).update(inside)
+    return found
+
+
+def rpcs() -> dict[str, set[str]]:
+    """The calls of the API by their bare names, each with the fields of its request."""
+    return {
+        method.name: set(method.input_type.fields_by_name)
+        for module in (admin_service_pb2, decision_service_pb2, entity_service_pb2, session_service_pb2)
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+
+
+@pytest.mark.parametrize("document", documents(), ids=named)
+def test_named_classes_and_calls_exist(document: Path) -> None:
+    for span in code(prose(document.read_text(encoding="utf-8"))):
+        if match := re.fullmatch(r"([A-Z][a-z]+(?:[A-Z]\w*)?)(?:\.(\w+))?(?:\(.*\))?", span):
+            name, member = match.groups()
+            if name not in FOREIGN:
+                assert name in classes() or name in rpcs(), span
+                assert member is None or member in classes().get(name, set()) | rpcs().get(name, set()), span
+
+
+def test_glossary_is_in_order_and_names_each_class_once() -> None:
+    rows = table(section(text_of("docs/architecture.md"), "Glossary"))
+    words = [word for word, _, _ in rows]
+    assert words == sorted(words)
+    named_classes = [name for _, _, cell in rows for name in code(cell)]
+    assert len(named_classes) == len(set(named_classes))
 
 
 @pytest.mark.parametrize("document", documents(), ids=named)
