@@ -33,6 +33,7 @@ from pdp.model import (
     Guard,
     KnownEntity,
     Limit,
+    MeasuredLimit,
     OnExceed,
     Session,
     Tool,
@@ -116,7 +117,7 @@ def _limits(
                     code="boundary.max_actions",
                     of=of,
                     on_exceed=OnExceed.BLOCK,
-                    add=1,
+                    adds_amount=False,
                     maximum=boundary.max_actions,
                     key=key,
                 )
@@ -129,7 +130,7 @@ def _limits(
                         code="boundary.velocity",
                         of=of,
                         on_exceed=rule.on_exceed,
-                        add=1,
+                        adds_amount=False,
                         maximum=rule.maximum,
                         key=_key(kind, name, "window", unit=unit),
                         window_seconds=rule.window_seconds,
@@ -174,89 +175,78 @@ def drop_implied_limits(boundaries: tuple[Boundary, ...]) -> tuple[Boundary, ...
 
 def measure_limits(
     limits: Limits, counters: Mapping[CounterKey, Counter], now: int, *, allowed: int, amount: Amount | None
-) -> tuple[Limit, ...]:
+) -> tuple[MeasuredLimit, ...]:
     """Return the limits with what is used of them at `now` (Unix seconds), and what the action adds.
 
     `allowed`: the actions that the session's history counts; `amount`: the payment's.
     """
     minor = None if amount is None else amount.minor
     return tuple(
-        Limit(
-            code,
-            of,
-            on_exceed,
-            minor if add is None else add,
-            maximum,
-            key,
-            window,
-            # Without a key, counts are the session's own, and amounts paid to nobody knows whom.
-            count_used(counters.get(key, _NONE), window, now)
-            if key is not None
-            else allowed
-            if add
-            else None,
-        )
-        for code, of, on_exceed, add, maximum, key, window, _ in limits.met
+        MeasuredLimit(limit, minor if limit.adds_amount else 1, _used(limit, counters, now, allowed))
+        for limit in limits.met
     )
+
+
+def _used(limit: Limit, counters: Mapping[CounterKey, Counter], now: int, allowed: int) -> int | None:
+    if limit.key is not None:
+        return count_used(counters.get(limit.key, _NONE), limit.window_seconds, now)
+    # The session's own history counts actions; what an unknown counterparty was paid, nobody knows.
+    return None if limit.adds_amount else allowed
 
 
 def describe_limits(
-    limits: Sequence[Limit], counters: Mapping[CounterKey, Counter], now: int
+    limits: Sequence[MeasuredLimit], counters: Mapping[CounterKey, Counter], now: int
 ) -> list[dict[str, Any]]:
     """Return the limits as rules see them; what is not known is absent."""
-    return [_described(limit, counters, now) for limit in limits]
+    return [_described(measured, counters, now) for measured in limits]
 
 
-def make_guards(limits: Sequence[Limit]) -> tuple[Guard, ...]:
-    """Return what an allow of the action adds, under which conditions."""
+def make_guards(limits: Sequence[MeasuredLimit]) -> tuple[Guard, ...]:
+    """Return what an allow of the action adds to which counters, and under which conditions."""
     return tuple(
         Guard(
             key=limit.key,
-            add=limit.add,
-            ceiling=None if limit.maximum is None or is_exceeded(limit) else limit.maximum,
+            add=measured.add,
+            ceiling=None if measured.exceeded else limit.maximum,
             window_seconds=limit.window_seconds,
         )
-        for limit in limits
-        if limit.key is not None and limit.add is not None
+        for measured in limits
+        if (limit := measured.limit).key is not None and measured.add is not None
     )
 
 
-def is_exceeded(limit: Limit) -> bool:
-    if limit.used is None or limit.add is None or limit.maximum is None:
-        return True
-    return limit.used + limit.add > limit.maximum
-
-
-def _described(limit: Limit, counters: Mapping[CounterKey, Counter], now: int) -> dict[str, Any]:
+def _described(measured: MeasuredLimit, counters: Mapping[CounterKey, Counter], now: int) -> dict[str, Any]:
+    limit, left = measured.limit, measured.left
     result: dict[str, Any] = {"code": limit.code, "of": limit.of, "on_exceed": limit.on_exceed}
-    if limit.key is not None and not limit.key.unit.startswith(ACTIONS):
+    if limit.adds_amount and limit.key is not None:
         result["currency"] = limit.key.unit
-    for name, value in (("used", limit.used), ("add", limit.add), ("max", limit.maximum)):
-        if value is not None:
-            result[name] = value
-    if limit.used is not None and limit.add is not None and limit.maximum is not None:
-        result["left"] = limit.maximum - limit.used - limit.add
+    numbers = (("used", measured.used), ("add", measured.add), ("max", limit.maximum), ("left", left))
+    result |= {name: number for name, number in numbers if number is not None}
     if limit.window_seconds is not None:
         result["window_seconds"] = limit.window_seconds
-        if (
-            is_exceeded(limit)
-            and limit.key is not None
-            and limit.maximum is not None
-            and limit.add is not None
-        ):
-            delay = retry_after(
-                counters.get(limit.key, _NONE),
-                limit.window_seconds,
-                now,
-                limit.maximum - limit.add,
-                # Where people may approve more there is no telling how many there will be.
-                limit.maximum
-                if limit.key.unit.startswith(ACTIONS) and limit.on_exceed is OnExceed.BLOCK
-                else None,
-            )
-            if delay is not None:
-                result["retry_after_seconds"] = delay
+        delay = _retry_after(measured, limit.window_seconds, counters, now)
+        if delay is not None:
+            result["retry_after_seconds"] = delay
     return result
+
+
+def _retry_after(
+    measured: MeasuredLimit, window: int, counters: Mapping[CounterKey, Counter], now: int
+) -> int | None:
+    """Return after how many seconds the window has room for the action; None if that is not known."""
+    limit, left = measured.limit, measured.left
+    if limit.key is None or limit.maximum is None or measured.add is None or left is None or left >= 0:
+        return None
+    # How many actions the window can come to hold. Where people may approve more, nobody can tell, and
+    # amounts say nothing about it.
+    known = not limit.adds_amount and limit.on_exceed is OnExceed.BLOCK
+    return retry_after(
+        counters.get(limit.key, _NONE),
+        window,
+        now,
+        limit.maximum - measured.add,
+        limit.maximum if known else None,
+    )
 
 
 def _implies(outer: VelocityLimit, rule: VelocityLimit) -> bool:
@@ -295,7 +285,7 @@ def _totals(of: str, kind: str, name: str, rules: Sequence[AmountLimit], payment
                     code="boundary.total",
                     of=of,
                     on_exceed=rule.on_exceed,
-                    add=None,
+                    adds_amount=True,
                     maximum=major_to_minor(rule.total, digits),
                     key=_key(kind, name, unit=rule.currency),
                 )
@@ -306,7 +296,7 @@ def _totals(of: str, kind: str, name: str, rules: Sequence[AmountLimit], payment
                     code="boundary.counterparty_total",
                     of=of,
                     on_exceed=rule.on_exceed,
-                    add=None,
+                    adds_amount=True,
                     maximum=major_to_minor(rule.per_counterparty, digits),
                     key=_party_key(kind, name, payment),
                 )
@@ -326,7 +316,7 @@ def _counterparty_total(session_id: str, ceiling: Ceiling | None, payment: _Paym
         of="session",
         # A currency that is not listed has no maximum, and a person decides.
         on_exceed=OnExceed.ESCALATE if ceiling is None else ceiling.on_exceed,
-        add=None,
+        adds_amount=True,
         maximum=None if ceiling is None else ceiling.maximum,
         key=_party_key("session", session_id, payment),
     )
@@ -353,7 +343,7 @@ def _budget(budget: Budget, payment: _Payment) -> list[Limit]:
             code="limit.budget",
             of=f"budget:{budget.name}",
             on_exceed=budget.on_exceed,
-            add=None,
+            adds_amount=True,
             maximum=budget.maximum,
             key=None
             if member is None

@@ -28,7 +28,7 @@ from pdp.model import (
     EvaluationRequest,
     Facts,
     KeyHashes,
-    Limit,
+    MeasuredLimit,
     Prerequisite,
     PrerequisiteKey,
     ResourceRule,
@@ -50,7 +50,7 @@ def input_document(
     session: Session | None,
     chain: Chain,
     derived: Derived,
-    limits: Sequence[Limit] = (),
+    limits: Sequence[MeasuredLimit] = (),
     key: KeyHashes | None = None,
     prerequisites: Sequence[tuple[Prerequisite, PrerequisiteKey]] = (),
 ) -> bytes:

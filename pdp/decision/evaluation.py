@@ -35,7 +35,7 @@ from pdp.model import (
     Facts,
     FactsRequest,
     KeyHashes,
-    Limit,
+    MeasuredLimit,
     Obligation,
     PolicyRevision,
     Prerequisite,
@@ -117,7 +117,7 @@ class Evaluation:
     fingerprint: bytes
     repeat: Repeat
     # The limits, with what is used of them.
-    met: tuple[Limit, ...]
+    met: tuple[MeasuredLimit, ...]
     document: bytes
     # What this action is to tools that name it as their prerequisite.
     steps: tuple[PrerequisiteKey, ...]

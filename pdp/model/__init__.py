@@ -62,6 +62,7 @@ from pdp.model.limits import Counter as Counter
 from pdp.model.limits import CounterKey as CounterKey
 from pdp.model.limits import Guard as Guard
 from pdp.model.limits import Limit as Limit
+from pdp.model.limits import MeasuredLimit as MeasuredLimit
 from pdp.model.recording import DecisionStatus as DecisionStatus
 from pdp.model.recording import Entry as Entry
 from pdp.model.recording import EntryKind as EntryKind

@@ -61,21 +61,44 @@ class Ceiling:
 
 
 class Limit(NamedTuple):
-    """A limit that an action meets. What is None could not be derived, and restricts.
+    """A limit that an action meets, whatever is used of it and whatever the action's amount is."""
 
-    `key` None with `used` given: the session's own history counts, under its version.
-    """
-
-    # The reason for exceeding it.
+    # The reason code for exceeding it.
     code: str
-    # Whose limit it is, for people.
+    # Whose limit it is, for people: "session", "template", "grant", "budget:<name>".
     of: str
     on_exceed: OnExceed
-    add: int | None
+    # True: a payment counts with its amount, in minor units. False: an action counts as one.
+    adds_amount: bool
+    # None: there is no number that would permit the action.
     maximum: int | None
+    # The counter of what was used. None where the session's own history counts actions, and where
+    # nobody knows whose counter an amount belongs to.
     key: CounterKey | None = None
+    # None: everything counts, for good.
     window_seconds: int | None = None
-    used: int | None = None
+
+
+class MeasuredLimit(NamedTuple):
+    """A limit with what counts against it now. What is None could not be derived, and restricts."""
+
+    limit: Limit
+    # What the action adds: 1, or its amount in minor units.
+    add: int | None
+    # What counts before the action.
+    used: int | None
+
+    @property
+    def left(self) -> int | None:
+        """What the action leaves; less than 0 if it exceeds the limit, None if that is not known."""
+        if self.used is None or self.add is None or self.limit.maximum is None:
+            return None
+        return self.limit.maximum - self.used - self.add
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the action exceeds the limit, or is not known to keep it."""
+        return self.left is None or self.left < 0
 
 
 class Guard(NamedTuple):

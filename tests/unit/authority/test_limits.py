@@ -1,15 +1,27 @@
-"""Limits that a boundary above implies are not counted again, and nothing that was kept gets through."""
+"""Limits: which of them are kept at all, and what counts against them."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdp.authority.limits import drop_implied_limits
-from pdp.model import AmountLimit, Boundary, OnExceed, ToolEffect, VelocityLimit
+from pdp.authority.limits import Limits, drop_implied_limits, measure_limits
+from pdp.model import (
+    Amount,
+    AmountLimit,
+    Boundary,
+    Counter,
+    CounterKey,
+    Limit,
+    MeasuredLimit,
+    OnExceed,
+    ToolEffect,
+    VelocityLimit,
+)
 from tests.support.narrowing import judged, nearly, situation, some_boundary
 
 PARENT = Boundary(
@@ -77,3 +89,45 @@ def test_limit_that_escalates_implies_none_that_blocks() -> None:
     escalates, blocks = total(OnExceed.ESCALATE), total(OnExceed.BLOCK)
     assert drop_implied_limits((escalates, blocks))[1] == blocks
     assert drop_implied_limits((blocks, escalates))[1].amounts[0].total is None
+
+
+EUROS = CounterKey(scope="s", unit="EUR")
+TOTAL = Limit(
+    code="boundary.total", of="session", on_exceed=OnExceed.BLOCK, adds_amount=True, maximum=100, key=EUROS
+)
+
+
+def measured(limit: Limit, *, paid: int = 0, amount: int | None = 30) -> MeasuredLimit:
+    (result,) = measure_limits(
+        Limits(met=(limit,)),
+        {EUROS: Counter(total=paid)},
+        0,
+        allowed=7,
+        amount=None if amount is None else Amount(minor=amount, currency="EUR"),
+    )
+    return result
+
+
+def test_payment_counts_with_its_amount_and_an_action_as_one() -> None:
+    assert measured(TOTAL, paid=50) == MeasuredLimit(TOTAL, add=30, used=50)
+    actions = TOTAL._replace(adds_amount=False, key=None)
+    assert measured(actions) == MeasuredLimit(actions, add=1, used=7)
+
+
+def test_limit_is_exceeded_by_more_than_is_left_of_it() -> None:
+    assert [(one.left, one.exceeded) for one in (measured(TOTAL, paid=70), measured(TOTAL, paid=71))] == [
+        (0, False),
+        (-1, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        measured(TOTAL, amount=None),
+        measured(TOTAL._replace(key=None)),
+        measured(TOTAL._replace(maximum=None)),
+    ],
+)
+def test_limit_of_which_a_number_is_unknown_counts_as_exceeded(unknown: MeasuredLimit) -> None:
+    assert (unknown.left, unknown.exceeded) == (None, True)
