@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pdp.authority.boundary import parse_boundary
-from pdp.delegation.tokens import Grants
+from pdp.delegation.tokens import GrantTokens
 from pdp.postgres.store import PostgresStore
 from pdp.signing import RotatingSigner
 from placet import (
@@ -571,10 +571,11 @@ async def test_forged_grant_is_blocked_whoever_signed_it(scene: Scene) -> None:
     stage = await cast(scene)
     helper = await stage.delegate(stage.root, HELPER, boundary=READS)
     async with PostgresStore.open(database_url(scene.stack), replica="forger") as store:
-        ours, theirs = RotatingSigner(store.keys, replica="forger"), RotatingSigner(FakeStore(), replica="x")
+        ours = RotatingSigner(store.keys, replica="forger")
+        theirs = RotatingSigner(FakeStore().keys, replica="x")
         for signer in (ours, theirs):
             await signer.rotate()
-        seen = await Grants(ours, store.keys).read(helper.token)
+        seen = await GrantTokens(ours, store.keys).read(helper.token)
         assert seen is not None
         # What the helper holds, wider; and what nobody delegated to the clerk.
         wider = replace(seen, boundary=parse_boundary({"tools": [PAY], "resources": []}, "boundary"))
@@ -587,7 +588,7 @@ async def test_forged_grant_is_blocked_whoever_signed_it(scene: Scene) -> None:
             delegated_by="svc-helper",
         )
         for signer in (ours, theirs):
-            forger = Grants(signer, store.keys)
+            forger = GrantTokens(signer, store.keys)
             for chain, by in (
                 ((helper.chain[0], Hop(agent=HELPER, grant=await forger.issue(wider))), HELPER),
                 ((helper.chain[0], Hop(agent=HELPER, grant=await forger.issue(seen))), HELPER),

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pdp.delegation.grant import grant_row, verify_chain
 from pdp.delegation.tokens import GrantTokens
 from pdp.model import Boundary, Caller, Chain, Grant, GrantRow, Hop, Session, grant_hash
+from pdp.ports import KeyDirectory
 from pdp.signing import RotatingSigner
 from tests.fakes.store import FakeStore
 from tests.support import builders
@@ -23,12 +24,12 @@ class Link:
     row: GrantRow
 
 
-async def new_grants(store: FakeStore | None = None) -> GrantTokens:
-    """What issues and reads grants, with a key of its own."""
-    store = store or FakeStore()
-    signer = RotatingSigner(store, replica="r")
+async def new_grants(directory: KeyDirectory | None = None) -> GrantTokens:
+    """Return an issuer and reader of grants that has a key of its own, published in `directory`."""
+    directory = directory or FakeStore().keys
+    signer = RotatingSigner(directory, replica="r")
     await signer.rotate()
-    return GrantTokens(signer, store)
+    return GrantTokens(signer, directory)
 
 
 def grant_of(

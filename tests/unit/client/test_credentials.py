@@ -82,9 +82,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
             ),
         )
         server = grpc.aio.server(interceptors=[edge])
-        grants = GrantTokens(RotatingSigner(store, replica="test"), store)
-        delegations = DelegationPoint(chains=Chains(store, grants), store=store, grants=grants, issuer="test")
-        service = SessionService(store, store, store, delegations, store)
+        grants = GrantTokens(RotatingSigner(store.keys, replica="test"), store.keys)
+        chains = Chains(store.information_point, grants)
+        delegations = DelegationPoint(chains=chains, store=store.grants, grants=grants, issuer="test")
+        service = SessionService(store.sessions, store.clock, store.control_plane, delegations, store.grants)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(service, server)
         certificates = ServerCertificates(mutual, Metrics())
         for require in (True, False):

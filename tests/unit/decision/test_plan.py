@@ -41,6 +41,7 @@ from pdp.signing import RotatingSigner
 from placet.receipt import b64url_encode, parse
 from tests.fakes.engine import ALLOW, BLOCK, ESCALATE, FakePolicyEngine, Judge
 from tests.fakes.store import FakeStore
+from tests.fakes.store.ledger import FakeLedger
 from tests.support import builders
 from tests.support.gc_cycles import without_collector
 
@@ -53,16 +54,16 @@ class Bench:
     def __init__(self) -> None:
         self.store = FakeStore()
         self.engine = FakePolicyEngine()
-        self.signer = RotatingSigner(self.store, replica="test")
+        self.signer = RotatingSigner(self.store.keys, replica="test")
         self.session: Session = builders.session()
 
-    def point(self, ledger: FakeStore | None = None, admission: Admission | None = None) -> DecisionPoint:
+    def point(self, ledger: FakeLedger | None = None, admission: Admission | None = None) -> DecisionPoint:
         return DecisionPoint(
-            information=self.store,
+            information=self.store.information_point,
             engine=self.engine,
             signer=self.signer,
-            ledger=ledger or self.store,
-            grants=GrantTokens(self.signer, self.store),
+            ledger=ledger or self.store.ledger,
+            grants=GrantTokens(self.signer, self.store.keys),
             fingerprints=Fingerprints(b"k" * 32),
             issuer="test",
             admission=admission,
@@ -79,7 +80,7 @@ class Bench:
         return await self.point().evaluate_plan(items, all_or_nothing=whole)
 
     async def now(self) -> Session:
-        found = await self.store.get(builders.TENANT, self.session.session_id)
+        found = await self.store.sessions.get(builders.TENANT, self.session.session_id)
         assert found is not None
         return found[0]
 
@@ -92,17 +93,17 @@ async def opened() -> Bench:
         business_key=BusinessKeyRule(name="bill", arguments=("invoice",)),
         prerequisites=(Prerequisite(tool=APPROVE, same=("invoice",), required=True),),
     )
-    await bench.store.put_tenant(builders.TENANT, b"{}")
+    await bench.store.control_plane.put_tenant(builders.TENANT, b"{}")
     approve = builders.tool(
         APPROVE, effect=ToolEffect.WRITE, arguments_schema='{"type": "object"}', amount=None
     )
-    await bench.store.put_tools(builders.TENANT, [pay, approve])
-    await bench.store.put_agents(builders.TENANT, [builders.agent()])
+    await bench.store.control_plane.put_tools(builders.TENANT, [pay, approve])
+    await bench.store.control_plane.put_agents(builders.TENANT, [builders.agent()])
     limit = AmountLimit(currency="EUR", per_action=Decimal(1000), total=Decimal(1000))
     bounds = Boundary(tools=(APPROVE, PAY), amounts=(limit,), max_actions=9)
-    now = await bench.store.now()
+    now = await bench.store.clock.now()
     session = builders.session(now=now, bounds=bounds, session_id="s-1", task=Task(id="T-1"))
-    bench.session = await bench.store.open(builders.TENANT, session)
+    bench.session = await bench.store.sessions.open(builders.TENANT, session)
     return bench
 
 
@@ -329,16 +330,16 @@ async def test_engine_that_hangs_blocks_every_item_within_the_deadline(bench: Be
 
 
 async def test_plan_that_loses_against_another_replica_is_judged_again(bench: Bench) -> None:
-    class Racing(FakeStore):
+    class Racing(FakeLedger):
         lost = 0
 
         async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
             if self.lost < 3:
                 self.lost += 1
                 raise SessionMovedError("another replica was first")
-            return await bench.store.record_together(recordings)
+            return await super().record_together(recordings)
 
-    point = bench.point(Racing())
+    point = bench.point(Racing(bench.store.state))
     answers = await point.evaluate_plan(
         [bench.act(APPROVE, "B-1"), bench.act(APPROVE, "B-2")], all_or_nothing=False
     )
@@ -348,12 +349,12 @@ async def test_plan_that_loses_against_another_replica_is_judged_again(bench: Be
 
 
 async def test_ledger_that_fails_returns_nothing(bench: Bench) -> None:
-    class Failing(FakeStore):
+    class Failing(FakeLedger):
         async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
             raise StoreUnavailableError("down")
 
     with pytest.raises(StoreUnavailableError):
-        await bench.point(Failing()).evaluate_plan([bench.act()], all_or_nothing=False)
+        await bench.point(Failing(bench.store.state)).evaluate_plan([bench.act()], all_or_nothing=False)
 
 
 async def test_plan_that_failed_is_gone_before_the_collector_comes(
@@ -362,7 +363,7 @@ async def test_plan_that_failed_is_gone_before_the_collector_comes(
     async def late(request: FactsRequest) -> Facts:
         raise DeadlineExceededError("the database did not answer in time")
 
-    monkeypatch.setattr(bench.store, "gather", late)
+    monkeypatch.setattr(bench.store.information_point, "gather", late)
     async with without_collector("EvaluationRequest") as gone:
         with pytest.raises(DeadlineExceededError):
             await bench.ask(bench.act(APPROVE), bench.act(), bench.act(bill="B-2"))

@@ -38,13 +38,16 @@ from pdp.model import (
     Verdict,
 )
 from pdp.overload.admission import Admission
-from pdp.ports import Ledger
+from pdp.ports import InformationPoint, KeyDirectory, Ledger
 from pdp.proof.receipts import read_decision
 from pdp.signing import RotatingSigner
 from placet.receipt import b64url_encode, parse
 from placet.verify import Verifier
 from tests.fakes.engine import ALLOW, ESCALATE, FakePolicyEngine, verdict
 from tests.fakes.store import FakeStore
+from tests.fakes.store.facts import FakeInformationPoint
+from tests.fakes.store.keys import FakeKeyDirectory
+from tests.fakes.store.ledger import FakeLedger
 from tests.support import builders
 from tests.support.chains import Link, chain_of, grant_of, link, speaker
 
@@ -55,16 +58,17 @@ class Bench:
     def __init__(self) -> None:
         self.store = FakeStore()
         self.engine = FakePolicyEngine()
-        self.signer = RotatingSigner(self.store, replica="test")
+        self.signer = RotatingSigner(self.store.keys, replica="test")
         self.session: Session = builders.session()
-        self.information = self.directory = self.store
+        self.information: InformationPoint = self.store.information_point
+        self.directory: KeyDirectory = self.store.keys
 
     def point(self, ledger: Ledger | None = None, admission: Admission | None = None) -> DecisionPoint:
         return DecisionPoint(
             information=self.information,
             engine=self.engine,
             signer=self.signer,
-            ledger=ledger or self.store,
+            ledger=ledger or self.store.ledger,
             grants=GrantTokens(self.signer, self.directory),
             fingerprints=Fingerprints(b"k" * 32),
             issuer="test",
@@ -76,39 +80,39 @@ class Bench:
 async def bench() -> Bench:
     bench = Bench()
     await bench.signer.rotate()
-    await bench.store.put_tenant(builders.TENANT, b"{}")
-    await bench.store.put_tools(builders.TENANT, [builders.tool()])
-    await bench.store.put_agents(builders.TENANT, [builders.agent()])
-    now = await bench.store.now()
-    bench.session = await bench.store.open(builders.TENANT, builders.session(now=now))
+    await bench.store.control_plane.put_tenant(builders.TENANT, b"{}")
+    await bench.store.control_plane.put_tools(builders.TENANT, [builders.tool()])
+    await bench.store.control_plane.put_agents(builders.TENANT, [builders.agent()])
+    now = await bench.store.clock.now()
+    bench.session = await bench.store.sessions.open(builders.TENANT, builders.session(now=now))
     return bench
 
 
 async def test_allow_is_signed_and_recorded_before_it_is_returned(bench: Bench) -> None:
     decision, receipt = await bench.point().evaluate(builders.evaluation(bench.session.session_id))
     assert decision.effect is Effect.ALLOW
-    recorded = await bench.store.decision(builders.TENANT, decision.decision_id)
+    recorded = await bench.store.ledger.decision(builders.TENANT, decision.decision_id)
     assert recorded is not None
     assert recorded.token == receipt.token
     assert recorded.position == receipt.position
-    Verifier({"keys": list(await bench.store.jwks())}).verify(receipt.token)
+    Verifier({"keys": list(await bench.store.keys.jwks())}).verify(receipt.token)
     assert read_decision(receipt.token) == decision
 
 
 async def test_ledger_that_fails_returns_nothing(bench: Bench) -> None:
-    class Failing(FakeStore):
+    class Failing(FakeLedger):
         async def record(self, recording: Recording) -> Position:
             raise StoreUnavailableError("down")
 
     with pytest.raises(StoreUnavailableError):
-        await bench.point(Failing()).evaluate(builders.evaluation(bench.session.session_id))
+        await bench.point(Failing(bench.store.state)).evaluate(builders.evaluation(bench.session.session_id))
 
 
 async def test_signer_without_a_key_returns_and_records_nothing(bench: Bench) -> None:
-    bench.signer = RotatingSigner(bench.store, replica="test")
+    bench.signer = RotatingSigner(bench.store.keys, replica="test")
     with pytest.raises(SignerUnavailableError):
         await bench.point().evaluate(builders.evaluation(bench.session.session_id))
-    found = await bench.store.get(builders.TENANT, bench.session.session_id)
+    found = await bench.store.sessions.get(builders.TENANT, bench.session.session_id)
     assert found is not None
     assert found[0].version == bench.session.version
 
@@ -119,7 +123,7 @@ async def test_engine_that_fails_blocks_and_is_recorded(bench: Bench) -> None:
     assert (decision.effect, decision.reasons[0].code) == (Effect.BLOCK, "pdp.policy_unavailable")
     assert decision.retryable
     assert decision.policy.revision == ""
-    assert await bench.store.decision(builders.TENANT, decision.decision_id) is not None
+    assert await bench.store.ledger.decision(builders.TENANT, decision.decision_id) is not None
     assert parse(receipt.token).claims["engine"] == ""
 
 
@@ -187,7 +191,7 @@ async def test_expired_allow_cannot_be_had_again(bench: Bench) -> None:
     point = bench.point()
     request = builders.evaluation(bench.session.session_id)
     first, _ = await point.evaluate(request)
-    await bench.store.advance(61)
+    await bench.store.clock.advance(61)
     stale, _ = await point.evaluate(request)
     assert (stale.effect, stale.reasons[0].code) == (Effect.BLOCK, "action.replay_stale")
     assert stale.reasons[0].at == f"decision:{first.decision_id}"
@@ -199,7 +203,7 @@ async def test_allow_of_a_closed_session_cannot_be_had_again(bench: Bench) -> No
     point = bench.point()
     request = builders.evaluation(bench.session.session_id)
     await point.evaluate(request)
-    await bench.store.close(builders.TENANT, bench.session.session_id, "done")
+    await bench.store.sessions.close(builders.TENANT, bench.session.session_id, "done")
     bench.engine.judge_by(verdict(Effect.BLOCK, "session.closed"))
     decision, _ = await point.evaluate(request)
     assert [reason.code for reason in decision.reasons] == ["action.replay_stale", "session.closed"]
@@ -229,7 +233,7 @@ async def test_stranger_moves_nothing_and_learns_nothing(bench: Bench) -> None:
     claims = parse(receipt.token).claims
     assert (claims["sub"], claims["task"], claims["chain"]) == ("svc-else", "", [])
     assert "principal" not in claims
-    found = await bench.store.get(builders.TENANT, bench.session.session_id)
+    found = await bench.store.sessions.get(builders.TENANT, bench.session.session_id)
     assert found is not None
     assert found[0] == bench.session
 
@@ -238,7 +242,7 @@ async def test_policy_cannot_allow_what_is_not_proven(bench: Bench) -> None:
     """Whatever the engine says: to a stranger, and on a chain that proves nothing."""
     point = bench.point()
     stranger = builders.caller(subject="svc-else", agents=frozenset({"agent:else"}))
-    grants = GrantTokens(bench.signer, bench.store)
+    grants = GrantTokens(bench.signer, bench.store.keys)
     links = await chain_of(grants, bench.session, "agent:b")
     hops = tuple(known.hop for known in links)
     for answer in (ALLOW, ESCALATE):
@@ -257,7 +261,7 @@ async def test_policy_cannot_allow_what_is_not_proven(bench: Bench) -> None:
     decision, _ = await point.evaluate(request)
     assert [(reason.code, reason.at) for reason in decision.reasons] == [("chain.invalid", "chain[0]")]
     for known in links:
-        await bench.store.add_grant(builders.TENANT, known.row)
+        await bench.store.grants.add_grant(builders.TENANT, known.row)
     bench.engine.judge_by(ALLOW)
     request = builders.evaluation(bench.session.session_id, by=speaker("agent:b"), hops=hops)
     assert (await point.evaluate(request))[0].effect is Effect.ALLOW
@@ -309,31 +313,33 @@ async def test_receipts_of_a_session_form_a_chain(bench: Bench) -> None:
 async def test_history_that_moved_is_judged_again(bench: Bench) -> None:
     """Another replica records between facts and recording; the loser sees its decision."""
 
-    class Racing(FakeStore):
+    class Racing(FakeLedger):
         lost = 0
 
         async def record(self, recording: Recording) -> Position:
             if self.lost < 3:
                 self.lost += 1
                 raise SessionMovedError("another replica was first")
-            return await bench.store.record(recording)
+            return await super().record(recording)
 
-    ledger = Racing()
+    ledger = Racing(bench.store.state)
     decision, _ = await bench.point(ledger).evaluate(builders.evaluation(bench.session.session_id))
     assert decision.effect is Effect.ALLOW
     assert len(bench.engine.documents) == 4
 
 
 async def test_history_that_always_moves_is_an_error_with_a_hint(bench: Bench) -> None:
-    class Losing(FakeStore):
+    class Losing(FakeLedger):
         async def record(self, recording: Recording) -> Position:
             raise SessionMovedError("another replica was first")
 
     with pytest.raises(SessionContendedError) as caught:
-        await bench.point(Losing()).evaluate(builders.evaluation(bench.session.session_id))
+        await bench.point(Losing(bench.store.state)).evaluate(builders.evaluation(bench.session.session_id))
     assert caught.value.retry_after > 0
     with pytest.raises(DeadlineExceededError):
-        await bench.point(Losing()).evaluate(builders.evaluation(bench.session.session_id, seconds=0.3))
+        await bench.point(Losing(bench.store.state)).evaluate(
+            builders.evaluation(bench.session.session_id, seconds=0.3)
+        )
 
 
 async def test_turn_that_does_not_come_is_a_deadline_and_leaves_nothing_behind(bench: Bench) -> None:
@@ -353,7 +359,9 @@ async def test_session_that_holds_its_share_of_all_places_is_turned_away_and_oth
 ) -> None:
     admission = Admission(max_in_flight=8)
     point = bench.point(admission=admission)
-    other = await bench.store.open(builders.TENANT, builders.session(now=await bench.store.now()))
+    other = await bench.store.sessions.open(
+        builders.TENANT, builders.session(now=await bench.store.clock.now())
+    )
     bench.engine.pause()
     first = asyncio.create_task(point.evaluate(builders.evaluation(bench.session.session_id)))
     await bench.engine.asked()
@@ -401,27 +409,27 @@ async def test_simulations_hold_places_that_decisions_would_need(bench: Bench) -
 
 
 async def test_answer_does_not_outlive_its_session(bench: Bench) -> None:
-    now = await bench.store.now()
+    now = await bench.store.clock.now()
     short = replace(builders.session(now=now), expires_at=now.replace(microsecond=0).replace(second=59))
-    opened = await bench.store.open(builders.TENANT, short)
+    opened = await bench.store.sessions.open(builders.TENANT, short)
     decision, _ = await bench.point().evaluate(builders.evaluation(opened.session_id))
     assert decision.expires_at <= opened.expires_at
 
 
 async def test_session_state_reaches_policy_by_the_databases_clock(bench: Bench) -> None:
-    await bench.store.advance(3601)
+    await bench.store.clock.advance(3601)
     bench.engine.judge_by(verdict(Effect.BLOCK, "session.expired"))
     await bench.point().evaluate(builders.evaluation(bench.session.session_id))
     assert bench.engine.documents[-1]["session"]["state"] == SessionState.EXPIRED
 
 
 async def test_secrets_reach_neither_policy_nor_receipt_nor_ledger(bench: Bench) -> None:
-    await bench.store.put_tools(
+    await bench.store.control_plane.put_tools(
         builders.TENANT, [builders.tool(secret_arguments=("pin",), arguments_schema="")]
     )
     what = builders.action(arguments={"invoice": "INV-1001", "pin": "hunter2"})
     decision, receipt = await bench.point().evaluate(builders.evaluation(bench.session.session_id, what=what))
-    recorded = await bench.store.decision(builders.TENANT, decision.decision_id)
+    recorded = await bench.store.ledger.decision(builders.TENANT, decision.decision_id)
     assert recorded is not None
     assert recorded.input_document is not None
     assert b"hunter2" not in recorded.input_document
@@ -449,33 +457,35 @@ def payment(bench: Bench) -> EvaluationRequest:
 async def test_entities_are_found_by_the_registration_that_holds(bench: Bench) -> None:
     """Also the first time, when which they are is not known before the registration is read."""
     bench.engine.judge_by(by_status)
-    await bench.store.put_entities(builders.TENANT, ACTIVE, by="ops")
+    await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by="ops")
     point = bench.point()
     assert (await point.evaluate(payment(bench)))[0].effect is Effect.BLOCK
-    await bench.store.put_tools(builders.TENANT, [builders.payment_tool()])
+    await bench.store.control_plane.put_tools(builders.TENANT, [builders.payment_tool()])
     for _ in range(2):
         decision, _receipt = await point.evaluate(payment(bench))
         assert (decision.effect, decision.data_revisions["entities"]) == (Effect.ALLOW, 1)
-    await bench.store.put_tools(builders.TENANT, [replace(builders.payment_tool(), entities=())])
+    await bench.store.control_plane.put_tools(
+        builders.TENANT, [replace(builders.payment_tool(), entities=())]
+    )
     assert (await point.evaluate(payment(bench)))[0].effect is Effect.BLOCK
 
 
 async def test_known_registration_costs_one_read(bench: Bench) -> None:
-    class Counting(FakeStore):
+    class Counting(FakeInformationPoint):
         reads = 0
 
         async def gather(self, request: FactsRequest) -> Facts:
             self.reads += 1
-            return await bench.store.gather(request)
+            return await super().gather(request)
 
-    await bench.store.put_tools(builders.TENANT, [builders.payment_tool()])
-    counting = Counting()
+    await bench.store.control_plane.put_tools(builders.TENANT, [builders.payment_tool()])
+    counting = Counting(bench.store.state)
     point = DecisionPoint(
         information=counting,
         engine=bench.engine,
         signer=bench.signer,
-        ledger=bench.store,
-        grants=GrantTokens(bench.signer, bench.store),
+        ledger=bench.store.ledger,
+        grants=GrantTokens(bench.signer, bench.store.keys),
         fingerprints=Fingerprints(b"k" * 32),
         issuer="test",
     )
@@ -487,13 +497,13 @@ async def test_known_registration_costs_one_read(bench: Bench) -> None:
 
 async def test_entity_that_changes_between_judgement_and_recording_is_judged_again(bench: Bench) -> None:
     bench.engine.judge_by(by_status)
-    await bench.store.put_tools(builders.TENANT, [builders.payment_tool()])
-    await bench.store.put_entities(builders.TENANT, ACTIVE, by="ops")
-    bench.store.hold = asyncio.Event()
+    await bench.store.control_plane.put_tools(builders.TENANT, [builders.payment_tool()])
+    await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by="ops")
+    paused = bench.store.pause()
     asked = asyncio.create_task(bench.point().evaluate(payment(bench)))
     await bench.engine.asked()
-    await bench.store.put_entities(builders.TENANT, BLOCKED, by="ops")
-    bench.store.hold.set()
+    await bench.store.entities.put_entities(builders.TENANT, BLOCKED, by="ops")
+    paused.set()
     decision, receipt = await asked
     assert (decision.effect, decision.data_revisions["entities"]) == (Effect.BLOCK, 2)
     assert parse(receipt.token).claims["data"]["entities"] == 2
@@ -520,10 +530,10 @@ async def vendor_read(bench: Bench) -> EvaluationRequest:
     """A read of the vendor V-1 in a session of which invoices are listed."""
     bench.engine.judge_by(by_resolved)
     read = builders.tool("vendors.get", effect=ToolEffect.READ, amount=None, resource="vendor:{vendor}")
-    await bench.store.put_tools(builders.TENANT, [read])
-    await bench.store.put_entities(builders.TENANT, ACTIVE, by="ops")
-    session = builders.session(now=await bench.store.now(), bounds=VENDORS_OF_INVOICES)
-    opened = await bench.store.open(builders.TENANT, session)
+    await bench.store.control_plane.put_tools(builders.TENANT, [read])
+    await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by="ops")
+    session = builders.session(now=await bench.store.clock.now(), bounds=VENDORS_OF_INVOICES)
+    opened = await bench.store.sessions.open(builders.TENANT, session)
     return builders.evaluation(
         opened.session_id, what=builders.action("vendors.get", arguments={"vendor": "V-1"})
     )
@@ -541,7 +551,7 @@ async def test_vendor_of_a_listed_invoice_is_looked_up_for_each_decision(bench: 
         },
     ]
     moved = {EntityName(type="invoice", id="INV-1001"): {"vendor": "V-2"}}
-    await bench.store.put_entities(builders.TENANT, moved, by="ops")
+    await bench.store.entities.put_entities(builders.TENANT, moved, by="ops")
     again = replace(request, action=replace(request.action, tool_call_id="another"))
     assert (await point.evaluate(again))[0].effect is Effect.BLOCK
     # Also those that do not exist were looked up, and may not appear unseen.
@@ -553,19 +563,19 @@ async def test_vendor_of_a_listed_invoice_is_looked_up_for_each_decision(bench: 
 
 async def test_listed_invoice_that_changes_before_recording_is_judged_again(bench: Bench) -> None:
     request = await vendor_read(bench)
-    bench.store.hold = asyncio.Event()
+    paused = bench.store.pause()
     asked = asyncio.create_task(bench.point().evaluate(request))
     await bench.engine.asked()
     moved = {EntityName(type="invoice", id="INV-1001"): {"vendor": "V-2"}}
-    await bench.store.put_entities(builders.TENANT, moved, by="ops")
-    bench.store.hold.set()
+    await bench.store.entities.put_entities(builders.TENANT, moved, by="ops")
+    paused.set()
     assert (await asked)[0].effect is Effect.BLOCK
     assert len(bench.store.recorded) == 1
 
 
 async def test_action_on_another_type_reads_no_listed_entity(bench: Bench) -> None:
-    session = builders.session(now=await bench.store.now(), bounds=VENDORS_OF_INVOICES)
-    opened = await bench.store.open(builders.TENANT, session)
+    session = builders.session(now=await bench.store.clock.now(), bounds=VENDORS_OF_INVOICES)
+    opened = await bench.store.sessions.open(builders.TENANT, session)
     await bench.point().evaluate(builders.evaluation(opened.session_id))
     assert bench.store.recorded[-1].entities == {}
     rule = bench.engine.documents[-1]["boundaries"][0]["resources"][1]
@@ -584,9 +594,9 @@ def by_chain(document: dict[str, Any]) -> Verdict:
 
 async def delegated(bench: Bench) -> tuple[Link, ...]:
     """A chain to an agent of the caller's, every grant of it stored."""
-    links = await chain_of(GrantTokens(bench.signer, bench.store), bench.session, "agent:helper")
+    links = await chain_of(GrantTokens(bench.signer, bench.store.keys), bench.session, "agent:helper")
     for each in links:
-        await bench.store.add_grant(builders.TENANT, each.row)
+        await bench.store.grants.add_grant(builders.TENANT, each.row)
     return links
 
 
@@ -601,11 +611,11 @@ def asked_by_leaf(bench: Bench, links: tuple[Link, ...]) -> EvaluationRequest:
 async def test_grant_revoked_between_judgement_and_recording_is_judged_again(bench: Bench) -> None:
     bench.engine.judge_by(by_chain)
     links = await delegated(bench)
-    bench.store.hold = asyncio.Event()
+    paused = bench.store.pause()
     asked = asyncio.create_task(bench.point().evaluate(asked_by_leaf(bench, links)))
     await bench.engine.asked()
-    await bench.store.revoke_grant(builders.TENANT, links[0].row.grant_hash, by="ops", reason="")
-    bench.store.hold.set()
+    await bench.store.grants.revoke_grant(builders.TENANT, links[0].row.grant_hash, by="ops", reason="")
+    paused.set()
     decision, _ = await asked
     assert decision.effect is Effect.BLOCK
     assert [(reason.code, reason.at) for reason in decision.reasons] == [("chain.revoked", "chain[0]")]
@@ -620,7 +630,7 @@ async def test_what_is_wrong_with_a_chain_blocks_even_if_policy_says_nothing_of_
     point = bench.point()
     allowed, _ = await point.evaluate(asked_by_leaf(bench, links))
     assert allowed.effect is Effect.ALLOW
-    await bench.store.revoke_grant(builders.TENANT, links[1].row.grant_hash, by="ops", reason="")
+    await bench.store.grants.revoke_grant(builders.TENANT, links[1].row.grant_hash, by="ops", reason="")
     blocked, receipt = await point.evaluate(asked_by_leaf(bench, links))
     assert [(reason.code, reason.at) for reason in blocked.reasons] == [("chain.revoked", "chain[1]")]
     assert read_decision(receipt.token).chain == blocked.chain
@@ -630,45 +640,45 @@ async def test_what_is_wrong_with_a_chain_blocks_even_if_policy_says_nothing_of_
 async def test_directory_that_does_not_answer_is_an_error_and_no_answer(bench: Bench) -> None:
     """A key that cannot be looked up is not taken for one that nobody has."""
 
-    class Silent(FakeStore):
+    class Silent(FakeKeyDirectory):
         async def key(self, kid: str) -> None:
             raise StoreUnavailableError("down")
 
     links = await delegated(bench)
-    bench.directory = Silent()
+    bench.directory = Silent(bench.store.state)
     with pytest.raises(StoreUnavailableError):
         await bench.point().evaluate(asked_by_leaf(bench, links))
     assert bench.store.recorded == []
 
 
 async def test_directory_that_hangs_is_late_within_the_calls_own_deadline(bench: Bench) -> None:
-    class Hung(FakeStore):
+    class Hung(FakeKeyDirectory):
         async def key(self, kid: str) -> None:
             await asyncio.Event().wait()
 
     links = await delegated(bench)
-    bench.directory = Hung()
+    bench.directory = Hung(bench.store.state)
     with pytest.raises(DeadlineExceededError):
         await bench.point().evaluate(replace(asked_by_leaf(bench, links), deadline=builders.deadline(0.2)))
     assert bench.store.recorded == []
 
 
 async def test_limits_of_a_chain_that_was_asked_on_before_cost_one_read(bench: Bench) -> None:
-    grants = GrantTokens(bench.signer, bench.store)
+    grants = GrantTokens(bench.signer, bench.store.keys)
     (root,) = await chain_of(grants, bench.session)
     limited = replace(bench.session.boundary, max_actions=3)
     leaf = await link(grants, grant_of(bench.session, [root], agent="agent:helper", boundary=limited))
     for each in (root, leaf):
-        await bench.store.add_grant(builders.TENANT, each.row)
+        await bench.store.grants.add_grant(builders.TENANT, each.row)
     reads = 0
 
-    class Counting(FakeStore):
+    class Counting(FakeInformationPoint):
         async def gather(self, request: FactsRequest) -> Facts:
             nonlocal reads
             reads += 1
-            return await bench.store.gather(request)
+            return await super().gather(request)
 
-    bench.information = Counting()
+    bench.information = Counting(bench.store.state)
     point = bench.point()
     for expected in (2, 3, 4):
         await point.evaluate(asked_by_leaf(bench, (root, leaf)))

@@ -16,7 +16,8 @@ from pdp.signing import Es256Key, RotatingSigner
 from placet.receipt import b64url_decode, b64url_encode
 from placet.verify import P256_ORDER
 from tests.fakes.signer import FixedSigner
-from tests.fakes.store import FakeStore
+from tests.fakes.store.keys import FakeKeyDirectory
+from tests.fakes.store.state import StoreState
 from tests.support import builders
 from tests.support.chains import grant_of, new_grants
 
@@ -24,11 +25,12 @@ SESSION = builders.session(agent="agent:a")
 GRANT = grant_of(SESSION, agent="agent:a")
 
 
-class Directory(FakeStore):
+class Directory(FakeKeyDirectory):
     """Counts what it is asked, and answers when it may."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.state = StoreState()
+        super().__init__(self.state)
         self.asked: list[str] = []
         self.was_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
@@ -42,8 +44,8 @@ class Directory(FakeStore):
 
 
 async def test_what_one_replica_issues_another_reads() -> None:
-    store = Directory()
-    first, second = await new_grants(store), await new_grants(store)
+    directory = Directory()
+    first, second = await new_grants(directory), await new_grants(directory)
     compact = await first.issue(GRANT)
     assert await second.read(compact) == GRANT
     header = json.loads(b64url_decode(compact.split(".")[0]))
@@ -68,7 +70,7 @@ async def test_grant_is_spelled_one_way() -> None:
         issued_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         expires_at=datetime(2026, 1, 2, 4, 4, 5, tzinfo=UTC),
     )
-    compact = await GrantTokens(FixedSigner("the-key"), FakeStore()).issue(grant)
+    compact = await GrantTokens(FixedSigner("the-key"), Directory()).issue(grant)
     header, claims, signature = map(b64url_decode, compact.split("."))
     assert header == b'{"alg":"ES256","kid":"the-key","typ":"placet-grant+jwt"}'
     assert claims == (
@@ -82,30 +84,30 @@ async def test_grant_is_spelled_one_way() -> None:
 
 
 async def test_grant_of_a_key_that_was_rotated_away_is_still_read() -> None:
-    store = Directory()
-    signer = RotatingSigner(store, replica="r")
+    directory = Directory()
+    signer = RotatingSigner(directory, replica="r")
     await signer.rotate()
-    compact = await GrantTokens(signer, store).issue(GRANT)
+    compact = await GrantTokens(signer, directory).issue(GRANT)
     await signer.rotate()
-    assert await GrantTokens(signer, store).read(compact) == GRANT
+    assert await GrantTokens(signer, directory).read(compact) == GRANT
 
 
 async def test_key_is_looked_up_once_however_many_ask() -> None:
-    store = Directory()
-    issuer, reader = await new_grants(store), await new_grants(store)
+    directory = Directory()
+    issuer, reader = await new_grants(directory), await new_grants(directory)
     compacts = [await issuer.issue(GRANT) for _ in range(8)] + [
         await issuer.issue(grant_of(SESSION, agent=f"agent:{n}")) for n in range(8)
     ]
-    store.may_answer.clear()
+    directory.may_answer.clear()
     reading = [asyncio.create_task(reader.read(compact)) for compact in compacts]
-    await store.was_asked.wait()
+    await directory.was_asked.wait()
     # One of those who wait goes away; the others get their answer.
     reading.pop(0).cancel()
-    store.may_answer.set()
+    directory.may_answer.set()
     assert None not in await asyncio.gather(*reading)
-    assert len(store.asked) == 1
+    assert len(directory.asked) == 1
     assert await reader.read(compacts[0]) is not None
-    assert len(store.asked) == 1
+    assert len(directory.asked) == 1
 
 
 async def test_key_that_nobody_registered_is_looked_up_again_the_next_time() -> None:
@@ -121,21 +123,21 @@ async def test_key_that_nobody_registered_is_looked_up_again_the_next_time() -> 
 
 async def test_look_up_that_fails_is_a_failure() -> None:
     """Not a chain that is invalid: nobody knows whether it is."""
-    store = Directory()
-    compact = await (await new_grants(store)).issue(GRANT)
-    reader = await new_grants(store)
-    store.fault = StoreUnavailableError("gone")
+    directory = Directory()
+    compact = await (await new_grants(directory)).issue(GRANT)
+    reader = await new_grants(directory)
+    directory.state.fault = StoreUnavailableError("gone")
     with pytest.raises(StoreUnavailableError):
         await reader.read(compact)
-    store.fault = None
+    directory.state.fault = None
     assert await reader.read(compact) == GRANT
 
 
 async def test_directory_is_not_believed() -> None:
-    store, thief = Directory(), Es256Key()
-    grants = await new_grants(store)
+    directory, thief = Directory(), Es256Key()
+    grants = await new_grants(directory)
     compact = await grants.issue(GRANT)
-    [jwk] = await store.jwks()
+    [jwk] = await directory.jwks()
     for swapped in (thief.jwk | {"kid": jwk["kid"]}, {"kid": jwk["kid"], "kty": "EC"}, {"kid": jwk["kid"]}):
         forged = Directory()
         await forged.register(swapped, replica="r")
@@ -143,9 +145,9 @@ async def test_directory_is_not_believed() -> None:
 
 
 async def test_nothing_is_issued_without_a_key() -> None:
-    store = Directory()
+    directory = Directory()
     with pytest.raises(SignerUnavailableError):
-        await GrantTokens(RotatingSigner(store, replica="r"), store).issue(GRANT)
+        await GrantTokens(RotatingSigner(directory, replica="r"), directory).issue(GRANT)
 
 
 def encoded(value: object) -> str:
@@ -153,9 +155,9 @@ def encoded(value: object) -> str:
 
 
 async def test_only_the_very_bytes_are_read() -> None:
-    store, key = Directory(), Es256Key()
-    await store.register(key.jwk, replica="r")
-    grants = await new_grants(store)
+    directory, key = Directory(), Es256Key()
+    await directory.register(key.jwk, replica="r")
+    grants = await new_grants(directory)
     header, claims, signature = (await grants.issue(GRANT)).split(".")
 
     async def signed(header: object, claims: str = claims) -> str:
@@ -200,7 +202,7 @@ async def test_only_the_very_bytes_are_read() -> None:
         await signed(good, claims + "A" * 70_000),
     ]
     assert [text for text in odd if await grants.read(text) is not None] == []
-    assert {kid for kid in store.asked if len(kid) != 43} == set()
+    assert {kid for kid in directory.asked if len(kid) != 43} == set()
 
 
 async def test_readings_are_kept_up_to_a_sum_of_characters(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ from pdp.model import (
 from pdp.outcomes.point import OutcomePoint
 from pdp.sessions.ownership import may_see
 from placet.receipt import b64url_decode
-from tests.fakes.store import FakeStore
+from tests.fakes.store.ledger import FakeLedger
+from tests.fakes.store.state import StoreState
 from tests.support import builders
 from tests.support.builders import TENANT
 from tests.unit.decision.test_point import Bench, bench
@@ -30,25 +31,27 @@ TOOL = builders.caller(subject="svc-erp", roles=frozenset({Role.TOOL}), agents=f
 ARGUMENTS = builders.action().arguments
 
 
-class Between(FakeStore):
+class Between(FakeLedger):
     """Runs something between what is read and what is recorded, once."""
 
-    def __init__(self, inner: FakeStore, meanwhile: Callable[[], Awaitable[object]], *, always: bool = False):
-        self.__dict__ = inner.__dict__
+    def __init__(
+        self, state: StoreState, meanwhile: Callable[[], Awaitable[object]], *, always: bool = False
+    ):
+        super().__init__(state)
         self.meanwhile: Callable[[], Awaitable[object]] | None = meanwhile
         self.always = always
 
     async def standing(self, tenant: str, **of: Any) -> DecisionStatus | None:
-        found = await FakeStore.standing(self, tenant, **of)
+        found = await super().standing(tenant, **of)
         if self.meanwhile is not None:
             run, self.meanwhile = self.meanwhile, self.meanwhile if self.always else None
             await run()
         return found
 
 
-def point(bench: Bench, ledger: FakeStore | None = None) -> OutcomePoint:
+def point(bench: Bench, ledger: FakeLedger | None = None) -> OutcomePoint:
     return OutcomePoint(
-        ledger=ledger or bench.store,
+        ledger=ledger or bench.store.ledger,
         signer=bench.signer,
         reported=lambda *said: None,
         may_report=may_see,
@@ -59,14 +62,14 @@ def point(bench: Bench, ledger: FakeStore | None = None) -> OutcomePoint:
 async def allowed(bench: Bench, *, required: bool = True, attempt: str = "a-1") -> str:
     if required:
         tool = replace(builders.tool(), redeem_required=True)
-        await bench.store.put_tools(TENANT, [tool])
+        await bench.store.control_plane.put_tools(TENANT, [tool])
     decision, _ = await bench.point().evaluate(
         builders.evaluation(bench.session.session_id, attempt_id=attempt)
     )
     return decision.decision_id
 
 
-async def redeem(bench: Bench, decision_id: str, ledger: FakeStore | None = None, **change: Any) -> None:
+async def redeem(bench: Bench, decision_id: str, ledger: FakeLedger | None = None, **change: Any) -> None:
     asked: dict[str, Any] = {"tool": "payments.create", "arguments": ARGUMENTS, "audience": ""} | change
     await point(bench, ledger).redeem(TOOL, decision_id, deadline=builders.deadline(), **asked)
 
@@ -99,7 +102,7 @@ async def test_who_would_gain_by_a_release_is_not_believed(
 
 async def test_settings_that_change_meanwhile_have_it_looked_at_again(bench: Bench) -> None:
     decision_id = await allowed(bench)
-    between = Between(bench.store, lambda: bench.store.put_tenant(TENANT, b"{}"))
+    between = Between(bench.store.state, lambda: bench.store.control_plane.put_tenant(TENANT, b"{}"))
     await redeem(bench, decision_id, between)
     assert [entry.kind for entry in bench.store.entries] == [EntryKind.REDEMPTION]
 
@@ -107,9 +110,9 @@ async def test_settings_that_change_meanwhile_have_it_looked_at_again(bench: Ben
 @pytest.mark.parametrize("end", ["close", "complete"])
 async def test_session_that_ends_meanwhile_has_nothing_redeemed(bench: Bench, end: str) -> None:
     decision_id = await allowed(bench)
-    await bench.store.advance(1)
-    ending = getattr(bench.store, end)
-    between = Between(bench.store, lambda: ending(TENANT, bench.session.session_id, "over"))
+    await bench.store.clock.advance(1)
+    ending = getattr(bench.store.sessions, end)
+    between = Between(bench.store.state, lambda: ending(TENANT, bench.session.session_id, "over"))
     with pytest.raises(NotRedeemableError, match="session is over"):
         await redeem(bench, decision_id, between)
     assert bench.store.entries == []
@@ -118,7 +121,7 @@ async def test_session_that_ends_meanwhile_has_nothing_redeemed(bench: Bench, en
 async def test_void_that_comes_meanwhile_wins(bench: Bench) -> None:
     decision_id = await allowed(bench)
     caller = builders.caller()
-    between = Between(bench.store, lambda: report(bench, caller, decision_id, Outcome.VOIDED))
+    between = Between(bench.store.state, lambda: report(bench, caller, decision_id, Outcome.VOIDED))
     with pytest.raises(NotRedeemableError):
         await redeem(bench, decision_id, between)
     assert [entry.kind for entry in bench.store.entries] == [EntryKind.OUTCOME]
@@ -126,7 +129,7 @@ async def test_void_that_comes_meanwhile_wins(bench: Bench) -> None:
 
 async def test_second_redemption_that_comes_meanwhile_loses(bench: Bench) -> None:
     decision_id = await allowed(bench)
-    between = Between(bench.store, lambda: redeem(bench, decision_id))
+    between = Between(bench.store.state, lambda: redeem(bench, decision_id))
     with pytest.raises(NotRedeemableError):
         await redeem(bench, decision_id, between)
     assert len(bench.store.entries) == 1
@@ -134,7 +137,9 @@ async def test_second_redemption_that_comes_meanwhile_loses(bench: Bench) -> Non
 
 async def test_what_never_stands_still_is_given_up(bench: Bench) -> None:
     decision_id = await allowed(bench)
-    between = Between(bench.store, lambda: bench.store.put_tenant(TENANT, b"{}"), always=True)
+    between = Between(
+        bench.store.state, lambda: bench.store.control_plane.put_tenant(TENANT, b"{}"), always=True
+    )
     with pytest.raises(SessionContendedError):
         await redeem(bench, decision_id, between)
     assert bench.store.entries == []
@@ -142,7 +147,7 @@ async def test_what_never_stands_still_is_given_up(bench: Bench) -> None:
 
 async def test_expired_allow_is_not_redeemed(bench: Bench) -> None:
     decision_id = await allowed(bench)
-    await bench.store.advance(60)
+    await bench.store.clock.advance(60)
     with pytest.raises(NotRedeemableError, match="expired"):
         await redeem(bench, decision_id)
 
@@ -151,7 +156,7 @@ async def test_contradiction_is_recorded_and_counted_once(bench: Bench) -> None:
     decision_id = await allowed(bench, required=False)
     said: list[tuple[Outcome, bool]] = []
     outcomes = OutcomePoint(
-        ledger=bench.store,
+        ledger=bench.store.ledger,
         signer=bench.signer,
         reported=lambda outcome, conflict: said.append((outcome, conflict)),
         may_report=may_see,
@@ -205,7 +210,7 @@ async def test_what_lapsed_is_a_signed_entry_of_the_server_itself(bench: Bench) 
     decision_id = await allowed(bench)
     outcomes = point(bench)
     assert await outcomes.release_lapsed(limit=9, seconds=30) == 0
-    await bench.store.advance(60)
+    await bench.store.clock.advance(60)
     assert await outcomes.release_lapsed(limit=9, seconds=30) == 1
     assert await outcomes.release_lapsed(limit=9, seconds=30) == 0
     (entry,) = bench.store.entries
@@ -219,7 +224,7 @@ async def test_what_lapsed_is_a_signed_entry_of_the_server_itself(bench: Bench) 
 
 async def test_report_that_comes_while_it_lapses_wins(bench: Bench) -> None:
     decision_id = await allowed(bench)
-    await bench.store.advance(60)
-    between = Between(bench.store, lambda: report(bench, TOOL, decision_id, Outcome.UNKNOWN))
+    await bench.store.clock.advance(60)
+    between = Between(bench.store.state, lambda: report(bench, TOOL, decision_id, Outcome.UNKNOWN))
     assert await point(bench, between).release_lapsed(limit=9, seconds=30) == 0
     assert [entry.hold.outcome for entry in bench.store.entries] == [Outcome.UNKNOWN]

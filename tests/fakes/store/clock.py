@@ -1,0 +1,25 @@
+"""The `Clock` of the store in memory: it moves only when a test moves it."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+
+from pdp.errors import InvalidFieldError
+from tests.fakes.store.state import StoreState
+
+
+class FakeClock:
+    def __init__(self, state: StoreState) -> None:
+        self._state = state
+
+    async def now(self) -> datetime:
+        self._state.check_up()
+        return self._state.moment
+
+    async def advance(self, seconds: float) -> datetime:
+        self._state.check_up()
+        if not math.isfinite(seconds) or seconds < 0:
+            raise InvalidFieldError("seconds", "is not between 0 and ten years")
+        self._state.moment += timedelta(seconds=seconds)
+        return self._state.moment

@@ -1,0 +1,51 @@
+"""The `GrantStore` of the store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pdp.errors import StoreUnavailableError
+from pdp.model import Effect, GrantRow
+from tests.fakes.store.state import StoreState
+
+
+class FakeGrantStore:
+    def __init__(self, state: StoreState) -> None:
+        self._state = state
+
+    async def add_grant(self, tenant: str, row: GrantRow) -> None:
+        self._state.check_up()
+        state = self._state.tenant(tenant)
+        if row.grant_hash in state.grants:
+            raise StoreUnavailableError("the grant is stored already")
+        state.grants[row.grant_hash] = row
+
+    async def grant_path(self, tenant: str, grant_hash: str) -> Sequence[GrantRow]:
+        self._state.check_up()
+        state = self._state.tenants.get(tenant)
+        return () if state is None else state.grant_path(grant_hash)
+
+    async def revoke_grant(self, tenant: str, grant_hash: str, *, by: str, reason: str) -> GrantRow | None:
+        self._state.check_up()
+        state = self._state.tenants.get(tenant)
+        row = None if state is None else state.grants.get(grant_hash)
+        if state is not None and row is not None and row.revoked_at is None:
+            row = row._replace(revoked_at=self._state.moment, revoked_by=by, revoke_reason=reason)
+            state.grants[grant_hash] = row
+            state.epoch += 1
+        return row
+
+    async def grant_decisions(
+        self, tenant: str, session_id: str, grant_hashes: Sequence[str], *, limit: int
+    ) -> Mapping[str, Sequence[tuple[str, Effect]]]:
+        self._state.check_up()
+        found: dict[str, list[tuple[str, Effect]]] = {}
+        for key, decision_id in self._state.keys.items():
+            decision = self._state.decisions[key.tenant, decision_id][0].decision
+            if (
+                (key.tenant, key.session_id) == (tenant, session_id)
+                and key.leaf_grant in grant_hashes
+                and (key.leaf_grant or decision.session_version)
+            ):
+                found.setdefault(key.leaf_grant, []).append((decision_id, decision.effect))
+        return {name: sorted(decisions, reverse=True)[:limit] for name, decisions in found.items()}

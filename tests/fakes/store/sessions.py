@@ -1,0 +1,62 @@
+"""The `SessionStore` of the store in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from pdp.authority.settings import boundary_template
+from pdp.errors import InvalidFieldError, SessionMovedError, TaskExistsError
+from pdp.model import Session, SessionState
+from tests.fakes.store.state import LIVE, StoreState
+
+
+class FakeSessionStore:
+    def __init__(self, state: StoreState) -> None:
+        self._state = state
+
+    async def open(self, tenant: str, session: Session, *, epoch: int | None = None) -> Session:
+        self._state.check_up()
+        if epoch not in (None, self._state.tenant(tenant).epoch):
+            raise SessionMovedError("the tenant's epoch moved")
+        for (owner, _), existing in self._state.sessions.items():
+            if owner == tenant and existing.task.id == session.task.id:
+                same = ("issuer", "principal", "agent", "boundary")
+                if any(getattr(existing, name) != getattr(session, name) for name in same):
+                    raise TaskExistsError(f"the task {session.task.id} already has a session")
+                return existing
+        if session.expires_at <= self._state.moment:
+            raise InvalidFieldError("expires_at", "is in the past")
+        if (tenant, session.session_id) in self._state.sessions:
+            raise InvalidFieldError("session.session_id", "is another session's")
+        session = replace(session, template=boundary_template(self._state.tenant(tenant).settings))
+        self._state.sessions[tenant, session.session_id] = session
+        return session
+
+    async def get(self, tenant: str, session_id: str) -> tuple[Session, datetime] | None:
+        self._state.check_up()
+        session = self._state.sessions.get((tenant, session_id))
+        return None if session is None else (session, self._state.moment)
+
+    async def complete(self, tenant: str, session_id: str, reason: str) -> Session | None:
+        self._state.check_up()
+        session = self._state.sessions.get((tenant, session_id))
+        if session is not None and session.state_at(self._state.moment) is SessionState.OPEN:
+            session = replace(
+                session,
+                state=SessionState.COMPLETED,
+                version=session.version + 1,
+                completed_at=self._state.moment,
+            )
+            self._state.sessions[tenant, session_id] = session
+        return session
+
+    async def close(self, tenant: str, session_id: str, reason: str) -> Session | None:
+        self._state.check_up()
+        session = self._state.sessions.get((tenant, session_id))
+        if session is not None and session.state in LIVE:
+            session = replace(
+                session, state=SessionState.CLOSED, version=session.version + 1, closed_at=self._state.moment
+            )
+            self._state.sessions[tenant, session_id] = session
+        return session

@@ -1,0 +1,164 @@
+"""What the store in memory holds: one state, which all of its ports read and write."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pdp.errors import DeadlineExceededError, PdpError, TenantUnknownError
+from pdp.model import (
+    JSON,
+    Agent,
+    Counter,
+    CounterKey,
+    DecisionKey,
+    EntityName,
+    EntityVersion,
+    Entry,
+    GrantRow,
+    Hold,
+    HoldRecord,
+    HoldState,
+    IssuerKeys,
+    KnownEntity,
+    Position,
+    PrerequisiteKey,
+    PriorAnswer,
+    Recording,
+    Session,
+    SessionState,
+    Signal,
+    Tool,
+)
+
+START = datetime(2026, 11, 24, 10, tzinfo=UTC)
+LIVE = (SessionState.OPEN, SessionState.COMPLETED)
+
+
+@dataclass(slots=True)
+class StoredHold:
+    """What a decision holds. `given` is its business key as the caller wrote it."""
+
+    record: HoldRecord
+    given: str = ""
+
+    def seen_at(self, decision_id: str, now: datetime) -> Hold | None:
+        """Return the hold as a rule counts it at `now`; None if it counts no more."""
+        held, state = self.record, self.record.state
+        if state is HoldState.RESERVED and now >= held.expires_at:
+            state = HoldState.UNRESOLVED
+            if held.redeem_required and not held.redeemed:
+                return None
+        if state is HoldState.RELEASED:
+            return None
+        return Hold(decision_id=decision_id, state=state, given=self.given)
+
+
+@dataclass(slots=True)
+class TenantState:
+    """Everything of one tenant but its sessions and decisions."""
+
+    settings: Mapping[str, JSON]
+    epoch: int = 1
+    revisions: dict[str, int] = field(
+        default_factory=lambda: {
+            "settings": 1,
+            "tools": 0,
+            "agents": 0,
+            "signals": 0,
+            "entities": 0,
+            "issuers": 0,
+        }
+    )
+    agents: dict[str, Agent] = field(default_factory=dict)
+    tools: dict[str, Tool] = field(default_factory=dict)
+    signals: dict[str, Signal] = field(default_factory=dict)
+    issuers: dict[str, IssuerKeys] = field(default_factory=dict)
+    # What each revision of the tools said, oldest first; None: it removed the tool.
+    tool_history: list[tuple[int, datetime, Mapping[str, Tool | None]]] = field(default_factory=list)
+    # Every version of each entity, oldest first.
+    entities: dict[EntityName, list[EntityVersion]] = field(default_factory=dict)
+    counters: dict[CounterKey, Counter] = field(default_factory=dict)
+    # The version of each business key: it moves whenever a hold on the key does.
+    keys: dict[str, int] = field(default_factory=dict)
+    # By decision, oldest first.
+    holds: dict[str, StoredHold] = field(default_factory=dict)
+    # By the hash of the grant's bytes.
+    grants: dict[str, GrantRow] = field(default_factory=dict)
+    # Latest answer to each prerequisite, by session.
+    steps: dict[tuple[str, PrerequisiteKey], PriorAnswer] = field(default_factory=dict)
+
+    def tools_at(self, revision: int) -> dict[str, Tool]:
+        """Return the tools as they were at a revision, by name."""
+        tools: dict[str, Tool | None] = {}
+        for of, _, said in self.tool_history:
+            if of <= revision:
+                tools.update(said)
+        return {name: tool for name, tool in tools.items() if tool is not None}
+
+    def known(self, name: EntityName) -> KnownEntity:
+        """Return the entity as it is; at revision 0 if nothing was ever written of it."""
+        versions = self.entities.get(name)
+        if not versions:
+            return KnownEntity(name=name, revision=0, attributes=None)
+        return KnownEntity(name=name, revision=versions[-1].revision, attributes=versions[-1].attributes)
+
+    def grant_path(self, grant_hash: str) -> Sequence[GrantRow]:
+        """Return the grant and all that it was delegated from, root first; none if there is no such."""
+        path: list[GrantRow] = []
+        name: str | None = grant_hash
+        while name is not None and name in self.grants:
+            path.insert(0, self.grants[name])
+            name = self.grants[name].parent_hash
+        return path
+
+    def move(self, kind: str) -> int:
+        """Move the epoch and the revision of one kind of data; return the new revision."""
+        self.epoch += 1
+        self.revisions[kind] += 1
+        return self.revisions[kind]
+
+
+class StoreState:
+    """The tables of the store in memory, and what a test does to them.
+
+    `fault`, while set, is raised by every call of every port. `pause`, while set and not an event
+    that is set, keeps recordings waiting as a slow commit would. `moment` is what the clock shows.
+    """
+
+    def __init__(self, *, writer: str = "fake", now: datetime = START) -> None:
+        self.moment = now
+        self.fault: PdpError | None = None
+        self.pause: asyncio.Event | None = None
+        self.writer = writer
+        self.recorded: list[Recording] = []
+        self.entries: list[Entry] = []
+        self.recorded_at: dict[str, datetime] = {}
+        self.tenants: dict[str, TenantState] = {}
+        # By tenant and session.
+        self.sessions: dict[tuple[str, str], Session] = {}
+        # The latest decision that claims each key.
+        self.keys: dict[DecisionKey, str] = {}
+        # By tenant and decision.
+        self.decisions: dict[tuple[str, str], tuple[Recording, Position]] = {}
+        # By key id.
+        self.jwks: dict[str, Mapping[str, str]] = {}
+
+    def check_up(self) -> None:
+        """Raise `fault`, if it is set."""
+        if self.fault is not None:
+            raise self.fault
+
+    def check_deadline(self, deadline: float) -> None:
+        """Raise `DeadlineExceededError` if the deadline has passed."""
+        if deadline <= time.monotonic():
+            raise DeadlineExceededError("the deadline had passed before the call")
+
+    def tenant(self, tenant: str) -> TenantState:
+        """Return a tenant's state. Raises `TenantUnknownError`."""
+        if tenant not in self.tenants:
+            raise TenantUnknownError(f"there is no tenant {tenant}")
+        return self.tenants[tenant]
