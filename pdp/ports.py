@@ -13,22 +13,26 @@ from typing import Protocol
 from pdp.model import (
     JSON,
     Agent,
+    DecisionEffect,
     DecisionStatus,
-    Effect,
     EntityName,
     EntityVersion,
     Entry,
     Facts,
     FactsRequest,
     GrantRow,
-    IssuerKeys,
+    IssuerKeysSnapshot,
+    IssuerList,
+    LapsedDecision,
     OpenDecision,
     Position,
     RecordedDecision,
     Recording,
     Session,
+    SessionSnapshot,
     Signal,
     Tool,
+    ToolPage,
     ToolRevision,
     Verdict,
 )
@@ -156,9 +160,9 @@ class EntryLedger(Protocol):
         """Return how many such allows all tenants have; `limit` if there are more."""
         ...
 
-    async def lapsed(self, *, limit: int) -> Sequence[tuple[str, str]]:
-        """Return tenant and id of expired allows that had to be redeemed, were not, and have no
-        outcome; the longest expired first."""
+    async def lapsed(self, *, limit: int) -> Sequence[LapsedDecision]:
+        """Return expired allows of all tenants that had to be redeemed, were not, and have no outcome;
+        the longest expired first."""
         ...
 
 
@@ -175,8 +179,8 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def get(self, tenant: str, session_id: str) -> tuple[Session, datetime] | None:
-        """Return the session and the database's time."""
+    async def get(self, tenant: str, session_id: str) -> SessionSnapshot | None:
+        """Return the session and the database's time; None if there is no such session."""
         ...
 
     async def complete(self, tenant: str, session_id: str, reason: str) -> Session | None:
@@ -213,7 +217,7 @@ class GrantStore(Protocol):
 
     async def grant_decisions(
         self, tenant: str, session_id: str, grant_hashes: Sequence[str], *, limit: int
-    ) -> Mapping[str, Sequence[tuple[str, Effect]]]:
+    ) -> Mapping[str, Sequence[DecisionEffect]]:
         """Return the latest decisions of a session's calls by the grant that they were made on.
 
         At most `limit` for each grant, latest first. An empty hash: calls without a grant that
@@ -239,8 +243,8 @@ class ControlPlane(Protocol):
 
     async def tools(
         self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
-    ) -> tuple[int, Sequence[Tool]]:
-        """Return tools by name, as they are or as they were at `revision`, and which revision that is.
+    ) -> ToolPage:
+        """Return at most `limit` tools by name, as they are or as they were at `revision`.
 
         In the order of code points, from the first after `after`. This writes nothing, and takes
         no lock.
@@ -264,11 +268,11 @@ class ControlPlane(Protocol):
         """
         ...
 
-    async def issuer_keys(self, tenant: str) -> tuple[int, Sequence[IssuerKeys]]:
-        """Return the issuers by name, and the revision that they are of. Writes nothing."""
+    async def issuer_keys(self, tenant: str) -> IssuerList:
+        """Return every issuer of task tokens that the tenant has. Writes nothing."""
         ...
 
-    async def keys_of(self, tenant: str, issuer: str) -> tuple[IssuerKeys | None, int]:
+    async def keys_of(self, tenant: str, issuer: str) -> IssuerKeysSnapshot:
         """Return an issuer's keys as they are now, and the tenant's epoch. Writes nothing."""
         ...
 

@@ -17,6 +17,7 @@ from pdp.model.boundary import ToolEffect as ToolEffect
 from pdp.model.boundary import VelocityLimit as VelocityLimit
 from pdp.model.decisions import ChainHop as ChainHop
 from pdp.model.decisions import Decision as Decision
+from pdp.model.decisions import DecisionEffect as DecisionEffect
 from pdp.model.decisions import DecisionKey as DecisionKey
 from pdp.model.decisions import Effect as Effect
 from pdp.model.decisions import Obligation as Obligation
@@ -66,12 +67,16 @@ from pdp.model.limits import MeasuredLimit as MeasuredLimit
 from pdp.model.recording import DecisionStatus as DecisionStatus
 from pdp.model.recording import Entry as Entry
 from pdp.model.recording import EntryKind as EntryKind
+from pdp.model.recording import LapsedDecision as LapsedDecision
 from pdp.model.recording import OpenDecision as OpenDecision
 from pdp.model.recording import Recording as Recording
 from pdp.model.sessions import Aggregates as Aggregates
 from pdp.model.sessions import IssuerKeys as IssuerKeys
+from pdp.model.sessions import IssuerKeysSnapshot as IssuerKeysSnapshot
+from pdp.model.sessions import IssuerList as IssuerList
 from pdp.model.sessions import Session as Session
 from pdp.model.sessions import SessionMove as SessionMove
+from pdp.model.sessions import SessionSnapshot as SessionSnapshot
 from pdp.model.sessions import SessionState as SessionState
 from pdp.model.sessions import SessionTerms as SessionTerms
 from pdp.model.sessions import Task as Task
@@ -89,4 +94,5 @@ from pdp.model.tools import OutputField as OutputField
 from pdp.model.tools import OutputFormat as OutputFormat
 from pdp.model.tools import Prerequisite as Prerequisite
 from pdp.model.tools import Tool as Tool
+from pdp.model.tools import ToolPage as ToolPage
 from pdp.model.tools import ToolRevision as ToolRevision

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from pdp.model.holds import Outcome
 from pdp.model.json import JSON
@@ -21,6 +22,13 @@ class Effect(StrEnum):
 class Position:
     writer: str
     seq: int
+
+
+class DecisionEffect(NamedTuple):
+    """How one decision turned out."""
+
+    decision_id: str
+    effect: Effect
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

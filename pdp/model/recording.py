@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from pdp.model.decisions import Decision, DecisionKey, Effect, Receipt
 from pdp.model.entities import EntityName
@@ -76,6 +77,13 @@ class OpenDecision:
     state: HoldState
     redeemed: bool
     expires_at: datetime
+
+
+class LapsedDecision(NamedTuple):
+    """An allow that had to be redeemed before it expired, and was not."""
+
+    tenant: str
+    decision_id: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

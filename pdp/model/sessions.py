@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from pdp.model.boundary import Boundary
 from pdp.model.limits import Bucket
@@ -64,6 +65,13 @@ class Session:
         return self.state
 
 
+class SessionSnapshot(NamedTuple):
+    """A session as it was read, and the database's time then: together they say its state."""
+
+    session: Session
+    now: datetime
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionTerms:
     """What a session is to be opened with."""
@@ -90,6 +98,21 @@ class IssuerKeys:
 
     def by_id(self) -> dict[str, Mapping[str, str]]:
         return {key["kid"]: key for key in self.keys}
+
+
+class IssuerKeysSnapshot(NamedTuple):
+    """An issuer's keys as they were read, and the tenant's epoch then: it moves when they change."""
+
+    # None: the tenant knows no such issuer.
+    keys: IssuerKeys | None
+    epoch: int
+
+
+class IssuerList(NamedTuple):
+    """All issuers of a tenant, by name, at a revision."""
+
+    revision: int
+    issuers: Sequence[IssuerKeys]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

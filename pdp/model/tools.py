@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from pdp.model.boundary import ToolEffect
 from placet.normalise import NormalisationStep
@@ -160,3 +161,10 @@ class ToolRevision:
     written_at: datetime
     written: tuple[str, ...]
     removed: tuple[str, ...] = ()
+
+
+class ToolPage(NamedTuple):
+    """Some of a tenant's tools, by name, as they stood at a revision."""
+
+    revision: int
+    tools: Sequence[Tool]

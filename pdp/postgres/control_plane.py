@@ -9,7 +9,7 @@ from psycopg import sql
 
 from pdp.action.registration import details, read_registration
 from pdp.errors import InvalidFieldError, TenantUnknownError
-from pdp.model import Agent, IssuerKeys, Signal, Tool, ToolRevision
+from pdp.model import Agent, IssuerKeys, IssuerKeysSnapshot, IssuerList, Signal, Tool, ToolPage, ToolRevision
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
@@ -112,14 +112,14 @@ class PostgresControlPlane:
 
     async def tools(
         self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
-    ) -> tuple[int, Sequence[Tool]]:
+    ) -> ToolPage:
         for text in (tenant, after):
             storable("after", text)
 
-        async def work(connection: Connection) -> tuple[int, Sequence[Tool]]:
+        async def work(connection: Connection) -> ToolPage:
             of = await _tools_revision(connection, tenant)
             of = of if revision is None else min(of, revision)
-            return of, await _tools_at(connection, tenant, of, after=after, limit=limit)
+            return ToolPage(of, await _tools_at(connection, tenant, of, after=after, limit=limit))
 
         return await self._pool.run(work)
 
@@ -229,10 +229,10 @@ class PostgresControlPlane:
 
         return await self._pool.run(work)
 
-    async def issuer_keys(self, tenant: str) -> tuple[int, Sequence[IssuerKeys]]:
+    async def issuer_keys(self, tenant: str) -> IssuerList:
         storable("tenant", tenant)
 
-        async def work(connection: Connection) -> tuple[int, Sequence[IssuerKeys]]:
+        async def work(connection: Connection) -> IssuerList:
             # One statement, one snapshot.
             cursor = await connection.execute(
                 """
@@ -246,15 +246,15 @@ class PostgresControlPlane:
             rows = await cursor.fetchall()
             if not rows:
                 raise TenantUnknownError(f"there is no tenant {tenant}")
-            return rows[0][0], [_issuer_keys(row[1:]) for row in rows if row[1] is not None]
+            return IssuerList(rows[0][0], [_issuer_keys(row[1:]) for row in rows if row[1] is not None])
 
         return await self._pool.run(work)
 
-    async def keys_of(self, tenant: str, issuer: str) -> tuple[IssuerKeys | None, int]:
+    async def keys_of(self, tenant: str, issuer: str) -> IssuerKeysSnapshot:
         for field, value in (("tenant", tenant), ("issuer", issuer)):
             storable(field, value)
 
-        async def work(connection: Connection) -> tuple[IssuerKeys | None, int]:
+        async def work(connection: Connection) -> IssuerKeysSnapshot:
             cursor = await connection.execute(
                 """
                 SELECT t.epoch, k.issuer, k.keys, k.revision, k.written_at
@@ -267,7 +267,8 @@ class PostgresControlPlane:
             row = await cursor.fetchone()
             if row is None:
                 raise TenantUnknownError(f"there is no tenant {tenant}")
-            return None if row[1] is None else _issuer_keys(row[1:]), row[0]
+            keys = None if row[1] is None else _issuer_keys(row[1:])
+            return IssuerKeysSnapshot(keys, row[0])
 
         return await self._pool.run(work)
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from pdp.errors import StoreUnavailableError, TenantUnknownError
-from pdp.model import Effect, GrantRow
+from pdp.model import DecisionEffect, Effect, GrantRow
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
@@ -116,7 +116,7 @@ class PostgresGrantStore:
 
     async def grant_decisions(
         self, tenant: str, session_id: str, grant_hashes: Sequence[str], *, limit: int
-    ) -> Mapping[str, Sequence[tuple[str, Effect]]]:
+    ) -> Mapping[str, Sequence[DecisionEffect]]:
         if any("\0" in text for text in (session_id, *grant_hashes)):
             return {}
 
@@ -127,9 +127,9 @@ class PostgresGrantStore:
             )
             return await cursor.fetchall()
 
-        found: dict[str, list[tuple[str, Effect]]] = {}
+        found: dict[str, list[DecisionEffect]] = {}
         for grant_hash, decision_id, effect in await self._pool.run(work):
-            found.setdefault(grant_hash, []).append((decision_id, Effect(effect)))
+            found.setdefault(grant_hash, []).append(DecisionEffect(decision_id, Effect(effect)))
         return found
 
 

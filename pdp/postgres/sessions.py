@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 from typing import LiteralString
 
 import psycopg
 
 from pdp.authority.settings import boundary_template
 from pdp.errors import InvalidFieldError, SessionMovedError, TaskExistsError, TenantUnknownError
-from pdp.model import Session
+from pdp.model import Session, SessionSnapshot
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
@@ -63,16 +62,16 @@ class PostgresSessionStore:
 
         return await self._pool.run(work)
 
-    async def get(self, tenant: str, session_id: str) -> tuple[Session, datetime] | None:
+    async def get(self, tenant: str, session_id: str) -> SessionSnapshot | None:
         if "\0" in session_id:
             return None
 
-        async def work(connection: Connection) -> tuple[Session, datetime] | None:
+        async def work(connection: Connection) -> SessionSnapshot | None:
             cursor = await connection.execute(
                 _SELECT + "WHERE tenant = %s AND session_id = %s", [tenant, session_id]
             )
             row = await cursor.fetchone()
-            return None if row is None else (session_from_row(row), row[SESSION_WIDTH])
+            return None if row is None else SessionSnapshot(session_from_row(row), row[SESSION_WIDTH])
 
         return await self._pool.run(work)
 

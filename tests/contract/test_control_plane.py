@@ -122,7 +122,7 @@ async def test_registry_is_listed_by_name_as_it_is_and_as_it_was(store: Store) -
     assert await store.control_plane.tools(TENANT, revision=1) == (1, then)
     assert await store.control_plane.tools(TENANT, revision=1, after="b") == (1, then[1:])
     assert await store.control_plane.tools(TENANT, revision=1, limit=1) == (1, then[:1])
-    assert (await store.control_plane.tools(TENANT, revision=99))[0] == 2
+    assert (await store.control_plane.tools(TENANT, revision=99)).revision == 2
     with pytest.raises(TenantUnknownError):
         await store.control_plane.tools("nobody")
 
@@ -240,7 +240,7 @@ async def test_a_tenant_has_so_many_issuers_and_no_more(store: Store) -> None:
     with pytest.raises(InvalidFieldError):
         await store.control_plane.put_issuer_keys(TENANT, "one more", [])
     await store.control_plane.put_issuer_keys(TENANT, "i0", [KEY])
-    assert (await store.control_plane.issuer_keys(TENANT))[0] == MAX_ISSUERS + 1
+    assert (await store.control_plane.issuer_keys(TENANT)).revision == MAX_ISSUERS + 1
 
 
 async def test_issuers_need_their_tenant(store: Store) -> None:

@@ -30,7 +30,7 @@ async def facts(store: Store, key: DecisionKey) -> Facts:
 async def known(store: Store, session: Session) -> Session:
     found = await store.sessions.get(TENANT, session.session_id)
     assert found is not None
-    return found[0]
+    return found.session
 
 
 async def leaves_no_trace(store: Store, recording: Recording) -> None:

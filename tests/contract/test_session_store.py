@@ -27,8 +27,8 @@ async def test_opened_session_is_returned_and_found(store: Store) -> None:
     assert await store.sessions.open(TENANT, session) == session
     found = await store.sessions.get(TENANT, session.session_id)
     assert found is not None
-    assert found[0] == session
-    assert found[1] == await store.clock.advance(0) or found[1] >= session.opened_at
+    assert found.session == session
+    assert found.now == await store.clock.advance(0) or found.now >= session.opened_at
 
 
 async def test_empty_boundary_stays_empty(store: Store) -> None:
@@ -84,7 +84,7 @@ async def test_tasks_of_two_tenants_are_two(store: Store) -> None:
     assert await store.sessions.open("globex", other) == other
     found = await store.sessions.get(TENANT, session.session_id)
     assert found is not None
-    assert found[0] == session
+    assert found.session == session
 
 
 async def test_unknown_tenant_is_an_error(store: Store) -> None:
@@ -163,7 +163,7 @@ async def test_session_keeps_the_template_that_it_was_opened_under(store: Store)
     assert await store.sessions.open(TENANT, replace(session, session_id="another")) == opened
     found = await store.sessions.get(TENANT, session.session_id)
     assert found is not None
-    assert found[0].template == opened.template
+    assert found.session.template == opened.template
 
 
 async def test_session_opens_on_the_epoch_that_it_rests_on_or_not_at_all(store: Store) -> None:

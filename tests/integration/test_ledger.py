@@ -112,8 +112,8 @@ async def test_two_replicas_and_a_hot_session(database_url: str, store: Postgres
     found = await store.sessions.get(TENANT, session.session_id)
     assert found is not None
     assert len(recorded) == len(set(recorded)) == 40
-    assert found[0].version == session.version + 40
-    assert found[0].aggregates.allow == 40
+    assert found.session.version == session.version + 40
+    assert found.session.aggregates.allow == 40
     assert_no_gaps(database_url)
     assert len(streams(database_url)) == 2
 

@@ -22,6 +22,7 @@ from pdp.model import (
     DecisionKey,
     DecisionStatus,
     Entry,
+    LapsedDecision,
     OpenDecision,
     Outcome,
     Position,
@@ -144,7 +145,7 @@ class PostgresLedger:
             return []
         return await self._pool.run(lambda connection: read_open(connection, tenant, after, limit))
 
-    async def lapsed(self, *, limit: int) -> Sequence[tuple[str, str]]:
+    async def lapsed(self, *, limit: int) -> Sequence[LapsedDecision]:
         return await self._pool.run(lambda connection: read_lapsed(connection, limit))
 
     async def count_open(self, *, limit: int) -> int:

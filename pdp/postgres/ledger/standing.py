@@ -11,6 +11,7 @@ from pdp.model import (
     Effect,
     HoldRecord,
     HoldState,
+    LapsedDecision,
     OpenDecision,
     Outcome,
 )
@@ -134,9 +135,9 @@ async def read_open(connection: Connection, tenant: str, after: str, limit: int)
     ]
 
 
-async def read_lapsed(connection: Connection, limit: int) -> Sequence[tuple[str, str]]:
+async def read_lapsed(connection: Connection, limit: int) -> Sequence[LapsedDecision]:
     cursor = await connection.execute(_LAPSED, [limit])
-    return [(tenant, decision_id) for tenant, decision_id in await cursor.fetchall()]
+    return [LapsedDecision._make(row) for row in await cursor.fetchall()]
 
 
 async def read_open_count(connection: Connection, limit: int) -> int:

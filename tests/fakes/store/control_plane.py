@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from pdp.errors import InvalidFieldError
-from pdp.model import Agent, IssuerKeys, Signal, Tool, ToolRevision
+from pdp.model import Agent, IssuerKeys, IssuerKeysSnapshot, IssuerList, Signal, Tool, ToolPage, ToolRevision
 from pdp.sessions.task_tokens import MAX_ISSUERS
 from tests.fakes.store.state import StoreState, TenantState
 
@@ -47,12 +47,12 @@ class FakeControlPlane:
 
     async def tools(
         self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
-    ) -> tuple[int, Sequence[Tool]]:
+    ) -> ToolPage:
         self._state.check_up()
         state = self._state.tenant(tenant)
         of = state.revisions["tools"] if revision is None else min(revision, state.revisions["tools"])
         tools = state.tools_at(of)
-        return of, [tools[name] for name in sorted(tools) if name > after][:limit]
+        return ToolPage(of, [tools[name] for name in sorted(tools) if name > after][:limit])
 
     async def tool_history(self, tenant: str, *, before: int | None, limit: int) -> Sequence[ToolRevision]:
         self._state.check_up()
@@ -104,12 +104,12 @@ class FakeControlPlane:
         )
         return revision
 
-    async def issuer_keys(self, tenant: str) -> tuple[int, Sequence[IssuerKeys]]:
+    async def issuer_keys(self, tenant: str) -> IssuerList:
         self._state.check_up()
         state = self._state.tenant(tenant)
-        return state.revisions["issuers"], [state.issuers[name] for name in sorted(state.issuers)]
+        return IssuerList(state.revisions["issuers"], [state.issuers[name] for name in sorted(state.issuers)])
 
-    async def keys_of(self, tenant: str, issuer: str) -> tuple[IssuerKeys | None, int]:
+    async def keys_of(self, tenant: str, issuer: str) -> IssuerKeysSnapshot:
         self._state.check_up()
         state = self._state.tenant(tenant)
-        return state.issuers.get(issuer), state.epoch
+        return IssuerKeysSnapshot(state.issuers.get(issuer), state.epoch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pdp.errors import StoreUnavailableError
-from pdp.model import Effect, GrantRow
+from pdp.model import DecisionEffect, GrantRow
 from tests.fakes.store.state import StoreState
 
 
@@ -37,9 +37,9 @@ class FakeGrantStore:
 
     async def grant_decisions(
         self, tenant: str, session_id: str, grant_hashes: Sequence[str], *, limit: int
-    ) -> Mapping[str, Sequence[tuple[str, Effect]]]:
+    ) -> Mapping[str, Sequence[DecisionEffect]]:
         self._state.check_up()
-        found: dict[str, list[tuple[str, Effect]]] = {}
+        found: dict[str, list[DecisionEffect]] = {}
         for key, decision_id in self._state.keys.items():
             decision = self._state.decisions[key.tenant, decision_id][0].decision
             if (
@@ -47,5 +47,5 @@ class FakeGrantStore:
                 and key.leaf_grant in grant_hashes
                 and (key.leaf_grant or decision.session_version)
             ):
-                found.setdefault(key.leaf_grant, []).append((decision_id, decision.effect))
+                found.setdefault(key.leaf_grant, []).append(DecisionEffect(decision_id, decision.effect))
         return {name: sorted(decisions, reverse=True)[:limit] for name, decisions in found.items()}

@@ -21,6 +21,7 @@ from pdp.model import (
     EntryKind,
     HoldRecord,
     HoldState,
+    LapsedDecision,
     OpenDecision,
     Position,
     RecordedDecision,
@@ -217,14 +218,14 @@ class FakeLedger:
         self._state.check_up()
         return min(limit, len(self._all_open()))
 
-    async def lapsed(self, *, limit: int) -> Sequence[tuple[str, str]]:
+    async def lapsed(self, *, limit: int) -> Sequence[LapsedDecision]:
         self._state.check_up()
         found = [
             (hold.record.expires_at, tenant, decision_id)
             for tenant, decision_id, hold in self._unreported_holds()
             if hold.record.redeem_required and not hold.record.redeemed
         ]
-        return [(tenant, decision_id) for _, tenant, decision_id in sorted(found)[:limit]]
+        return [LapsedDecision(tenant, decision_id) for _, tenant, decision_id in sorted(found)[:limit]]
 
     def _all_open(self) -> list[tuple[str, OpenDecision]]:
         """Return the open decisions of all tenants by id, each with its tenant."""

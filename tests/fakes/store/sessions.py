@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 
 from pdp.authority.settings import boundary_template
 from pdp.errors import InvalidFieldError, SessionMovedError, TaskExistsError
-from pdp.model import Session, SessionState
+from pdp.model import Session, SessionSnapshot, SessionState
 from tests.fakes.store.state import LIVE, StoreState
 
 
@@ -33,10 +32,10 @@ class FakeSessionStore:
         self._state.sessions[tenant, session.session_id] = session
         return session
 
-    async def get(self, tenant: str, session_id: str) -> tuple[Session, datetime] | None:
+    async def get(self, tenant: str, session_id: str) -> SessionSnapshot | None:
         self._state.check_up()
         session = self._state.sessions.get((tenant, session_id))
-        return None if session is None else (session, self._state.moment)
+        return None if session is None else SessionSnapshot(session, self._state.moment)
 
     async def complete(self, tenant: str, session_id: str, reason: str) -> Session | None:
         self._state.check_up()
