@@ -279,9 +279,9 @@ class Agent(google.protobuf.message.Message):
     agent: builtins.str
     """Stable name, for example "agent:payer"."""
     owner: builtins.str
-    """Attested owner; trust is of owner and agent, not of the name alone."""
+    """Attested owner. Trust belongs to owner and agent together, not to the name alone."""
     trust: builtins.float
-    """0 to 1. Absent: the prior, which permits no effect that has a trust floor."""
+    """From 0 to 1. An agent without a score clears no trust floor."""
     trust_explanation: builtins.str
     """Why the score is what it is; shown to reviewers."""
     model: builtins.str
@@ -498,7 +498,7 @@ class EntityRef(google.protobuf.message.Message):
     """Template over arguments, for example "{vendor}"."""
     role: Global___EntityRole.ValueType
     amount_attribute: builtins.str
-    """Of a RECORD or an ORDER: the attribute that holds its amount, in major units."""
+    """For a RECORD or an ORDER: the attribute that holds its amount, in major units."""
     currency_attribute: builtins.str
     """The attribute that holds the amount's currency. Without it, an order is in its
     record's currency and a record in the tool's fixed one.
@@ -587,8 +587,8 @@ Global___BusinessKey: typing_extensions.TypeAlias = BusinessKey
 
 @typing.final
 class Prerequisite(google.protobuf.message.Message):
-    """Prerequisite is an action that comes before. The call is blocked while one is pending
-    or was rejected.
+    """Prerequisite is an action that comes before. The call is blocked while the latest
+    answer to it waits for a person.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -598,7 +598,7 @@ class Prerequisite(google.protobuf.message.Message):
     REQUIRED_FIELD_NUMBER: builtins.int
     tool: builtins.str
     required: builtins.bool
-    """The call is blocked also while there is none."""
+    """The call is also blocked unless that answer was an allow."""
     @property
     def same(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Arguments of both tools that must be equal."""
@@ -761,7 +761,7 @@ class ListToolsResponse(google.protobuf.message.Message):
     TOOLS_FIELD_NUMBER: builtins.int
     TOOLS_REVISION_FIELD_NUMBER: builtins.int
     tools_revision: builtins.int
-    """The revision that they are of."""
+    """The revision at which the tools are shown."""
     @property
     def tools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tool]: ...
     def __init__(
@@ -952,7 +952,7 @@ class PutIssuerKeysRequest(google.protobuf.message.Message):
     ISSUER_FIELD_NUMBER: builtins.int
     JWKS_FIELD_NUMBER: builtins.int
     issuer: builtins.str
-    """`iss` of its task tokens."""
+    """The `iss` of the issuer's task tokens."""
     jwks: builtins.bytes
     """JWK Set (RFC 7517) of public keys, P-256 or Ed25519, each with a `kid`; at most 16.
     {"keys": []} revokes them all.
@@ -1007,7 +1007,7 @@ class IssuerKeys(google.protobuf.message.Message):
     issuer: builtins.str
     jwks: builtins.bytes
     revision: builtins.int
-    """That wrote them."""
+    """The revision that wrote them."""
     @property
     def written_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     def __init__(

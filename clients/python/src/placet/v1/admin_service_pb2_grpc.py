@@ -127,7 +127,7 @@ class AdminServiceServicer(object):
 
     def RollbackTools(self, request, context):
         """RollbackTools writes a new revision that says what an old one said: every tool is as
-        it was then, and one that was not registered then is none. NOT_FOUND if there was
+        it was then, and a tool that was not registered then is removed. NOT_FOUND if there was
         never such a revision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -45,7 +45,7 @@ class AdminServiceStub:
     """
     RollbackTools: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.RollbackToolsRequest, placet.v1.admin_service_pb2.RollbackToolsResponse]
     """RollbackTools writes a new revision that says what an old one said: every tool is as
-    it was then, and one that was not registered then is none. NOT_FOUND if there was
+    it was then, and a tool that was not registered then is removed. NOT_FOUND if there was
     never such a revision.
     """
     PutSignals: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutSignalsRequest, placet.v1.admin_service_pb2.PutSignalsResponse]
@@ -82,7 +82,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     RollbackTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.RollbackToolsRequest, placet.v1.admin_service_pb2.RollbackToolsResponse]  # type: ignore[assignment]
     """RollbackTools writes a new revision that says what an old one said: every tool is as
-    it was then, and one that was not registered then is none. NOT_FOUND if there was
+    it was then, and a tool that was not registered then is removed. NOT_FOUND if there was
     never such a revision.
     """
     PutSignals: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutSignalsRequest, placet.v1.admin_service_pb2.PutSignalsResponse]  # type: ignore[assignment]
@@ -152,7 +152,7 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.admin_service_pb2.RollbackToolsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.RollbackToolsResponse]]:
         """RollbackTools writes a new revision that says what an old one said: every tool is as
-        it was then, and one that was not registered then is none. NOT_FOUND if there was
+        it was then, and a tool that was not registered then is removed. NOT_FOUND if there was
         never such a revision.
         """
 

@@ -192,7 +192,7 @@ class Decision(google.protobuf.message.Message):
     def reasons(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Reason]: ...
     @property
     def obligations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Obligation]:
-        """What the caller must do if it acts. One that it does not understand blocks."""
+        """What the caller must do if it acts. An obligation that it does not understand blocks."""
 
     @property
     def retry_after(self) -> google.protobuf.duration_pb2.Duration:
@@ -268,9 +268,9 @@ class ChainHop(google.protobuf.message.Message):
     VERIFIED_FIELD_NUMBER: builtins.int
     UNVERIFIED_FIELD_NUMBER: builtins.int
     agent: builtins.str
-    """Empty unless `verified`, and so is what follows but for `unverified`."""
+    """Empty unless `verified`; so are the fields that follow, except `unverified`."""
     delegated_by: builtins.str
-    """The credential that gave the agent its grant; of the session's own agent, who
+    """The credential that gave the agent its grant; for the session's own agent, whoever
     opened the session.
     """
     grant_hash: builtins.str
@@ -280,7 +280,7 @@ class ChainHop(google.protobuf.message.Message):
     effect: Global___Effect.ValueType
     """What was decided, on the last hop: it is the one that asked."""
     human_reviewed: builtins.bool
-    """A person looked at what this hop did. Not yet: false."""
+    """A person looked at what this hop did. Always false, since there are no reviews yet."""
     same_runtime: builtins.bool
     """This hop acts through the same credential as the one before it."""
     verified: builtins.bool

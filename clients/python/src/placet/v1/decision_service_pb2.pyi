@@ -151,8 +151,8 @@ Global___EvaluateResponse: typing_extensions.TypeAlias = EvaluateResponse
 
 @typing.final
 class EvaluateStreamRequest(google.protobuf.message.Message):
-    """EvaluateStreamRequest carries what a client has to ask at the moment. Together is
-    cheaper than one by one, and means nothing else: they are independent.
+    """EvaluateStreamRequest carries what a client has to ask at the moment. Sending actions
+    together is cheaper than one by one, and means nothing else: they are independent.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -614,8 +614,9 @@ class ReportOutcomeRequest(google.protobuf.message.Message):
     OUTPUT_FIELD_NUMBER: builtins.int
     ATTEMPT_ID_FIELD_NUMBER: builtins.int
     decision_id: builtins.str
-    """Either this, or both of the next two: the call that got no answer in time. By a
-    call, whoever asked finds its latest allow; others find one only if there is only one.
+    """Either this, or both of the next two, which name a call that got no answer in time.
+    By these, whoever asked finds its latest allow; anybody else finds an allow only if
+    there is exactly one.
     """
     session_id: builtins.str
     tool_call_id: builtins.str
@@ -853,7 +854,7 @@ class ChainLink(google.protobuf.message.Message):
     @property
     def decisions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___HopDecision]:
         """Latest first, at most 20: what was decided for calls that were made on this hop's
-        grant; of the session's own agent, also those made without one.
+        grant, and for the session's own agent also for calls that were made without one.
         """
 
     def __init__(

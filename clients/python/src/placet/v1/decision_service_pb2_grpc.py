@@ -130,8 +130,9 @@ class DecisionServiceServicer(object):
         for one after the other: an item is judged on what the items before it leave. All
         are recorded together, or, when the call fails, none. Role: agent.
 
-        An allow that rests on an earlier item, a prerequisite of its, carries the obligation
-        `after` with that item's decision_id: do not act before that one was executed.
+        An allow that rests on an earlier item, because that item is one of its
+        prerequisites, carries the obligation `after` with that item's decision_id: do not
+        act before that one was executed.
         With all_or_nothing, one item that is not allowed blocks all of them, and nothing is
         reserved or counted (reason plan.not_whole). Errors are Evaluate's; each item can
         be asked for again, alone or in a plan, under its tool_call_id.
@@ -153,23 +154,24 @@ class DecisionServiceServicer(object):
     def ListAllowedTools(self, request, context):
         """ListAllowedTools returns the tools that the session's agent may still be allowed to
         use, by name. One that is not listed is blocked whatever its arguments; one that is
-        listed may be blocked all the same: ask. To whom the session is not, nothing is
-        listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
+        listed may be blocked all the same: ask. A caller that has no part in the session gets
+        an empty list. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportOutcome(self, request, context):
-        """ReportOutcome says what became of an allow. By whoever asked for it, those whose
-        its session is (see GetSession), and tools and operators of the tenant. Recorded as
-        a signed entry.
+        """ReportOutcome says what became of an allow. It may be called by whoever asked for the
+        allow, by those who may read its session (see GetSession), and by tools and operators
+        of the tenant. The report is recorded as a signed entry.
 
         The first report of executed, failed or not_executed wins; a later different
         one is recorded as a conflict, once, and frees nothing; executed after a release
         is counted again. What an allow held is released by a tool or an operator that did
         not ask for it itself and speaks for no agent on its chain, or where it had to be
-        redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
+        redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision
+        allowed nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,8 +205,9 @@ class DecisionServiceServicer(object):
 
     def GetChain(self, request, context):
         """GetChain shows the chain of a recorded decision, and what else each hop's agent
-        was answered in the session. The session's principal, who needs no role; its
-        issuer and agent; operators and auditors. Not who holds a grant alone.
+        was answered in the session. It may be called by the session's principal, who needs
+        no role, by its issuer and its agent, and by operators and auditors, but not by
+        somebody who merely holds a grant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,8 +58,9 @@ class DecisionServiceStub:
     for one after the other: an item is judged on what the items before it leave. All
     are recorded together, or, when the call fails, none. Role: agent.
 
-    An allow that rests on an earlier item, a prerequisite of its, carries the obligation
-    `after` with that item's decision_id: do not act before that one was executed.
+    An allow that rests on an earlier item, because that item is one of its
+    prerequisites, carries the obligation `after` with that item's decision_id: do not
+    act before that one was executed.
     With all_or_nothing, one item that is not allowed blocks all of them, and nothing is
     reserved or counted (reason plan.not_whole). Errors are Evaluate's; each item can
     be asked for again, alone or in a plan, under its tool_call_id.
@@ -73,19 +74,20 @@ class DecisionServiceStub:
     ListAllowedTools: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ListAllowedToolsRequest, placet.v1.decision_service_pb2.ListAllowedToolsResponse]
     """ListAllowedTools returns the tools that the session's agent may still be allowed to
     use, by name. One that is not listed is blocked whatever its arguments; one that is
-    listed may be blocked all the same: ask. To whom the session is not, nothing is
-    listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
+    listed may be blocked all the same: ask. A caller that has no part in the session gets
+    an empty list. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
     """
     ReportOutcome: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ReportOutcomeRequest, placet.v1.decision_service_pb2.ReportOutcomeResponse]
-    """ReportOutcome says what became of an allow. By whoever asked for it, those whose
-    its session is (see GetSession), and tools and operators of the tenant. Recorded as
-    a signed entry.
+    """ReportOutcome says what became of an allow. It may be called by whoever asked for the
+    allow, by those who may read its session (see GetSession), and by tools and operators
+    of the tenant. The report is recorded as a signed entry.
 
     The first report of executed, failed or not_executed wins; a later different
     one is recorded as a conflict, once, and frees nothing; executed after a release
     is counted again. What an allow held is released by a tool or an operator that did
     not ask for it itself and speaks for no agent on its chain, or where it had to be
-    redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
+    redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision
+    allowed nothing.
     """
     Redeem: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.RedeemRequest, placet.v1.decision_service_pb2.RedeemResponse]
     """Redeem uses an allow, once, for the action that is about to run: the tool's own
@@ -103,8 +105,9 @@ class DecisionServiceStub:
     """
     GetChain: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetChainRequest, placet.v1.decision_service_pb2.GetChainResponse]
     """GetChain shows the chain of a recorded decision, and what else each hop's agent
-    was answered in the session. The session's principal, who needs no role; its
-    issuer and agent; operators and auditors. Not who holds a grant alone.
+    was answered in the session. It may be called by the session's principal, who needs
+    no role, by its issuer and its agent, and by operators and auditors, but not by
+    somebody who merely holds a grant.
     """
 
 @typing.type_check_only
@@ -143,8 +146,9 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     for one after the other: an item is judged on what the items before it leave. All
     are recorded together, or, when the call fails, none. Role: agent.
 
-    An allow that rests on an earlier item, a prerequisite of its, carries the obligation
-    `after` with that item's decision_id: do not act before that one was executed.
+    An allow that rests on an earlier item, because that item is one of its
+    prerequisites, carries the obligation `after` with that item's decision_id: do not
+    act before that one was executed.
     With all_or_nothing, one item that is not allowed blocks all of them, and nothing is
     reserved or counted (reason plan.not_whole). Errors are Evaluate's; each item can
     be asked for again, alone or in a plan, under its tool_call_id.
@@ -158,19 +162,20 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     ListAllowedTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ListAllowedToolsRequest, placet.v1.decision_service_pb2.ListAllowedToolsResponse]  # type: ignore[assignment]
     """ListAllowedTools returns the tools that the session's agent may still be allowed to
     use, by name. One that is not listed is blocked whatever its arguments; one that is
-    listed may be blocked all the same: ask. To whom the session is not, nothing is
-    listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
+    listed may be blocked all the same: ask. A caller that has no part in the session gets
+    an empty list. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
     """
     ReportOutcome: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ReportOutcomeRequest, placet.v1.decision_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
-    """ReportOutcome says what became of an allow. By whoever asked for it, those whose
-    its session is (see GetSession), and tools and operators of the tenant. Recorded as
-    a signed entry.
+    """ReportOutcome says what became of an allow. It may be called by whoever asked for the
+    allow, by those who may read its session (see GetSession), and by tools and operators
+    of the tenant. The report is recorded as a signed entry.
 
     The first report of executed, failed or not_executed wins; a later different
     one is recorded as a conflict, once, and frees nothing; executed after a release
     is counted again. What an allow held is released by a tool or an operator that did
     not ask for it itself and speaks for no agent on its chain, or where it had to be
-    redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
+    redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision
+    allowed nothing.
     """
     Redeem: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.RedeemRequest, placet.v1.decision_service_pb2.RedeemResponse]  # type: ignore[assignment]
     """Redeem uses an allow, once, for the action that is about to run: the tool's own
@@ -188,8 +193,9 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     """
     GetChain: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.GetChainRequest, placet.v1.decision_service_pb2.GetChainResponse]  # type: ignore[assignment]
     """GetChain shows the chain of a recorded decision, and what else each hop's agent
-    was answered in the session. The session's principal, who needs no role; its
-    issuer and agent; operators and auditors. Not who holds a grant alone.
+    was answered in the session. It may be called by the session's principal, who needs
+    no role, by its issuer and its agent, and by operators and auditors, but not by
+    somebody who merely holds a grant.
     """
 
 class DecisionServiceServicer(metaclass=abc.ABCMeta):
@@ -243,8 +249,9 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         for one after the other: an item is judged on what the items before it leave. All
         are recorded together, or, when the call fails, none. Role: agent.
 
-        An allow that rests on an earlier item, a prerequisite of its, carries the obligation
-        `after` with that item's decision_id: do not act before that one was executed.
+        An allow that rests on an earlier item, because that item is one of its
+        prerequisites, carries the obligation `after` with that item's decision_id: do not
+        act before that one was executed.
         With all_or_nothing, one item that is not allowed blocks all of them, and nothing is
         reserved or counted (reason plan.not_whole). Errors are Evaluate's; each item can
         be asked for again, alone or in a plan, under its tool_call_id.
@@ -270,8 +277,8 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[placet.v1.decision_service_pb2.ListAllowedToolsResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.ListAllowedToolsResponse]]:
         """ListAllowedTools returns the tools that the session's agent may still be allowed to
         use, by name. One that is not listed is blocked whatever its arguments; one that is
-        listed may be blocked all the same: ask. To whom the session is not, nothing is
-        listed. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
+        listed may be blocked all the same: ask. A caller that has no part in the session gets
+        an empty list. Role: agent. Too many calls are RESOURCE_EXHAUSTED, with RetryInfo.
         """
 
     @abc.abstractmethod
@@ -280,15 +287,16 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         request: placet.v1.decision_service_pb2.ReportOutcomeRequest,
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.decision_service_pb2.ReportOutcomeResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.ReportOutcomeResponse]]:
-        """ReportOutcome says what became of an allow. By whoever asked for it, those whose
-        its session is (see GetSession), and tools and operators of the tenant. Recorded as
-        a signed entry.
+        """ReportOutcome says what became of an allow. It may be called by whoever asked for the
+        allow, by those who may read its session (see GetSession), and by tools and operators
+        of the tenant. The report is recorded as a signed entry.
 
         The first report of executed, failed or not_executed wins; a later different
         one is recorded as a conflict, once, and frees nothing; executed after a release
         is counted again. What an allow held is released by a tool or an operator that did
         not ask for it itself and speaks for no agent on its chain, or where it had to be
-        redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision allowed nothing.
+        redeemed and was not. A repeat changes nothing. FAILED_PRECONDITION: the decision
+        allowed nothing.
         """
 
     @abc.abstractmethod
@@ -330,8 +338,9 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.decision_service_pb2.GetChainResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.GetChainResponse]]:
         """GetChain shows the chain of a recorded decision, and what else each hop's agent
-        was answered in the session. The session's principal, who needs no role; its
-        issuer and agent; operators and auditors. Not who holds a grant alone.
+        was answered in the session. It may be called by the session's principal, who needs
+        no role, by its issuer and its agent, and by operators and auditors, but not by
+        somebody who merely holds a grant.
         """
 
 def add_DecisionServiceServicer_to_server(servicer: DecisionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -86,7 +86,7 @@ class EntityServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteEntities(self, request, context):
-        """DeleteEntities removes entities, all or none; one that does not exist stays so.
+        """DeleteEntities removes entities, all or none. An entity may be missing already.
         History keeps them. Role: operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

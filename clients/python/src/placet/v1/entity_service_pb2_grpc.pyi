@@ -37,7 +37,7 @@ class EntityServiceStub:
     NOT_FOUND if there is none. Role: operator.
     """
     DeleteEntities: grpc.UnaryUnaryMultiCallable[placet.v1.entity_service_pb2.DeleteEntitiesRequest, placet.v1.entity_service_pb2.DeleteEntitiesResponse]
-    """DeleteEntities removes entities, all or none; one that does not exist stays so.
+    """DeleteEntities removes entities, all or none. An entity may be missing already.
     History keeps them. Role: operator.
     """
     GetEntity: grpc.UnaryUnaryMultiCallable[placet.v1.entity_service_pb2.GetEntityRequest, placet.v1.entity_service_pb2.GetEntityResponse]
@@ -64,7 +64,7 @@ class EntityServiceAsyncStub(EntityServiceStub):
     NOT_FOUND if there is none. Role: operator.
     """
     DeleteEntities: grpc.aio.UnaryUnaryMultiCallable[placet.v1.entity_service_pb2.DeleteEntitiesRequest, placet.v1.entity_service_pb2.DeleteEntitiesResponse]  # type: ignore[assignment]
-    """DeleteEntities removes entities, all or none; one that does not exist stays so.
+    """DeleteEntities removes entities, all or none. An entity may be missing already.
     History keeps them. Role: operator.
     """
     GetEntity: grpc.aio.UnaryUnaryMultiCallable[placet.v1.entity_service_pb2.GetEntityRequest, placet.v1.entity_service_pb2.GetEntityResponse]  # type: ignore[assignment]
@@ -106,7 +106,7 @@ class EntityServiceServicer(metaclass=abc.ABCMeta):
         request: placet.v1.entity_service_pb2.DeleteEntitiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.entity_service_pb2.DeleteEntitiesResponse, collections.abc.Awaitable[placet.v1.entity_service_pb2.DeleteEntitiesResponse]]:
-        """DeleteEntities removes entities, all or none; one that does not exist stays so.
+        """DeleteEntities removes entities, all or none. An entity may be missing already.
         History keeps them. Role: operator.
         """
 

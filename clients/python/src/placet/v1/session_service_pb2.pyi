@@ -262,8 +262,8 @@ Global___ResourceRule: typing_extensions.TypeAlias = ResourceRule
 class AttributeRule(google.protobuf.message.Message):
     """AttributeRule permits the ids that an attribute holds, of the entities of one type
     that the same boundary's own rules list by `id` or `ids`: the vendors of the listed
-    invoices, for example. Read anew for each decision. A prefix lists nothing. The
-    rules of a boundary point to at most 256 entities.
+    invoices, for example. They are read anew for each decision. A prefix lists nothing.
+    The rules of a boundary point to at most 256 entities.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -287,7 +287,7 @@ Global___AttributeRule: typing_extensions.TypeAlias = AttributeRule
 
 @typing.final
 class IdSet(google.protobuf.message.Message):
-    """IdSet is a set of ids of one type; at least one."""
+    """IdSet is a set of ids of one type, with at least one id."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -320,8 +320,8 @@ class AmountLimit(google.protobuf.message.Message):
     per_action: builtins.str
     """Largest amount of one action, in major units, as decimal text: "5000.00"."""
     total: builtins.str
-    """Everything that is paid, in all and to one counterparty; absent: any sum. Counts
-    what was allowed, until it is believed not to have happened.
+    """Everything that is paid, in all and to one counterparty; absent: any sum. What was
+    allowed counts until it is believed not to have happened.
     """
     per_counterparty: builtins.str
     on_exceed: Global___OnExceed.ValueType

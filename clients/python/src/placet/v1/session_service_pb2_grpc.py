@@ -72,7 +72,8 @@ class SessionServiceServicer(object):
     """
 
     def OpenSession(self, request, context):
-        """OpenSession starts the session of a task. Role: session_issuer.
+        """OpenSession starts the session of a task. Roles: session_issuer; agent, if it carries
+        a task_token.
 
         Opening the same task again with the same issuer, principal, agent and
         boundary returns its session; anything else is ALREADY_EXISTS.
@@ -82,7 +83,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """GetSession shows a session. Its principal, issuer and agent, and operators.
+        """GetSession shows a session. It may be called by the session's principal, who needs no
+        role, by its issuer and its agent, and by operators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,31 +92,31 @@ class SessionServiceServicer(object):
 
     def CompleteTask(self, request, context):
         """CompleteTask says that the task is done: from now on only the tools that the
-        boundary names in after_completion are permitted. Its principal, and its
-        issuer with session_issuer. Completing again changes nothing; a session that
-        has ended cannot be completed (FAILED_PRECONDITION).
+        boundary names in after_completion are permitted. It may be called by the
+        session's principal, and by its issuer with session_issuer. Completing again changes
+        nothing; a session that has ended cannot be completed (FAILED_PRECONDITION).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """CloseSession ends a session for good: everything after it is blocked. Its
-        principal, issuer and agent, and operators. Closing again changes nothing.
+        """CloseSession ends a session for good: everything after it is blocked. Whoever may
+        call GetSession may call it. Closing again changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Delegate(self, request, context):
-        """Delegate hands some of a grant's authority on to another agent of the session:
-        whoever speaks for the agent of the last grant of `chain`, and nobody else.
-        Role: agent. Nothing is reserved; what the new grant's holder does counts
-        against every grant before it too.
+        """Delegate hands some of a grant's authority on to another agent of the session. Only
+        whoever speaks for the agent of the last grant of `chain` may call it. Role: agent.
+        Nothing is reserved; what the new grant's holder does counts against every grant
+        before it too.
 
         FAILED_PRECONDITION: GRANT_EXCEEDS_PARENT names what the new boundary has and
-        the parent's has not; CHAIN_REFUSED, the problem of the chain that was given or
-        would result; SESSION_OVER, that the session is no longer open.
+        the parent's has not; CHAIN_REFUSED names the problem of the chain that was given or
+        would result; SESSION_OVER means that the session is no longer open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,10 +124,11 @@ class SessionServiceServicer(object):
 
     def RevokeGrant(self, request, context):
         """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
-        them is recorded after this has been answered, on any replica. The session's
-        principal, who needs no role; its issuer; who speaks for the grant's agent or
-        one before it; operators. Revoking again changes nothing. Too many revocations
-        of one caller are RESOURCE_EXHAUSTED, with RetryInfo; not of operators.
+        them is recorded after this has been answered, on any replica. It may be called by the
+        session's principal, who needs no role, by its issuer, by whoever speaks for the
+        grant's agent or one before it, and by operators. Revoking again changes nothing. Too
+        many revocations by one caller are RESOURCE_EXHAUSTED, with RetryInfo; operators may
+        make any number.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -28,39 +28,43 @@ class SessionServiceStub:
     @typing.overload
     def __new__(cls, channel: grpc.aio.Channel) -> SessionServiceAsyncStub: ...
     OpenSession: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.OpenSessionRequest, placet.v1.session_service_pb2.OpenSessionResponse]
-    """OpenSession starts the session of a task. Role: session_issuer.
+    """OpenSession starts the session of a task. Roles: session_issuer; agent, if it carries
+    a task_token.
 
     Opening the same task again with the same issuer, principal, agent and
     boundary returns its session; anything else is ALREADY_EXISTS.
     """
     GetSession: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.GetSessionRequest, placet.v1.session_service_pb2.GetSessionResponse]
-    """GetSession shows a session. Its principal, issuer and agent, and operators."""
+    """GetSession shows a session. It may be called by the session's principal, who needs no
+    role, by its issuer and its agent, and by operators.
+    """
     CompleteTask: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CompleteTaskRequest, placet.v1.session_service_pb2.CompleteTaskResponse]
     """CompleteTask says that the task is done: from now on only the tools that the
-    boundary names in after_completion are permitted. Its principal, and its
-    issuer with session_issuer. Completing again changes nothing; a session that
-    has ended cannot be completed (FAILED_PRECONDITION).
+    boundary names in after_completion are permitted. It may be called by the
+    session's principal, and by its issuer with session_issuer. Completing again changes
+    nothing; a session that has ended cannot be completed (FAILED_PRECONDITION).
     """
     CloseSession: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CloseSessionRequest, placet.v1.session_service_pb2.CloseSessionResponse]
-    """CloseSession ends a session for good: everything after it is blocked. Its
-    principal, issuer and agent, and operators. Closing again changes nothing.
+    """CloseSession ends a session for good: everything after it is blocked. Whoever may
+    call GetSession may call it. Closing again changes nothing.
     """
     Delegate: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.DelegateRequest, placet.v1.session_service_pb2.DelegateResponse]
-    """Delegate hands some of a grant's authority on to another agent of the session:
-    whoever speaks for the agent of the last grant of `chain`, and nobody else.
-    Role: agent. Nothing is reserved; what the new grant's holder does counts
-    against every grant before it too.
+    """Delegate hands some of a grant's authority on to another agent of the session. Only
+    whoever speaks for the agent of the last grant of `chain` may call it. Role: agent.
+    Nothing is reserved; what the new grant's holder does counts against every grant
+    before it too.
 
     FAILED_PRECONDITION: GRANT_EXCEEDS_PARENT names what the new boundary has and
-    the parent's has not; CHAIN_REFUSED, the problem of the chain that was given or
-    would result; SESSION_OVER, that the session is no longer open.
+    the parent's has not; CHAIN_REFUSED names the problem of the chain that was given or
+    would result; SESSION_OVER means that the session is no longer open.
     """
     RevokeGrant: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.RevokeGrantRequest, placet.v1.session_service_pb2.RevokeGrantResponse]
     """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
-    them is recorded after this has been answered, on any replica. The session's
-    principal, who needs no role; its issuer; who speaks for the grant's agent or
-    one before it; operators. Revoking again changes nothing. Too many revocations
-    of one caller are RESOURCE_EXHAUSTED, with RetryInfo; not of operators.
+    them is recorded after this has been answered, on any replica. It may be called by the
+    session's principal, who needs no role, by its issuer, by whoever speaks for the
+    grant's agent or one before it, and by operators. Revoking again changes nothing. Too
+    many revocations by one caller are RESOURCE_EXHAUSTED, with RetryInfo; operators may
+    make any number.
     """
 
 @typing.type_check_only
@@ -69,39 +73,43 @@ class SessionServiceAsyncStub(SessionServiceStub):
 
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
     OpenSession: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.OpenSessionRequest, placet.v1.session_service_pb2.OpenSessionResponse]  # type: ignore[assignment]
-    """OpenSession starts the session of a task. Role: session_issuer.
+    """OpenSession starts the session of a task. Roles: session_issuer; agent, if it carries
+    a task_token.
 
     Opening the same task again with the same issuer, principal, agent and
     boundary returns its session; anything else is ALREADY_EXISTS.
     """
     GetSession: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.GetSessionRequest, placet.v1.session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """GetSession shows a session. Its principal, issuer and agent, and operators."""
+    """GetSession shows a session. It may be called by the session's principal, who needs no
+    role, by its issuer and its agent, and by operators.
+    """
     CompleteTask: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CompleteTaskRequest, placet.v1.session_service_pb2.CompleteTaskResponse]  # type: ignore[assignment]
     """CompleteTask says that the task is done: from now on only the tools that the
-    boundary names in after_completion are permitted. Its principal, and its
-    issuer with session_issuer. Completing again changes nothing; a session that
-    has ended cannot be completed (FAILED_PRECONDITION).
+    boundary names in after_completion are permitted. It may be called by the
+    session's principal, and by its issuer with session_issuer. Completing again changes
+    nothing; a session that has ended cannot be completed (FAILED_PRECONDITION).
     """
     CloseSession: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CloseSessionRequest, placet.v1.session_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
-    """CloseSession ends a session for good: everything after it is blocked. Its
-    principal, issuer and agent, and operators. Closing again changes nothing.
+    """CloseSession ends a session for good: everything after it is blocked. Whoever may
+    call GetSession may call it. Closing again changes nothing.
     """
     Delegate: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.DelegateRequest, placet.v1.session_service_pb2.DelegateResponse]  # type: ignore[assignment]
-    """Delegate hands some of a grant's authority on to another agent of the session:
-    whoever speaks for the agent of the last grant of `chain`, and nobody else.
-    Role: agent. Nothing is reserved; what the new grant's holder does counts
-    against every grant before it too.
+    """Delegate hands some of a grant's authority on to another agent of the session. Only
+    whoever speaks for the agent of the last grant of `chain` may call it. Role: agent.
+    Nothing is reserved; what the new grant's holder does counts against every grant
+    before it too.
 
     FAILED_PRECONDITION: GRANT_EXCEEDS_PARENT names what the new boundary has and
-    the parent's has not; CHAIN_REFUSED, the problem of the chain that was given or
-    would result; SESSION_OVER, that the session is no longer open.
+    the parent's has not; CHAIN_REFUSED names the problem of the chain that was given or
+    would result; SESSION_OVER means that the session is no longer open.
     """
     RevokeGrant: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.RevokeGrantRequest, placet.v1.session_service_pb2.RevokeGrantResponse]  # type: ignore[assignment]
     """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
-    them is recorded after this has been answered, on any replica. The session's
-    principal, who needs no role; its issuer; who speaks for the grant's agent or
-    one before it; operators. Revoking again changes nothing. Too many revocations
-    of one caller are RESOURCE_EXHAUSTED, with RetryInfo; not of operators.
+    them is recorded after this has been answered, on any replica. It may be called by the
+    session's principal, who needs no role, by its issuer, by whoever speaks for the
+    grant's agent or one before it, and by operators. Revoking again changes nothing. Too
+    many revocations by one caller are RESOURCE_EXHAUSTED, with RetryInfo; operators may
+    make any number.
     """
 
 class SessionServiceServicer(metaclass=abc.ABCMeta):
@@ -113,7 +121,8 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: placet.v1.session_service_pb2.OpenSessionRequest,
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.session_service_pb2.OpenSessionResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.OpenSessionResponse]]:
-        """OpenSession starts the session of a task. Role: session_issuer.
+        """OpenSession starts the session of a task. Roles: session_issuer; agent, if it carries
+        a task_token.
 
         Opening the same task again with the same issuer, principal, agent and
         boundary returns its session; anything else is ALREADY_EXISTS.
@@ -125,7 +134,9 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: placet.v1.session_service_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.session_service_pb2.GetSessionResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.GetSessionResponse]]:
-        """GetSession shows a session. Its principal, issuer and agent, and operators."""
+        """GetSession shows a session. It may be called by the session's principal, who needs no
+        role, by its issuer and its agent, and by operators.
+        """
 
     @abc.abstractmethod
     def CompleteTask(
@@ -134,9 +145,9 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.session_service_pb2.CompleteTaskResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.CompleteTaskResponse]]:
         """CompleteTask says that the task is done: from now on only the tools that the
-        boundary names in after_completion are permitted. Its principal, and its
-        issuer with session_issuer. Completing again changes nothing; a session that
-        has ended cannot be completed (FAILED_PRECONDITION).
+        boundary names in after_completion are permitted. It may be called by the
+        session's principal, and by its issuer with session_issuer. Completing again changes
+        nothing; a session that has ended cannot be completed (FAILED_PRECONDITION).
         """
 
     @abc.abstractmethod
@@ -145,8 +156,8 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: placet.v1.session_service_pb2.CloseSessionRequest,
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.session_service_pb2.CloseSessionResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.CloseSessionResponse]]:
-        """CloseSession ends a session for good: everything after it is blocked. Its
-        principal, issuer and agent, and operators. Closing again changes nothing.
+        """CloseSession ends a session for good: everything after it is blocked. Whoever may
+        call GetSession may call it. Closing again changes nothing.
         """
 
     @abc.abstractmethod
@@ -155,14 +166,14 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: placet.v1.session_service_pb2.DelegateRequest,
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.session_service_pb2.DelegateResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.DelegateResponse]]:
-        """Delegate hands some of a grant's authority on to another agent of the session:
-        whoever speaks for the agent of the last grant of `chain`, and nobody else.
-        Role: agent. Nothing is reserved; what the new grant's holder does counts
-        against every grant before it too.
+        """Delegate hands some of a grant's authority on to another agent of the session. Only
+        whoever speaks for the agent of the last grant of `chain` may call it. Role: agent.
+        Nothing is reserved; what the new grant's holder does counts against every grant
+        before it too.
 
         FAILED_PRECONDITION: GRANT_EXCEEDS_PARENT names what the new boundary has and
-        the parent's has not; CHAIN_REFUSED, the problem of the chain that was given or
-        would result; SESSION_OVER, that the session is no longer open.
+        the parent's has not; CHAIN_REFUSED names the problem of the chain that was given or
+        would result; SESSION_OVER means that the session is no longer open.
         """
 
     @abc.abstractmethod
@@ -172,10 +183,11 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.session_service_pb2.RevokeGrantResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.RevokeGrantResponse]]:
         """RevokeGrant ends a grant and all that was delegated from it: no allow on any of
-        them is recorded after this has been answered, on any replica. The session's
-        principal, who needs no role; its issuer; who speaks for the grant's agent or
-        one before it; operators. Revoking again changes nothing. Too many revocations
-        of one caller are RESOURCE_EXHAUSTED, with RetryInfo; not of operators.
+        them is recorded after this has been answered, on any replica. It may be called by the
+        session's principal, who needs no role, by its issuer, by whoever speaks for the
+        grant's agent or one before it, and by operators. Revoking again changes nothing. Too
+        many revocations by one caller are RESOURCE_EXHAUSTED, with RetryInfo; operators may
+        make any number.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
