@@ -1,14 +1,4 @@
-"""Boundaries: what a task may need. One JSON form for messages, settings, tokens and tables.
-
-    {"tools": ["payments.create"], "effects": ["read"],
-     "resources": [{"type": "invoice", "id": "INV-1001"}, {"type": "vendor", "prefix": "V-"},
-                   {"type": "order", "ids": ["PO-1", "PO-2"]},
-                   {"type": "vendor", "attribute": {"of_type": "invoice", "attribute": "vendor"}}],
-     "amounts": [{"currency": "EUR", "per_action": "5000.00", "total": "8000.00",
-                  "per_counterparty": "5000.00", "on_exceed": "escalate"}],
-     "max_actions": 100,
-     "velocity": [{"effects": ["pay"], "max": 5, "window_seconds": 60, "on_exceed": "block"}],
-     "after_completion": ["report.create"]}
+"""Boundaries: what a task may need, read from the JSON form that `placet._wire.boundary` shows.
 
 Every member may be absent, and what is absent permits nothing; an absent limit of totals,
 counts or velocity limits nothing. Amounts are decimal text in major units. An attribute rule
@@ -38,6 +28,8 @@ from pdp.model import (
 )
 from pdp.money import AmountError, decimal_text, major_to_minor, minor_digits, minor_to_major
 from pdp.names import MAX_NAME, MAX_RESOURCE_ID, name, text, unique
+from placet._wire import boundary as written
+from placet._wire.boundary import counts_json, resource_json
 
 MAX_RULES = 1_000
 MAX_VELOCITY = 8
@@ -100,81 +92,24 @@ def intern_boundary(boundary: Boundary) -> Boundary:
     return boundary
 
 
-def boundary_json(boundary: Boundary) -> dict[str, Any]:
-    """Return the JSON form; `read_boundary` and `parse_boundary` are its inverses."""
-    result: dict[str, Any] = {
-        "tools": list(boundary.tools),
-        "effects": [effect.value for effect in boundary.effects],
-        "resources": [resource_json(rule) for rule in boundary.resources],
-        "amounts": [_amount_json(limit) for limit in boundary.amounts],
-        "after_completion": list(boundary.after_completion),
-    }
-    return result | _counts_json(boundary)
-
-
-def _amount_json(limit: AmountLimit) -> dict[str, str]:
-    result = {"currency": limit.currency, "per_action": str(limit.per_action)}
-    if limit.total is not None:
-        result["total"] = str(limit.total)
-    if limit.per_counterparty is not None:
-        result["per_counterparty"] = str(limit.per_counterparty)
-    if limit.on_exceed != OnExceed.BLOCK:
-        result["on_exceed"] = limit.on_exceed.value
-    return result
-
-
-def _counts_json(boundary: Boundary) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    if boundary.max_actions is not None:
-        result["max_actions"] = boundary.max_actions
-    if boundary.velocity:
-        result["velocity"] = [
-            {
-                "effects": sorted(effect.value for effect in limit.effects),
-                "max": limit.maximum,
-                "window_seconds": limit.window_seconds,
-                "on_exceed": limit.on_exceed.value,
-            }
-            for limit in boundary.velocity
-        ]
-    return result
-
-
-def read_boundary(stored: Mapping[str, Any]) -> Boundary:
+def read_boundary(form: Mapping[str, Any]) -> Boundary:
     """Return a boundary from the form that `boundary_json` wrote, without checking it again."""
+    read = written.read_boundary(form)
     return Boundary(
-        tools=tuple(stored["tools"]),
-        effects=tuple(ToolEffect(effect) for effect in stored["effects"]),
-        resources=tuple(
-            ResourceRule(
-                type=rule["type"],
-                id=rule.get("id"),
-                prefix=rule.get("prefix"),
-                ids=tuple(rule["ids"]) if "ids" in rule else None,
-                attribute=AttributeRule(**rule["attribute"]) if "attribute" in rule else None,
-            )
-            for rule in stored["resources"]
-        ),
-        amounts=tuple(
-            AmountLimit(
-                currency=limit["currency"],
-                per_action=Decimal(limit["per_action"]),
-                total=Decimal(limit["total"]) if "total" in limit else None,
-                per_counterparty=Decimal(limit["per_counterparty"]) if "per_counterparty" in limit else None,
-                on_exceed=OnExceed(limit.get("on_exceed", "block")),
-            )
-            for limit in stored["amounts"]
-        ),
-        after_completion=tuple(stored.get("after_completion", ())),
-        max_actions=stored.get("max_actions"),
+        tools=read.tools,
+        effects=read.effects,
+        resources=read.resources,
+        amounts=read.amounts,
+        after_completion=read.after_completion,
+        max_actions=read.max_actions,
         velocity=tuple(
             VelocityLimit(
-                effects=tuple(ToolEffect(effect) for effect in limit["effects"]),
-                maximum=limit["max"],
-                window_seconds=limit["window_seconds"],
-                on_exceed=OnExceed(limit["on_exceed"]),
+                effects=limit.effects,
+                max=limit.max,
+                window_seconds=limit.window_seconds,
+                on_exceed=limit.on_exceed,
             )
-            for limit in stored.get("velocity", ())
+            for limit in read.velocity
         ),
     )
 
@@ -190,7 +125,7 @@ def boundary_document(boundary: Boundary) -> dict[str, Any]:
         "resources": [resource_json(rule) for rule in boundary.resources],
         "amounts": {limit.currency: _amount_document(limit) for limit in boundary.amounts},
         "after_completion": sorted(boundary.after_completion),
-        **_counts_json(boundary),
+        **counts_json(boundary),
     }
 
 
@@ -217,17 +152,6 @@ def _amount_document(limit: AmountLimit) -> dict[str, Any]:
     if limit.on_exceed != OnExceed.BLOCK:
         result["on_exceed"] = limit.on_exceed.value
     return result
-
-
-def resource_json(rule: ResourceRule) -> dict[str, Any]:
-    if rule.id is not None:
-        return {"type": rule.type, "id": rule.id}
-    if rule.ids is not None:
-        return {"type": rule.type, "ids": list(rule.ids)}
-    if rule.attribute is not None:
-        of = {"of_type": rule.attribute.of_type, "attribute": rule.attribute.attribute}
-        return {"type": rule.type, "attribute": of}
-    return {"type": rule.type, "prefix": rule.prefix}
 
 
 def _resource(value: JSON, path: str) -> ResourceRule:
@@ -290,7 +214,7 @@ def _velocity(value: JSON, path: str) -> VelocityLimit:
     effects = {_effect(item, at) for item, at in _items(members, "effects", path)}
     return VelocityLimit(
         effects=tuple(sorted(effects)),
-        maximum=_whole(members.get("max"), f"{path}.max", 0, 1_000_000),
+        max=_whole(members.get("max"), f"{path}.max", 0, 1_000_000),
         window_seconds=_whole(members.get("window_seconds"), f"{path}.window_seconds", 1, MAX_WINDOW),
         on_exceed=_on_exceed(members, path),
     )

@@ -131,7 +131,7 @@ def _limits(
                         of=of,
                         on_exceed=rule.on_exceed,
                         adds_amount=False,
-                        maximum=rule.maximum,
+                        maximum=rule.max,
                         key=_key(kind, name, "window", unit=unit),
                         window_seconds=rule.window_seconds,
                     )
@@ -252,7 +252,7 @@ def _retry_after(
 def _implies(outer: VelocityLimit, rule: VelocityLimit) -> bool:
     return (
         (outer.effects, outer.window_seconds) == (rule.effects, rule.window_seconds)
-        and outer.maximum <= rule.maximum
+        and outer.max <= rule.max
         and outer.on_exceed.as_strict_as(rule.on_exceed)
     )
 

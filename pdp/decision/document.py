@@ -16,7 +16,7 @@ import orjson
 from pdp.action.entities import counterparty, entities_document, is_measured, reference
 from pdp.action.prerequisites import effect_for
 from pdp.authority.attribute_rules import resolve_attribute_rules
-from pdp.authority.boundary import boundary_document, resource_json, without_counts
+from pdp.authority.boundary import boundary_document, without_counts
 from pdp.authority.counters import known_since, room_for_buckets
 from pdp.authority.limits import describe_limits
 from pdp.authority.settings import policy_settings
@@ -37,6 +37,7 @@ from pdp.model import (
     ToolEffect,
     VerifiedHop,
 )
+from placet._wire.boundary import resource_json
 
 # Seconds of payments that rules see where the tenant sets no window of its own: the bundle's
 # default may be as long.

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from pdp.authority.boundary import boundary_json, intern_boundary, parse_boundary
+from pdp.authority.boundary import intern_boundary, parse_boundary
 from pdp.errors import InvalidFieldError
 from pdp.model import (
     MAX_CHAIN_DEPTH,
@@ -33,6 +33,7 @@ from pdp.model import (
     grant_hash,
 )
 from pdp.names import name, optional_name, text
+from placet._wire.boundary import boundary_json
 from placet.receipt import b64url_decode, b64url_encode
 
 MAX_PURPOSE = 1024
@@ -263,7 +264,7 @@ def _as_strict(limit: VelocityLimit, parent: VelocityLimit) -> bool:
     """Whether keeping `limit` implies keeping the parent's."""
     return (
         _effects(limit) >= _effects(parent)
-        and limit.maximum <= parent.maximum
+        and limit.max <= parent.max
         and limit.window_seconds >= parent.window_seconds
         and limit.on_exceed.as_strict_as(parent.on_exceed)
     )

@@ -3,68 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal
-from enum import StrEnum
 
-
-class ToolEffect(StrEnum):
-    READ = "read"
-    WRITE = "write"
-    SEND = "send"
-    PAY = "pay"
-    DELETE = "delete"
-    SHARE = "share"
-    CREDENTIAL = "credential"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttributeRule:
-    """The ids that `attribute` holds, of the entities of type `of_type` that a boundary lists."""
-
-    of_type: str
-    attribute: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResourceRule:
-    """Exactly one of `id`, `prefix`, `ids` and `attribute` is set."""
-
-    type: str
-    id: str | None = None
-    prefix: str | None = None
-    ids: tuple[str, ...] | None = None
-    attribute: AttributeRule | None = None
-
-
-class OnExceed(StrEnum):
-    """What exceeding a limit means."""
-
-    BLOCK = "block"
-    ESCALATE = "escalate"
-
-    def as_strict_as(self, other: OnExceed) -> bool:
-        return self is other or self is OnExceed.BLOCK
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AmountLimit:
-    """Limits of one currency, in major units. None: no such limit."""
-
-    currency: str
-    per_action: Decimal
-    # Of everything that is paid, in all and to one counterparty.
-    total: Decimal | None = None
-    per_counterparty: Decimal | None = None
-    # For `total` and `per_counterparty`.
-    on_exceed: OnExceed = OnExceed.BLOCK
+from placet.model import AmountLimit as AmountLimit
+from placet.model import AttributeRule as AttributeRule
+from placet.model import OnExceed as OnExceed
+from placet.model import ResourceRule as ResourceRule
+from placet.model import ToolEffect as ToolEffect
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VelocityLimit:
-    """At most `maximum` allowed actions of the effects (none: of any) in any `window_seconds`."""
+    """At most `max` allowed actions of the effects (none: of any) in any `window_seconds`."""
 
     effects: tuple[ToolEffect, ...]
-    maximum: int
+    max: int
     window_seconds: int
     on_exceed: OnExceed = OnExceed.BLOCK
 

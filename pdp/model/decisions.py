@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import NamedTuple
 
 from pdp.model.holds import Outcome
 from pdp.model.json import JSON
-
-
-class Effect(StrEnum):
-    ALLOW = "allow"
-    BLOCK = "block"
-    ESCALATE = "escalate"
+from placet.model import Effect as Effect
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,27 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from pdp.model.limits import ACTIONS, CounterKey, Guard
-
-
-class HoldState(StrEnum):
-    RESERVED = "reserved"
-    COMMITTED = "committed"
-    UNRESOLVED = "unresolved"
-    RELEASED = "released"
-
-
-class Outcome(StrEnum):
-    EXECUTED = "executed"
-    FAILED = "failed"
-    NOT_EXECUTED = "not_executed"
-    UNKNOWN = "unknown"
-    # The caller never got the answer in time, and will not act on it.
-    VOIDED = "voided"
-    # It had to be redeemed before it expired, and was not. The server's own finding, never a report.
-    LAPSED = "lapsed"
+from placet.model import HoldState as HoldState
+from placet.model import Outcome as Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple
 
 from pdp.model.boundary import Boundary
 from pdp.model.limits import Bucket
-
-
-class SessionState(StrEnum):
-    OPEN = "open"
-    COMPLETED = "completed"
-    CLOSED = "closed"
-    EXPIRED = "expired"
-    HALTED = "halted"
+from placet.model import SessionState as SessionState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

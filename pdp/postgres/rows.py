@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from pdp.action.registration import read_details, registration
-from pdp.authority.boundary import boundary_json, intern_boundary, read_boundary
+from pdp.authority.boundary import intern_boundary, read_boundary
 from pdp.model import (
     JSON,
     Aggregates,
@@ -29,6 +29,7 @@ from pdp.model import (
     Tool,
     ToolEffect,
 )
+from placet._wire.boundary import boundary_json
 
 # Columns that `session_from_row`, `grant_from_row` and `tool_from_row` read.
 SESSION_WIDTH = 20

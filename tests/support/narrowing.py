@@ -53,7 +53,7 @@ def some_boundary(chance: Random) -> Boundary:
         velocity=tuple(
             VelocityLimit(
                 effects=some([READ, PAY]),
-                maximum=chance.randint(0, 2),
+                max=chance.randint(0, 2),
                 window_seconds=chance.choice([5, 10]),
                 on_exceed=chance.choice([*OnExceed]),
             )
@@ -125,6 +125,6 @@ def judged(boundary: Boundary, what: dict[str, Any]) -> int:
     for often in boundary.velocity:
         counted = {*often.effects} or {*ToolEffect}
         within = [e for age, e in what["earlier"] if age < often.window_seconds and e in counted]
-        if what["effect"] in counted and len(within) >= often.maximum:
+        if what["effect"] in counted and len(within) >= often.max:
             permitted = min(permitted, 1 if often.on_exceed is ESCALATE else 0)
     return permitted

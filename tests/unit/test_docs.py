@@ -21,7 +21,7 @@ import typer
 import pdp
 import placet.cli.app
 import placet.errors
-from pdp.authority.boundary import boundary_json, parse_boundary
+from pdp.authority.boundary import parse_boundary
 from pdp.authority.settings import budgets, parse_settings, policy_settings
 from pdp.cli import app as pdp_app
 from pdp.config.server import Config
@@ -37,6 +37,7 @@ from placet._calls.answers import failed
 from placet._calls.requests import put_tools
 from placet._calls.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
 from placet._calls.toolform import ROLES as ARGUMENT_ROLES
+from placet._wire.boundary import boundary_json
 from placet.capability import REASONS
 from placet.errors import Blocked, PlacetError
 from placet.model import Tool, ToolEffect

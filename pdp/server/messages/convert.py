@@ -32,10 +32,8 @@ from pdp.model import (
     Hop,
     IssuerKeys,
     Obligation,
-    OnExceed,
     Reason,
     Receipt,
-    ResourceRule,
     Role,
     Session,
     SessionState,
@@ -46,6 +44,8 @@ from pdp.model import (
     ToolEffect,
 )
 from pdp.names import MAX_DESCRIPTION, MAX_PROMPT, name, optional_name, text, unique
+from placet._wire.boundary import BoundaryError, boundary_message, message_json
+from placet._wire.numbers import EFFECT_NUMBERS, SESSION_STATE_NUMBERS, TOOL_EFFECT_NUMBERS, TOOL_EFFECTS
 from placet.canonical import CanonicalError, canonical_json, parse_object, parse_value
 from placet.task_token import MAX_BYTES as MAX_TASK_TOKEN
 from placet.v1 import admin_service_pb2 as admin
@@ -58,35 +58,6 @@ MAX_INTENT = 8 * 1024
 MAX_HOPS = MAX_CHAIN_DEPTH + 1
 MAX_ITEMS = 1_000
 MAX_SIGNAL = 4 * 1024
-
-_EFFECTS = {
-    Effect.ALLOW: nouns.EFFECT_ALLOW,
-    Effect.BLOCK: nouns.EFFECT_BLOCK,
-    Effect.ESCALATE: nouns.EFFECT_ESCALATE,
-}
-_STATES = {
-    SessionState.OPEN: sessions.SESSION_STATE_OPEN,
-    SessionState.COMPLETED: sessions.SESSION_STATE_COMPLETED,
-    SessionState.CLOSED: sessions.SESSION_STATE_CLOSED,
-    SessionState.EXPIRED: sessions.SESSION_STATE_EXPIRED,
-    SessionState.HALTED: sessions.SESSION_STATE_HALTED,
-}
-_TOOL_EFFECTS = {
-    sessions.TOOL_EFFECT_READ: ToolEffect.READ,
-    sessions.TOOL_EFFECT_WRITE: ToolEffect.WRITE,
-    sessions.TOOL_EFFECT_SEND: ToolEffect.SEND,
-    sessions.TOOL_EFFECT_PAY: ToolEffect.PAY,
-    sessions.TOOL_EFFECT_DELETE: ToolEffect.DELETE,
-    sessions.TOOL_EFFECT_SHARE: ToolEffect.SHARE,
-    sessions.TOOL_EFFECT_CREDENTIAL: ToolEffect.CREDENTIAL,
-}
-_TOOL_EFFECT_NUMBERS = {effect: number for number, effect in _TOOL_EFFECTS.items()}
-
-
-_ON_EXCEED = {
-    OnExceed.BLOCK: sessions.ON_EXCEED_BLOCK,
-    OnExceed.ESCALATE: sessions.ON_EXCEED_ESCALATE,
-}
 
 # --- requests ----------------------------------------------------------------
 
@@ -309,7 +280,7 @@ def duration(message: Duration, field: str, *, most: timedelta) -> timedelta:
 
 def simulation_message(simulation: Simulation) -> decisions.SimulateResponse:
     message = decisions.SimulateResponse(
-        would_be=_EFFECTS[simulation.would_be],
+        would_be=EFFECT_NUMBERS[simulation.would_be],
         reasons=[_reason_message(reason) for reason in simulation.reasons],
         obligations=[_obligation_message(obligation) for obligation in simulation.obligations],
         policy=nouns.PolicyRevision(bundle=simulation.policy.bundle, revision=simulation.policy.revision),
@@ -324,7 +295,7 @@ def simulation_message(simulation: Simulation) -> decisions.SimulateResponse:
 def decision_message(decision: Decision, receipt: Receipt) -> nouns.Decision:
     message = nouns.Decision(
         decision_id=decision.decision_id,
-        effect=_EFFECTS[decision.effect],
+        effect=EFFECT_NUMBERS[decision.effect],
         reasons=[_reason_message(reason) for reason in decision.reasons],
         obligations=[_obligation_message(obligation) for obligation in decision.obligations],
         model_text=decision.model_text,
@@ -352,7 +323,7 @@ def decision_message(decision: Decision, receipt: Receipt) -> nouns.Decision:
 def chain_hop_messages(decision: Decision) -> list[nouns.ChainHop]:
     messages = [_chain_hop_message(hop) for hop in decision.chain]
     if messages and messages[-1].verified:
-        messages[-1].effect = _EFFECTS[decision.effect]
+        messages[-1].effect = EFFECT_NUMBERS[decision.effect]
     return messages
 
 
@@ -371,12 +342,12 @@ def _chain_hop_message(hop: ChainHop) -> nouns.ChainHop:
 
 
 def effect_number(effect: Effect) -> nouns.Effect.ValueType:
-    return _EFFECTS[effect]
+    return EFFECT_NUMBERS[effect]
 
 
 def _reason_message(reason: Reason) -> nouns.Reason:
     return nouns.Reason(
-        code=reason.code, effect=_EFFECTS[reason.effect], message=reason.message, at=reason.at
+        code=reason.code, effect=EFFECT_NUMBERS[reason.effect], message=reason.message, at=reason.at
     )
 
 
@@ -396,7 +367,7 @@ def session_message(session: Session, now: datetime) -> sessions.Session:
         issuer=session.issuer,
         boundary=boundary_message(session.boundary),
         template=None if session.template is None else boundary_message(session.template),
-        state=_STATES[session.state_at(now)],
+        state=SESSION_STATE_NUMBERS[session.state_at(now)],
         version=session.version,
         opened_at=timestamp(session.opened_at),
         expires_at=timestamp(session.expires_at),
@@ -413,48 +384,6 @@ def session_message(session: Session, now: datetime) -> sessions.Session:
     return message
 
 
-def boundary_message(boundary: Boundary) -> sessions.Boundary:
-    return sessions.Boundary(
-        tools=boundary.tools,
-        effects=[_TOOL_EFFECT_NUMBERS[effect] for effect in boundary.effects],
-        resources=[_resource_message(rule) for rule in boundary.resources],
-        amounts=[
-            sessions.AmountLimit(
-                currency=limit.currency,
-                per_action=format(limit.per_action, "f"),
-                total=None if limit.total is None else format(limit.total, "f"),
-                per_counterparty=None
-                if limit.per_counterparty is None
-                else format(limit.per_counterparty, "f"),
-                on_exceed=_ON_EXCEED[limit.on_exceed],
-            )
-            for limit in boundary.amounts
-        ],
-        after_completion=boundary.after_completion,
-        max_actions=boundary.max_actions,
-        velocity=[
-            sessions.VelocityLimit(
-                effects=[_TOOL_EFFECT_NUMBERS[effect] for effect in limit.effects],
-                max=limit.maximum,
-                window=Duration(seconds=limit.window_seconds),
-                on_exceed=_ON_EXCEED[limit.on_exceed],
-            )
-            for limit in boundary.velocity
-        ],
-    )
-
-
-def _resource_message(rule: ResourceRule) -> sessions.ResourceRule:
-    if rule.id is not None:
-        return sessions.ResourceRule(type=rule.type, id=rule.id)
-    if rule.ids is not None:
-        return sessions.ResourceRule(type=rule.type, ids=sessions.IdSet(ids=rule.ids))
-    if rule.attribute is not None:
-        of = sessions.AttributeRule(of_type=rule.attribute.of_type, attribute=rule.attribute.attribute)
-        return sessions.ResourceRule(type=rule.type, attribute=of)
-    return sessions.ResourceRule(type=rule.type, prefix=rule.prefix or "")
-
-
 def issuer_keys_message(issuer: IssuerKeys) -> admin.IssuerKeys:
     return admin.IssuerKeys(
         issuer=issuer.issuer,
@@ -464,8 +393,8 @@ def issuer_keys_message(issuer: IssuerKeys) -> admin.IssuerKeys:
     )
 
 
-def tool_effect_number(effect: ToolEffect) -> Any:
-    return _TOOL_EFFECT_NUMBERS[effect]
+def tool_effect_number(effect: ToolEffect) -> sessions.ToolEffect.ValueType:
+    return TOOL_EFFECT_NUMBERS[effect]
 
 
 def timestamp(instant: datetime) -> Timestamp:
@@ -492,83 +421,16 @@ def boundary_of(message: sessions.Boundary) -> Boundary:
     for field in ("tools", "effects", "resources", "amounts", "after_completion", "velocity"):
         if len(getattr(message, field)) > MAX_RULES:
             raise InvalidFieldError(f"boundary.{field}", f"has more than {MAX_RULES} entries")
-    return parse_boundary(
-        {
-            "tools": list(message.tools),
-            "effects": [
-                tool_effect(effect, f"boundary.effects[{i}]") for i, effect in enumerate(message.effects)
-            ],
-            "resources": [
-                _resource_rule(rule, f"boundary.resources[{i}]") for i, rule in enumerate(message.resources)
-            ],
-            "amounts": [
-                _amount_limit(limit, f"boundary.amounts[{i}]") for i, limit in enumerate(message.amounts)
-            ],
-            "after_completion": list(message.after_completion),
-            "velocity": [
-                _velocity_limit(limit, f"boundary.velocity[{i}]") for i, limit in enumerate(message.velocity)
-            ],
-            **({"max_actions": message.max_actions} if message.HasField("max_actions") else {}),
-        },
-        "boundary",
-    )
-
-
-def _amount_limit(message: sessions.AmountLimit, path: str) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "currency": message.currency,
-        "per_action": message.per_action,
-        "on_exceed": _on_exceed(message.on_exceed, f"{path}.on_exceed"),
-    }
-    if message.HasField("total"):
-        result["total"] = message.total
-    if message.HasField("per_counterparty"):
-        result["per_counterparty"] = message.per_counterparty
-    return result
-
-
-def _velocity_limit(message: sessions.VelocityLimit, path: str) -> dict[str, Any]:
-    if message.window.nanos:
-        raise InvalidFieldError(f"{path}.window", "must be whole seconds")
-    return {
-        "effects": [tool_effect(effect, f"{path}.effects[{i}]") for i, effect in enumerate(message.effects)],
-        "max": message.max,
-        "window_seconds": message.window.seconds,
-        "on_exceed": _on_exceed(message.on_exceed, f"{path}.on_exceed"),
-    }
-
-
-def _on_exceed(number: int, path: str) -> str:
-    if number == sessions.ON_EXCEED_UNSPECIFIED:
-        return OnExceed.BLOCK.value
-    for consequence, known in _ON_EXCEED.items():
-        if known == number:
-            return consequence.value
-    raise InvalidFieldError(path, "must be one of the known consequences")
-
-
-def _resource_rule(message: sessions.ResourceRule, path: str) -> dict[str, Any]:
-    match message.WhichOneof("match"):
-        case "id":
-            return {"type": message.type, "id": message.id}
-        case "prefix":
-            return {"type": message.type, "prefix": message.prefix}
-        case "ids":
-            return {"type": message.type, "ids": list(message.ids.ids)}
-        case "attribute":
-            of = message.attribute
-            return {
-                "type": message.type,
-                "attribute": {"of_type": of.of_type, "attribute": of.attribute},
-            }
-        case _:
-            raise InvalidFieldError(path, "needs id, prefix, ids or attribute")
+    try:
+        return parse_boundary(message_json(message), "boundary")
+    except BoundaryError as exc:
+        raise InvalidFieldError(exc.field, exc.reason) from exc
 
 
 def tool_effect(number: int, path: str) -> ToolEffect:
-    if number not in _TOOL_EFFECTS:
+    if number not in TOOL_EFFECTS:
         raise InvalidFieldError(path, "must be one of the known effects")
-    return _TOOL_EFFECTS[number]  # type: ignore[index]  # an enum's number is an int here
+    return TOOL_EFFECTS[number]
 
 
 def _object(text: bytes, path: str, *, required: bool) -> Mapping[str, Any]:

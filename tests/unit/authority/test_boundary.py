@@ -6,10 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.authority.boundary import MAX_RULES, boundary_document, boundary_json, parse_boundary, read_boundary
+from pdp.authority.boundary import MAX_RULES, boundary_document, parse_boundary, read_boundary
 from pdp.authority.counters import MAX_WINDOW
 from pdp.errors import InvalidFieldError
 from pdp.model import (
@@ -21,6 +22,9 @@ from pdp.model import (
     ToolEffect,
     VelocityLimit,
 )
+from placet._calls.boundary import read_boundary as read_answer
+from placet._wire.boundary import BoundaryError, boundary_json, boundary_message, message_json
+from placet.v1 import session_service_pb2 as sessions
 
 names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 boundaries = st.builds(
@@ -56,7 +60,7 @@ boundaries = st.builds(
         st.builds(
             VelocityLimit,
             effects=st.sets(st.sampled_from(ToolEffect)).map(sorted).map(tuple),
-            maximum=st.integers(0, 1_000_000),
+            max=st.integers(0, 1_000_000),
             window_seconds=st.integers(1, MAX_WINDOW),
             on_exceed=st.sampled_from(OnExceed),
         ),
@@ -69,6 +73,38 @@ boundaries = st.builds(
 def test_what_is_written_comes_back(boundary: Boundary) -> None:
     assert read_boundary(boundary_json(boundary)) == boundary
     assert parse_boundary(boundary_json(boundary), "boundary") == boundary
+
+
+@given(boundaries)
+def test_a_message_says_the_same_to_server_and_client(boundary: Boundary) -> None:
+    message = boundary_message(boundary)
+    assert parse_boundary(message_json(message), "boundary") == boundary
+    assert boundary_message(read_answer(message)) == message
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (sessions.Boundary(effects=[1, 99]), "b.effects[1]"),  # type: ignore[list-item]
+        (sessions.Boundary(resources=[sessions.ResourceRule(type="x")]), "b.resources[0]"),
+        (
+            sessions.Boundary(amounts=[sessions.AmountLimit(on_exceed=99)]),  # type: ignore[arg-type]
+            "b.amounts[0].on_exceed",
+        ),
+        (
+            sessions.Boundary(velocity=[sessions.VelocityLimit(window=Duration(seconds=1, nanos=1))]),
+            "b.velocity[0].window",
+        ),
+        (
+            sessions.Boundary(velocity=[sessions.VelocityLimit(effects=[0])]),  # type: ignore[list-item]
+            "b.velocity[0].effects[0]",
+        ),
+    ],
+)
+def test_a_message_that_has_no_json_form_is_refused_by_name(message: sessions.Boundary, field: str) -> None:
+    with pytest.raises(BoundaryError) as refused:
+        message_json(message, "b")
+    assert refused.value.field == field
 
 
 def test_what_is_absent_permits_nothing() -> None:

@@ -29,7 +29,7 @@ PARENT = Boundary(
         AmountLimit(currency="EUR", per_action=Decimal(50), total=Decimal(100), per_counterparty=Decimal(60)),
     ),
     max_actions=10,
-    velocity=(VelocityLimit(effects=(ToolEffect.PAY,), maximum=3, window_seconds=60),),
+    velocity=(VelocityLimit(effects=(ToolEffect.PAY,), max=3, window_seconds=60),),
 )
 
 
@@ -74,7 +74,7 @@ def test_tighter_limits_are_its_own() -> None:
             ),
         ),
         max_actions=9,
-        velocity=(VelocityLimit(effects=(ToolEffect.PAY,), maximum=2, window_seconds=60), *PARENT.velocity),
+        velocity=(VelocityLimit(effects=(ToolEffect.PAY,), max=2, window_seconds=60), *PARENT.velocity),
     )
     _, own = drop_implied_limits((PARENT, child))
     assert (own.max_actions, own.velocity) == (9, child.velocity[:1])

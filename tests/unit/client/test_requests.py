@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import pytest
@@ -22,6 +22,8 @@ from placet import (
     Boundary,
     Hop,
     InvalidRequestError,
+    OnExceed,
+    Outcome,
     ResourceRule,
     Signal,
     Task,
@@ -184,6 +186,15 @@ def test_session_expires_by_span_or_instant() -> None:
             lambda: open_with(boundary={"velocity": [{"max": 1, "window": 60, "window_seconds": 60}]}),
             "boundary.velocity[0]",
         ),
+        (
+            lambda: open_with(boundary={"velocity": [{"max": 1, "window": 1.5}]}),
+            "boundary.velocity[0].window",
+        ),
+        (
+            lambda: open_with(boundary={"amounts": [{"currency": "EUR", "per_action": 1, "total": None}]}),
+            "boundary.amounts[0].total",
+        ),
+        (lambda: open_with(boundary=Boundary(tools=(7,))), "boundary.tools[0]"),  # type: ignore[arg-type]
         (lambda: open_with(boundary=None), "boundary"),
         (lambda: open_with(task=None), "task"),
         (lambda: open_with(task={"description": "x"}), "task.id"),
@@ -237,6 +248,45 @@ def test_odd_value_is_refused_by_name(call: Callable[[], object], field: str) ->
     assert raised.value.field == field
     assert raised.value.reason == "INVALID_FIELD"
     assert str(raised.value).startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (lambda: report("done"), Outcome),
+        (lambda: open_with(boundary={"effects": ["steal"]}), ToolEffect),
+        (
+            lambda: open_with(boundary={"velocity": [{"max": 1, "window": 1, "effects": ["steal"]}]}),
+            ToolEffect,
+        ),
+        (
+            lambda: open_with(boundary={"velocity": [{"max": 1, "window": 1, "on_exceed": "warn"}]}),
+            OnExceed,
+        ),
+        (
+            lambda: open_with(
+                boundary={"amounts": [{"currency": "EUR", "per_action": 1, "on_exceed": "warn"}]}
+            ),
+            OnExceed,
+        ),
+        (lambda: requests.put_tools([{"name": "t", "effect": "steal"}]), ToolEffect),
+    ],
+)
+def test_a_word_of_no_meaning_is_refused_with_those_that_have_one(
+    call: Callable[[], object], kind: type[StrEnum]
+) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        call()
+    assert str(raised.value).endswith(f"is not one of {', '.join(kind)}")
+
+
+def test_that_an_allow_lapsed_is_not_for_callers_to_report() -> None:
+    with pytest.raises(InvalidRequestError, match="lapsed is the server's own finding"):
+        report("lapsed")
+
+
+def report(outcome: str) -> object:
+    return requests.report_outcome("d", outcome, session="", tool_call_id="", output=b"", attempt_id="")
 
 
 def test_what_operators_write_has_one_meaning_in_both_forms() -> None:

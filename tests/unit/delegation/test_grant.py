@@ -51,7 +51,7 @@ def resources(*rules: ResourceRule) -> Boundary:
 
 
 def often(*effects: ToolEffect, most: int = 5, seconds: int = 60, on_exceed: OnExceed = BLOCK) -> Boundary:
-    limit = VelocityLimit(effects=effects, maximum=most, window_seconds=seconds, on_exceed=on_exceed)
+    limit = VelocityLimit(effects=effects, max=most, window_seconds=seconds, on_exceed=on_exceed)
     return Boundary(velocity=(limit,))
 
 
@@ -180,7 +180,7 @@ boundaries = st.builds(
         st.builds(
             VelocityLimit,
             effects=st.lists(_effects, max_size=2, unique=True).map(tuple),
-            maximum=st.integers(0, 2),
+            max=st.integers(0, 2),
             window_seconds=st.sampled_from([5, 10]),
             on_exceed=_on_exceed,
         ),

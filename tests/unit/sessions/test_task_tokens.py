@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from pdp.authority.boundary import boundary_json, parse_boundary
+from pdp.authority.boundary import parse_boundary
 from pdp.errors import InvalidFieldError, PermissionDeniedError
 from pdp.model import IssuerKeys, SessionTerms
 from pdp.sessions import task_tokens
 from placet import InvalidRequestError, task_token
+from placet._wire.boundary import boundary_json
 from placet.receipt import b64url_decode, b64url_encode
 from placet.task_token import TYP, public_jwk, sign
 from tests.unit.authority.test_boundary import boundaries

@@ -66,6 +66,10 @@ class OnExceed(StrEnum):
     BLOCK = "block"
     ESCALATE = "escalate"
 
+    def as_strict_as(self, other: OnExceed) -> bool:
+        """True if a limit with this consequence holds back whatever one with `other` does."""
+        return self is other or self is OnExceed.BLOCK
+
 
 class Outcome(StrEnum):
     """What became of an allow."""
@@ -153,6 +157,10 @@ class VelocityLimit:
     window: timedelta
     effects: tuple[ToolEffect, ...] = ()
     on_exceed: OnExceed = OnExceed.BLOCK
+
+    @property
+    def window_seconds(self) -> int:
+        return self.window // timedelta(seconds=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,12 +16,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from placet._calls import requests
-from placet._calls.values import text
+from placet._calls.fields import text
+from placet._wire.boundary import message_json
 from placet.canonical import CanonicalError, canonical_json, parse_object
 from placet.errors import invalid
 from placet.model import Boundary, Task
 from placet.receipt import b64url_decode, b64url_encode
-from placet.v1 import session_service_pb2 as sessions
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -165,7 +165,8 @@ def sign(
         "exp": now + int(lifetime),
         "task": {"id": asked.task.id, "description": asked.task.description, "prompt": asked.task.prompt},
         "agent": asked.agent,
-        "boundary": _boundary(asked.boundary),
+        # What is absent is the same as what is empty.
+        "boundary": {name: part for name, part in message_json(asked.boundary).items() if part != []},
     }
     if asked.HasField("expires_at"):
         claims["expires_at"] = asked.expires_at.seconds
@@ -208,60 +209,6 @@ def _signature(key: PrivateKey, signing_input: bytes) -> bytes:
         return key.sign(signing_input)
     r, s = decode_dss_signature(key.sign(signing_input, ECDSA(SHA256())))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
-
-
-def _boundary(message: sessions.Boundary) -> dict[str, Any]:
-    """Return the JSON form of a boundary."""
-    result: dict[str, Any] = {
-        "tools": list(message.tools),
-        "effects": [_effect(effect) for effect in message.effects],
-        "resources": [_resource(rule) for rule in message.resources],
-        "amounts": [_amount(limit) for limit in message.amounts],
-        "after_completion": list(message.after_completion),
-        "velocity": [
-            {
-                "effects": [_effect(effect) for effect in limit.effects],
-                "max": limit.max,
-                "window_seconds": limit.window.seconds,
-                "on_exceed": _on_exceed(limit.on_exceed),
-            }
-            for limit in message.velocity
-        ],
-    }
-    if message.HasField("max_actions"):
-        result["max_actions"] = message.max_actions
-    # What is absent is the same as what is empty.
-    return {name: value for name, value in result.items() if value != []}
-
-
-def _resource(rule: sessions.ResourceRule) -> dict[str, Any]:
-    match rule.WhichOneof("match"):
-        case "id":
-            return {"type": rule.type, "id": rule.id}
-        case "ids":
-            return {"type": rule.type, "ids": list(rule.ids.ids)}
-        case "attribute":
-            of = {"of_type": rule.attribute.of_type, "attribute": rule.attribute.attribute}
-            return {"type": rule.type, "attribute": of}
-        case _:
-            return {"type": rule.type, "prefix": rule.prefix}
-
-
-def _amount(limit: sessions.AmountLimit) -> dict[str, str]:
-    result = {"currency": limit.currency, "per_action": limit.per_action}
-    if limit.HasField("total"):
-        result["total"] = limit.total
-    if limit.HasField("per_counterparty"):
-        result["per_counterparty"] = limit.per_counterparty
-    return result | {"on_exceed": _on_exceed(limit.on_exceed)}
-
-
-def _effect(number: sessions.ToolEffect.ValueType) -> str:
-    return sessions.ToolEffect.Name(number).removeprefix("TOOL_EFFECT_").lower()
-
-
-def _on_exceed(number: sessions.OnExceed.ValueType) -> str:
-    return sessions.OnExceed.Name(number).removeprefix("ON_EXCEED_").lower()
 
 
 def _object(part: str, name: str) -> dict[str, Any]:

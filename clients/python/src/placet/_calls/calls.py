@@ -25,9 +25,9 @@ from placet._calls.answers import (
     failed,
     recorded,
 )
+from placet._calls.fields import revision, text
 from placet._calls.jsontext import object_text
 from placet._calls.toolform import tool_form
-from placet._calls.values import text
 from placet._clock import SteadyClock
 from placet._transport.channel import Connection, Credentials
 from placet.errors import AnswerError, DeadlineError, InvalidRequestError, PlacetError, invalid
@@ -493,7 +493,7 @@ class Calls:
         self, at_revision: int, after: str, timeout: float | None
     ) -> Call[tuple[int, list[dict[str, Any]]]]:
         request = admin.ListToolsRequest(
-            at_revision=requests.revision(at_revision, "at_revision"), after=text(after, "after")
+            at_revision=revision(at_revision, "at_revision"), after=text(after, "after")
         )
 
         def read(data: bytes) -> tuple[int, list[dict[str, Any]]]:
@@ -511,8 +511,8 @@ class Calls:
         self, before_revision: int, limit: int, timeout: float | None
     ) -> Call[list[ToolRevision]]:
         request = admin.ListToolHistoryRequest(
-            before_revision=requests.revision(before_revision, "before_revision"),
-            limit=min(requests.revision(limit, "limit"), 2**32 - 1),
+            before_revision=revision(before_revision, "before_revision"),
+            limit=min(revision(limit, "limit"), 2**32 - 1),
         )
         return Call(
             method="/placet.v1.AdminService/ListToolHistory",
@@ -525,7 +525,7 @@ class Calls:
         )
 
     def roll_back_tools(self, to_revision: int, timeout: float | None) -> Call[int]:
-        request = admin.RollbackToolsRequest(to_revision=requests.revision(to_revision, "to_revision"))
+        request = admin.RollbackToolsRequest(to_revision=revision(to_revision, "to_revision"))
         return Call(
             method="/placet.v1.AdminService/RollbackTools",
             request=request.SerializeToString(),
@@ -589,7 +589,7 @@ class Calls:
 
     def get_entity(self, name: str, at_revision: int, timeout: float | None) -> Call[Entity]:
         request = entities.GetEntityRequest(
-            name=requests.entity_name(name), at_revision=requests.revision(at_revision, "at_revision")
+            name=requests.entity_name(name), at_revision=revision(at_revision, "at_revision")
         )
         return Call(
             method="/placet.v1.EntityService/GetEntity",
@@ -603,8 +603,8 @@ class Calls:
     ) -> Call[list[Entity]]:
         request = entities.ListEntityHistoryRequest(
             name=requests.entity_name(name),
-            before_revision=requests.revision(before_revision, "before_revision"),
-            limit=min(requests.revision(limit, "limit"), 2**32 - 1),
+            before_revision=revision(before_revision, "before_revision"),
+            limit=min(revision(limit, "limit"), 2**32 - 1),
         )
         return Call(
             method="/placet.v1.EntityService/ListEntityHistory",

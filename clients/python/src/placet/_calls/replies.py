@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from placet._calls.boundary import read_boundary
+from placet._wire.numbers import EFFECTS, HOLD_STATES, OUTCOMES, SESSION_STATES
 from placet.canonical import CanonicalError, parse_object
 from placet.errors import AnswerError, UnknownEffectError
 from placet.model import (
     AllowedTool,
-    AmountLimit,
-    AttributeRule,
-    Boundary,
     Chain,
     ChainHop,
     ChainLink,
@@ -30,22 +28,17 @@ from placet.model import (
     Hop,
     IssuerKeys,
     Obligation,
-    OnExceed,
     OpenDecision,
     Outcome,
     PolicyRevision,
     Position,
     Reason,
     Reported,
-    ResourceRule,
     Review,
     Session,
-    SessionState,
     Simulation,
     Task,
-    ToolEffect,
     ToolRevision,
-    VelocityLimit,
 )
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
@@ -54,28 +47,6 @@ from placet.v1 import entity_service_pb2 as entities
 from placet.v1 import session_service_pb2 as sessions
 
 M = TypeVar("M", bound=Message)
-
-_EFFECTS: Mapping[int, Effect] = {
-    nouns.EFFECT_ALLOW: Effect.ALLOW,
-    nouns.EFFECT_BLOCK: Effect.BLOCK,
-    nouns.EFFECT_ESCALATE: Effect.ESCALATE,
-}
-_STATES: Mapping[int, SessionState] = {
-    sessions.SESSION_STATE_OPEN: SessionState.OPEN,
-    sessions.SESSION_STATE_COMPLETED: SessionState.COMPLETED,
-    sessions.SESSION_STATE_CLOSED: SessionState.CLOSED,
-    sessions.SESSION_STATE_EXPIRED: SessionState.EXPIRED,
-    sessions.SESSION_STATE_HALTED: SessionState.HALTED,
-}
-_TOOL_EFFECTS: Mapping[int, ToolEffect] = {
-    sessions.TOOL_EFFECT_READ: ToolEffect.READ,
-    sessions.TOOL_EFFECT_WRITE: ToolEffect.WRITE,
-    sessions.TOOL_EFFECT_SEND: ToolEffect.SEND,
-    sessions.TOOL_EFFECT_PAY: ToolEffect.PAY,
-    sessions.TOOL_EFFECT_DELETE: ToolEffect.DELETE,
-    sessions.TOOL_EFFECT_SHARE: ToolEffect.SHARE,
-    sessions.TOOL_EFFECT_CREDENTIAL: ToolEffect.CREDENTIAL,
-}
 
 
 def read(kind: type[M], data: bytes) -> M:
@@ -192,7 +163,7 @@ def _obligations(messages: Iterable[nouns.Obligation]) -> tuple[Obligation, ...]
 def session(message: sessions.Session) -> Session:
     if not message.session_id:
         raise AnswerError("the answer has no session_id")
-    if message.state not in _STATES:
+    if message.state not in SESSION_STATES:
         raise AnswerError(f"the session's state {message.state} is unknown")
     return Session(
         session_id=message.session_id,
@@ -200,8 +171,8 @@ def session(message: sessions.Session) -> Session:
         principal=message.principal,
         agent=message.agent,
         issuer=message.issuer,
-        boundary=boundary(message.boundary),
-        state=_STATES[message.state],
+        boundary=read_boundary(message.boundary),
+        state=SESSION_STATES[message.state],
         version=message.version,
         opened_at=_instant(message.opened_at, "opened_at"),
         expires_at=_instant(message.expires_at, "expires_at"),
@@ -209,76 +180,9 @@ def session(message: sessions.Session) -> Session:
         if message.HasField("completed_at")
         else None,
         closed_at=_instant(message.closed_at, "closed_at") if message.HasField("closed_at") else None,
-        template=boundary(message.template) if message.HasField("template") else None,
+        template=read_boundary(message.template) if message.HasField("template") else None,
         decisions=dict(message.decisions),
     )
-
-
-def boundary(message: sessions.Boundary) -> Boundary:
-    effects = [_tool_effect(effect) for effect in message.effects]
-    try:
-        amounts = tuple(
-            AmountLimit(
-                currency=limit.currency,
-                per_action=Decimal(limit.per_action),
-                total=Decimal(limit.total) if limit.HasField("total") else None,
-                per_counterparty=Decimal(limit.per_counterparty)
-                if limit.HasField("per_counterparty")
-                else None,
-                on_exceed=_on_exceed(limit.on_exceed),
-            )
-            for limit in message.amounts
-        )
-    except InvalidOperation as exc:
-        raise AnswerError("the boundary has an amount that is no decimal number") from exc
-    return Boundary(
-        tools=tuple(message.tools),
-        effects=tuple(effects),
-        resources=tuple(_resource_rule(rule) for rule in message.resources),
-        amounts=amounts,
-        after_completion=tuple(message.after_completion),
-        max_actions=message.max_actions if message.HasField("max_actions") else None,
-        velocity=tuple(
-            VelocityLimit(
-                max=limit.max,
-                window=limit.window.ToTimedelta(),
-                effects=tuple(_tool_effect(effect) for effect in limit.effects),
-                on_exceed=_on_exceed(limit.on_exceed),
-            )
-            for limit in message.velocity
-        ),
-    )
-
-
-def _tool_effect(number: int) -> ToolEffect:
-    if number not in _TOOL_EFFECTS:
-        raise AnswerError(f"the boundary's effect {number} is unknown")
-    return _TOOL_EFFECTS[number]
-
-
-def _on_exceed(number: int) -> OnExceed:
-    match number:
-        case sessions.ON_EXCEED_BLOCK | sessions.ON_EXCEED_UNSPECIFIED:
-            return OnExceed.BLOCK
-        case sessions.ON_EXCEED_ESCALATE:
-            return OnExceed.ESCALATE
-        case _:
-            raise AnswerError(f"the boundary has a limit of which nobody knows what {number} means")
-
-
-def _resource_rule(message: sessions.ResourceRule) -> ResourceRule:
-    match message.WhichOneof("match"):
-        case "id":
-            return ResourceRule(type=message.type, id=message.id)
-        case "prefix":
-            return ResourceRule(type=message.type, prefix=message.prefix)
-        case "ids" if message.ids.ids:
-            return ResourceRule(type=message.type, ids=tuple(message.ids.ids))
-        case "attribute":
-            of = AttributeRule(of_type=message.attribute.of_type, attribute=message.attribute.attribute)
-            return ResourceRule(type=message.type, attribute=of)
-        case _:
-            raise AnswerError("the boundary has a rule that permits nothing known")
 
 
 def issuer_keys(message: admin.IssuerKeys) -> IssuerKeys:
@@ -295,9 +199,9 @@ def issuer_keys(message: admin.IssuerKeys) -> IssuerKeys:
 
 
 def _effect(number: int) -> Effect:
-    if number not in _EFFECTS:
+    if number not in EFFECTS:
         raise UnknownEffectError(f"the answer's effect {number} is none that this client knows")
-    return _EFFECTS[number]
+    return EFFECTS[number]
 
 
 def _properties(message: nouns.Obligation) -> dict[str, object]:
@@ -387,22 +291,6 @@ def _chain_hop(message: nouns.ChainHop) -> ChainHop:
     )
 
 
-_HOLDS: Mapping[int, HoldState] = {
-    decisions.HOLD_STATE_RESERVED: HoldState.RESERVED,
-    decisions.HOLD_STATE_COMMITTED: HoldState.COMMITTED,
-    decisions.HOLD_STATE_UNRESOLVED: HoldState.UNRESOLVED,
-    decisions.HOLD_STATE_RELEASED: HoldState.RELEASED,
-}
-_OUTCOMES: Mapping[int, Outcome] = {
-    decisions.OUTCOME_EXECUTED: Outcome.EXECUTED,
-    decisions.OUTCOME_FAILED: Outcome.FAILED,
-    decisions.OUTCOME_NOT_EXECUTED: Outcome.NOT_EXECUTED,
-    decisions.OUTCOME_UNKNOWN: Outcome.UNKNOWN,
-    decisions.OUTCOME_VOIDED: Outcome.VOIDED,
-    decisions.OUTCOME_LAPSED: Outcome.LAPSED,
-}
-
-
 def reported(data: bytes) -> Reported:
     answer = read(decisions.ReportOutcomeResponse, data)
     return Reported(decision_id=answer.decision_id, hold=_hold(answer.hold), conflict=answer.conflict)
@@ -412,9 +300,9 @@ def outcome(number: int) -> Outcome | None:
     """What became of a decision; None: nobody said."""
     if number == decisions.OUTCOME_UNSPECIFIED:
         return None
-    if number not in _OUTCOMES:
+    if number not in OUTCOMES:
         raise AnswerError(f"the answer's outcome {number} is none that this client knows")
-    return _OUTCOMES[number]
+    return OUTCOMES[number]
 
 
 def redeemed(data: bytes, decision_id: str) -> None:
@@ -438,6 +326,6 @@ def open_decisions(data: bytes) -> tuple[OpenDecision, ...]:
 
 
 def _hold(number: int) -> HoldState:
-    if number not in _HOLDS:
+    if number not in HOLD_STATES:
         raise AnswerError(f"the answer's hold {number} is none that this client knows")
-    return _HOLDS[number]
+    return HOLD_STATES[number]

@@ -7,37 +7,35 @@ and raises `InvalidRequestError` that names the field.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from placet._calls.boundary import boundary_message
+from placet._calls.fields import instant, items, members, one_of, span, text
 from placet._calls.jsontext import json_text, object_text
 from placet._calls.toolform import add_parts
-from placet._calls.values import items, text
+from placet._wire.numbers import (
+    AMOUNT_UNIT_NUMBERS,
+    OUTCOME_NUMBERS,
+    REPORTABLE_OUTCOMES,
+    TOOL_EFFECT_NUMBERS,
+)
 from placet.errors import invalid
 from placet.model import (
     Action,
     Agent,
-    AmountLimit,
     AmountRole,
-    AttributeRule,
     Boundary,
     Hop,
-    OnExceed,
     Outcome,
-    ResourceRule,
     Session,
     Signal,
     Task,
     Tool,
     ToolEffect,
-    VelocityLimit,
 )
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
@@ -45,28 +43,6 @@ from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import entity_service_pb2 as entities
 from placet.v1 import session_service_pb2 as sessions
 
-_UNITS = {
-    "": admin.AMOUNT_UNIT_UNSPECIFIED,
-    "major": admin.AMOUNT_UNIT_MAJOR,
-    "minor": admin.AMOUNT_UNIT_MINOR,
-}
-_OUTCOMES = {
-    Outcome.EXECUTED: decisions.OUTCOME_EXECUTED,
-    Outcome.FAILED: decisions.OUTCOME_FAILED,
-    Outcome.NOT_EXECUTED: decisions.OUTCOME_NOT_EXECUTED,
-    Outcome.UNKNOWN: decisions.OUTCOME_UNKNOWN,
-    Outcome.VOIDED: decisions.OUTCOME_VOIDED,
-}
-_ON_EXCEED = {OnExceed.BLOCK: sessions.ON_EXCEED_BLOCK, OnExceed.ESCALATE: sessions.ON_EXCEED_ESCALATE}
-_EFFECT_NUMBERS = {
-    ToolEffect.READ: sessions.TOOL_EFFECT_READ,
-    ToolEffect.WRITE: sessions.TOOL_EFFECT_WRITE,
-    ToolEffect.SEND: sessions.TOOL_EFFECT_SEND,
-    ToolEffect.PAY: sessions.TOOL_EFFECT_PAY,
-    ToolEffect.DELETE: sessions.TOOL_EFFECT_DELETE,
-    ToolEffect.SHARE: sessions.TOOL_EFFECT_SHARE,
-    ToolEffect.CREDENTIAL: sessions.TOOL_EFFECT_CREDENTIAL,
-}
 Chain = Iterable[Hop | str | Mapping[str, Any]]
 
 
@@ -76,8 +52,7 @@ def action(value: Action | Mapping[str, Any]) -> Action:
         given = value
     else:
         known = {"tool", "arguments", "tool_call_id", "intent", "resource", "provenance"}
-        members = _members(value, "action", known, required={"tool", "arguments", "tool_call_id"})
-        given = Action(**members)
+        given = Action(**members(value, "action", known, required={"tool", "arguments", "tool_call_id"}))
     for name in ("tool", "tool_call_id", "intent", "resource"):
         text(getattr(given, name), f"action.{name}")
     return Action(
@@ -106,7 +81,7 @@ def chain(value: Chain) -> nouns.DelegationChain:
         elif isinstance(item, Hop):
             hop = item
         else:
-            hop = Hop(**_members(item, path, {"agent", "grant"}, required={"agent"}))
+            hop = Hop(**members(item, path, {"agent", "grant"}, required={"agent"}))
         hops.append(nouns.Hop(agent=text(hop.agent, f"{path}.agent"), grant=text(hop.grant, f"{path}.grant")))
     return nouns.DelegationChain(hops=hops)
 
@@ -193,7 +168,7 @@ def open_session(
         asked = _task(task)
         message.task.MergeFrom(sessions.Task(id=asked.id, description=asked.description, prompt=asked.prompt))
     if boundary is not None:
-        message.boundary.CopyFrom(boundary_message(_boundary(boundary)))
+        message.boundary.CopyFrom(boundary_message(boundary))
     _set_expiry(message, expires_in, expires_at)
     return message
 
@@ -216,7 +191,7 @@ def delegate(
         session_id=session_id(session),
         chain=given,
         to_agent=text(to_agent, "to_agent"),
-        boundary=None if boundary is None else boundary_message(_boundary(boundary)),
+        boundary=None if boundary is None else boundary_message(boundary),
         purpose=text(purpose, "purpose"),
     )
     _set_expiry(message, expires_in, expires_at)
@@ -244,7 +219,7 @@ def report_outcome(
 ) -> decisions.ReportOutcomeRequest:
     """By `decision_id`, or else by session and tool call."""
     message = decisions.ReportOutcomeRequest(
-        outcome=_reported(_one_of(Outcome, outcome, "outcome")),
+        outcome=_reported(one_of(Outcome, outcome, "outcome")),
         output=output,
         attempt_id=text(attempt_id, "attempt_id"),
     )
@@ -257,9 +232,9 @@ def report_outcome(
 
 
 def _reported(outcome: Outcome) -> decisions.Outcome.ValueType:
-    if outcome not in _OUTCOMES:
+    if outcome not in REPORTABLE_OUTCOMES.values():
         raise invalid("outcome", f"{outcome} is the server's own finding")
-    return _OUTCOMES[outcome]
+    return OUTCOME_NUMBERS[outcome]
 
 
 def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str) -> admin.PutTenantRequest:
@@ -271,7 +246,7 @@ def put_agents(agents: Iterable[Agent | Mapping[str, Any]]) -> admin.PutAgentsRe
     known = {"agent", "owner", "trust", "trust_explanation", "model", "version"}
     messages = []
     for path, item in items(agents, "agents"):
-        agent = item if isinstance(item, Agent) else Agent(**_members(item, path, known, required={"agent"}))
+        agent = item if isinstance(item, Agent) else Agent(**members(item, path, known, required={"agent"}))
         message = admin.Agent(
             agent=text(agent.agent, f"{path}.agent"),
             owner=text(agent.owner, f"{path}.owner"),
@@ -297,13 +272,13 @@ def put_signals(signals: Iterable[Signal | Mapping[str, Any]]) -> admin.PutSigna
         if isinstance(item, Signal):
             signal = item
         else:
-            members = _members(item, path, {"name", "value", "expires_at"}, required={"name", "value"})
-            signal = Signal(**members)
+            given = members(item, path, {"name", "value", "expires_at"}, required={"name", "value"})
+            signal = Signal(**given)
         message = admin.Signal(
             name=text(signal.name, f"{path}.name"), value=json_text(signal.value, f"{path}.value")
         )
         if signal.expires_at is not None:
-            message.expires_at.CopyFrom(_instant(signal.expires_at, f"{path}.expires_at"))
+            message.expires_at.CopyFrom(instant(signal.expires_at, f"{path}.expires_at"))
         messages.append(message)
     return admin.PutSignalsRequest(signals=messages)
 
@@ -315,11 +290,11 @@ def put_issuer_keys(issuer: str, jwks: Mapping[str, Any] | bytes) -> admin.PutIs
 def put_entities(values: Iterable[Mapping[str, Any]]) -> entities.PutEntitiesRequest:
     messages = []
     for path, value in items(values, "entities"):
-        members = _members(value, path, {"type", "id", "attributes"}, required=("type", "id"))
+        given = members(value, path, {"type", "id", "attributes"}, required=("type", "id"))
         messages.append(
             entities.Entity(
-                name=_entity_name(members["type"], members["id"], path),
-                attributes=object_text(members.get("attributes", {}), f"{path}.attributes"),
+                name=_entity_name(given["type"], given["id"], path),
+                attributes=object_text(given.get("attributes", {}), f"{path}.attributes"),
             )
         )
     return entities.PutEntitiesRequest(entities=messages)
@@ -351,12 +326,6 @@ def _entity_name(kind: Any, entity_id: Any, path: str) -> entities.EntityName:
     return entities.EntityName(type=text(kind, f"{path}.type"), id=text(entity_id, f"{path}.id"))
 
 
-def revision(value: int, path: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise invalid(path, "must be a revision, a whole number")
-    return value
-
-
 def _set_expiry(
     message: sessions.OpenSessionRequest | sessions.DelegateRequest,
     expires_in: timedelta | float | None,
@@ -365,9 +334,9 @@ def _set_expiry(
     if expires_in is not None and expires_at is not None:
         raise invalid("expires_at", "give expires_in or expires_at, not both")
     if expires_in is not None:
-        expires_at = datetime.now(UTC) + _span(expires_in, "expires_in")
+        expires_at = datetime.now(UTC) + span(expires_in, "expires_in")
     if expires_at is not None:
-        message.expires_at.CopyFrom(_instant(expires_at, "expires_at"))
+        message.expires_at.CopyFrom(instant(expires_at, "expires_at"))
 
 
 # --- parts ---------------------------------------------------------------------
@@ -379,181 +348,27 @@ def _task(value: Task | Mapping[str, Any] | str) -> Task:
     elif isinstance(value, Task):
         task = value
     else:
-        task = Task(**_members(value, "task", {"id", "description", "prompt"}, required={"id"}))
+        task = Task(**members(value, "task", {"id", "description", "prompt"}, required={"id"}))
     for name in ("id", "description", "prompt"):
         text(getattr(task, name), f"task.{name}")
     return task
 
 
-def _boundary(value: Boundary | Mapping[str, Any]) -> Boundary:
-    if isinstance(value, Boundary):
-        return value
-    known = {"tools", "effects", "resources", "amounts", "after_completion", "max_actions", "velocity"}
-    members = _members(value, "boundary", known)
-    return Boundary(
-        tools=tuple(name for _, name in items(members.get("tools", ()), "boundary.tools")),
-        effects=tuple(
-            _one_of(ToolEffect, effect, path)
-            for path, effect in items(members.get("effects", ()), "boundary.effects")
-        ),
-        resources=tuple(
-            _resource_rule(rule, path)
-            for path, rule in items(members.get("resources", ()), "boundary.resources")
-        ),
-        amounts=tuple(_amount_limits(members.get("amounts", ()))),
-        after_completion=tuple(
-            name for _, name in items(members.get("after_completion", ()), "boundary.after_completion")
-        ),
-        max_actions=members.get("max_actions"),
-        velocity=tuple(
-            _velocity_limit(limit, path)
-            for path, limit in items(members.get("velocity", ()), "boundary.velocity")
-        ),
-    )
-
-
-def boundary_message(boundary: Boundary) -> sessions.Boundary:
-    return sessions.Boundary(
-        tools=[text(name, path) for path, name in items(boundary.tools, "boundary.tools")],
-        effects=[
-            _EFFECT_NUMBERS[_one_of(ToolEffect, effect, path)]
-            for path, effect in items(boundary.effects, "boundary.effects")
-        ],
-        resources=[
-            _resource_message(rule, path) for path, rule in items(boundary.resources, "boundary.resources")
-        ],
-        amounts=[
-            sessions.AmountLimit(
-                currency=text(limit.currency, f"{path}.currency"),
-                per_action=_major(limit.per_action, f"{path}.per_action"),
-                total=None if limit.total is None else _major(limit.total, f"{path}.total"),
-                per_counterparty=None
-                if limit.per_counterparty is None
-                else _major(limit.per_counterparty, f"{path}.per_counterparty"),
-                on_exceed=_ON_EXCEED[_one_of(OnExceed, limit.on_exceed, f"{path}.on_exceed")],
-            )
-            for path, limit in items(boundary.amounts, "boundary.amounts")
-        ],
-        after_completion=[
-            text(name, path) for path, name in items(boundary.after_completion, "boundary.after_completion")
-        ],
-        max_actions=None
-        if boundary.max_actions is None
-        else _count(boundary.max_actions, "boundary.max_actions", most=2**64 - 1),
-        velocity=[
-            _velocity_message(limit, path) for path, limit in items(boundary.velocity, "boundary.velocity")
-        ],
-    )
-
-
-def _velocity_message(limit: VelocityLimit, path: str) -> sessions.VelocityLimit:
-    message = sessions.VelocityLimit(
-        effects=[
-            _EFFECT_NUMBERS[_one_of(ToolEffect, effect, place)]
-            for place, effect in items(limit.effects, f"{path}.effects")
-        ],
-        max=_count(limit.max, f"{path}.max", most=2**32 - 1),
-        on_exceed=_ON_EXCEED[_one_of(OnExceed, limit.on_exceed, f"{path}.on_exceed")],
-    )
-    message.window.FromTimedelta(_span(limit.window, f"{path}.window"))
-    return message
-
-
-def _velocity_limit(value: Any, path: str) -> VelocityLimit:
-    """{"max": 5, "window": 60}, with `effects` and `on_exceed` where it matters.
-
-    Also with `window_seconds`, as settings and tokens have it.
-    """
-    if isinstance(value, VelocityLimit):
-        return value
-    given = "window_seconds" if isinstance(value, Mapping) and "window_seconds" in value else "window"
-    members = _members(value, path, {"max", given, "effects", "on_exceed"}, required={"max", given})
-    members["window"] = _span(members.pop(given), f"{path}.{given}")
-    return VelocityLimit(**members)
-
-
-def _major(value: Any, path: str) -> str:
-    return format(_decimal(value, path), "f")
-
-
-def _count(value: Any, path: str, *, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise invalid(path, f"must be a whole number from 0 to {most}")
-    return value
-
-
-def _resource_message(rule: ResourceRule, path: str) -> sessions.ResourceRule:
-    if [rule.id, rule.prefix, rule.ids, rule.attribute].count(None) != 3:
-        raise invalid(path, "needs exactly one of id, prefix, ids and attribute")
-    kind = text(rule.type, f"{path}.type")
-    if rule.id is not None:
-        return sessions.ResourceRule(type=kind, id=text(rule.id, f"{path}.id"))
-    if rule.prefix is not None:
-        return sessions.ResourceRule(type=kind, prefix=text(rule.prefix, f"{path}.prefix"))
-    if rule.attribute is not None:
-        of = sessions.AttributeRule(
-            of_type=text(rule.attribute.of_type, f"{path}.attribute.of_type"),
-            attribute=text(rule.attribute.attribute, f"{path}.attribute.attribute"),
-        )
-        return sessions.ResourceRule(type=kind, attribute=of)
-    ids = [text(item, place) for place, item in items(rule.ids, f"{path}.ids")]
-    return sessions.ResourceRule(type=kind, ids=sessions.IdSet(ids=ids))
-
-
-def _resource_rule(value: Any, path: str) -> ResourceRule:
-    """A rule as text: "invoice:INV-1" is one resource, "vendor:ACME-*" those that start so."""
-    if isinstance(value, ResourceRule):
-        return value
-    if not isinstance(value, str):
-        known = {"type", "id", "prefix", "ids", "attribute"}
-        members = _members(value, path, known, required={"type"})
-        of = members.get("attribute")
-        if of is not None and not isinstance(of, AttributeRule):
-            names = {"of_type", "attribute"}
-            members["attribute"] = AttributeRule(**_members(of, f"{path}.attribute", names, required=names))
-        return ResourceRule(**members)
-    kind, colon, name = value.partition(":")
-    if not kind or not colon or not name:
-        raise invalid(path, f"{value!r} is not type:id or type:prefix*")
-    if name.endswith("*"):
-        return ResourceRule(type=kind, prefix=name[:-1])
-    return ResourceRule(type=kind, id=name)
-
-
-def _amount_limits(value: Any) -> Iterable[AmountLimit]:
-    """{"EUR": "5000.00"} per action, or a list of limits."""
-    field = "boundary.amounts"
-    if isinstance(value, Mapping):
-        for currency, limit in value.items():
-            yield AmountLimit(currency=currency, per_action=_decimal(limit, f"{field}.{currency}"))
-        return
-    for path, item in items(value, field):
-        if isinstance(item, AmountLimit):
-            yield item
-        else:
-            needed = {"currency", "per_action"}
-            sums = {"per_action", "total", "per_counterparty"}
-            members = _members(item, path, needed | sums | {"on_exceed"}, required=needed)
-            for name in sums & set(members):
-                members[name] = _decimal(members[name], f"{path}.{name}")
-            yield AmountLimit(**members)
-
-
 def _tool(value: Tool | Mapping[str, Any], path: str) -> Tool:
     if isinstance(value, Tool):
         return value
-    members = _members(value, path, {item.name for item in fields(Tool)}, required={"name", "effect"})
-    amount = members.get("amount")
+    given = members(value, path, {item.name for item in fields(Tool)}, required={"name", "effect"})
+    amount = given.get("amount")
     if amount is not None and not isinstance(amount, AmountRole):
         names = {"argument", "unit", "currency_argument", "currency_code"}
-        members["amount"] = AmountRole(**_members(amount, f"{path}.amount", names, required={"argument"}))
-    return Tool(**members)
+        given["amount"] = AmountRole(**members(amount, f"{path}.amount", names, required={"argument"}))
+    return Tool(**given)
 
 
 def _tool_message(tool: Tool, path: str) -> admin.Tool:
     message = admin.Tool(
         name=text(tool.name, f"{path}.name"),
-        effect=_EFFECT_NUMBERS[_one_of(ToolEffect, tool.effect, f"{path}.effect")],
+        effect=TOOL_EFFECT_NUMBERS[one_of(ToolEffect, tool.effect, f"{path}.effect")],
         resource=text(tool.resource, f"{path}.resource"),
         secret_arguments=[
             text(name, place) for place, name in items(tool.secret_arguments, f"{path}.secret_arguments")
@@ -580,9 +395,11 @@ def _tool_message(tool: Tool, path: str) -> admin.Tool:
 
 
 def _amount_message(amount: AmountRole, path: str) -> admin.Amount:
-    if amount.unit not in _UNITS:
+    if amount.unit not in AMOUNT_UNIT_NUMBERS:
         raise invalid(f"{path}.unit", "must be major or minor")
-    message = admin.Amount(argument=text(amount.argument, f"{path}.argument"), unit=_UNITS[amount.unit])
+    message = admin.Amount(
+        argument=text(amount.argument, f"{path}.argument"), unit=AMOUNT_UNIT_NUMBERS[amount.unit]
+    )
     if amount.currency_argument is not None and amount.currency_code is not None:
         raise invalid(path, "has currency_argument and currency_code; give one")
     if amount.currency_argument is not None:
@@ -592,63 +409,7 @@ def _amount_message(amount: AmountRole, path: str) -> admin.Amount:
     return message
 
 
-def _members(value: Any, path: str, known: set[str], *, required: Iterable[str] = ()) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise invalid(path, f"must be a mapping, not {type(value).__name__}")
-    for name in value:
-        if name not in known:
-            raise invalid(path, f"has no member {name!r}; known: {', '.join(sorted(known))}")
-    for name in required:
-        if name not in value:
-            raise invalid(f"{path}.{name}", "is required")
-    return dict(value)
-
-
-def _one_of(kind: Callable[[Any], StrEnum], value: Any, path: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError as exc:
-        raise invalid(path, f"{value!r} is not one of {', '.join(ToolEffect)}") from exc
-
-
-def _decimal(value: Any, path: str) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        raise invalid(path, "must be decimal text or a number")
-    try:
-        number = Decimal(repr(value) if isinstance(value, float) else value)
-    except ArithmeticError as exc:
-        raise invalid(path, f"{value!r} is no decimal number") from exc
-    if not number.is_finite() or abs(number.adjusted()) > 34:
-        raise invalid(path, "is out of range")
-    return number
-
-
 def _score(value: Any, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not 0 <= value <= 1:
         raise invalid(path, "must be a number from 0 to 1")
     return float(value)
-
-
-def _span(value: timedelta | float, path: str) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise invalid(path, "must be a timedelta or seconds")
-    try:
-        return timedelta(seconds=value)
-    except OverflowError as exc:
-        raise invalid(path, "is too long") from exc
-
-
-def _instant(value: Any, path: str) -> Timestamp:
-    """An aware datetime, or its ISO 8601 text."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError as exc:
-            raise invalid(path, f"{value!r} is not ISO 8601") from exc
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise invalid(path, "must be a datetime with a time zone")
-    message = Timestamp()
-    message.FromDatetime(value)
-    return message

@@ -8,10 +8,9 @@ An unknown name is refused. Pure; raises `InvalidRequestError` that names the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
 from typing import Any
 
-from placet._calls.values import items, text
+from placet._calls.fields import items, mapping, members, text, texts
 from placet.errors import invalid
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import session_service_pb2 as sessions
@@ -54,10 +53,10 @@ def add_parts(
         raise invalid(f"{path}.reversible", "must be true or false")
     if reversible:
         message.reversibility = admin.REVERSIBILITY_REVERSIBLE
-    for name, role in _mapping(argument_roles or {}, f"{path}.argument_roles").items():
+    for name, role in mapping(argument_roles or {}, f"{path}.argument_roles").items():
         at = f"{path}.argument_roles.{name}"
         message.argument_roles[text(name, at)] = _number("ARGUMENT_ROLE", ROLES, role, at)
-    for name, steps in _mapping(normalise or {}, f"{path}.normalise").items():
+    for name, steps in mapping(normalise or {}, f"{path}.normalise").items():
         at = f"{path}.normalise.{name}"
         message.normalise.add(
             argument=text(name, at),
@@ -67,17 +66,17 @@ def add_parts(
         _add_entity(message.entities.add(), ref, at)
     if business_key is not None:
         at = f"{path}.business_key"
-        members = _members(business_key, at, {"name", "arguments"}, required=("arguments",))
-        message.business_key.name = text(members.get("name", ""), f"{at}.name")
-        message.business_key.arguments.extend(_texts(members["arguments"], f"{at}.arguments"))
+        given = members(business_key, at, {"name", "arguments"}, required=("arguments",))
+        message.business_key.name = text(given.get("name", ""), f"{at}.name")
+        message.business_key.arguments.extend(texts(given["arguments"], f"{at}.arguments"))
     for at, rule in items(prerequisites or (), f"{path}.prerequisites"):
-        members = _members(rule, at, {"tool", "same", "required"}, required=("tool",))
-        required = members.get("required", False)
+        given = members(rule, at, {"tool", "same", "required"}, required=("tool",))
+        required = given.get("required", False)
         if not isinstance(required, bool):
             raise invalid(f"{at}.required", "must be true or false")
         message.prerequisites.add(
-            tool=text(members["tool"], f"{at}.tool"),
-            same=_texts(members.get("same", ()), f"{at}.same"),
+            tool=text(given["tool"], f"{at}.tool"),
+            same=texts(given.get("same", ()), f"{at}.same"),
             required=required,
         )
     if output is not None:
@@ -138,27 +137,27 @@ def tool_form(message: admin.Tool) -> dict[str, Any]:
 
 
 def _add_entity(message: admin.EntityRef, value: Any, path: str) -> None:
-    members = _members(value, path, _REF, required=("name", "type"))
-    if ("id" in members) == ("via" in members):
+    given = members(value, path, _REF, required=("name", "type"))
+    if ("id" in given) == ("via" in given):
         raise invalid(path, "needs exactly one of id and via")
-    message.role = _number("ENTITY_ROLE", ENTITY_ROLES, members.get("role", "other"), f"{path}.role")
+    message.role = _number("ENTITY_ROLE", ENTITY_ROLES, given.get("role", "other"), f"{path}.role")
     for name in ("name", "type", "id", "amount_attribute", "currency_attribute", "status_attribute"):
-        if name in members:
-            setattr(message, name, text(members[name], f"{path}.{name}"))
+        if name in given:
+            setattr(message, name, text(given[name], f"{path}.{name}"))
     for name in ("via", "must_match"):
-        if name in members:
+        if name in given:
             at = f"{path}.{name}"
-            parts = _members(members[name], at, {"entity", "attribute"}, required=("entity", "attribute"))
+            parts = members(given[name], at, {"entity", "attribute"}, required=("entity", "attribute"))
             target = getattr(message, name)
             target.entity = text(parts["entity"], f"{at}.entity")
             target.attribute = text(parts["attribute"], f"{at}.attribute")
 
 
 def _add_output(message: admin.Output, value: Any, path: str) -> None:
-    members = _members(value, path, {"format", "fields", "author_field"})
-    message.format = _number("OUTPUT_FORMAT", FORMATS, members.get("format", "text"), f"{path}.format")
-    message.author_field = text(members.get("author_field", ""), f"{path}.author_field")
-    for name, trust in _mapping(members.get("fields", {}), f"{path}.fields").items():
+    given = members(value, path, {"format", "fields", "author_field"})
+    message.format = _number("OUTPUT_FORMAT", FORMATS, given.get("format", "text"), f"{path}.format")
+    message.author_field = text(given.get("author_field", ""), f"{path}.author_field")
+    for name, trust in mapping(given.get("fields", {}), f"{path}.fields").items():
         at = f"{path}.fields.{name}"
         message.fields.add(name=text(name, at), trust=_number("FIELD_TRUST", TRUSTS, trust, at))
 
@@ -212,24 +211,3 @@ def _number(prefix: str, words: tuple[str, ...], value: Any, path: str) -> Any:
     if value not in words:
         raise invalid(path, f"{value!r} is not one of {', '.join(words)}")
     return getattr(admin, f"{prefix}_{value.upper()}")
-
-
-def _members(value: Any, path: str, known: set[str], *, required: Iterable[str] = ()) -> Mapping[str, Any]:
-    members = _mapping(value, path)
-    for name in members:
-        if name not in known:
-            raise invalid(path, f"has no member {name!r}; known: {', '.join(sorted(known))}")
-    for name in required:
-        if name not in members:
-            raise invalid(f"{path}.{name}", "is required")
-    return members
-
-
-def _mapping(value: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise invalid(path, f"must be a mapping, not {type(value).__name__}")
-    return value
-
-
-def _texts(value: Any, path: str) -> list[str]:
-    return [text(item, place) for place, item in items(value, path)]

@@ -11,10 +11,10 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
-from placet._calls import replies
+from placet._calls.boundary import read_boundary
 from placet._calls.jsontext import json_text
-from placet._calls.requests import boundary_message
 from placet._transport.failures import DETAILS_KEY, DOMAIN
+from placet._wire.boundary import boundary_message
 from placet.canonical import CanonicalError, parse_object, parse_value
 from placet.errors import AnswerError, InvalidRequestError
 from placet.model import (
@@ -351,7 +351,7 @@ class _Sessions(session_stubs.SessionServiceServicer):
                 raise _invalid("expires_at", "must lie ahead, by 30 days at most")
         _known_tenant(self._fake, caller)
         try:
-            boundary = replies.boundary(request.boundary)
+            boundary = read_boundary(request.boundary)
         except AnswerError as exc:
             raise _invalid("boundary", str(exc)) from exc
         try:
@@ -425,7 +425,7 @@ class _Sessions(session_stubs.SessionServiceServicer):
                     session,
                     hops,
                     to_agent=to_agent,
-                    boundary=replies.boundary(request.boundary) if request.HasField("boundary") else None,
+                    boundary=read_boundary(request.boundary) if request.HasField("boundary") else None,
                     purpose=request.purpose,
                     expires_at=request.expires_at.ToDatetime(tzinfo=UTC)
                     if request.HasField("expires_at")
