@@ -105,7 +105,7 @@ def one_of(option: str, given: str, *known: str) -> str:
 
 async def run(options: StackOptions, *, with_story: bool, once: bool, with_control: bool) -> int:
     """Return the exit code: 0 after an orderly stop, 1 if something failed or the story differed."""
-    # With control, standard output is for answers.
+    # Under --control, standard output carries answers only.
     terminal = Terminal(sys.stderr if with_control else sys.stdout)
     stack = Stack(options=options, say=terminal.note)
     work = asyncio.current_task()
@@ -191,7 +191,7 @@ def addresses(stack: Stack, terminal: Terminal) -> None:
 
 
 def shown(path: Path) -> str:
-    """The path as one would type it here."""
+    """Return the path as one would type it in the current directory."""
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)

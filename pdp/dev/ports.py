@@ -12,7 +12,7 @@ FIRST, LAST = 15_000, 31_999
 
 
 def is_free(port: int) -> bool:
-    """Whether nothing listens on the port. Raises `OSError` when it may not be used at all."""
+    """Return whether nothing listens on the port. Raises `OSError` when it may not be used at all."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

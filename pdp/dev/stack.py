@@ -114,7 +114,7 @@ class Stack:
 
     async def stop(self) -> None:
         await self.supervisor.stop()
-        # Without the lock the directory, and what describes it, is another's.
+        # Without the lock, directory and description belong to another process.
         if self._lock is not None:
             self.description.unlink(missing_ok=True)
             self._lock.close()
@@ -122,7 +122,7 @@ class Stack:
     # --- the parts -----------------------------------------------------------
 
     async def _start_database(self) -> str:
-        """Return the address of a database that is up to date, for the replicas."""
+        """Start PostgreSQL unless DATABASE_URL names one; migrate it; return its address for replicas."""
         if given := os.environ.get("DATABASE_URL"):
             self.say("Using the database that DATABASE_URL names")
             await self._migrate(given)
@@ -143,7 +143,7 @@ class Stack:
         await migrate(owner_url, server_role=SERVER_ROLE, manual_clock=self.options.manual_clock)
 
     async def _start_opa(self) -> dict[str, Any]:
-        """Return what the replicas must know of it."""
+        """Start OPA; return what the replicas must know of it."""
         opa = await asyncio.to_thread(find_opa)
         key = bundle.ensure_signing_key(private(self.directory / "keys") / "bundle.pem")
         built = await asyncio.to_thread(
@@ -223,7 +223,7 @@ class Stack:
                 name=replica.name,
                 argv=(*self.options.serve, "--config", str(config)),
                 log=self.directory / "logs" / f"{replica.name}.log",
-                # Its configuration is the file alone.
+                # The replica is configured by its file alone, whatever our own environment says.
                 environment={k: v for k, v in os.environ.items() if not k.startswith("PLACET_")},
                 ready=ready,
                 fatal_codes=frozenset({CONFIGURATION_FAULT}),
@@ -322,7 +322,7 @@ def choose_ports(options: StackOptions) -> tuple[Replica, ...]:
 
 
 def find_opa() -> Path:
-    """In a checkout the pinned OPA, built if need be; elsewhere the one on PATH."""
+    """Return the pinned OPA in a checkout, built if need be, and the one on PATH elsewhere."""
     builder = ROOT / "tools" / "build.py"
     if builder.exists():
         done = subprocess.run(
@@ -354,7 +354,7 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def short_directory(directory: Path, socket_name: str) -> Path:
-    """`directory`, or one in /tmp if the path of a socket in it would be too long."""
+    """Return `directory`, or one in /tmp if the path of a socket in it would be too long."""
     if len(os.fsencode(directory / socket_name)) <= local_postgres.LONGEST_SOCKET_PATH:
         return directory
     pointer = directory.with_suffix(".elsewhere")
@@ -364,7 +364,7 @@ def short_directory(directory: Path, socket_name: str) -> Path:
 
 
 async def answers_ok(address: str, path: str, *, within: float = 2.0) -> bool:
-    """Whether an HTTP GET is answered with 200."""
+    """Return whether an HTTP GET is answered with 200."""
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(within):

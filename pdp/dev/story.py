@@ -26,7 +26,7 @@ NAME = Path("scenarios") / "story.yaml"
 
 
 def story(replicas: int = 1) -> Scenario:
-    """The story's file. Raises FileNotFoundError if it was not installed."""
+    """Return the story's file. Raises FileNotFoundError if it was not installed."""
     package = Path(__file__).resolve().parents[1]
     file = next((file for file in (package / NAME, package.parent / NAME) if file.is_file()), None)
     if file is None:

@@ -107,12 +107,12 @@ class Supervisor:
         running.keeper = asyncio.create_task(self._keep(running), name=f"keep {child.name}")
 
     def pid(self, name: str) -> int | None:
-        """The process id now; None while the child is down."""
+        """Return the process id now; None while the child is down."""
         process = self._running[name].process
         return process.pid if process is not None and process.returncode is None else None
 
     def runs(self, name: str) -> bool:
-        """Whether there is such a child, up or down."""
+        """Return whether there is such a child, up or down."""
         return name in self._running
 
     def is_ready(self, name: str) -> bool:
@@ -127,7 +127,7 @@ class Supervisor:
 
     @contextlib.asynccontextmanager
     async def killed(self, name: str) -> AsyncIterator[None]:
-        """SIGKILL the child and keep it down within the context; on return it serves again."""
+        """Send SIGKILL to the child and keep it down within the context; afterwards it serves again."""
         running = self._running[name]
         running.may_run.clear()
         running.is_ready.clear()
@@ -174,7 +174,7 @@ class Supervisor:
         self._report(Change(child=child.name, what="started", pid=running.process.pid))
 
     async def _until_ready(self, running: _Running) -> None:
-        """Raises `ChildError` when the child exits first or is not ready in time."""
+        """Wait until the child is ready. Raises `ChildError` if it exits first or takes too long."""
         child, process = running.child, running.process
         assert process is not None
         limit = time.monotonic() + child.ready_within
@@ -248,7 +248,7 @@ class Supervisor:
                 process.send_signal(number)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), seconds)
-        # What is left of the group, the child included if it ignored everything.
+        # This ends what is left of the group, also a child that ignored all signals so far.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
@@ -261,7 +261,7 @@ def describe_exit(code: int) -> str:
 
 
 def tail(log: Path, start: int = 0, *, lines: int = 15) -> str:
-    """The end of a log, from byte `start` at the earliest, worded as the end of an error message."""
+    """Return the end of a log, from byte `start` at the earliest, worded as the end of an error message."""
     try:
         with log.open("rb") as file:
             file.seek(start)

@@ -24,14 +24,14 @@ class Terminal:
         return f"\033[{';'.join(codes)}m{text}\033[0m"
 
     def cut(self, text: str, before: int) -> str:
-        """`text` shortened to what fits behind `before` columns; in a file nothing is cut."""
+        """Return `text` shortened to what fits behind `before` columns; a file gets all of it."""
         if not self._stream.isatty():
             return text
         room = max(shutil.get_terminal_size().columns - before, 20)
         return text if len(text) <= room else f"{text[: room - 1]}…"
 
     def wrapped(self, text: str) -> str:
-        """A paragraph, two columns in."""
+        """Return `text` as a paragraph that is indented by two columns."""
         return textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  ")
 
     def line(self, text: str = "") -> None:
