@@ -15,7 +15,7 @@ and answers. A call to `Evaluate` passes these in turn, and ends in `postgres` a
 
 Two rooms serve the calls before and after it:
 
-    sessions/    The run of a task: who may open it, whose it is, and which tools are left in it.
+    sessions/    The run of a task: who may open, see and end it, and which tools are left in it.
     outcomes/    What became of allows: reports, redemptions, and allows that nobody reported on.
 
 One lies under all rooms, and two stand around them:

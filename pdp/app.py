@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha import reflection
 from pdp.config.server import Config, ConfigError, split_address
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.point import DecisionPoint
+from pdp.decision.reading import DecisionReader
 from pdp.delegation.chain import Chains
 from pdp.delegation.point import DelegationPoint
 from pdp.delegation.tokens import GrantTokens
@@ -31,6 +32,7 @@ from pdp.metrics import MeasuredEngine, MeasuredInformationPoint, MeasuredLedger
 from pdp.opa import OpaAdministration, OpaPolicyEngine
 from pdp.outcomes.point import OutcomePoint
 from pdp.overload.admission import Admission
+from pdp.ports import TokenAuthenticator
 from pdp.postgres.store import PostgresStore
 from pdp.server.grpc.admin_service import AdminService, DevService
 from pdp.server.grpc.decision_service import DecisionService
@@ -42,13 +44,12 @@ from pdp.server.identity.authentication import (
     Authenticator,
     CredentialAuthenticator,
     InsecureAuthenticator,
-    Principals,
 )
 from pdp.server.identity.certificates import CertificateError, ServerCertificates
 from pdp.server.identity.jwks import key_source
 from pdp.server.identity.tokens import TokenVerifier
 from pdp.sessions.allowed_tools import Listing
-from pdp.sessions.ownership import may_see
+from pdp.sessions.point import SessionPoint
 from pdp.signing import RotatingSigner
 from placet.v1 import (
     admin_service_pb2,
@@ -129,11 +130,20 @@ async def serve(config: Config) -> None:
             ledger=store.ledger,
             signer=signer,
             reported=metrics.reported,
-            may_report=may_see,
             issuer=config.issuer,
         )
 
         authenticator = _authenticator(config, metrics, stack)
+        delegations = DelegationPoint(chains=chains, store=store.grants, grants=grants, issuer=config.issuer)
+        sessions = SessionPoint(
+            sessions=store.sessions,
+            clock=store.clock,
+            control_plane=store.control_plane,
+            grants=store.grants,
+            delegations=delegations,
+            principals=_principals(config, authenticator),
+            principal_required=config.principal_tokens == "required",
+        )
         edge = Edge(metrics, authenticator, admission)
         server = grpc.aio.server(
             interceptors=[edge],
@@ -150,9 +160,7 @@ async def serve(config: Config) -> None:
             DecisionService(
                 decision_point,
                 outcomes,
-                store.ledger,
-                store.sessions,
-                store.grants,
+                DecisionReader(ledger=store.ledger, sessions=store.sessions, grants=store.grants),
                 Listing(chains, store.control_plane),
                 edge,
                 stopping,
@@ -160,15 +168,7 @@ async def serve(config: Config) -> None:
             server,
         )
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
-            SessionService(
-                store.sessions,
-                store.clock,
-                store.control_plane,
-                DelegationPoint(chains=chains, store=store.grants, grants=grants, issuer=config.issuer),
-                store.grants,
-                _principals(config, authenticator),
-            ),
-            server,
+            SessionService(sessions, delegations), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(store.control_plane), server)
         entity_service_pb2_grpc.add_EntityServiceServicer_to_server(EntityService(store.entities), server)
@@ -326,10 +326,9 @@ def _authenticator(config: Config, metrics: Metrics, stack: contextlib.AsyncExit
     return CredentialAuthenticator(config.callers, TokenVerifier(issuers))
 
 
-def _principals(config: Config, authenticator: Authenticator) -> Principals | None:
-    if not config.jwt or not isinstance(authenticator, CredentialAuthenticator):
-        return None
-    return Principals(authenticator, required=config.principal_tokens == "required")
+def _principals(config: Config, authenticator: Authenticator) -> TokenAuthenticator | None:
+    """Return what checks principal tokens; None where no issuer of tokens is configured."""
+    return authenticator if config.jwt and isinstance(authenticator, CredentialAuthenticator) else None
 
 
 def _add_ports(server: grpc.aio.Server, config: Config, metrics: Metrics) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Protocol
 from pdp.model import (
     JSON,
     Agent,
+    Caller,
     DecisionEffect,
     DecisionStatus,
     EntityName,
@@ -344,6 +345,18 @@ class KeyDirectory(Protocol):
         """Return the key that was registered under `kid`; None if there is none.
 
         Raises `StoreUnavailableError`.
+        """
+        ...
+
+
+class TokenAuthenticator(Protocol):
+    """Proves by a bearer token who somebody is."""
+
+    async def by_token(self, token: str) -> Caller:
+        """Return whom the token stands for.
+
+        MUST raise `UnauthenticatedError` unless a configured issuer signed the token, it is valid
+        now, and it stands for exactly one configured caller.
         """
         ...
 

@@ -27,12 +27,12 @@ from pdp.model import (
     OpenDecision,
     Outcome,
     Role,
-    Session,
 )
 from pdp.outcomes.transitions import contradicts, find_recounts, lapse, redeem, report, was_executed
 from pdp.ports import EntryLedger, Signer
 from pdp.proof.entries import sign_entry
 from pdp.proof.receipts import read_decision
+from pdp.sessions.ownership import may_see
 from pdp.uuid7 import uuid7
 from placet.canonical import action_digest
 from placet.receipt import ReceiptError, b64url_decode, b64url_encode, parse
@@ -50,15 +50,12 @@ class OutcomePoint:
         ledger: EntryLedger,
         signer: Signer,
         reported: Callable[[Outcome, bool], None],
-        may_report: Callable[[Caller, Session], bool],
         issuer: str,
     ) -> None:
-        """`may_report`: who may report on the decisions of a session, beside who asked for them, tools
-        and operators. `reported` is told of every report that was recorded, and whether it conflicts."""
+        """`reported` is told of every report that was recorded, and whether it conflicts."""
         self._ledger = ledger
         self._signer = signer
         self._reported = reported
-        self._may_report = may_report
         self._issuer = issuer
 
     async def report(
@@ -183,7 +180,7 @@ class OutcomePoint:
         if standing is None or not (
             sees_all
             or standing.key.caller == caller.subject
-            or (standing.session is not None and self._may_report(caller, standing.session))
+            or (standing.session is not None and may_see(caller, standing.session))
         ):
             several = "" if decision_id else ", or several of this call: name one by its decision_id"
             raise NotFoundError(f"no such decision of yours{several}")

@@ -1,1 +1,1 @@
-"""The run of a task: who may open it, whose it is, and which tools are left in it."""
+"""The run of a task: who may open, see and end it, and which tools are left in it."""

@@ -1,6 +1,9 @@
-"""ListAllowedTools: what the registry and a session leave an agent, asked for at a bounded rate."""
+"""What the registry and a session leave an agent to use, asked for at a bounded rate."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pdp.delegation.chain import Chains
 from pdp.model import Caller, Hop, Tool
@@ -11,7 +14,20 @@ from pdp.sessions.listing import may_be_allowed
 _PAGE = 50
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AllowedTools:
+    """The tools that are not certain to be blocked, by name, and what that was judged on."""
+
+    tools: Sequence[Tool]
+    # Of the registry; 0 where it was not asked.
+    tools_revision: int = 0
+    # 0: there is no such session, or not for the caller.
+    session_version: int = 0
+
+
 class Listing:
+    """Lists the tools that a session's agent may still use."""
+
     def __init__(self, chains: Chains, registry: ControlPlane) -> None:
         self._chains = chains
         self._registry = registry
@@ -19,19 +35,20 @@ class Listing:
 
     async def allowed(
         self, caller: Caller, session_id: str, hops: tuple[Hop, ...], *, deadline: float
-    ) -> tuple[list[Tool], int, int]:
-        """Return tools by name, the registry's revision and the session's version.
+    ) -> AllowedTools:
+        """Return what is left to the agent that acts on the chain `hops`.
 
-        Raises `OverloadedError` for a caller that asks too often.
+        `deadline` is an instant of `time.monotonic()`. Raises `OverloadedError` for a caller that asks
+        too often, `TenantUnknownError`, `StoreUnavailableError` and `DeadlineExceededError`.
         """
         self._rate.charge(caller)
         known = await self._chains.known(caller, session_id, hops, deadline=deadline)
         session, leaf = known.session, known.chain.leaf
         if session is None:
-            return [], 0, 0
-        # What is not proven, or somebody else's, is blocked.
+            return AllowedTools(tools=())
+        # What is asked on an unproven chain, or on somebody else's, is blocked.
         if leaf is None or leaf.agent not in caller.agents:
-            return [], 0, session.version
+            return AllowedTools(tools=(), session_version=session.version)
         boundaries = (
             session.boundary,
             *(() if session.template is None else (session.template,)),
@@ -46,5 +63,5 @@ class Listing:
             )
             allowed.extend(tool for tool in page if may_be_allowed(tool, boundaries, state))
             if len(page) < _PAGE:
-                return allowed, revision, session.version
+                return AllowedTools(tools=allowed, tools_revision=revision, session_version=session.version)
             after = page[-1].name

@@ -1,4 +1,4 @@
-"""Whose a session is."""
+"""Whose a session is: who may see it, end it, and revoke in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pdp.sessions.task_tokens import ISSUER_PREFIX
 
 
 def asked_for(caller: Caller, session: Session) -> bool:
-    """Its principal, who needs no role; its issuer, unless that is one of task tokens: no caller is."""
+    """Whether the caller asked for the session's task.
+
+    The principal did, and needs no role for it. The issuer did, and still needs its role; an issuer of
+    task tokens is never a caller.
+    """
     return caller.subject == session.principal or (
         caller.subject == session.issuer
         and Role.SESSION_ISSUER in caller.roles
@@ -18,9 +22,10 @@ def asked_for(caller: Caller, session: Session) -> bool:
 
 
 def may_see(caller: Caller, session: Session) -> bool:
-    """Its principal, who needs no role; its issuer; its agent; operators.
+    """Whether the caller may see the session.
 
-    Not who was delegated something in it.
+    Whoever asked for its task may, its own agent may, and operators may. An agent to whom something was
+    delegated in it may not.
     """
     return (
         asked_for(caller, session)
@@ -30,16 +35,19 @@ def may_see(caller: Caller, session: Session) -> bool:
 
 
 def may_see_chains(caller: Caller, session: Session | None) -> bool:
-    """Who may see the session; auditors. Of a session that is unknown, operators and auditors."""
+    """Whether the caller may see the chains of decisions in a session; None: there is no such session.
+
+    Whoever may see the session may, and auditors may. Without a session only operators and auditors may.
+    """
     if Role.AUDITOR in caller.roles or Role.OPERATOR in caller.roles:
         return True
     return session is not None and may_see(caller, session)
 
 
 def may_revoke(caller: Caller, session: Session, path: Sequence[GrantRow]) -> bool:
-    """Who asked for the session; operators; who speaks for the grant's agent or one before it.
+    """Whether the caller may revoke a grant; `path` leads to it from the session's root grant.
 
-    `path` leads from the session's root grant to the one in question.
+    Whoever asked for the session's task may, operators may, and whoever speaks for an agent on the path.
     """
     return (
         asked_for(caller, session)

@@ -14,6 +14,7 @@ from pdp.delegation.grant import verify_chain
 from pdp.model import EvaluationRequest, Facts, Hop
 from pdp.server.messages import convert
 from pdp.server.messages import tools as convert_tools
+from pdp.sessions.opening import new_session, stated_terms
 from placet._calls import requests
 from placet._calls.jsontext import object_text
 from placet.scenario.load import load
@@ -54,24 +55,24 @@ async def test_there_are_cases() -> None:
 async def test_policy_answers(opa: RunningOpa, name: str, step: Evaluate) -> None:
     fixture = SCENARIOS[name].fixture
     terms = fixture.sessions[step.session]
-    opening = convert.opening(
-        requests.open_session(**terms.terms("T-1"), expires_in=None, expires_at=None), issuer="svc-issuer"
+    asked = convert.opening(requests.open_session(**terms.terms("T-1"), expires_in=None, expires_at=None))
+    session = new_session(
+        stated_terms(asked, issuer="svc-issuer", principal=""), session_id="s-1", now=builders.NOW
     )
-    session = convert.session_of(opening, session_id="s-1", now=builders.NOW)
     tools = {tool.name: tool for tool in convert_tools.tools(requests.put_tools(fixture.tools))}
     agents = {known.agent: known for known in convert.agents(requests.put_agents(fixture.agents))}
-    asked = requests.action(step.action("call-1"))
+    action = requests.action(step.action("call-1"))
     message = decision_service_pb2.EvaluateRequest(session_id="s-1")
-    message.action.tool = asked.tool
+    message.action.tool = action.tool
     message.action.arguments = object_text(step.arguments, "arguments")
-    message.action.tool_call_id = asked.tool_call_id
+    message.action.tool_call_id = action.tool_call_id
     message.action.resource = step.resource
     request: EvaluationRequest = convert.evaluation_request(
         message,
         caller=builders.caller(agents=frozenset({terms.agent})),
         deadline=time.monotonic() + TIMEOUT,
     )
-    tool = tools.get(asked.tool)
+    tool = tools.get(action.tool)
     facts = Facts(
         now=builders.NOW,
         epoch=1,

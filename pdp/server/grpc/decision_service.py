@@ -1,4 +1,4 @@
-"""placet.v1.DecisionService."""
+"""placet.v1.DecisionService: messages to values, one call of a point, values to messages."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 import structlog
 
 from pdp.decision.point import DecisionPoint
-from pdp.errors import NotFoundError
-from pdp.model import Caller, Receipt, Role
+from pdp.decision.reading import DecisionReader
+from pdp.model import Caller
 from pdp.outcomes.point import OutcomePoint
-from pdp.ports import GrantStore, Ledger, SessionStore
-from pdp.proof.receipts import read_decision
 from pdp.server.grpc.deadline import deadline_of
 from pdp.server.grpc.evaluate_stream import EvaluateStream, StreamEdge
 from pdp.server.identity.roles import current_caller
@@ -21,7 +19,6 @@ from pdp.server.messages import grants as convert_grants
 from pdp.server.messages import outcomes as convert_outcomes
 from pdp.server.messages import plans as convert_plans
 from pdp.sessions.allowed_tools import Listing
-from pdp.sessions.ownership import may_see_chains
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 from placet.v1 import decision_service_pb2_grpc as stubs
@@ -34,9 +31,7 @@ class DecisionService(stubs.DecisionServiceServicer):
         self,
         decision_point: DecisionPoint,
         outcomes: OutcomePoint,
-        ledger: Ledger,
-        sessions: SessionStore,
-        grants: GrantStore,
+        reader: DecisionReader,
         listing: Listing,
         gate: StreamEdge,
         stopping: asyncio.Event,
@@ -44,9 +39,7 @@ class DecisionService(stubs.DecisionServiceServicer):
         """Streams let each message pass `gate`, and end when the server is `stopping`."""
         self._decision_point = decision_point
         self._outcomes = outcomes
-        self._ledger = ledger
-        self._sessions = sessions
-        self._grants = grants
+        self._reader = reader
         self._listing = listing
         self._gate = gate
         self._stopping = stopping
@@ -92,62 +85,29 @@ class DecisionService(stubs.DecisionServiceServicer):
     async def ListAllowedTools(
         self, request: messages.ListAllowedToolsRequest, context: Any
     ) -> messages.ListAllowedToolsResponse:
-        tools, revision, version = await self._listing.allowed(
+        allowed = await self._listing.allowed(
             current_caller(),
             convert.session_id(request),
             convert.hops(request.chain),
             deadline=deadline_of(context),
         )
-        return messages.ListAllowedToolsResponse(
-            tools=[
-                messages.AllowedTool(
-                    name=tool.name,
-                    description=tool.description,
-                    arguments_schema=tool.arguments_schema.encode(),
-                )
-                for tool in tools
-            ],
-            tools_revision=revision,
-            session_version=version,
-        )
+        return convert.allowed_tools_message(allowed)
 
     async def GetDecision(
         self, request: messages.GetDecisionRequest, context: Any
     ) -> messages.GetDecisionResponse:
-        caller = current_caller()
-        decision_id = convert.decision_id(request)
-        recorded = await self._ledger.decision(caller.tenant, decision_id)
-        sees_all = bool(caller.roles & {Role.OPERATOR, Role.AUDITOR})
-        if recorded is None or not (sees_all or recorded.key.caller == caller.subject):
-            raise NotFoundError(f"no decision {decision_id} of yours")
-        decision = read_decision(recorded.token)
+        shown = await self._reader.decision(current_caller(), convert.decision_id(request))
         return messages.GetDecisionResponse(
-            decision=convert.decision_message(
-                decision, Receipt(token=recorded.token, position=recorded.position)
-            ),
-            input_document=(recorded.input_document or b"") if sees_all else b"",
-            outcome=convert_outcomes.outcome_number(recorded.outcome),
-            redeemed=recorded.redeemed,
+            decision=convert.decision_message(shown.decision, shown.receipt),
+            input_document=shown.input_document,
+            outcome=convert_outcomes.outcome_number(shown.outcome),
+            redeemed=shown.redeemed,
         )
 
     async def GetChain(self, request: messages.GetChainRequest, context: Any) -> messages.GetChainResponse:
-        caller = current_caller()
-        decision_id = convert.decision_id(request)
-        recorded = await self._ledger.decision(caller.tenant, decision_id)
-        found = None if recorded is None else await self._sessions.get(caller.tenant, recorded.key.session_id)
-        session = None if found is None else found[0]
-        if recorded is None or not may_see_chains(caller, session):
-            raise NotFoundError(f"no decision {decision_id} in a session of yours")
-        decision = read_decision(recorded.token)
-        named = [hop.grant_hash for hop in decision.chain if hop.grant_hash]
-        path = await self._grants.grant_path(caller.tenant, named[-1]) if named else ()
-        taken = await self._grants.grant_decisions(
-            caller.tenant,
-            recorded.key.session_id,
-            [*named, ""],
-            limit=convert_grants.MAX_TAKEN,
+        return convert_grants.chain_message(
+            await self._reader.chain(current_caller(), convert.decision_id(request))
         )
-        return convert_grants.chain_message(decision, session, {row.grant_hash: row for row in path}, taken)
 
     async def ReportOutcome(
         self, request: messages.ReportOutcomeRequest, context: Any

@@ -101,19 +101,6 @@ class CredentialAuthenticator:
         return _caller(mapping, mapping.tenant, str(mapping.match.name), {})
 
 
-class Principals:
-    """Proves principals by tokens of their own, as callers are."""
-
-    def __init__(self, authenticator: CredentialAuthenticator, *, required: bool) -> None:
-        """`required`: session issuers must bring one."""
-        self.required = required
-        self._authenticator = authenticator
-
-    async def of(self, token: str) -> Caller:
-        """Return whom the token stands for. Raises `UnauthenticatedError`."""
-        return await self._authenticator.by_token(token)
-
-
 def _bearer(metadata: Metadata | None) -> str | None:
     values = [value for name, value in metadata or () if name == "authorization"]
     if not values:

@@ -36,14 +36,14 @@ from pdp.model import (
     Receipt,
     Role,
     Session,
-    SessionState,
-    SessionTerms,
     Signal,
     Simulation,
     Task,
     ToolEffect,
 )
 from pdp.names import MAX_DESCRIPTION, MAX_PROMPT, name, optional_name, text, unique
+from pdp.sessions.allowed_tools import AllowedTools
+from pdp.sessions.opening import OpeningRequest
 from placet._wire.boundary import BoundaryError, boundary_message, message_json
 from placet._wire.numbers import EFFECT_NUMBERS, SESSION_STATE_NUMBERS, TOOL_EFFECT_NUMBERS, TOOL_EFFECTS
 from placet.canonical import CanonicalError, canonical_json, parse_object, parse_value
@@ -121,63 +121,15 @@ def decision_id(message: decisions.GetDecisionRequest | decisions.GetChainReques
     return name(message.decision_id, "decision_id")
 
 
-def opening(message: sessions.OpenSessionRequest, *, issuer: str, principal: str = "") -> SessionTerms:
-    """Check the message. `principal`: who its principal token proved; empty without one."""
-    if not message.HasField("task"):
-        raise InvalidFieldError("task", "is required")
-    if principal and message.principal not in ("", principal):
-        raise InvalidFieldError("principal", "is not the subject of principal_token")
-    return SessionTerms(
-        issuer=issuer,
-        task=_task(message.task),
-        principal=principal or name(message.principal, "principal"),
-        agent=name(message.agent, "agent"),
-        boundary=boundary_of(message.boundary),
+def opening(message: sessions.OpenSessionRequest) -> OpeningRequest:
+    return OpeningRequest(
+        task=_task(message.task) if message.HasField("task") else None,
+        principal=message.principal,
+        agent=message.agent,
+        boundary=boundary_of(message.boundary) if message.HasField("boundary") else None,
         expires_at=instant_of(message.expires_at, "expires_at") if message.HasField("expires_at") else None,
-    )
-
-
-def task_token(message: sessions.OpenSessionRequest) -> str:
-    """The token; empty if there is none."""
-    return text(message.task_token, "task_token", MAX_TASK_TOKEN)
-
-
-def check_beside(message: sessions.OpenSessionRequest, signed: SessionTerms, *, principal: str = "") -> None:
-    """Refuse a field that says something else than the task token beside it."""
-    if principal and principal != signed.principal:
-        raise InvalidFieldError("principal_token", "is of another principal than task_token")
-    given: dict[str, tuple[object, object]] = {}
-    if message.HasField("task"):
-        given["task"] = (_task(message.task), signed.task)
-    if message.principal:
-        given["principal"] = (message.principal, signed.principal)
-    if message.agent:
-        given["agent"] = (message.agent, signed.agent)
-    if message.HasField("boundary"):
-        given["boundary"] = (boundary_of(message.boundary), signed.boundary)
-    if message.HasField("expires_at"):
-        given["expires_at"] = (instant_of(message.expires_at, "expires_at"), signed.expires_at)
-    for field, (said, proven) in given.items():
-        if said != proven:
-            raise InvalidFieldError(field, "is not what task_token says; leave it out")
-
-
-def session_of(opening: SessionTerms, *, session_id: str, now: datetime) -> Session:
-    """Return the session to open. `now` is the database's time."""
-    expires_at = now + timedelta(hours=1) if opening.expires_at is None else opening.expires_at
-    if not now < expires_at <= now + timedelta(days=30):
-        raise InvalidFieldError("expires_at", "must lie ahead, by 30 days at most")
-    return Session(
-        session_id=session_id,
-        task=opening.task,
-        principal=opening.principal,
-        agent=opening.agent,
-        issuer=opening.issuer,
-        boundary=opening.boundary,
-        state=SessionState.OPEN,
-        version=1,
-        opened_at=now,
-        expires_at=expires_at,
+        principal_token=message.principal_token,
+        task_token=text(message.task_token, "task_token", MAX_TASK_TOKEN),
     )
 
 
@@ -353,6 +305,21 @@ def _reason_message(reason: Reason) -> nouns.Reason:
 
 def _obligation_message(obligation: Obligation) -> nouns.Obligation:
     return nouns.Obligation(id=obligation.id, properties=arguments_json(obligation.properties))
+
+
+def allowed_tools_message(allowed: AllowedTools) -> decisions.ListAllowedToolsResponse:
+    return decisions.ListAllowedToolsResponse(
+        tools=[
+            decisions.AllowedTool(
+                name=tool.name,
+                description=tool.description,
+                arguments_schema=tool.arguments_schema.encode(),
+            )
+            for tool in allowed.tools
+        ],
+        tools_revision=allowed.tools_revision,
+        session_version=allowed.session_version,
+    )
 
 
 def session_message(session: Session, now: datetime) -> sessions.Session:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
+from pdp.decision.reading import ShownChain
 from pdp.delegation.grant import MAX_PURPOSE
 from pdp.delegation.point import MAX_GRANT, Delegation
 from pdp.errors import InvalidFieldError
-from pdp.model import ChainHop, Decision, Effect, GrantRow, Hop, Session, grant_hash
+from pdp.model import GrantRow, Hop, grant_hash
 from pdp.names import name, text
 from pdp.server.messages.convert import (
     MAX_INTENT,
@@ -21,9 +20,6 @@ from pdp.server.messages.convert import (
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import session_service_pb2 as sessions
-
-# Decisions that are shown of each hop.
-MAX_TAKEN = 20
 
 
 def delegation(message: sessions.DelegateRequest) -> Delegation:
@@ -72,24 +68,19 @@ def revocation_message(row: GrantRow) -> sessions.RevokeGrantResponse:
     )
 
 
-def chain_message(
-    decision: Decision,
-    session: Session | None,
-    rows: Mapping[str, GrantRow],
-    taken: Mapping[str, Sequence[tuple[str, Effect]]],
-) -> decisions.GetChainResponse:
-    """`taken`: the decisions by the hash of the grant that was acted on."""
+def chain_message(chain: ShownChain) -> decisions.GetChainResponse:
+    session = chain.session
     message = decisions.GetChainResponse(
-        decision_id=decision.decision_id,
-        session_id=decision.session_id,
+        decision_id=chain.decision.decision_id,
+        session_id=chain.decision.session_id,
         task_id="" if session is None else session.task.id,
         principal="" if session is None else session.principal,
     )
-    for hop, shown in zip(decision.chain, chain_hop_messages(decision), strict=True):
+    for hop, shown in zip(chain.hops, chain_hop_messages(chain.decision), strict=True):
         link = message.links.add(hop=shown)
-        for decision_id, effect in taken_on(hop, taken):
+        for decision_id, effect in hop.decisions:
             link.decisions.add(decision_id=decision_id, effect=effect_number(effect))
-        row = rows.get(hop.grant_hash)
+        row = hop.grant
         if row is None:
             continue
         link.purpose, link.revoked_by, link.revoke_reason = row.purpose, row.revoked_by, row.revoke_reason
@@ -97,14 +88,3 @@ def chain_message(
         if row.revoked_at is not None:
             link.revoked_at.CopyFrom(timestamp(row.revoked_at))
     return message
-
-
-def taken_on(
-    hop: ChainHop, taken: Mapping[str, Sequence[tuple[str, Effect]]]
-) -> Sequence[tuple[str, Effect]]:
-    """What was decided for a hop's calls, latest first. The root also acts without a grant."""
-    if hop.unverified:
-        return ()
-    grants = {hop.grant_hash} if hop.depth else {hop.grant_hash, ""}
-    found = [decision for grant in grants for decision in taken.get(grant, ())]
-    return sorted(found, reverse=True)[:MAX_TAKEN]

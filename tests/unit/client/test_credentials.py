@@ -27,6 +27,7 @@ from pdp.server.identity.authentication import CredentialAuthenticator
 from pdp.server.identity.certificates import ServerCertificates
 from pdp.server.identity.jwks import key_source
 from pdp.server.identity.tokens import TokenVerifier
+from pdp.sessions.point import SessionPoint
 from pdp.signing import RotatingSigner
 from placet import AsyncClient, Client, TlsCredentials, UnauthenticatedError, UnavailableError
 from placet.cli.app import app
@@ -85,7 +86,14 @@ def served(tmp_path: Path) -> Iterator[Served]:
         grants = GrantTokens(RotatingSigner(store.keys, replica="test"), store.keys)
         chains = Chains(store.information_point, grants)
         delegations = DelegationPoint(chains=chains, store=store.grants, grants=grants, issuer="test")
-        service = SessionService(store.sessions, store.clock, store.control_plane, delegations, store.grants)
+        sessions = SessionPoint(
+            sessions=store.sessions,
+            clock=store.clock,
+            control_plane=store.control_plane,
+            grants=store.grants,
+            delegations=delegations,
+        )
+        service = SessionService(sessions, delegations)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(service, server)
         certificates = ServerCertificates(mutual, Metrics())
         for require in (True, False):

@@ -18,7 +18,6 @@ from pdp.model import (
     Role,
 )
 from pdp.outcomes.point import OutcomePoint
-from pdp.sessions.ownership import may_see
 from placet.receipt import b64url_decode
 from tests.fakes.store.ledger import FakeLedger
 from tests.fakes.store.state import StoreState
@@ -54,7 +53,6 @@ def point(bench: Bench, ledger: FakeLedger | None = None) -> OutcomePoint:
         ledger=ledger or bench.store.ledger,
         signer=bench.signer,
         reported=lambda *said: None,
-        may_report=may_see,
         issuer="test",
     )
 
@@ -159,7 +157,6 @@ async def test_contradiction_is_recorded_and_counted_once(bench: Bench) -> None:
         ledger=bench.store.ledger,
         signer=bench.signer,
         reported=lambda outcome, conflict: said.append((outcome, conflict)),
-        may_report=may_see,
         issuer="test",
     )
     answers = [

@@ -7,7 +7,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 
-import pdp.server
+import pdp.server.messages
 from pdp.server.grpc.evaluate_stream import MAX_UNANSWERED
 from tests.support.markdown import section, text_of
 from tests.support.request_limits import LIMITS, stated
@@ -29,7 +29,6 @@ MODULES = (
 # does with a number, and how much a stream takes before it reads no further.
 NO_LIMITS = {
     "pdp.authority.counters.MAX_TOTAL",
-    "pdp.server.messages.grants.MAX_TAKEN",
     "pdp.server.grpc.evaluate_stream.MAX_UNANSWERED",
     "pdp.server.grpc.evaluate_stream._MAX_ANSWERS_BYTES",
     "placet.canonical._MAX_NUMBER_TEXT",
@@ -40,10 +39,9 @@ NO_LIMITS = {
 def constants() -> Iterator[str]:
     """The full names of the limits that the modules define themselves."""
     converters = [
-        f"pdp.server.{module.name}"
-        for module in pkgutil.iter_modules(pdp.server.__path__)
-        if module.name.startswith("convert")
+        f"pdp.server.messages.{module.name}" for module in pkgutil.iter_modules(pdp.server.messages.__path__)
     ]
+    assert converters
     for name in (*MODULES, *converters):
         module = importlib.import_module(name)
         assert module.__file__ is not None
