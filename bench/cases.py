@@ -37,10 +37,10 @@ class Profile:
     warmup: float
     levels: tuple[int, ...]
     sessions: int
-    # Actions a session, and how many such sessions.
+    # How many actions each session has, and how many such sessions there are.
     history: tuple[int, ...]
     history_sessions: int
-    # Rules beside the product's own number.
+    # How many rules are measured beside the product's own number of them.
     rules: tuple[int, ...]
     # What else the full database holds.
     entities: int
@@ -140,7 +140,7 @@ def run(bench: Bench) -> None:
     asyncio.run(workload.prepare(bench.stack.grpc))
     sessions = asyncio.run(workload.open_sessions(bench.stack.grpc, bench.profile.sessions))
     ours = workload.target(bench.stack, sessions)
-    # Documents to judge, as the PDP makes them: of one short run.
+    # These documents to judge are the PDP's own, from one short run.
     drive.drive(bench.generator, ours, Load(in_flight=4, seconds=0.2, warmup=0.0))
     documents = input_documents(bench.stack)
     with contextlib.ExitStack() as running:
@@ -199,7 +199,7 @@ def compare(bench: Bench, found: Mapping[str, Target]) -> None:
         bench.measure(
             f"{level} in flight", {name: (target, bench.load(level)) for name, target in found.items()}
         )
-    # Each at half of its own peak.
+    # Each subject is driven at half of its own peak.
     halves = {
         name: max(bench.results.rate(f"{level} in flight", name) for level in bench.profile.levels) / 2
         for name in (OURS, NAIVE)

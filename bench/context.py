@@ -30,7 +30,7 @@ RUNTIME = DevIdentity(tenant=TENANT, subject="svc-ap", roles=("agent",), agents=
 # Rows of one INSERT.
 CHUNK = 50_000
 
-# So much of everything that every payment of a run is allowed.
+# There is so much of everything that every payment of a run is allowed.
 _PLENTY, _MANY = "1000000000.00", 1_000_000
 BOUNDARY: dict[str, Any] = {
     "tools": ["payments.create"],
@@ -191,7 +191,7 @@ def body(session_id: str, chain: Sequence[Hop]) -> bytes:
 
 
 def target(stack: Stack, sessions: int) -> Target:
-    """Such payments in so many new sessions."""
+    """Return a target that makes such payments in so many new sessions."""
     asyncio.run(prepare(stack.grpc))
     bare = workload.target(stack, ())
     return replace(bare, bodies=asyncio.run(open_sessions(stack.grpc, sessions)), metadata=RUNTIME.metadata())

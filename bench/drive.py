@@ -127,7 +127,7 @@ def drive(binary: Path, target: Target, load: Load) -> Measured:
 
 
 def shown(measured: Measured) -> str:
-    """One line."""
+    """Return what was measured as one line of text."""
     cpu = "  ".join(f"{name} {spent:.0f}" for name, spent in measured.cpu_us.items())
     failed = f"  failures {dict(measured.failures)}" if measured.failures else ""
     p50, p99 = (f"{value:.1f}" if value is not None else "-" for value in (measured.p50, measured.p99))

@@ -17,7 +17,7 @@ from bench.cases import NAIVE, OURS, OVERLOAD, Profile, Results
 from bench.drive import ROOT, Measured
 
 FLAT = 0.9
-# Half as dear again.
+# The bound lets a decision with everything cost half as much again as a bare one.
 DEARER = 0.67
 
 
@@ -173,7 +173,7 @@ def machine(postgres: str) -> dict[str, str]:
 
 
 def text(report: Mapping[str, Any], targets_: Sequence[Target]) -> str:
-    """For the terminal."""
+    """Return the report as text for a terminal."""
     lines = []
     for case, subjects in report["cases"].items():
         lines += ["", f"{case:<22}{'answers/s':>10}{'p50 ms':>9}{'p99 ms':>9}   CPU µs an answer"]

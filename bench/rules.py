@@ -28,7 +28,7 @@ tool_{number}_within if {{
 
 
 def own() -> int:
-    """How many rules the product has."""
+    """Return how many rules the product has."""
     rules = (policy_sources() / "placet" / "rules").rglob("*.rego")
     return sum(1 for file in rules if not file.name.endswith("_test.rego"))
 

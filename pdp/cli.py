@@ -17,7 +17,7 @@ from pdp.errors import PdpError
 from pdp.opa import bundle as bundles
 from pdp.postgres.migrate import migrate as migrate_database
 
-# Exit codes: 1 it failed, 2 it was told something that cannot be.
+# Exit codes: 1 means that it failed, 2 that it was told something that cannot be done.
 FAILED, MISCONFIGURED = 1, 2
 
 app = typer.Typer(

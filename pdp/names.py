@@ -5,22 +5,25 @@ from __future__ import annotations
 from pdp.errors import InvalidFieldError
 
 MAX_NAME = 256
-# Of the id in "invoice:INV-1001".
+# Bounds the part of a resource after its type: "INV-1001" in "invoice:INV-1001".
 MAX_RESOURCE_ID = 512
-# Of free text.
+# These bound free text.
 MAX_DESCRIPTION = 8 * 1024
 MAX_PROMPT = 32 * 1024
 
 
 def name(value: str, path: str, *, most: int = MAX_NAME) -> str:
-    """An identifier that must be there. Raises `InvalidFieldError` naming `path`."""
+    """Return the identifier, which must not be empty. Raises `InvalidFieldError` naming `path`."""
     if not value:
         raise InvalidFieldError(path, "is required")
     return optional_name(value, path, most=most)
 
 
 def optional_name(value: str, path: str, *, most: int = MAX_NAME) -> str:
-    """An identifier: one line of printable characters, without spaces around it."""
+    """Return the identifier: one line of printable characters without spaces around it, or nothing.
+
+    Raises `InvalidFieldError` naming `path`.
+    """
     if len(value) > most:
         raise InvalidFieldError(path, f"is {len(value)} characters long; at most {most}")
     if not value.isprintable() or value != value.strip():
@@ -29,7 +32,7 @@ def optional_name(value: str, path: str, *, most: int = MAX_NAME) -> str:
 
 
 def text(value: str, path: str, most: int) -> str:
-    """Free text, which may be empty."""
+    """Return the free text, which may be empty. Raises `InvalidFieldError` naming `path`."""
     if len(value) > most:
         raise InvalidFieldError(path, f"is {len(value)} characters long; at most {most}")
     if "\0" in value:
@@ -38,6 +41,7 @@ def text(value: str, path: str, most: int) -> str:
 
 
 def unique(names: list[str], path: str, field: str) -> None:
+    """Raise `InvalidFieldError` naming the entry of the list `path` whose `field` repeats an earlier one."""
     seen: set[str] = set()
     for index, item in enumerate(names):
         if item in seen:

@@ -21,9 +21,9 @@ REVIEW_UNKNOWN = Reason(
     message="The request names a review that does not exist.",
     at="review_id",
 )
-# Blocks that asking again, with the same call, may lift.
+# These blocks may be lifted by asking again with the same call.
 _RETRYABLE = frozenset({"pdp.policy_unavailable", "plan.not_whole", "velocity.payments"})
-# Those of which some never lift: retryable only where the answer says when.
+# Only some blocks by these lift with time: they are retryable where the answer says when.
 _TIMED = frozenset({"boundary.velocity", "limit.budget"})
 
 
@@ -65,7 +65,7 @@ def chain_refused(code: str, at: str) -> Reason:
 
 
 def is_retryable(effect: Effect, reasons: Iterable[Reason], retry_after: timedelta | None) -> bool:
-    """True for a block that no lasting reason stands behind."""
+    """Return whether this is a block for which there is no lasting reason."""
     passing = _RETRYABLE if retry_after is None else _RETRYABLE | _TIMED
     return effect is Effect.BLOCK and all(r.code in passing for r in reasons if r.effect is Effect.BLOCK)
 

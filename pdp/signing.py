@@ -15,7 +15,7 @@ from pdp.ports import KeyDirectory, SigningKey
 from placet.receipt import b64url_encode
 from placet.verify import P256_ORDER, thumbprint
 
-# RFC 6979 nonces: a signature does not depend on the quality of randomness at that moment.
+# Nonces by RFC 6979, so that a signature does not depend on the quality of randomness at that moment.
 _ES256 = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
 
@@ -36,6 +36,7 @@ class Es256Key:
         self.jwk = {**jwk, "kid": self.key_id, "alg": "ES256", "use": "sig"}
 
     async def sign(self, signing_input: bytes) -> bytes:
+        """Return the ES256 signature (RFC 7518 §3.4): r and s, 32 bytes each, with a low s."""
         r, s = decode_dss_signature(self._private_key.sign(signing_input, _ES256))
         return r.to_bytes(32, "big") + min(s, P256_ORDER - s).to_bytes(32, "big")
 
@@ -49,6 +50,7 @@ class RotatingSigner:
         self._active: Es256Key | None = None
 
     def active(self) -> SigningKey:
+        """Return the key to sign with. Raises `SignerUnavailableError` before the first is registered."""
         if self._active is None:
             raise SignerUnavailableError("no key is registered yet")
         return self._active

@@ -360,7 +360,7 @@ def test_plan_that_is_not_whole_is_blocked(pdp: Target) -> None:
     assert "plan.not_whole" in second
     assert "registry.unknown_tool" in third
     assert [decision.retryable for decision in decisions] == [True, True, False]
-    # What was allowed, is so alone.
+    # Asked for alone, what was allowed is still allowed.
     assert agent.evaluate(read("a"), session=session).allowed
 
 
@@ -515,7 +515,7 @@ def test_revoked_grant_ends_what_is_below_it(pdp: Target) -> None:
     again = leaf.evaluate(read("c-2"), session=session, chain=below.chain)
     assert (again.effect, again.allowed) == ("block", False)
     assert ("chain.revoked", "chain[1]") in {(reason.code, reason.at) for reason in again.reasons}
-    # Nor is the allow from before given again.
+    # The allow from before is not given again either.
     assert "action.replay_stale" in {
         reason.code for reason in leaf.evaluate(read(), session=session, chain=below.chain).reasons
     }
@@ -605,7 +605,7 @@ def test_session_is_opened_with_what_was_asked(pdp: Target) -> None:
         ],
         "amounts": {"EUR": Decimal("5000.00"), "JPY": 10000},
     }
-    # Of the PDP's clock, which a test may have moved.
+    # The time is that of the PDP's clock, which a test may have moved.
     expires_at = (pdp.session().opened_at + timedelta(minutes=10)).replace(microsecond=0)
     session = pdp.issuer().open_session(
         task={"id": "T-1", "description": "Pay", "prompt": "pay it"},

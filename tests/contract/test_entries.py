@@ -373,7 +373,7 @@ async def test_standing_says_that_a_grant_it_rests_on_was_revoked(store: Store, 
     without = await record(store, session, None)
     assert not any([(await standing(store, each)).revoked for each in (on_leaf, on_root, without)])
     await store.grants.revoke_grant(TENANT, rows[1].grant_hash, by="ops", reason="")
-    # All that is below it, and nothing above.
+    # What rests on a grant below the revoked one is revoked with it, and nothing above it is.
     seen = [(await standing(store, each)).revoked for each in (on_leaf, on_root, without)]
     assert seen == [True, False, False]
 

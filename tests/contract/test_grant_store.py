@@ -125,7 +125,7 @@ async def test_decisions_are_listed_by_the_grant_that_was_acted_on(store: Store)
         decided.append(f"{session.session_id}-{number}")
         decision = replace(recording.decision, decision_id=decided[-1])
         await store.ledger.record(replace(recording, decision=decision))
-    # A stranger's, who names the session and moves nothing.
+    # This decision is a stranger's, who names the session and moves nothing.
     key = builders.key(session.session_id, by="svc-else")
     await store.ledger.record(builders.recording(key, epoch=facts.epoch))
     names = ["", *(each.grant_hash for each in rows)]

@@ -54,7 +54,7 @@ async def test_vendors_of_listed_invoices_may_be_read_and_no_others(vendors: Sce
     for replica in (1, 2):
         for vendor in ("V-1", "V-2"):
             assert (await look_up(vendors, session, vendor, replica=replica)).allowed
-        # Of an invoice that only a prefix covers, that is not listed, and of none.
+        # V-9 is of an invoice that only a prefix covers, V-3 of one that is not listed, the others of none.
         for vendor in ("V-9", "V-3", "V-4", "V-"):
             assert codes(await look_up(vendors, session, vendor, replica=replica)) == OUTSIDE
     assert (await vendors.ask(read("INV-1"), session)).allowed

@@ -71,7 +71,7 @@ class Cast:
         return (Hop(agent=AGENT, grant=self.session.grant),)
 
     async def delegate(self, chain: Iterable[Hop], to_agent: str, **options: Any) -> Grant:
-        """By the runtime of the chain's last agent."""
+        """Ask by the runtime of the chain's last agent."""
         hops = tuple(chain)
         delegating = await self.runtime(hops[-1].agent)
         return await delegating.delegate(self.session, hops, to_agent=to_agent, **options)
@@ -79,7 +79,7 @@ class Cast:
     async def ask(
         self, chain: Sequence[Hop], action: dict[str, Any], *, by: str = "", replica: int = 1
     ) -> Decision:
-        """By the runtime of the chain's last agent, or of `by`."""
+        """Ask by the runtime of the chain's last agent, or by that of `by`."""
         asking = await self.runtime(by or chain[-1].agent, replica=replica)
         return await asking.evaluate(action, session=self.session, chain=chain)
 
@@ -120,7 +120,7 @@ async def test_leaf_of_a_chain_acts_and_its_receipt_names_every_hop(scene: Scene
     assert [hop["agent"] for hop in claims["chain"]] == [AGENT, HELPER, CLERK]
     assert claims["session_version"] == stage.session.version + 1
     assert await stage.version() == stage.session.version + 1
-    # As it was returned, also when it is read again, and when it is asked again.
+    # The chain is the one that was returned, also when the decision is read or asked for again.
     assert (await scene.recorded(decision.decision_id)).chain == decision.chain
     runtime = await stage.runtime(CLERK, replica=2)
     again = await runtime.evaluate(read(call=decision.tool_call_id), session=stage.session, chain=clerk.chain)
@@ -219,7 +219,7 @@ async def test_only_who_holds_the_last_grant_delegates_from_it(scene: Scene) -> 
         await (await stage.runtime(AGENT)).delegate(stage.session, helper.chain, to_agent=CLERK)
     assert refused.value.reason == "CHAIN_REFUSED"
     assert "chain.not_holder" in str(refused.value)
-    # To whom nothing was delegated there is no session.
+    # For an agent to which nothing was delegated there is no such session.
     for chain in (stage.root, helper.chain):
         with pytest.raises(NotFoundError):
             await (await stage.runtime(CLERK)).delegate(stage.session, chain, to_agent=CLERK)

@@ -258,7 +258,7 @@ async def _is_ready(replica: Replica) -> bool:
 
 
 async def test_engine_that_hangs_leaves_time_to_record(scene: Scene) -> None:
-    """Of a short deadline, too: waiting for the engine does not use it up."""
+    """Waiting for the engine does not use up the deadline, even a short one."""
     session = await scene.session()
     async with hung("opa")(scene.stack):
         # The disk may stall for longer than that; not every time.

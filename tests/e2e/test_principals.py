@@ -202,7 +202,7 @@ def test_signed_task_is_proof_enough_and_agrees_with_a_token_beside_it(site: Sit
             principal=principal,
             agent=AGENT,
             boundary=BOUNDARY,
-            # Of a clock that other tests move forward.
+            # The time is that of a clock that other tests move forward.
             expires_in=3600,
         )
 

@@ -30,7 +30,7 @@ from tests.support.stack import RealPdp
 
 # Requests of one round, about.
 ROUND = 100
-# Of one run of hypothesis, which keeps all of them in mind and grows slow.
+# The most rounds of one run of hypothesis, which remembers all their requests and grows slow.
 MOST_ROUNDS = 500
 # What a server's memory may grow by after the first fifth of the requests, in bytes: allocators and
 # caches settle within it. Of a million requests it shows a leak of 130 bytes each, of ten thousand

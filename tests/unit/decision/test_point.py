@@ -583,7 +583,7 @@ async def test_action_on_another_type_reads_no_listed_entity(bench: Bench) -> No
 
 
 def by_chain(document: dict[str, Any]) -> Verdict:
-    """As the shipped rules judge a chain that proves nothing."""
+    """Judge a chain that proves nothing as the shipped rules do."""
     problems = document["chain_problems"]
     return (
         verdict(Effect.BLOCK, problems[0]["code"])

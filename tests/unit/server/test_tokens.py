@@ -229,7 +229,7 @@ async def test_key_is_found_among_hundreds_and_weak_ones_are_left_out() -> None:
 
 
 async def test_name_that_configuration_gives_is_not_taken_by_a_claim() -> None:
-    """Nor does a person who is known as a reviewer become an agent by a group."""
+    """A person who is known as a reviewer does not become an agent by a group either."""
     issuer = Issuer()
     config = JwtConfig.model_validate(
         {"issuer": ISSUER, "audience": "placet", "jwks_url": f"{ISSUER}/jwks", "algorithms": ["ES256"]}
