@@ -36,7 +36,7 @@ from pdp.postgres.ledger.stream import Stream
 from pdp.postgres.store import PostgresStore
 from pdp.server.grpc.deadline import deadline_of
 from pdp.server.identity.roles import identify
-from pdp.server.messages import convert
+from pdp.server.messages import decisions
 from pdp.signing import RotatingSigner
 from placet.v1 import decision_service_pb2 as messages
 
@@ -53,9 +53,9 @@ class Service:
     async def evaluate(self, request: messages.EvaluateRequest, context: Any) -> messages.EvaluateResponse:
         caller = identify(context.invocation_metadata())
         decision, receipt = await self._decision_point.evaluate(
-            convert.evaluation_request(request, caller=caller, deadline=deadline_of(context))
+            decisions.evaluation_request(request, caller=caller, deadline=deadline_of(context))
         )
-        return messages.EvaluateResponse(decision=convert.decision_message(decision, receipt))
+        return messages.EvaluateResponse(decision=decisions.decision_message(decision, receipt))
 
     def handler(self) -> grpc.GenericRpcHandler:
         method = grpc.unary_unary_rpc_method_handler(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pdp.decision.idempotency import is_unchanged_since
@@ -41,6 +42,17 @@ _ATTEMPTS = 16
 _BELIEVED = frozenset({Role.TOOL, Role.OPERATOR})
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedReport:
+    """What a report left behind."""
+
+    decision_id: str
+    # What the decision holds now.
+    hold: HoldRecord
+    # The report contradicts an earlier one.
+    conflict: bool
+
+
 class OutcomePoint:
     """Learns what became of decisions."""
 
@@ -69,8 +81,8 @@ class OutcomePoint:
         output: bytes = b"",
         attempt_id: str = "",
         deadline: float,
-    ) -> tuple[str, HoldRecord, bool]:
-        """Record what became of an allow: its id, what is held now, and whether the report conflicts.
+    ) -> RecordedReport:
+        """Record what became of an allow. `deadline` is an instant of `time.monotonic()`.
 
         A repeat records nothing. Raises `NotFoundError` for a decision that is neither the caller's nor
         of a session of its (tools and operators: their tenant's), or answered another attempt than
@@ -85,14 +97,18 @@ class OutcomePoint:
                 raise OutcomeRefusedError("only an allow has an outcome")
             change = report(standing.hold, outcome, believed=believed)
             if change is None:
-                return standing.decision_id, standing.hold, contradicts(standing.hold, outcome)
+                return RecordedReport(
+                    decision_id=standing.decision_id,
+                    hold=standing.hold,
+                    conflict=contradicts(standing.hold, outcome),
+                )
             try:
                 await self._record(caller, standing, change.kind, change.hold, deadline, outcome, output)
             except SessionMovedError:
                 continue
             conflict = change.kind is EntryKind.CONFLICT
             self._reported(outcome, conflict)
-            return standing.decision_id, change.hold, conflict
+            return RecordedReport(decision_id=standing.decision_id, hold=change.hold, conflict=conflict)
         raise SessionContendedError(retry_after=1.0)
 
     async def redeem(

@@ -12,8 +12,8 @@ from pdp.authority.settings import max_chain_depth, parse_settings
 from pdp.decision.document import input_document
 from pdp.delegation.grant import verify_chain
 from pdp.model import EvaluationRequest, Facts, Hop
-from pdp.server.messages import convert
-from pdp.server.messages import tools as convert_tools
+from pdp.server.messages import control_plane, decisions, sessions
+from pdp.server.messages import tools as tool_messages
 from pdp.sessions.opening import new_session, stated_terms
 from placet._calls import requests
 from placet._calls.jsontext import object_text
@@ -55,19 +55,19 @@ async def test_there_are_cases() -> None:
 async def test_policy_answers(opa: RunningOpa, name: str, step: Evaluate) -> None:
     fixture = SCENARIOS[name].fixture
     terms = fixture.sessions[step.session]
-    asked = convert.opening(requests.open_session(**terms.terms("T-1"), expires_in=None, expires_at=None))
+    asked = sessions.opening(requests.open_session(**terms.terms("T-1"), expires_in=None, expires_at=None))
     session = new_session(
         stated_terms(asked, issuer="svc-issuer", principal=""), session_id="s-1", now=builders.NOW
     )
-    tools = {tool.name: tool for tool in convert_tools.tools(requests.put_tools(fixture.tools))}
-    agents = {known.agent: known for known in convert.agents(requests.put_agents(fixture.agents))}
+    tools = {tool.name: tool for tool in tool_messages.tools(requests.put_tools(fixture.tools))}
+    agents = {known.agent: known for known in control_plane.agents(requests.put_agents(fixture.agents))}
     action = requests.action(step.action("call-1"))
     message = decision_service_pb2.EvaluateRequest(session_id="s-1")
     message.action.tool = action.tool
     message.action.arguments = object_text(step.arguments, "arguments")
     message.action.tool_call_id = action.tool_call_id
     message.action.resource = step.resource
-    request: EvaluationRequest = convert.evaluation_request(
+    request: EvaluationRequest = decisions.evaluation_request(
         message,
         caller=builders.caller(agents=frozenset({terms.agent})),
         deadline=time.monotonic() + TIMEOUT,

@@ -182,7 +182,7 @@ LIMITS: Mapping[str, Limit] = {
         "Evaluate",
         "action.intent",
         lambda n: _evaluate(intent="x" * n),
-        "pdp.server.messages.convert.MAX_INTENT",
+        "pdp.server.messages.fields.MAX_TEXT",
     ),
     "action.resource, characters": _limit(
         "Evaluate", "action.resource", lambda n: _evaluate(resource="x" * n)
@@ -191,7 +191,7 @@ LIMITS: Mapping[str, Limit] = {
         "Evaluate",
         "chain.hops",
         lambda n: _chain(*[nouns.Hop(agent="a")] * n),
-        "pdp.server.messages.convert.MAX_HOPS",
+        "pdp.server.messages.chains.MAX_HOPS",
     ),
     "chain.hops[].grant, characters": _limit(
         "Evaluate",
@@ -317,7 +317,7 @@ LIMITS: Mapping[str, Limit] = {
         "PutAgents",
         "agents",
         lambda n: admin.PutAgentsRequest(agents=[admin.Agent(agent=f"a{i}") for i in range(n)]),
-        "pdp.server.messages.convert.MAX_ITEMS",
+        "pdp.server.messages.fields.MAX_ITEMS",
     ),
     "agents[].trust_explanation, characters": _limit(
         "PutAgents",
@@ -328,7 +328,7 @@ LIMITS: Mapping[str, Limit] = {
         "PutSignals",
         "signals[0].value",
         lambda n: admin.PutSignalsRequest(signals=[admin.Signal(name="s", value=_text(n))]),
-        "pdp.server.messages.convert.MAX_SIGNAL",
+        "pdp.server.messages.control_plane.MAX_SIGNAL",
     ),
     "tools[].description, characters": _limit(
         "PutTools", "tools[0].description", lambda n: _tool(description="x" * n)

@@ -32,7 +32,7 @@ from pdp.model import Boundary
 from pdp.overload.queue_stats import QueueStats
 from pdp.server.grpc.status import _INTERNAL, _TABLE
 from pdp.server.identity.roles import ROLES
-from pdp.server.messages import tools as convert_tools
+from pdp.server.messages import tools as tool_messages
 from placet._calls.answers import failed
 from placet._calls.requests import put_tools
 from placet._calls.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
@@ -316,7 +316,7 @@ def test_limits_are_written_as_they_are_read() -> None:
     }
     assert len(budgets(settings)) == 2
     assert set(policy_settings(settings)) == set()
-    assert convert_tools.tools(put_tools([tool]))[0].business_key is not None
+    assert tool_messages.tools(put_tools([tool]))[0].business_key is not None
 
 
 def test_page_on_delegation_says_what_is_judged() -> None:

@@ -9,8 +9,7 @@ from pdp.authority.settings import parse_settings
 from pdp.errors import InvalidFieldError, NotFoundError, PermissionDeniedError
 from pdp.ports import Clock, ControlPlane
 from pdp.server.identity.roles import current_caller
-from pdp.server.messages import convert
-from pdp.server.messages import tools as convert_tools
+from pdp.server.messages import control_plane, fields, tools
 from pdp.sessions.task_tokens import issuer_keys, issuer_name
 from placet.v1 import admin_service_pb2 as messages
 from placet.v1 import admin_service_pb2_grpc as stubs
@@ -19,51 +18,51 @@ from placet.v1 import dev_service_pb2_grpc as dev_stubs
 
 
 class AdminService(stubs.AdminServiceServicer):
-    def __init__(self, registry: ControlPlane) -> None:
-        self._registry = registry
+    def __init__(self, store: ControlPlane) -> None:
+        self._store = store
 
     async def PutTenant(self, request: messages.PutTenantRequest, context: Any) -> messages.PutTenantResponse:
         own = current_caller().tenant
-        tenant = convert.tenant(request, own=own)
+        tenant = control_plane.tenant(request, own=own)
         if tenant != own:
             raise PermissionDeniedError("a caller writes its own tenant only")
         settings = request.settings or b"{}"
         parse_settings(settings)
-        revision = await self._registry.put_tenant(tenant, settings)
+        revision = await self._store.put_tenant(tenant, settings)
         return messages.PutTenantResponse(settings_revision=revision)
 
     async def PutAgents(self, request: messages.PutAgentsRequest, context: Any) -> messages.PutAgentsResponse:
-        revision = await self._registry.put_agents(current_caller().tenant, convert.agents(request))
+        revision = await self._store.put_agents(current_caller().tenant, control_plane.agents(request))
         return messages.PutAgentsResponse(agents_revision=revision)
 
     async def PutTools(self, request: messages.PutToolsRequest, context: Any) -> messages.PutToolsResponse:
-        revision = await self._registry.put_tools(current_caller().tenant, convert_tools.tools(request))
+        revision = await self._store.put_tools(current_caller().tenant, tools.tools(request))
         return messages.PutToolsResponse(tools_revision=revision)
 
     async def ListTools(self, request: messages.ListToolsRequest, context: Any) -> messages.ListToolsResponse:
-        revision, tools = await self._registry.tools(
+        page = await self._store.tools(
             current_caller().tenant,
-            revision=convert.revision(request.at_revision, "at_revision"),
+            revision=fields.revision(request.at_revision, "at_revision"),
             after=request.after,
-            limit=convert.limit(request.limit, default=50, most=50),
+            limit=fields.limit(request.limit, default=50, most=50),
         )
         return messages.ListToolsResponse(
-            tools=[convert_tools.tool_message(tool) for tool in tools], tools_revision=revision
+            tools=[tools.tool_message(tool) for tool in page.tools], tools_revision=page.revision
         )
 
     async def ListToolHistory(
         self, request: messages.ListToolHistoryRequest, context: Any
     ) -> messages.ListToolHistoryResponse:
-        history = await self._registry.tool_history(
+        history = await self._store.tool_history(
             current_caller().tenant,
-            before=convert.revision(request.before_revision, "before_revision"),
-            limit=convert.limit(request.limit, default=20, most=100),
+            before=fields.revision(request.before_revision, "before_revision"),
+            limit=fields.limit(request.limit, default=20, most=100),
         )
         return messages.ListToolHistoryResponse(
             revisions=[
                 messages.ToolRevision(
                     revision=item.revision,
-                    written_at=convert.timestamp(item.written_at),
+                    written_at=fields.timestamp(item.written_at),
                     written=item.written,
                     removed=item.removed,
                 )
@@ -74,10 +73,10 @@ class AdminService(stubs.AdminServiceServicer):
     async def RollbackTools(
         self, request: messages.RollbackToolsRequest, context: Any
     ) -> messages.RollbackToolsResponse:
-        to = convert.revision(request.to_revision, "to_revision")
+        to = fields.revision(request.to_revision, "to_revision")
         if to is None:
             raise InvalidFieldError("to_revision", "is required")
-        revision = await self._registry.roll_back_tools(current_caller().tenant, to)
+        revision = await self._store.roll_back_tools(current_caller().tenant, to)
         if revision is None:
             raise NotFoundError(f"there is no revision {to} of the tools")
         return messages.RollbackToolsResponse(tools_revision=revision)
@@ -85,13 +84,13 @@ class AdminService(stubs.AdminServiceServicer):
     async def PutSignals(
         self, request: messages.PutSignalsRequest, context: Any
     ) -> messages.PutSignalsResponse:
-        revision = await self._registry.put_signals(current_caller().tenant, convert.signals(request))
+        revision = await self._store.put_signals(current_caller().tenant, control_plane.signals(request))
         return messages.PutSignalsResponse(signals_revision=revision)
 
     async def PutIssuerKeys(
         self, request: messages.PutIssuerKeysRequest, context: Any
     ) -> messages.PutIssuerKeysResponse:
-        revision = await self._registry.put_issuer_keys(
+        revision = await self._store.put_issuer_keys(
             current_caller().tenant, issuer_name(request.issuer), issuer_keys(request.jwks)
         )
         return messages.PutIssuerKeysResponse(issuers_revision=revision)
@@ -99,9 +98,10 @@ class AdminService(stubs.AdminServiceServicer):
     async def ListIssuerKeys(
         self, request: messages.ListIssuerKeysRequest, context: Any
     ) -> messages.ListIssuerKeysResponse:
-        revision, issuers = await self._registry.issuer_keys(current_caller().tenant)
+        revision, issuers = await self._store.issuer_keys(current_caller().tenant)
         return messages.ListIssuerKeysResponse(
-            issuers=[convert.issuer_keys_message(issuer) for issuer in issuers], issuers_revision=revision
+            issuers=[control_plane.issuer_keys_message(issuer) for issuer in issuers],
+            issuers_revision=revision,
         )
 
 
@@ -112,6 +112,6 @@ class DevService(dev_stubs.DevServiceServicer):
     async def AdvanceClock(
         self, request: dev_messages.AdvanceClockRequest, context: Any
     ) -> dev_messages.AdvanceClockResponse:
-        by = convert.duration(request.by, "by", most=timedelta(days=366))
+        by = fields.duration(request.by, "by", most=timedelta(days=366))
         now = await self._clock.advance(by.total_seconds())
-        return dev_messages.AdvanceClockResponse(now=convert.timestamp(now))
+        return dev_messages.AdvanceClockResponse(now=fields.timestamp(now))

@@ -14,10 +14,7 @@ from pdp.outcomes.point import OutcomePoint
 from pdp.server.grpc.deadline import deadline_of
 from pdp.server.grpc.evaluate_stream import EvaluateStream, StreamEdge
 from pdp.server.identity.roles import current_caller
-from pdp.server.messages import convert
-from pdp.server.messages import grants as convert_grants
-from pdp.server.messages import outcomes as convert_outcomes
-from pdp.server.messages import plans as convert_plans
+from pdp.server.messages import chains, decisions, outcomes, plans, sessions
 from pdp.sessions.allowed_tools import Listing
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
@@ -30,7 +27,7 @@ class DecisionService(stubs.DecisionServiceServicer):
     def __init__(
         self,
         decision_point: DecisionPoint,
-        outcomes: OutcomePoint,
+        outcome_point: OutcomePoint,
         reader: DecisionReader,
         listing: Listing,
         gate: StreamEdge,
@@ -38,7 +35,7 @@ class DecisionService(stubs.DecisionServiceServicer):
     ) -> None:
         """Streams let each message pass `gate`, and end when the server is `stopping`."""
         self._decision_point = decision_point
-        self._outcomes = outcomes
+        self._outcome_point = outcome_point
         self._reader = reader
         self._listing = listing
         self._gate = gate
@@ -57,21 +54,21 @@ class DecisionService(stubs.DecisionServiceServicer):
         self, request: messages.EvaluateRequest, caller: Caller, deadline: float
     ) -> nouns.Decision:
         decision, receipt = await self._decision_point.evaluate(
-            convert.evaluation_request(request, caller=caller, deadline=deadline)
+            decisions.evaluation_request(request, caller=caller, deadline=deadline)
         )
-        return convert.decision_message(decision, receipt)
+        return decisions.decision_message(decision, receipt)
 
     async def EvaluateBatch(
         self, request: messages.EvaluateBatchRequest, context: Any
     ) -> messages.EvaluateBatchResponse:
-        plan = convert_plans.plan(request, caller=current_caller(), deadline=deadline_of(context))
-        return convert_plans.answer(
+        plan = plans.plan(request, caller=current_caller(), deadline=deadline_of(context))
+        return plans.answer(
             await self._decision_point.evaluate_plan(plan, all_or_nothing=request.all_or_nothing)
         )
 
     async def Simulate(self, request: messages.SimulateRequest, context: Any) -> messages.SimulateResponse:
         caller = current_caller()
-        asked = convert.simulated_request(request, tenant=caller.tenant, deadline=deadline_of(context))
+        asked = decisions.simulated_request(request, tenant=caller.tenant, deadline=deadline_of(context))
         simulation = await self._decision_point.simulate(asked)
         _LOG.info(
             "simulated",
@@ -80,41 +77,37 @@ class DecisionService(stubs.DecisionServiceServicer):
             would_be=simulation.would_be,
             codes=[reason.code for reason in simulation.reasons],
         )
-        return convert.simulation_message(simulation)
+        return decisions.simulation_message(simulation)
 
     async def ListAllowedTools(
         self, request: messages.ListAllowedToolsRequest, context: Any
     ) -> messages.ListAllowedToolsResponse:
         allowed = await self._listing.allowed(
             current_caller(),
-            convert.session_id(request),
-            convert.hops(request.chain),
+            sessions.session_id(request),
+            chains.hops(request.chain),
             deadline=deadline_of(context),
         )
-        return convert.allowed_tools_message(allowed)
+        return sessions.allowed_tools_message(allowed)
 
     async def GetDecision(
         self, request: messages.GetDecisionRequest, context: Any
     ) -> messages.GetDecisionResponse:
-        shown = await self._reader.decision(current_caller(), convert.decision_id(request))
-        return messages.GetDecisionResponse(
-            decision=convert.decision_message(shown.decision, shown.receipt),
-            input_document=shown.input_document,
-            outcome=convert_outcomes.outcome_number(shown.outcome),
-            redeemed=shown.redeemed,
+        return decisions.shown_message(
+            await self._reader.decision(current_caller(), decisions.decision_id(request))
         )
 
     async def GetChain(self, request: messages.GetChainRequest, context: Any) -> messages.GetChainResponse:
-        return convert_grants.chain_message(
-            await self._reader.chain(current_caller(), convert.decision_id(request))
+        return chains.chain_message(
+            await self._reader.chain(current_caller(), decisions.decision_id(request))
         )
 
     async def ReportOutcome(
         self, request: messages.ReportOutcomeRequest, context: Any
     ) -> messages.ReportOutcomeResponse:
-        caller, said = current_caller(), convert_outcomes.report(request)
-        decision_id, hold, conflict = await self._outcomes.report(
-            caller,
+        said = outcomes.report(request)
+        recorded = await self._outcome_point.report(
+            current_caller(),
             said.outcome,
             decision_id=said.decision_id,
             session_id=said.session_id,
@@ -123,25 +116,25 @@ class DecisionService(stubs.DecisionServiceServicer):
             attempt_id=said.attempt_id,
             deadline=deadline_of(context),
         )
-        if conflict:
-            _LOG.warning("outcome_conflict", decision_id=decision_id, outcome=said.outcome)
-        return convert_outcomes.report_message(decision_id, hold, conflict)
+        if recorded.conflict:
+            _LOG.warning("outcome_conflict", decision_id=recorded.decision_id, outcome=said.outcome)
+        return outcomes.report_message(recorded)
 
     async def Redeem(self, request: messages.RedeemRequest, context: Any) -> messages.RedeemResponse:
-        decision_id, tool, arguments, audience = convert_outcomes.redemption(request)
-        await self._outcomes.redeem(
+        asked = outcomes.redemption(request)
+        await self._outcome_point.redeem(
             current_caller(),
-            decision_id,
-            tool=tool,
-            arguments=arguments,
-            audience=audience,
+            asked.decision_id,
+            tool=asked.tool,
+            arguments=asked.arguments,
+            audience=asked.audience,
             deadline=deadline_of(context),
         )
-        return messages.RedeemResponse(decision_id=decision_id)
+        return messages.RedeemResponse(decision_id=asked.decision_id)
 
     async def ListOpenDecisions(
         self, request: messages.ListOpenDecisionsRequest, context: Any
     ) -> messages.ListOpenDecisionsResponse:
-        after, limit = convert_outcomes.page(request)
-        found = await self._outcomes.open_decisions(current_caller(), after=after, limit=limit)
-        return convert_outcomes.open_message(found)
+        page = outcomes.page(request)
+        found = await self._outcome_point.open_decisions(current_caller(), after=page.after, limit=page.limit)
+        return outcomes.open_message(found)

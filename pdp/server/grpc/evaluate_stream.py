@@ -16,7 +16,7 @@ from pdp.errors import DrainingError, InvalidFieldError, PdpError
 from pdp.model import Caller
 from pdp.server.grpc.deadline import DEFAULT, LONGEST, too_late
 from pdp.server.grpc.status import Status
-from pdp.server.messages import convert
+from pdp.server.messages import fields
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 
@@ -164,7 +164,7 @@ class EvaluateStream:
         seconds = DEFAULT
         if action.HasField("timeout"):
             most = timedelta(seconds=LONGEST)
-            seconds = convert.duration(action.timeout, "timeout", most=most).total_seconds()
+            seconds = fields.duration(action.timeout, "timeout", most=most).total_seconds()
         deadline = time.monotonic() + seconds
         return deadline if self._end is None else min(deadline, self._end)
 

@@ -1,16 +1,17 @@
-"""Entities: messages to domain values and back, as `convert` does for the rest."""
+"""Entities, as operators write them and read them back."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pdp.errors import InvalidFieldError
 from pdp.jsontext import arguments_json
 from pdp.model import JSON, EntityName, EntityVersion
 from pdp.names import MAX_RESOURCE_ID, name, unique
-from pdp.server.messages.convert import MAX_ITEMS, timestamp
+from pdp.server.messages.fields import check_count, timestamp
 from placet.canonical import CanonicalError, parse_object
 from placet.v1 import entity_service_pb2 as messages
 
@@ -19,8 +20,16 @@ MAX_DEPTH = 8
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patch:
+    """The attributes to set, and the names of those to remove."""
+
+    set_: Mapping[str, JSON]
+    unset: tuple[str, ...]
+
+
 def entities(message: messages.PutEntitiesRequest) -> dict[EntityName, Mapping[str, JSON]]:
-    _count(message.entities, "entities")
+    check_count(message.entities, "entities", least=1)
     result = {}
     for index, entity in enumerate(message.entities):
         path = f"entities[{index}]"
@@ -32,7 +41,7 @@ def entities(message: messages.PutEntitiesRequest) -> dict[EntityName, Mapping[s
 
 
 def names(message: messages.DeleteEntitiesRequest) -> list[EntityName]:
-    _count(message.names, "names")
+    check_count(message.names, "names", least=1)
     result = [entity_name(item, f"names[{index}]") for index, item in enumerate(message.names)]
     unique([str(item) for item in result], "names", "id")
     return result
@@ -44,8 +53,7 @@ def entity_name(message: messages.EntityName, path: str = "name") -> EntityName:
     return EntityName(type=message.type, id=name(message.id, f"{path}.id", most=MAX_RESOURCE_ID))
 
 
-def patch(message: messages.PatchEntityRequest) -> tuple[Mapping[str, JSON], tuple[str, ...]]:
-    """Return the attributes to set and the names of those to remove."""
+def patch(message: messages.PatchEntityRequest) -> Patch:
     given = _attributes(message.set, "set") if message.set else {}
     unset = tuple(name(item, f"unset[{index}]") for index, item in enumerate(message.unset))
     unique(list(unset), "unset", "name")
@@ -54,7 +62,7 @@ def patch(message: messages.PatchEntityRequest) -> tuple[Mapping[str, JSON], tup
     for index, item in enumerate(unset):
         if item in given:
             raise InvalidFieldError(f"unset[{index}]", "is set by the same call")
-    return given, unset
+    return Patch(set_=given, unset=unset)
 
 
 def check_attributes(attributes: Mapping[str, JSON]) -> None:
@@ -95,8 +103,3 @@ def _strings(value: Any) -> Iterable[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _strings(item)
-
-
-def _count(items: Any, path: str) -> None:
-    if not 1 <= len(items) <= MAX_ITEMS:
-        raise InvalidFieldError(path, f"has {len(items)} entries; from 1 to {MAX_ITEMS}")

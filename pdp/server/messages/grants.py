@@ -1,24 +1,18 @@
-"""Messages about grants and chains, and back."""
+"""Grants: what is delegated, what is handed out, what is revoked."""
 
 from __future__ import annotations
 
-from pdp.decision.reading import ShownChain
+from dataclasses import dataclass
+
 from pdp.delegation.grant import MAX_PURPOSE
 from pdp.delegation.point import MAX_GRANT, Delegation
 from pdp.errors import InvalidFieldError
 from pdp.model import GrantRow, Hop, grant_hash
 from pdp.names import name, text
-from pdp.server.messages.convert import (
-    MAX_INTENT,
-    boundary_of,
-    chain_hop_messages,
-    effect_number,
-    hops,
-    instant_of,
-    timestamp,
-)
+from pdp.server.messages.boundary import boundary_of
+from pdp.server.messages.chains import hops
+from pdp.server.messages.fields import MAX_TEXT, instant_of, timestamp
 from placet.v1 import decision_pb2 as nouns
-from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import session_service_pb2 as sessions
 
 
@@ -49,8 +43,16 @@ def delegation_message(asked: Delegation, leaf: Hop) -> sessions.DelegateRespons
     )
 
 
-def revocation(message: sessions.RevokeGrantRequest) -> tuple[str, str, str]:
-    """Return session, hash of the grant, and reason."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Revocation:
+    """Which grant is to be revoked, and why."""
+
+    session_id: str
+    grant_hash: str
+    reason: str
+
+
+def revocation(message: sessions.RevokeGrantRequest) -> Revocation:
     if bool(message.grant) == bool(message.grant_hash):
         raise InvalidFieldError("grant_hash", "give exactly one of grant and grant_hash")
     named = (
@@ -58,7 +60,11 @@ def revocation(message: sessions.RevokeGrantRequest) -> tuple[str, str, str]:
         if message.grant
         else name(message.grant_hash, "grant_hash")
     )
-    return name(message.session_id, "session_id"), named, text(message.reason, "reason", MAX_INTENT)
+    return Revocation(
+        session_id=name(message.session_id, "session_id"),
+        grant_hash=named,
+        reason=text(message.reason, "reason", MAX_TEXT),
+    )
 
 
 def revocation_message(row: GrantRow) -> sessions.RevokeGrantResponse:
@@ -66,25 +72,3 @@ def revocation_message(row: GrantRow) -> sessions.RevokeGrantResponse:
         grant_hash=row.grant_hash,
         revoked_at=None if row.revoked_at is None else timestamp(row.revoked_at),
     )
-
-
-def chain_message(chain: ShownChain) -> decisions.GetChainResponse:
-    session = chain.session
-    message = decisions.GetChainResponse(
-        decision_id=chain.decision.decision_id,
-        session_id=chain.decision.session_id,
-        task_id="" if session is None else session.task.id,
-        principal="" if session is None else session.principal,
-    )
-    for hop, shown in zip(chain.hops, chain_hop_messages(chain.decision), strict=True):
-        link = message.links.add(hop=shown)
-        for decision_id, effect in hop.decisions:
-            link.decisions.add(decision_id=decision_id, effect=effect_number(effect))
-        row = hop.grant
-        if row is None:
-            continue
-        link.purpose, link.revoked_by, link.revoke_reason = row.purpose, row.revoked_by, row.revoke_reason
-        link.expires_at.CopyFrom(timestamp(row.expires_at))
-        if row.revoked_at is not None:
-            link.revoked_at.CopyFrom(timestamp(row.revoked_at))
-    return message

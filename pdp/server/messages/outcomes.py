@@ -1,4 +1,4 @@
-"""Messages about what became of decisions, and back."""
+"""Outcomes: what became of allows, as it is reported, redeemed and listed."""
 
 from __future__ import annotations
 
@@ -6,40 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pdp.errors import InvalidFieldError
-from pdp.model import JSON, HoldRecord, HoldState, OpenDecision, Outcome
+from pdp.model import JSON, OpenDecision, Outcome
 from pdp.names import name, optional_name
-from pdp.server.messages.convert import timestamp
+from pdp.outcomes.point import RecordedReport
+from pdp.server.messages.fields import timestamp
+from placet._wire.numbers import HOLD_STATE_NUMBERS, REPORTABLE_OUTCOMES
 from placet.canonical import CanonicalError, parse_object
 from placet.v1 import decision_service_pb2 as messages
 
 MAX_OUTPUT = 256 * 1024
 MAX_PAGE, PAGE = 1_000, 100
-_OUTCOMES: Mapping[int, Outcome] = {
-    messages.OUTCOME_EXECUTED: Outcome.EXECUTED,
-    messages.OUTCOME_FAILED: Outcome.FAILED,
-    messages.OUTCOME_NOT_EXECUTED: Outcome.NOT_EXECUTED,
-    messages.OUTCOME_UNKNOWN: Outcome.UNKNOWN,
-    messages.OUTCOME_VOIDED: Outcome.VOIDED,
-}
-_OUTCOME_NUMBERS = {
-    Outcome.EXECUTED: messages.OUTCOME_EXECUTED,
-    Outcome.FAILED: messages.OUTCOME_FAILED,
-    Outcome.NOT_EXECUTED: messages.OUTCOME_NOT_EXECUTED,
-    Outcome.UNKNOWN: messages.OUTCOME_UNKNOWN,
-    Outcome.VOIDED: messages.OUTCOME_VOIDED,
-    Outcome.LAPSED: messages.OUTCOME_LAPSED,
-}
-_HOLDS = {
-    HoldState.RESERVED: messages.HOLD_STATE_RESERVED,
-    HoldState.COMMITTED: messages.HOLD_STATE_COMMITTED,
-    HoldState.UNRESOLVED: messages.HOLD_STATE_UNRESOLVED,
-    HoldState.RELEASED: messages.HOLD_STATE_RELEASED,
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """`decision_id`, or `session_id` and `tool_call_id`."""
+    """What is reported, of the decision `decision_id`, or of the call that the other two name."""
 
     outcome: Outcome
     decision_id: str
@@ -49,8 +30,26 @@ class Report:
     attempt_id: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Redemption:
+    """What a tool server is about to do on an allow."""
+
+    decision_id: str
+    tool: str
+    arguments: Mapping[str, JSON]
+    audience: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """Which decisions of a list are asked for: `limit` at most, from the first after `after` on."""
+
+    after: str
+    limit: int
+
+
 def report(message: messages.ReportOutcomeRequest) -> Report:
-    if message.outcome not in _OUTCOMES:
+    if message.outcome not in REPORTABLE_OUTCOMES:
         raise InvalidFieldError("outcome", "must be one of the outcomes that can be reported")
     decision_id = optional_name(message.decision_id, "decision_id")
     if decision_id and (message.session_id or message.tool_call_id):
@@ -58,7 +57,7 @@ def report(message: messages.ReportOutcomeRequest) -> Report:
     if len(message.output) > MAX_OUTPUT:
         raise InvalidFieldError("output", f"is longer than {MAX_OUTPUT} bytes")
     return Report(
-        outcome=_OUTCOMES[message.outcome],
+        outcome=REPORTABLE_OUTCOMES[message.outcome],
         decision_id=decision_id,
         session_id="" if decision_id else name(message.session_id, "session_id"),
         tool_call_id="" if decision_id else name(message.tool_call_id, "tool_call_id"),
@@ -67,30 +66,32 @@ def report(message: messages.ReportOutcomeRequest) -> Report:
     )
 
 
-def report_message(decision_id: str, hold: HoldRecord, conflict: bool) -> messages.ReportOutcomeResponse:
-    return messages.ReportOutcomeResponse(decision_id=decision_id, hold=_HOLDS[hold.state], conflict=conflict)
+def report_message(recorded: RecordedReport) -> messages.ReportOutcomeResponse:
+    return messages.ReportOutcomeResponse(
+        decision_id=recorded.decision_id,
+        hold=HOLD_STATE_NUMBERS[recorded.hold.state],
+        conflict=recorded.conflict,
+    )
 
 
-def redemption(message: messages.RedeemRequest) -> tuple[str, str, Mapping[str, JSON], str]:
-    """Return decision, tool, arguments and audience."""
+def redemption(message: messages.RedeemRequest) -> Redemption:
     decision_id = name(message.decision_id, "decision_id")
     try:
         arguments = parse_object(message.arguments, field="arguments")
     except CanonicalError as exc:
         raise InvalidFieldError(exc.field, exc.reason) from exc
-    return (
-        decision_id,
-        name(message.tool, "tool"),
-        arguments,
-        optional_name(message.audience, "audience"),
+    return Redemption(
+        decision_id=decision_id,
+        tool=name(message.tool, "tool"),
+        arguments=arguments,
+        audience=optional_name(message.audience, "audience"),
     )
 
 
-def page(message: messages.ListOpenDecisionsRequest) -> tuple[str, int]:
-    """Return after which decision, and how many."""
+def page(message: messages.ListOpenDecisionsRequest) -> Page:
     if message.page_size > MAX_PAGE:
         raise InvalidFieldError("page_size", f"is more than {MAX_PAGE}")
-    return optional_name(message.after, "after"), message.page_size or PAGE
+    return Page(after=optional_name(message.after, "after"), limit=message.page_size or PAGE)
 
 
 def open_message(decisions: Sequence[OpenDecision]) -> messages.ListOpenDecisionsResponse:
@@ -100,14 +101,10 @@ def open_message(decisions: Sequence[OpenDecision]) -> messages.ListOpenDecision
                 decision_id=found.decision_id,
                 session_id=found.session_id,
                 tool_call_id=found.tool_call_id,
-                hold=_HOLDS[found.state],
+                hold=HOLD_STATE_NUMBERS[found.state],
                 redeemed=found.redeemed,
                 expires_at=timestamp(found.expires_at),
             )
             for found in decisions
         ]
     )
-
-
-def outcome_number(outcome: Outcome | None) -> messages.Outcome.ValueType:
-    return messages.OUTCOME_UNSPECIFIED if outcome is None else _OUTCOME_NUMBERS[outcome]

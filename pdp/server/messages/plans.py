@@ -1,4 +1,4 @@
-"""Messages about plans to domain values and back."""
+"""Plans: the next actions of a session, asked about together, and the answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pdp.errors import InvalidFieldError
 from pdp.model import Caller, Decision, Effect, EvaluationRequest, Receipt
 from pdp.names import unique
-from pdp.server.messages.convert import decision_message, evaluation_request
+from pdp.server.messages.decisions import decision_message, evaluation_request
 from placet.v1 import decision_service_pb2 as decisions
 
 MAX_ITEMS = 32

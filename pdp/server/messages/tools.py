@@ -1,4 +1,4 @@
-"""Tools: messages to domain values and back, as `convert` does for the rest."""
+"""Tools, as operators register them and read them back."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from pdp.model import (
     OutputFormat,
     Prerequisite,
     Tool,
+    ToolEffect,
 )
 from pdp.names import name, optional_name, text, unique
-from pdp.server.messages.convert import MAX_INTENT, MAX_ITEMS, tool_effect, tool_effect_number
+from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, check_count
+from placet._wire.numbers import TOOL_EFFECT_NUMBERS, TOOL_EFFECTS
 from placet.canonical import CanonicalError, parse_object
 from placet.normalise import NormalisationStep
 from placet.v1 import admin_service_pb2 as admin
@@ -90,8 +92,7 @@ V = TypeVar("V")
 
 
 def tools(message: admin.PutToolsRequest) -> list[Tool]:
-    if not 1 <= len(message.tools) <= MAX_ITEMS:
-        raise InvalidFieldError("tools", f"has {len(message.tools)} entries; from 1 to {MAX_ITEMS}")
+    check_count(message.tools, "tools", least=1)
     result = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(message.tools)]
     unique([tool.name for tool in result], "tools", "name")
     return result
@@ -107,14 +108,14 @@ def _tool(message: admin.Tool, path: str) -> Tool:
     secret = _names(message.secret_arguments, f"{path}.secret_arguments", most=MAX_ITEMS)
     converted = Tool(
         name=name(message.name, f"{path}.name"),
-        effect=tool_effect(message.effect, f"{path}.effect"),
+        effect=_tool_effect(message.effect, f"{path}.effect"),
         resource=text(message.resource, f"{path}.resource", 1024),
         arguments_schema=_schema(message.arguments_schema, f"{path}.arguments_schema"),
         amount=_amount_role(message.amount, f"{path}.amount") if message.HasField("amount") else None,
         secret_arguments=tuple(
             dict.fromkeys((*secret, *(n for n, role in sorted(roles.items()) if role is ArgumentRole.SECRET)))
         ),
-        description=text(message.description, f"{path}.description", MAX_INTENT),
+        description=text(message.description, f"{path}.description", MAX_TEXT),
         reversible=_one_of(_REVERSIBLE, message.reversibility, f"{path}.reversibility"),
         argument_roles=dict(sorted(roles.items())),
         normalise=_normalisation(message.normalise, f"{path}.normalise"),
@@ -148,7 +149,7 @@ def tool_message(tool: Tool) -> admin.Tool:
     """The inverse of what `tools` reads."""
     message = admin.Tool(
         name=tool.name,
-        effect=tool_effect_number(tool.effect),
+        effect=TOOL_EFFECT_NUMBERS[tool.effect],
         resource=tool.resource,
         arguments_schema=tool.arguments_schema.encode(),
         secret_arguments=tool.secret_arguments,
@@ -186,6 +187,12 @@ def tool_message(tool: Tool) -> admin.Tool:
             for field in tool.output.fields
         )
     return message
+
+
+def _tool_effect(number: int, path: str) -> ToolEffect:
+    if number not in TOOL_EFFECTS:
+        raise InvalidFieldError(path, "must be one of the known effects")
+    return TOOL_EFFECTS[number]
 
 
 def _amount_role(message: admin.Amount, path: str) -> AmountRole:

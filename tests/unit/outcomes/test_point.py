@@ -73,10 +73,10 @@ async def redeem(bench: Bench, decision_id: str, ledger: FakeLedger | None = Non
 
 
 async def report(bench: Bench, caller: Caller, decision_id: str, outcome: Outcome, **more: Any) -> HoldState:
-    _, hold, _ = await point(bench).report(
+    recorded = await point(bench).report(
         caller, outcome, decision_id=decision_id, deadline=builders.deadline(), **more
     )
-    return hold.state
+    return recorded.hold.state
 
 
 @pytest.mark.parametrize("role", [Role.TOOL, Role.OPERATOR])
@@ -163,7 +163,7 @@ async def test_contradiction_is_recorded_and_counted_once(bench: Bench) -> None:
         await outcomes.report(TOOL, outcome, decision_id=decision_id, deadline=builders.deadline())
         for outcome in (Outcome.FAILED, Outcome.EXECUTED, Outcome.EXECUTED, Outcome.FAILED)
     ]
-    assert [conflict for _, _, conflict in answers] == [False, True, True, False]
+    assert [answer.conflict for answer in answers] == [False, True, True, False]
     assert said == [(Outcome.FAILED, False), (Outcome.EXECUTED, True)]
     assert [entry.kind for entry in bench.store.entries] == [EntryKind.OUTCOME, EntryKind.CONFLICT]
 
@@ -193,14 +193,14 @@ async def test_call_of_another_caller_under_the_same_id_hides_nothing(bench: Ben
             builders.evaluation(bench.session.session_id, by=caller, what=action)
         )
         ids.append(decision.decision_id)
-    found, _, _ = await point(bench).report(
+    recorded = await point(bench).report(
         mine,
         Outcome.VOIDED,
         session_id=bench.session.session_id,
         tool_call_id="call-1",
         deadline=builders.deadline(),
     )
-    assert found == ids[0]
+    assert recorded.decision_id == ids[0]
 
 
 async def test_what_lapsed_is_a_signed_entry_of_the_server_itself(bench: Bench) -> None:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from pdp.errors import InvalidFieldError
 from pdp.model import AmountLimit, AttributeRule, Boundary, ResourceRule, ToolEffect
-from pdp.server.messages import convert
-from pdp.server.messages import tools as convert_tools
+from pdp.server.messages import control_plane, tools
+from pdp.server.messages.decisions import evaluation_request
+from pdp.server.messages.sessions import opening
 from pdp.sessions.opening import stated_terms
+from placet._wire.boundary import boundary_message
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
@@ -30,7 +32,7 @@ def evaluate(change: Callable[[decisions.EvaluateRequest], Any]) -> decisions.Ev
     return request
 
 
-def opening(change: Callable[[sessions.OpenSessionRequest], Any]) -> sessions.OpenSessionRequest:
+def open_session(change: Callable[[sessions.OpenSessionRequest], Any]) -> sessions.OpenSessionRequest:
     request = sessions.OpenSessionRequest(task=sessions.Task(id="T"), principal="u", agent="a")
     change(request)
     return request
@@ -72,7 +74,7 @@ def set_to(path: str, value: Any) -> Callable[[Any], None]:
 )
 def test_evaluate_names_the_field(change: Callable[[Any], Any], field: str) -> None:
     with pytest.raises(InvalidFieldError) as caught:
-        convert.evaluation_request(evaluate(change), caller=builders.caller(), deadline=0)
+        evaluation_request(evaluate(change), caller=builders.caller(), deadline=0)
     assert caught.value.field == field
 
 
@@ -112,7 +114,7 @@ def test_evaluate_names_the_field(change: Callable[[Any], Any], field: str) -> N
 )
 def test_open_session_names_the_field(change: Callable[[Any], Any], field: str) -> None:
     with pytest.raises(InvalidFieldError) as caught:
-        stated_terms(convert.opening(opening(change)), issuer="i", principal="")
+        stated_terms(opening(open_session(change)), issuer="i", principal="")
     assert caught.value.field == field
 
 
@@ -126,29 +128,29 @@ def test_open_session_names_the_field(change: Callable[[Any], Any], field: str) 
 )
 def test_put_agents_names_the_field(agent: admin.Agent, field: str) -> None:
     with pytest.raises(InvalidFieldError) as caught:
-        convert.agents(admin.PutAgentsRequest(agents=[agent]))
+        control_plane.agents(admin.PutAgentsRequest(agents=[agent]))
     assert caught.value.field == field
 
 
 def test_lists_are_neither_empty_nor_ambiguous() -> None:
     for call in (
-        lambda: convert.agents(admin.PutAgentsRequest()),
-        lambda: convert_tools.tools(admin.PutToolsRequest()),
-        lambda: convert.signals(admin.PutSignalsRequest()),
-        lambda: convert.agents(admin.PutAgentsRequest(agents=[admin.Agent(agent="a")] * 2)),
+        lambda: control_plane.agents(admin.PutAgentsRequest()),
+        lambda: tools.tools(admin.PutToolsRequest()),
+        lambda: control_plane.signals(admin.PutSignalsRequest()),
+        lambda: control_plane.agents(admin.PutAgentsRequest(agents=[admin.Agent(agent="a")] * 2)),
     ):
         with pytest.raises(InvalidFieldError):
             call()
 
 
 def test_trust_is_a_decimal_of_four_places() -> None:
-    [agent] = convert.agents(admin.PutAgentsRequest(agents=[admin.Agent(agent="a", trust=0.1 + 0.2)]))
+    [agent] = control_plane.agents(admin.PutAgentsRequest(agents=[admin.Agent(agent="a", trust=0.1 + 0.2)]))
     assert agent.trust == Decimal("0.3")
 
 
 def test_signal_needs_a_json_value() -> None:
     with pytest.raises(InvalidFieldError) as caught:
-        convert.signals(admin.PutSignalsRequest(signals=[admin.Signal(name="incident", value=b"yes")]))
+        control_plane.signals(admin.PutSignalsRequest(signals=[admin.Signal(name="incident", value=b"yes")]))
     assert caught.value.field == "signals[0].value"
 
 
@@ -182,5 +184,5 @@ BOUNDARIES = st.builds(
 
 @given(BOUNDARIES)
 def test_boundary_survives_the_way_through_its_message(boundary: Boundary) -> None:
-    request = opening(lambda m: m.boundary.CopyFrom(convert.boundary_message(boundary)))
-    assert convert.opening(request).boundary == boundary
+    request = open_session(lambda m: m.boundary.CopyFrom(boundary_message(boundary)))
+    assert opening(request).boundary == boundary
