@@ -1,4 +1,4 @@
-"""What the Makefile leans on: the tool builder and the terminal's foreground job."""
+"""What make and integration lean on: the tool builder, the terminal's foreground job, `.ci/run`."""
 
 from __future__ import annotations
 
@@ -151,3 +151,69 @@ def test_too_old_go_says_what_to_install(tools: Path) -> None:
     assert refused.returncode == 1
     assert "is Go 1.22.1, which is too old" in refused.stderr
     assert "https://go.dev/dl/" in refused.stderr
+
+
+# Says what it was told, and ends as the test runner does; `make test` fails if FAILING is set.
+MAKE = """#!/bin/sh
+echo "make $* with data ${PLACET_TEST_DATA:-none}"
+[ "$1" = test ] || { echo "===== 3 passed in 0.10s ====="; exit 0; }
+echo "total                     22073   84.2 %"
+echo "===== 1 passed in 5.00s ====="
+[ -z "$FAILING" ]
+"""
+
+
+@pytest.fixture
+def continuous_integration(tmp_path: Path) -> Path:
+    """A project with `.ci/run` and a make that does nothing."""
+    project = tmp_path / "project"
+    (project / ".ci").mkdir(parents=True)
+    (project / ".ci" / "run").write_bytes((ROOT / ".ci" / "run").read_bytes())
+    (project / "bin").mkdir()
+    (project / "bin" / "make").write_text(MAKE)
+    (project / "bin" / "make").chmod(0o755)
+    return project
+
+
+def run_integration(project: Path, **environment: str) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        ["bash", str(project / ".ci" / "run")],
+        env={"PATH": f"{project / 'bin'}:{os.environ['PATH']}", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.stderr
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_integration_says_that_it_did_without_data_from_outside(continuous_integration: Path) -> None:
+    code, lines = run_integration(continuous_integration)
+    assert code == 0
+    assert not any("test-data with" in line for line in lines)
+    assert any(line.startswith("LEFT OUT: tests on data from outside the repository") for line in lines)
+    assert lines[-2:] == [
+        "Coverage, in the process of the tests: 84.2 %",
+        "===== 1 passed in 5.00s =====",
+    ]
+
+
+def test_integration_reads_data_that_stands_beside_the_repository(continuous_integration: Path) -> None:
+    beside = continuous_integration.parent / "shared" / "data"
+    beside.mkdir(parents=True)
+    code, lines = run_integration(continuous_integration)
+    assert code == 0
+    assert f"make test-data with data {continuous_integration}/../shared/data" in lines
+    assert not any("LEFT OUT" in line for line in lines)
+    assert lines[-1] == "===== 1 passed in 5.00s ====="
+
+
+def test_integration_never_does_without_data_that_was_named(continuous_integration: Path) -> None:
+    _, lines = run_integration(continuous_integration, PLACET_TEST_DATA="/nowhere")
+    assert "make test-data with data /nowhere" in lines
+
+
+def test_failed_tests_fail_the_integration(continuous_integration: Path) -> None:
+    code, lines = run_integration(continuous_integration, FAILING="yes")
+    assert code != 0
+    assert lines[-1] == "===== 1 passed in 5.00s ====="
