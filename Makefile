@@ -9,13 +9,14 @@ FUZZ ?= 1000000
 BENCH ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz test-data bench check fmt proto proto-image setup setup-run clean
+.PHONY: help run test coverage fuzz test-data bench check fmt proto proto-image setup setup-run clean
 
 help:
 	@echo 'make run     set up, start everything on this machine, play the first story, serve until Ctrl-C'
 	@echo '             (PLACET_RUN=once: end after the story; ARGS="…": options of `pdp dev`)'
 	@echo 'make test    set up, run every check and every test that needs no container engine'
 	@echo '             (PYTEST_ARGS="…": options of pytest)'
+	@echo 'make coverage   list the lines and branches that the latest `make test` did not run in its own process'
 	@echo 'make bench   set up, measure beside plainer designs, print ratios (BENCH=quick: a minute; BENCH=full: ten)'
 	@echo 'make test-data   try converters and a story on data that is not part of the project (PLACET_TEST_DATA: its folder)'
 	@echo 'make fuzz    send a million different odd requests to a stack of its own (FUZZ=number)'
@@ -30,7 +31,13 @@ run: setup-run
 
 test: setup
 	@$(PYTHON_RUN) tools/check.py --except "unit tests"
-	@$(PYTHON_RUN) -m pytest -m "not docker and not data" -p tests.support.left_out $(PYTEST_ARGS)
+	@mkdir -p .cache
+	@$(PYTHON_RUN) -m coverage run -m pytest -m "not docker and not data" \
+		-p tests.support.left_out -p tests.support.coverage_by_room $(PYTEST_ARGS)
+
+# Of the latest `make test`.
+coverage: setup
+	@$(PYTHON_RUN) -m coverage report --show-missing --skip-covered --skip-empty
 
 bench: setup-bench
 	@$(PYTHON_RUN) -m bench --profile $(BENCH)
