@@ -37,7 +37,7 @@ def told() -> dict[str, Any]:
 
 
 TOLD = told()
-# Those that are about reviews alone are not read.
+# Cases that are about reviews alone are not read.
 LATER = {"request_review"}
 CASES = [case for case in TOLD["cases"] if case["steps"][0]["do"] not in LATER]
 

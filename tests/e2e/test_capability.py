@@ -116,7 +116,7 @@ async def test_receipt_of_another_tenant_of_the_same_pdp_is_refused(scene: Scene
         with pytest.raises(CapabilityError) as caught:
             await (await gate(other)).admit_async(handed, tool="bills.pay", arguments=action["arguments"])
         assert caught.value.reason == "capability.other_tenant"
-        # Nor would the PDP redeem it there, whatever the gate believed.
+        # The PDP would not redeem it there either, whatever the gate believed.
         erp, decision_id = await other.client("svc-erp", "tool"), parse(handed).claims["jti"]
         with pytest.raises(NotFoundError):
             await erp.redeem(decision_id, tool="bills.pay", arguments=action["arguments"], audience="erp")

@@ -143,7 +143,7 @@ async def test_narrower_boundary_blocks_what_the_session_permits(scene: Scene) -
     assert (await stage.ask(helper.chain, pay(200))).allowed
     assert codes(await stage.ask(helper.chain, pay(201))) == ["boundary.amount"]
     assert "boundary.tool" in codes(await stage.ask(helper.chain, pay(1) | {"tool": TRANSFER}))
-    # The one above it is not narrowed by what it handed on.
+    # The agent above is not narrowed by what it handed on.
     assert (await stage.ask(stage.root, pay(201))).allowed
 
 
@@ -214,7 +214,7 @@ async def test_answer_does_not_outlive_a_grant_that_it_rests_on(scene: Scene) ->
 async def test_only_who_holds_the_last_grant_delegates_from_it(scene: Scene) -> None:
     stage = await cast(scene)
     helper = await stage.delegate(stage.root, HELPER)
-    # The one above holds the bytes of the grant as well, and an own one before it.
+    # The agent above also holds the bytes of this grant, and a grant of its own before it.
     with pytest.raises(PreconditionError) as refused:
         await (await stage.runtime(AGENT)).delegate(stage.session, helper.chain, to_agent=CLERK)
     assert refused.value.reason == "CHAIN_REFUSED"
@@ -223,7 +223,7 @@ async def test_only_who_holds_the_last_grant_delegates_from_it(scene: Scene) -> 
     for chain in (stage.root, helper.chain):
         with pytest.raises(NotFoundError):
             await (await stage.runtime(CLERK)).delegate(stage.session, chain, to_agent=CLERK)
-    # Nor does a grant of the chain itself help without the agent's role.
+    # Without the agent's role, a grant of the chain itself does not help either.
     with pytest.raises(PermissionDeniedError):
         await (await scene.client("svc-helper", agents=(HELPER,))).delegate(
             stage.session, helper.chain, to_agent=CLERK
@@ -333,7 +333,7 @@ async def test_chain_with_a_hop_left_out_or_in_another_order_is_blocked(scene: S
         decision = await stage.ask(chain, read(), by=CLERK)
         assert decision.effect == "block"
         assert "chain.invalid" in codes(decision), (chain, codes(decision))
-        # What is asked on no proven chain is a stranger's.
+        # A call on a chain that is not proven counts as a stranger's.
         assert decision.session_version == 0
     assert (await stage.ask(clerk.chain, read())).allowed
     assert await stage.version() == stage.session.version + 1
@@ -370,7 +370,7 @@ async def test_holder_of_a_grant_is_no_owner_of_the_session(scene: Scene) -> Non
             await call(stage.session)
     with pytest.raises(NotFoundError):
         await runtime.get_chain(decision.decision_id)
-    # Nor has it anything to say without the chain.
+    # Without the chain it may not say anything either.
     assert codes(await stage.ask((), read(), by=HELPER))[0] == "session.unknown"
 
 

@@ -66,7 +66,7 @@ Fault = Callable[[Stack], AbstractAsyncContextManager[None]]
 
 
 def killed(name: str) -> Fault:
-    """SIGKILL, and not started again before the fault is over."""
+    """Kill the process (SIGKILL), and keep it down until the fault is over."""
 
     def fault(stack: Stack) -> AbstractAsyncContextManager[None]:
         return stack.supervisor.killed(name)

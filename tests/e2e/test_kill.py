@@ -100,7 +100,7 @@ class Load:
 
 
 async def kill(scene: Scene, part: str, chance: random.Random) -> None:
-    """SIGKILL the part, once it runs; of the database sometimes one process alone."""
+    """Send SIGKILL to the part, once it runs; to the database sometimes to one of its processes only."""
     supervisor = scene.stack.supervisor
     if chance.random() < 0.8:
         await asyncio.wait_for(supervisor.until_ready(part), PATIENCE)

@@ -54,7 +54,7 @@ async def test_to_a_stranger_there_is_no_session(
             await call(session.session_id)
         with pytest.raises(NotFoundError) as unknown:
             await call("no-such-session")
-        # Nor can it tell that there is one.
+        # It cannot even tell that there is one.
         assert str(known.value).replace(session.session_id, "no-such-session") == str(unknown.value)
     seen = await (await scene.operator()).get_session(session.session_id)
     assert (seen.state, seen.version) == (SessionState.OPEN, session.version)

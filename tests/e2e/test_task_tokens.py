@@ -81,7 +81,7 @@ async def test_token_opens_one_session_however_often_and_wherever(office: Office
     assert (await office.open(office.token(task="T-1"))).session_id == opened[0].session_id
     with pytest.raises(AlreadyExistsError):
         await office.open(office.token(task="T-1", boundary=BOUNDARY | {"tools": []}))
-    # Nor can it be opened again once it has ended.
+    # It cannot be opened again once it has ended either.
     await (await office.scene.operator()).close_session(opened[0])
     assert (await office.open(token)).state is SessionState.CLOSED
 

@@ -98,7 +98,7 @@ def test_prefix_lists_nothing() -> None:
 def test_boundary_points_to_so_many_entities_and_no_more() -> None:
     most = [f"INV-{n}" for n in range(MAX_LISTED)]
     at_most = {"type": "invoice", "ids": most}
-    # The same ones twice, and others that no rule points to, do not count.
+    # Entities that are listed twice, and entities that no rule points to, do not count.
     others = {"type": "order", "ids": [f"PO-{n}" for n in range(MAX_LISTED)]}
     boundary(at_most, at_most, others, VENDORS, ORDERS)
     with pytest.raises(InvalidFieldError) as refused:

@@ -129,7 +129,7 @@ async def test_no_more_than_asked_for_are_in_flight(fake_pdp: FakePdp) -> None:
             assert codes == {"client.deadline"}
         assert all(decision.allowed for decision in await asyncio.gather(*held))
         assert (await stream.evaluate(read("c-9"), session=session)).allowed
-    # Those without a place were never sent.
+    # Actions that found no place were never sent.
     assert set(asked) <= {"c-0", "c-1", "c-9"}
 
 

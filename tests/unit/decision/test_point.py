@@ -250,7 +250,7 @@ async def test_policy_cannot_allow_what_is_not_proven(bench: Bench) -> None:
         decision, _ = await point.evaluate(builders.evaluation(bench.session.session_id, by=stranger))
         assert decision.effect is Effect.BLOCK
         assert decision.reasons[0].code == "chain.unproven"
-        # Signed, and in no table.
+        # This grant is signed, and in no table.
         request = builders.evaluation(bench.session.session_id, by=speaker("agent:b"), hops=hops)
         decision, _ = await point.evaluate(request)
         assert decision.effect is Effect.BLOCK
@@ -554,7 +554,7 @@ async def test_vendor_of_a_listed_invoice_is_looked_up_for_each_decision(bench: 
     await bench.store.entities.put_entities(builders.TENANT, moved, by="ops")
     again = replace(request, action=replace(request.action, tool_call_id="another"))
     assert (await point.evaluate(again))[0].effect is Effect.BLOCK
-    # Also those that do not exist were looked up, and may not appear unseen.
+    # Entities that do not exist were looked up too, and may not appear unseen.
     assert bench.store.recorded[-1].entities == {
         EntityName(type="invoice", id="INV-1001"): 2,
         EntityName(type="invoice", id="INV-1002"): 0,

@@ -178,7 +178,7 @@ def test_what_comes_after_an_action_waits_until_it_was_executed() -> None:
         (replace(FRESH, redeemed=True), [], True),
         (replace(FRESH, redeemed=True), [(unknown, False)], False),
         (replace(FRESH, redeemed=True), [(Outcome.VOIDED, False)], False),
-        # Without its redemption it did nothing, whatever an agent says.
+        # Without its redemption the tool did nothing, whatever an agent says.
         (required, [(executed, False)], False),
         (required, [(executed, True)], True),
         (replace(required, redeemed=True), [(executed, False)], True),
