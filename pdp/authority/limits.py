@@ -35,7 +35,7 @@ from pdp.model import (
     Limit,
     MeasuredLimit,
     OnExceed,
-    Session,
+    SessionScope,
     Tool,
     ToolEffect,
     VelocityLimit,
@@ -56,35 +56,36 @@ class Limits(NamedTuple):
 
 
 def find_limits(
-    session: Session | None,
+    scope: SessionScope | None,
     settings: Mapping[str, JSON],
     tool: Tool | None,
     derived: Derived,
     *,
     agents: Sequence[str],
     grants: Sequence[tuple[str, Boundary]] = (),
-    entities: Mapping[str, KnownEntity],
+    counterparty: EntityName | None = None,
 ) -> Limits:
-    """Return every limit that the action meets, as yet without what is used of it, nor which amount it adds.
+    """Return every limit that the action meets, whatever is used of it and whatever its amount is.
 
-    `session` is the caller's own; `agents` all on the chain; `grants` the hash and boundary of
-    each grant on the path; `entities` what is known of the action's.
+    `scope` is that of the caller's own session; `agents` are all on the chain; `grants` the hash and
+    boundary of each grant on the path; `counterparty` the one that another entity names, if that is
+    how the tool knows it (`linked_counterparty`).
     """
-    if session is None or tool is None:
+    if scope is None or tool is None:
         return Limits()
-    places = [("session", "session", session.session_id, session.boundary)]
-    if session.template is not None:
-        places.append(("template", "session", session.session_id, session.template))
+    places = [("session", "session", scope.session_id, scope.boundary)]
+    if scope.template is not None:
+        places.append(("template", "session", scope.session_id, scope.template))
     places += [("grant", "grant", grant, boundary) for grant, boundary in grants]
     payment = None
     if tool.effect is ToolEffect.PAY and derived.amount is not None:
         currency = derived.amount.currency
         payment = _Payment(
             currency=currency,
-            party=_counterparty(tool, derived, entities),
+            party=_counterparty(tool, derived, counterparty),
             session_total=_session_total(settings, currency),
             budgets=budgets(settings),
-            members=(session.principal, session.task.id, *agents),
+            members=(scope.principal, scope.task_id, *agents),
         )
     return _limits(tuple(places), tool.effect, payment)
 
@@ -100,7 +101,7 @@ class _Payment(NamedTuple):
     members: tuple[str, ...]
 
 
-# Asked twice an action: for what has to be read, and for what is judged.
+# The same for most actions of a session: it does not depend on what a payment comes to.
 @lru_cache(maxsize=4096)
 def _limits(
     places: tuple[tuple[str, str, str, Boundary], ...], effect: ToolEffect, payment: _Payment | None
@@ -171,6 +172,16 @@ def drop_implied_limits(boundaries: tuple[Boundary, ...]) -> tuple[Boundary, ...
         )
         for index, boundary in enumerate(boundaries)
     )
+
+
+def linked_counterparty(tool: Tool, entities: Mapping[str, KnownEntity]) -> EntityName | None:
+    """Return whom a call deals with, if an attribute of another entity says so.
+
+    None if the call's arguments say it, or if it is not known. `entities` are the call's, as read.
+    """
+    ref = tool.entity_of(EntityRole.COUNTERPARTY)
+    found = None if ref is None or ref.via is None else entities.get(ref.name)
+    return None if found is None else found.name
 
 
 def measure_limits(
@@ -354,15 +365,12 @@ def _budget(budget: Budget, payment: _Payment) -> list[Limit]:
     ]
 
 
-def _counterparty(tool: Tool, derived: Derived, entities: Mapping[str, KnownEntity]) -> EntityName | None:
-    """Whom the action deals with; None if that is not known."""
+def _counterparty(tool: Tool, derived: Derived, linked: EntityName | None) -> EntityName | None:
+    """Return whom the action deals with; None if that is not known."""
     ref = tool.entity_of(EntityRole.COUNTERPARTY)
-    if ref is None:
-        return None
-    if ref.via is None:
-        return next((EntityName(type=q.type, id=q.id) for q in derived.entities if q.name == ref.name), None)
-    found = entities.get(ref.name)
-    return None if found is None else found.name
+    if ref is None or ref.via is not None:
+        return linked
+    return next((EntityName(type=q.type, id=q.id) for q in derived.entities if q.name == ref.name), None)
 
 
 def _party_key(kind: str, name: str, payment: _Payment) -> CounterKey | None:

@@ -30,7 +30,7 @@ class Fingerprints:
         self._tenant_key = lru_cache(maxsize=1024)(self._derive)
 
     def of(self, request: EvaluationRequest) -> bytes:
-        """HMAC-SHA-256 (32 bytes) of everything that a repeat must have in common.
+        """Return an HMAC-SHA-256 (32 bytes) of everything that a repeat must have in common.
 
         That is the action with its claims, the chain and the audience; not the intent,
         which is free text, and not the attempt.
@@ -51,18 +51,18 @@ class Fingerprints:
         )
 
     def business_key(self, tenant: str, key: BusinessKey) -> KeyHashes:
-        """Hashes of a business key as it was given and in its normal form."""
+        """Return the hashes of a business key as it was given and in its normal form."""
         return KeyHashes(
             normal=self._hash(tenant, "placet-business-key/v1", [key.name, list(key.normal)]),
             given=self._hash(tenant, "placet-business-key-given/v1", [key.name, list(key.given)]),
         )
 
-    def step(
+    def prerequisite_key(
         self, tenant: str, tool: str, same: Sequence[str], arguments: Mapping[str, JSON]
     ) -> PrerequisiteKey:
-        """An action of `tool` whose arguments named in `same` are equal to those in `arguments`.
+        """Return what names an action of `tool` whose arguments named in `same` equal those in `arguments`.
 
-        These are comparable: of one form where they are equal.
+        `arguments` must be comparable (`pdp.action.derivation.make_comparable`).
         """
         equal = [[name, arguments[name]] for name in sorted(same) if name in arguments]
         return PrerequisiteKey(

@@ -1,4 +1,4 @@
-"""Repeats of a call: what a repeat gets, and what it can no longer get.
+"""Repeats of a call: which get the stored answer, and which need a decision of their own.
 
 | earlier decision under the key | the repeat |
 |---|---|
@@ -19,18 +19,43 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
-from pdp.model import Chain, Effect, PriorDecision, Reason, Session, SessionState
+from pdp.model import (
+    Chain,
+    Effect,
+    PriorDecision,
+    Reason,
+    Receipt,
+    Session,
+    SessionState,
+    SignedDecision,
+)
+from pdp.proof.receipts import read_decision
 from pdp.reasons import key_reused, replay_stale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Repeat:
-    """How to go on. `stored` is set when the earlier decision is the answer."""
+class StoredAnswer:
+    """An earlier decision that is the answer to a repeat, as its receipt holds it."""
 
-    stored: PriorDecision | None = None
-    # Reasons that the new decision carries whatever policy says.
+    prior: PriorDecision
+
+    def replay(self) -> SignedDecision:
+        """Return the decision, marked as replayed, and the receipt that it was returned with."""
+        return SignedDecision(
+            read_decision(self.prior.token).as_replayed(),
+            Receipt(token=self.prior.token, position=self.prior.position),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewCall:
+    """A call that needs a decision of its own."""
+
+    # Of the action (`Fingerprints.of`).
+    fingerprint: bytes
+    # Reasons to block that the decision carries whatever policy says.
     reasons: tuple[Reason, ...] = ()
-    # False: the key stays with the earlier decision.
+    # False: the idempotency key stays with an earlier decision.
     claims_key: bool = True
 
 
@@ -41,26 +66,26 @@ def judge_repeat(
     session: Session | None,
     chain: Chain,
     now: datetime,
-) -> Repeat:
-    """Return what the key's earlier decision means for this request.
+) -> NewCall | StoredAnswer:
+    """Return what the key's earlier decision, if there is one, makes of this request.
 
     `session` is the caller's own session, None if it is unknown or somebody else's; `chain` as it
     is proven now: what was revoked or has expired since lets no answer stand.
     """
     if prior is None:
-        return Repeat()
+        return NewCall(fingerprint=fingerprint)
     if not hmac.compare_digest(prior.action_fingerprint, fingerprint):
-        return Repeat(reasons=(key_reused(prior.decision_id),), claims_key=False)
+        return NewCall(fingerprint=fingerprint, reasons=(key_reused(prior.decision_id),), claims_key=False)
     if prior.effect is Effect.BLOCK:
-        return Repeat() if prior.retryable else Repeat(stored=prior)
-    if session is not None and chain.proven and _stands(session, prior, now):
-        return Repeat(stored=prior)
+        return NewCall(fingerprint=fingerprint) if prior.retryable else StoredAnswer(prior=prior)
+    if session is not None and chain.proven and _is_still_good(prior, session, now):
+        return StoredAnswer(prior=prior)
     if prior.effect is Effect.ESCALATE:
-        return Repeat()
-    return Repeat(reasons=(replay_stale(prior.decision_id),))
+        return NewCall(fingerprint=fingerprint)
+    return NewCall(fingerprint=fingerprint, reasons=(replay_stale(prior.decision_id),))
 
 
-def _stands(session: Session, prior: PriorDecision, now: datetime) -> bool:
+def _is_still_good(prior: PriorDecision, session: Session, now: datetime) -> bool:
     """Whether what led to the earlier answer still does, as far as session and time go."""
     if now >= prior.expires_at or prior.has_outcome:
         return False
@@ -68,7 +93,7 @@ def _stands(session: Session, prior: PriorDecision, now: datetime) -> bool:
 
 
 def is_unchanged_since(session: Session, *, recorded_at: datetime, now: datetime) -> bool:
-    """Whether the session still is as it was when a decision in it was recorded."""
+    """Whether the session is in the same state as when a decision in it was recorded."""
     state = session.state_at(now)
     # What was permitted before completion may not be after it.
     return state is SessionState.OPEN or (

@@ -35,38 +35,41 @@ AFTER = "after"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PendingEffects:
-    """What an item leaves for those after it. `decision_id` is empty while it is only supposed.
-
-    An item that was answered before leaves nothing new: its steps say what it was.
-    """
+    """What an item leaves for those after it."""
 
     effect: Effect
+    # Empty while the item is only supposed to be allowed.
     decision_id: str = ""
     move: SessionMove | None = None
     reservation: Reservation | None = None
-    steps: tuple[PrerequisiteKey, ...] = ()
+    # What the item is to tools that name it as their prerequisite.
+    own_keys: tuple[PrerequisiteKey, ...] = ()
+    # The item was answered before: nothing of it is new, but it may be what a later item waits for.
     replayed: bool = False
 
 
-def apply_earlier_items(facts: Facts, traces: Iterable[PendingEffects], key: KeyHashes | None) -> Facts:
-    """Return the facts as they are once the traces are recorded. `key`: the item's business key."""
+def apply_earlier_items(facts: Facts, earlier: Iterable[PendingEffects], key: KeyHashes | None) -> Facts:
+    """Return the facts as they are for an item once the earlier ones are recorded.
+
+    `key`: the item's own business key, whose holds it is judged on.
+    """
     session, counters, holds = facts.session, dict(facts.counters), list(facts.holds)
     version, prerequisites = facts.key_version, dict(facts.prerequisites)
     now = int(facts.now.timestamp())
-    for trace in traces:
-        if trace.replayed:
+    for effects in earlier:
+        if effects.replayed:
             continue
-        if trace.move is not None and session is not None:
-            session = replace(session, version=trace.move.version + 1, aggregates=trace.move.aggregates)
-        for step in trace.steps:
-            prerequisites[step] = update_answer(prerequisites.get(step), trace.effect, step.amount)
-        if trace.reservation is None:
+        if effects.move is not None and session is not None:
+            session = replace(session, version=effects.move.version + 1, aggregates=effects.move.aggregates)
+        for own in effects.own_keys:
+            prerequisites[own] = update_answer(prerequisites.get(own), effects.effect, own.amount)
+        if effects.reservation is None:
             continue
-        for counter, guards in _by_counter(trace.reservation.guards).items():
+        for counter, guards in _by_counter(effects.reservation.guards).items():
             counters[counter] = add_to_counter(counters.get(counter, Counter()), guards, now)
-        held = trace.reservation.key
+        held = effects.reservation.key
         if held is not None and key is not None and held.normal == key.normal:
-            holds.append(Hold(decision_id=trace.decision_id, state=HoldState.RESERVED, given=held.given))
+            holds.append(Hold(decision_id=effects.decision_id, state=HoldState.RESERVED, given=held.given))
             version += 1
     return replace(
         facts,
@@ -79,24 +82,24 @@ def apply_earlier_items(facts: Facts, traces: Iterable[PendingEffects], key: Key
 
 
 def find_allows_needed(
-    prerequisites: Iterable[PrerequisiteKey], traces: Sequence[PendingEffects]
+    prerequisites: Iterable[PrerequisiteKey], earlier: Sequence[PendingEffects]
 ) -> tuple[str, ...]:
-    """Return the decisions of earlier items that are the latest answer to a prerequisite, and allows."""
+    """Return the ids of earlier items' allows that are the latest answer to a prerequisite."""
     found = []
-    for step in prerequisites:
-        latest = next((trace for trace in reversed(traces) if step in trace.steps), None)
+    for key in prerequisites:
+        latest = next((effects for effects in reversed(earlier) if key in effects.own_keys), None)
         if latest is not None and latest.effect is Effect.ALLOW:
             found.append(latest.decision_id)
     return tuple(dict.fromkeys(found))
 
 
 def obligation_to_follow(decision_id: str) -> Obligation:
-    """The action may be taken once that of the decision was executed."""
+    """Return the obligation to act only once the action of that decision was executed."""
     return Obligation(id=AFTER, properties={"decision_id": decision_id})
 
 
 def as_plan_block(decision: Decision, item: int) -> Decision:
-    """Return the decision as part of a plan that is not whole for want of the item."""
+    """Return the decision as a block, because the plan's item at the place `item` is not allowed."""
     own = tuple(reason for reason in decision.reasons if reason.effect is not Effect.ALLOW)
     reasons: tuple[Reason, ...] = (not_whole(item), *own)
     return replace(
@@ -111,7 +114,7 @@ def as_plan_block(decision: Decision, item: int) -> Decision:
 
 
 def _by_counter(guards: Iterable[Guard]) -> dict[CounterKey, list[Guard]]:
-    """An allow's guards by their counters: each counter counts it once."""
+    """Group an allow's guards by their counters: each counter counts the allow once."""
     result: dict[CounterKey, list[Guard]] = {}
     for guard in guards:
         result.setdefault(guard.key, []).append(guard)

@@ -40,7 +40,7 @@ class PresentedChain:
     def hashes(self) -> tuple[str, ...]:
         return tuple(self.grants)
 
-    def verified(self, caller: Caller, facts: Facts) -> Chain:
+    def verify(self, caller: Caller, facts: Facts) -> Chain:
         """Return the chain as far as it is proven, by what is known now."""
         return verify_chain(
             self.hops,
@@ -127,5 +127,5 @@ class Chains:
                 grants=presented.hashes,
             )
         )
-        chain = presented.verified(caller, facts)
+        chain = presented.verify(caller, facts)
         return ChainContext(facts=facts, chain=chain, session=own_session(caller, facts, chain))

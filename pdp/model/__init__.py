@@ -27,6 +27,7 @@ from pdp.model.decisions import PriorDecision as PriorDecision
 from pdp.model.decisions import Reason as Reason
 from pdp.model.decisions import Receipt as Receipt
 from pdp.model.decisions import RecordedDecision as RecordedDecision
+from pdp.model.decisions import SignedDecision as SignedDecision
 from pdp.model.decisions import Simulation as Simulation
 from pdp.model.decisions import Verdict as Verdict
 from pdp.model.delegation import MAX_CHAIN_DEPTH as MAX_CHAIN_DEPTH
@@ -77,6 +78,7 @@ from pdp.model.sessions import IssuerList as IssuerList
 from pdp.model.sessions import Session as Session
 from pdp.model.sessions import SessionMove as SessionMove
 from pdp.model.sessions import SessionSnapshot as SessionSnapshot
+from pdp.model.sessions import SessionScope as SessionScope
 from pdp.model.sessions import SessionState as SessionState
 from pdp.model.sessions import SessionTerms as SessionTerms
 from pdp.model.sessions import Task as Task

@@ -155,6 +155,13 @@ class Receipt:
         return self.token.split(b"~", 1)[0]
 
 
+class SignedDecision(NamedTuple):
+    """A decision with the receipt that proves it."""
+
+    decision: Decision
+    receipt: Receipt
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedDecision:
     """A decision as the ledger holds it."""

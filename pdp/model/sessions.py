@@ -30,6 +30,17 @@ class Aggregates:
     pay: tuple[Bucket, ...] = ()
 
 
+class SessionScope(NamedTuple):
+    """What a session was opened for. It never changes, and every permission and limit rests on it."""
+
+    session_id: str
+    task_id: str
+    principal: str
+    boundary: Boundary
+    # None: the tenant had none when the session was opened.
+    template: Boundary | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
     session_id: str
@@ -49,6 +60,10 @@ class Session:
     aggregates: Aggregates = Aggregates()
     # SHA-256 of the signed part of the session's latest receipt.
     last_receipt: bytes | None = None
+
+    @property
+    def scope(self) -> SessionScope:
+        return SessionScope(self.session_id, self.task.id, self.principal, self.boundary, self.template)
 
     def state_at(self, now: datetime) -> SessionState:
         """The state, with expiry taken into account."""

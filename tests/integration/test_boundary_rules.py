@@ -85,13 +85,12 @@ def document(boundaries: Sequence[Boundary], what: dict[str, Any]) -> bytes:
         )
     )
     asked = find_limits(
-        session,
+        session.scope,
         {},
         tool,
         derived,
         agents=AGENTS,
         grants=[(hop.grant_hash, hop.boundary) for hop in chain.hops[1:]],
-        entities={"party": party},
     )
     counters = {limit.key: counted(limit, what) for limit in asked.met if limit.key is not None}
     facts = Facts(

@@ -1,0 +1,125 @@
+"""What an action is resolved to: taken over from a hint where the facts show it was right, and else not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pdp.decision.fingerprint import Fingerprints
+from pdp.decision.resolved_action import NO_GROUNDS, Grounds, ResolvedAction, resolve_action, resolve_on_facts
+from pdp.delegation.chain import PresentedChain
+from pdp.model import (
+    AttributeRule,
+    BusinessKeyRule,
+    Chain,
+    EntityAttribute,
+    EntityName,
+    EntityRef,
+    EntityRole,
+    Facts,
+    KnownEntity,
+    Prerequisite,
+    ResourceRule,
+)
+from tests.support import builders
+
+FINGERPRINTS = Fingerprints(b"k" * 32)
+NOBODY = PresentedChain(hops=(), grants={})
+# Each part of the grounds matters to what the action is.
+BOUNDARY = replace(
+    builders.boundary(
+        resources=(
+            ResourceRule(type="order", id="PO-1"),
+            ResourceRule(type="invoice", attribute=AttributeRule(of_type="order", attribute="invoice")),
+        )
+    ),
+    max_actions=7,
+)
+TOOL = replace(
+    builders.tool(),
+    business_key=BusinessKeyRule(name="invoice", arguments=("invoice",)),
+    prerequisites=(Prerequisite(tool="invoices.check", same=("invoice",)),),
+    entities=(
+        EntityRef(name="invoice", type="invoice", id="{invoice}", role=EntityRole.RECORD),
+        EntityRef(
+            name="vendor",
+            type="vendor",
+            via=EntityAttribute(entity="invoice", attribute="vendor"),
+            role=EntityRole.COUNTERPARTY,
+        ),
+    ),
+)
+SETTINGS: dict[str, Any] = {
+    "budgets": [
+        {"name": "day", "scope": "counterparty", "currency": "EUR", "max": 100, "on_exceed": "block"},
+    ]
+}
+SESSION = builders.session(bounds=BOUNDARY)
+REQUEST = builders.evaluation(SESSION.session_id)
+
+
+def facts(**changes: Any) -> Facts:
+    vendor = KnownEntity(name=EntityName(type="vendor", id="V-1"), revision=1, attributes={})
+    known = Facts(
+        now=builders.NOW,
+        epoch=1,
+        settings=SETTINGS,
+        data_revisions={},
+        session=SESSION,
+        tool=TOOL,
+        agents={},
+        signals={},
+        prior=None,
+        entities={"vendor": vendor},
+    )
+    return replace(known, **changes)
+
+
+def resolve(grounds: Grounds, earlier: ResolvedAction | None = None) -> ResolvedAction:
+    return resolve_action(REQUEST, NOBODY, grounds, FINGERPRINTS, earlier=earlier)
+
+
+def grounds_of(known: Facts) -> Grounds:
+    context = resolve_on_facts(REQUEST, NOBODY, known, FINGERPRINTS, earlier=resolve(NO_GROUNDS))
+    return context.action.grounds
+
+
+def test_what_a_right_hint_was_resolved_to_is_not_resolved_again() -> None:
+    hinted = resolve(grounds_of(facts()))
+    later = replace(SESSION, version=9, aggregates=replace(SESSION.aggregates, allow=4))
+    moved = facts(session=later, epoch=2)
+    context = resolve_on_facts(REQUEST, NOBODY, moved, FINGERPRINTS, earlier=hinted)
+    assert context.action is hinted
+    assert (context.session, context.facts) == (later, moved)
+
+
+WRONG = {
+    "tool": grounds_of(facts(tool=replace(TOOL, resource="order:{invoice}", revision=2))),
+    "no tool": grounds_of(facts(tool=None)),
+    "settings": grounds_of(facts(settings={})),
+    "session": grounds_of(facts(session=replace(SESSION, boundary=builders.boundary()))),
+    "template": grounds_of(facts(session=replace(SESSION, template=replace(BOUNDARY, max_actions=3)))),
+    "no session": grounds_of(facts(session=None)),
+    "chain": grounds_of(facts())._replace(chain=Chain()),
+    "counterparty": grounds_of(facts())._replace(counterparty=EntityName(type="vendor", id="V-2")),
+    "nothing known": NO_GROUNDS,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_nothing_of_a_wrong_hint_is_judged(wrong: Grounds) -> None:
+    right = resolve(grounds_of(facts()))
+    context = resolve_on_facts(REQUEST, NOBODY, facts(), FINGERPRINTS, earlier=resolve(wrong))
+    assert resolve(wrong).grounds != right.grounds
+    assert context.action == right
+
+
+def test_every_part_of_the_grounds_matters() -> None:
+    def parts(action: ResolvedAction) -> tuple[object, ...]:
+        return action.derived, action.limits, action.listed
+
+    right = parts(resolve(grounds_of(facts())))
+    for name in ("tool", "settings", "session", "template", "counterparty"):
+        assert parts(resolve(WRONG[name])) != right, name
