@@ -77,8 +77,8 @@ from pdp.model.sessions import IssuerKeysSnapshot as IssuerKeysSnapshot
 from pdp.model.sessions import IssuerList as IssuerList
 from pdp.model.sessions import Session as Session
 from pdp.model.sessions import SessionMove as SessionMove
-from pdp.model.sessions import SessionSnapshot as SessionSnapshot
 from pdp.model.sessions import SessionScope as SessionScope
+from pdp.model.sessions import SessionSnapshot as SessionSnapshot
 from pdp.model.sessions import SessionState as SessionState
 from pdp.model.sessions import SessionTerms as SessionTerms
 from pdp.model.sessions import Task as Task
