@@ -32,8 +32,8 @@ async def test_receipts_header_is_the_one_that_its_format_has() -> None:
 
 
 async def test_each_token_is_signed_by_the_key_that_is_active_then() -> None:
-    store = FakeStore()
-    signer = RotatingSigner(store, replica="r")
+    directory = FakeStore().keys
+    signer = RotatingSigner(directory, replica="r")
     for _ in range(2):
         await signer.rotate()
         active = signer.active()
@@ -47,4 +47,4 @@ async def test_each_token_is_signed_by_the_key_that_is_active_then() -> None:
 
 async def test_without_a_key_nothing_is_signed() -> None:
     with pytest.raises(SignerUnavailableError):
-        await sign_compact(RotatingSigner(FakeStore(), replica="r"), typ="t", claims={})
+        await sign_compact(RotatingSigner(FakeStore().keys, replica="r"), typ="t", claims={})
