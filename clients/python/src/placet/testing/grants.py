@@ -1,4 +1,4 @@
-"""Grants of the fake: opaque tokens that it remembers. What one says is what it was asked to say."""
+"""Grants of the fake: opaque tokens that it remembers with what they grant; nothing is signed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 from uuid import uuid4
 
 from placet.model import Boundary, ChainHop, Hop, Session
@@ -15,15 +16,24 @@ MAX_DEPTH = 4
 
 
 class GrantRefused(Exception):
-    """The chain cannot be delegated from, or the grant would be wider (`field` is set then)."""
+    """The chain cannot be delegated from, or the grant would be wider: `field` then names in what."""
 
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
         self.field = field
 
 
+class ChainProblem(NamedTuple):
+    """The first thing that is wrong with a chain: the reason's code, and where (`chain[1]`)."""
+
+    code: str
+    at: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FakeGrant:
+    """A grant, by its token."""
+
     token: str
     session_id: str
     agent: str
@@ -39,6 +49,7 @@ class FakeGrant:
 
     @property
     def grant_hash(self) -> str:
+        """The hex SHA-256 of the token, which is how decisions and callers name the grant."""
         return hashlib.sha256(self.token.encode()).hexdigest()
 
 
@@ -48,7 +59,8 @@ class FakeGrants:
     def __init__(self) -> None:
         self._grants: dict[str, FakeGrant] = {}
 
-    def root(self, session: Session) -> str:
+    def issue_root(self, session: Session) -> str:
+        """Return the token of a new grant of everything that the session permits."""
         return self._add(
             session=session,
             agent=session.agent,
@@ -71,13 +83,14 @@ class FakeGrants:
         expires_at: datetime | None,
         now: datetime,
     ) -> str:
-        """Return a new grant. Raises `GrantRefused`.
+        """Return the token of a new grant below the chain's last. Raises `GrantRefused`.
 
-        Of the boundary only tools, effects and expiry are compared with the parent's.
+        Only tools, effects and expiry are compared with the parent's: a grant of more resources or
+        larger amounts, which the PDP refuses, is given.
         """
-        problem = self.problem(caller, session, hops, now)
+        problem = self.find_problem(caller, session, hops, now)
         if problem is not None:
-            raise GrantRefused(f"{problem[1]}: {problem[0]}")
+            raise GrantRefused(f"{problem.at}: {problem.code}")
         if to_agent in [hop.agent for hop in hops]:
             raise GrantRefused("to_agent: chain.cycle")
         if len(hops) > MAX_DEPTH:
@@ -103,30 +116,32 @@ class FakeGrants:
             expires_at=until,
         )
 
-    def problem(
+    def find_problem(
         self, caller: Caller, session: Session, hops: Sequence[Hop], now: datetime
-    ) -> tuple[str, str] | None:
-        """Return code and place of the first thing that is wrong with a chain."""
+    ) -> ChainProblem | None:
+        """Return the first thing that is wrong with a chain; None if it proves what it says."""
         if not hops or [(hop.agent, hop.grant) for hop in hops] == [(session.agent, "")]:
-            return None if session.agent in caller.agents else ("chain.not_holder", "chain[0]")
+            return None if session.agent in caller.agents else ChainProblem("chain.not_holder", "chain[0]")
         above = ""
         for index, hop in enumerate(hops):
             at, grant = f"chain[{index}]", self._grants.get(hop.grant)
             if grant is None or grant.agent != hop.agent:
-                return "chain.invalid", at
+                return ChainProblem("chain.invalid", at)
             if grant.session_id != session.session_id:
-                return "chain.foreign", at
+                return ChainProblem("chain.foreign", at)
             if grant.parent != above:
-                return "chain.invalid", at
+                return ChainProblem("chain.invalid", at)
             if now >= grant.expires_at:
-                return "chain.expired", at
+                return ChainProblem("chain.expired", at)
             if grant.revoked_at is not None:
-                return "chain.revoked", at
+                return ChainProblem("chain.revoked", at)
             above = grant.token
-        return None if hops[-1].agent in caller.agents else ("chain.not_holder", f"chain[{len(hops) - 1}]")
+        if hops[-1].agent in caller.agents:
+            return None
+        return ChainProblem("chain.not_holder", f"chain[{len(hops) - 1}]")
 
     def chain_hops(self, session: Session, hops: Sequence[Hop]) -> tuple[ChainHop, ...]:
-        """The hops of a proven chain, as a decision names them."""
+        """Return the hops of a proven chain as a decision names them."""
         if not any(hop.grant for hop in hops):
             return (ChainHop(agent=session.agent, delegated_by=session.issuer, verified=True),)
         return tuple(
@@ -140,11 +155,11 @@ class FakeGrants:
             for depth, hop in enumerate(hops)
         )
 
-    def named(self, grant_hash: str) -> FakeGrant | None:
+    def find(self, grant_hash: str) -> FakeGrant | None:
         return next((grant for grant in self._grants.values() if grant.grant_hash == grant_hash), None)
 
     def agents_above(self, grant: FakeGrant) -> frozenset[str]:
-        """The grant's own agent and those before it."""
+        """Return the grant's own agent and those of the grants that it was delegated from."""
         agents = {grant.agent}
         while grant.parent:
             grant = self._grants[grant.parent]
@@ -152,6 +167,7 @@ class FakeGrants:
         return frozenset(agents)
 
     def revoke(self, grant: FakeGrant, *, by: str, reason: str, now: datetime) -> FakeGrant:
+        """Revoke the grant and return it as it then is; revoking again changes nothing."""
         if grant.revoked_at is None:
             grant = replace(grant, revoked_at=now, revoked_by=by, revoke_reason=reason)
             self._grants[grant.token] = grant

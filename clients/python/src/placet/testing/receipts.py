@@ -1,4 +1,4 @@
-"""Receipts of the fake: well formed, and signed if `cryptography` is there and it is asked for."""
+"""Receipts of the fake: always well formed, and really signed if the test asks for it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ ISSUER = "placet-fake"
 
 
 class Signer(Protocol):
-    """Signs, and publishes its keys."""
+    """What receipts are signed with. `kid` names its key."""
 
     kid: str
 
-    def sign(self, data: bytes) -> bytes: ...
+    def sign(self, data: bytes) -> bytes:
+        """Return 64 bytes: the signature, r then s (RFC 7518, section 3.4)."""
+        ...
 
-    def jwks(self) -> dict[str, Any]: ...
+    def jwks(self) -> dict[str, Any]:
+        """Return the JWK Set (RFC 7517, section 5) that verifies what it signs."""
+        ...
 
 
 class NoSigner:
@@ -75,7 +79,7 @@ class Es256Signer:
         return {"keys": [{**self._jwk, "kid": self.kid, "alg": "ES256", "use": "sig"}]}
 
 
-def _hop(hop: ChainHop) -> dict[str, Any]:
+def _hop_claim(hop: ChainHop) -> dict[str, Any]:
     if not hop.verified:
         return {"unverified": hop.unverified}
     claim: dict[str, Any] = {"agent": hop.agent, "delegated_by": hop.delegated_by, "depth": hop.depth}
@@ -86,7 +90,7 @@ def _hop(hop: ChainHop) -> dict[str, Any]:
     return claim
 
 
-def receipt(
+def make_receipt(
     decision: Decision,
     *,
     signer: Signer,
@@ -98,7 +102,10 @@ def receipt(
     arguments_text: bytes,
     audience: str,
 ) -> bytes:
-    """Return the receipt of a decision. `arguments` is parsed from `arguments_text`."""
+    """Return the receipt of a decision, as docs/receipts.md describes it.
+
+    `arguments` is what `arguments_text` says.
+    """
     salt = secrets.token_bytes(16)
     disclosures: list[str] = []
 
@@ -126,7 +133,7 @@ def receipt(
         "tool_call_id": decision.tool_call_id,
         "attempt": decision.attempt_id,
         "act": {"tool": tool, "method": "call", "resource": resource, "ad": b64url_encode(digest)},
-        "chain": [_hop(hop) for hop in decision.chain],
+        "chain": [_hop_claim(hop) for hop in decision.chain],
         "policy": {"bundle": decision.policy.bundle, "revision": decision.policy.revision},
         "data": dict(decision.data_revisions),
         "engine": "fake",

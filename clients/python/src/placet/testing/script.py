@@ -1,17 +1,26 @@
-"""What a script of the fake is given, and what it says."""
+"""What a test tells the fake to answer: scripts, failures, silence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from placet.errors import blocked_text
 from placet.model import Action, Effect, Hop, Obligation
 
+if TYPE_CHECKING:
+    import grpc
+
+    from placet.v1 import decision_service_pb2 as decisions
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
+    """Who calls, as the metadata of the call says; the fake believes it."""
+
     tenant: str
     subject: str
     roles: frozenset[str]
@@ -49,7 +58,61 @@ class Verdict:
 Script = Callable[[Received], Verdict]
 
 
-def model_text(verdict: Verdict, decision_id: str) -> str:
+@dataclass(kw_only=True, slots=True)
+class _Failure:
+    code: grpc.StatusCode
+    times: int
+
+
+class Scripts:
+    """Everything that a test has told the fake. Not safe to share: the fake holds its lock."""
+
+    def __init__(self) -> None:
+        self._by_tool: dict[str, Script] = {}
+        self._otherwise: Script = lambda _: Verdict(
+            effect=Effect.BLOCK, code="pdp.no_applicable_rule", message="No rule allows this."
+        )
+        self._failures: dict[str, _Failure] = {}
+        # While it is not set, no Evaluate is answered.
+        self.gate = threading.Event()
+        self.gate.set()
+        # Called with each answer of Evaluate, and of EvaluateBatch, before it is sent.
+        self.alter: Callable[[decisions.EvaluateResponse], None] | None = None
+        self.alter_plan: Callable[[decisions.EvaluateBatchResponse], None] | None = None
+
+    def answer(self, tools: Iterable[str], verdict: Verdict) -> None:
+        """Give this verdict on every call of these tools; without tools, of every one that has no script."""
+        named = tuple(tools)
+        if not named:
+            self._otherwise = lambda _: verdict
+        for tool in named:
+            self._by_tool[tool] = lambda _: verdict
+
+    def set_script(self, tool: str, script: Script) -> None:
+        self._by_tool[tool] = script
+
+    def judge(self, received: Received) -> Verdict:
+        """Return what the tool's script says; a block if there is none."""
+        return self._by_tool.get(received.action.tool, self._otherwise)(received)
+
+    def tools(self) -> list[str]:
+        """Return the tools that have a script, by name."""
+        return sorted(self._by_tool)
+
+    def fail(self, method: str, code: grpc.StatusCode, times: int) -> None:
+        """Fail the next `times` calls of a method."""
+        self._failures[method] = _Failure(code=code, times=times)
+
+    def take_failure(self, method: str) -> grpc.StatusCode | None:
+        """Return how the call that has just come in shall fail; None if it shall not."""
+        failure = self._failures.get(method)
+        if failure is None or failure.times == 0:
+            return None
+        failure.times -= 1
+        return failure.code
+
+
+def model_text_of(verdict: Verdict, decision_id: str) -> str:
     """Return short text that is safe for a model, as the PDP words it."""
     match verdict.effect:
         case Effect.ALLOW:

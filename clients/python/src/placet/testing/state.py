@@ -1,0 +1,144 @@
+"""What the fake remembers of tenants and sessions, and its clock."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from placet.model import Boundary, Effect, Session, SessionState, Task
+from placet.testing.grants import FakeGrants
+from placet.testing.script import Caller, Scripts
+
+# The kinds of data whose revisions a decision names.
+REVISED = ("settings", "tools", "agents", "signals", "entities")
+
+
+class FakeState:
+    """Tenants, sessions, grants and scripts of one fake, under one lock, which every method takes.
+
+    A decision holds the lock from its first look until it is recorded, scripts included: nothing
+    moves meanwhile, and decisions are taken one after the other.
+    """
+
+    def __init__(self, tenant: str) -> None:
+        self.lock = threading.RLock()
+        self.scripts = Scripts()
+        self.grants = FakeGrants()
+        self._offset = timedelta()
+        self._tenants = {tenant}
+        # By kind and tenant.
+        self._revisions: dict[tuple[str, str], int] = {}
+        # By tenant and session.
+        self._sessions: dict[tuple[str, str], Session] = {}
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._offset
+
+    def advance(self, by: timedelta) -> None:
+        with self.lock:
+            self._offset += by
+
+    def knows(self, tenant: str) -> bool:
+        return tenant in self._tenants
+
+    def put(self, kind: str, tenant: str) -> int:
+        """Move and return the revision of one kind of a tenant's data; "settings" creates the tenant."""
+        with self.lock:
+            if kind == "settings":
+                self._tenants.add(tenant)
+            revision = self._revisions.get((kind, tenant), 0) + 1
+            self._revisions[kind, tenant] = revision
+            return revision
+
+    def data_revisions(self, tenant: str) -> dict[str, int]:
+        """Return the revision of each kind of a tenant's data, as a decision names them."""
+        return {kind: self._revisions.get((kind, tenant), 0) for kind in REVISED}
+
+    def open_session(
+        self,
+        caller: Caller,
+        *,
+        task: Task,
+        principal: str,
+        agent: str,
+        boundary: Boundary,
+        expires_at: datetime | None,
+        issuer: str = "",
+    ) -> Session:
+        """Return the task's session, opened if it had none.
+
+        `issuer` is that of the task token; empty: the caller, who presented none. Raises
+        LookupError if the task's session was opened with something else.
+        """
+        issuer = issuer or caller.subject
+        with self.lock:
+            for (tenant, _), session in self._sessions.items():
+                if tenant == caller.tenant and session.task.id == task.id:
+                    opened_with = (session.issuer, session.principal, session.agent, session.boundary)
+                    if opened_with != (issuer, principal, agent, boundary):
+                        raise LookupError(f"the task {task.id} already has a session")
+                    return self._as_of_now(session)
+            now = self.now()
+            session = Session(
+                session_id=str(uuid4()),
+                task=task,
+                principal=principal,
+                agent=agent,
+                issuer=issuer,
+                boundary=boundary,
+                state=SessionState.OPEN,
+                version=1,
+                opened_at=now,
+                expires_at=expires_at or now + timedelta(hours=1),
+                decisions={"allow": 0, "block": 0, "escalate": 0},
+            )
+            self._sessions[caller.tenant, session.session_id] = session
+            return session
+
+    def find_session(self, tenant: str, session_id: str) -> Session | None:
+        """Return the session as it is now: expired, if its time has passed."""
+        with self.lock:
+            session = self._sessions.get((tenant, session_id))
+            return None if session is None else self._as_of_now(session)
+
+    def complete_session(self, tenant: str, session_id: str) -> Session:
+        """Complete an open session's task; return the session as it then is, whatever it was."""
+        with self.lock:
+            session = self._as_of_now(self._sessions[tenant, session_id])
+            if session.state is SessionState.OPEN:
+                session = replace(
+                    session,
+                    state=SessionState.COMPLETED,
+                    version=session.version + 1,
+                    completed_at=self.now(),
+                )
+                self._sessions[tenant, session_id] = session
+            return session
+
+    def close_session(self, tenant: str, session_id: str) -> Session:
+        """End the session and return it; ending it again changes nothing."""
+        with self.lock:
+            session = self._sessions[tenant, session_id]
+            endable = (SessionState.OPEN, SessionState.COMPLETED, SessionState.EXPIRED)
+            if self._as_of_now(session).state in endable:
+                session = replace(
+                    session, state=SessionState.CLOSED, version=session.version + 1, closed_at=self.now()
+                )
+                self._sessions[tenant, session_id] = session
+            return session
+
+    def count_decision(self, tenant: str, session_id: str, effect: Effect) -> None:
+        """Move the session's version and its count of decisions with this effect."""
+        with self.lock:
+            session = self._sessions[tenant, session_id]
+            counts = {**session.decisions, str(effect): session.decisions[effect] + 1}
+            self._sessions[tenant, session_id] = replace(
+                session, version=session.version + 1, decisions=counts
+            )
+
+    def _as_of_now(self, session: Session) -> Session:
+        if session.state is SessionState.OPEN and self.now() >= session.expires_at:
+            return replace(session, state=SessionState.EXPIRED)
+        return session

@@ -1,0 +1,84 @@
+"""`FakePdp` answers every call of the API, or says that it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from placet.testing import FakePdp
+from placet.v1 import (
+    admin_service_pb2,
+    decision_service_pb2,
+    entity_service_pb2,
+    session_service_pb2,
+)
+
+SERVICES = (
+    decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
+    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    entity_service_pb2.DESCRIPTOR.services_by_name["EntityService"],
+)
+METHODS = {method.name: method for service in SERVICES for method in service.methods}
+REFUSED = {
+    "ListTools",
+    "ListToolHistory",
+    "RollbackTools",
+    "ListIssuerKeys",
+    "PutEntities",
+    "PatchEntity",
+    "DeleteEntities",
+    "GetEntity",
+    "ListEntityHistory",
+}
+# A caller of every kind that has its own calls.
+METADATA = (
+    ("placet-tenant", "test"),
+    ("placet-subject", "svc"),
+    ("placet-roles", "agent,session_issuer,tool,operator,auditor,policy_author"),
+)
+
+
+@pytest.fixture(scope="module")
+def channel() -> Iterator[grpc.Channel]:
+    with FakePdp() as fake, grpc.insecure_channel(fake.target) as channel:
+        yield channel
+
+
+def call(channel: grpc.Channel, method: MethodDescriptor) -> grpc.RpcError | None:
+    """Make the call with an empty request; return how it failed."""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    request, reply = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+    try:
+        if method.client_streaming:
+            requests: Iterator[Message] = iter([request()])
+            stream = channel.stream_stream(path, request.SerializeToString, reply.FromString)
+            list(stream(requests, metadata=METADATA, timeout=30))
+        else:
+            unary = channel.unary_unary(path, request.SerializeToString, reply.FromString)
+            unary(request(), metadata=METADATA, timeout=30)
+    except grpc.RpcError as exc:
+        return exc
+    return None
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - REFUSED))
+def test_call_is_answered(channel: grpc.Channel, name: str) -> None:
+    failure = call(channel, METHODS[name])
+    if failure is not None:
+        # An empty request says too little, and the answer says what.
+        assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_call_that_the_fake_does_not_know_is_refused_by_name(channel: grpc.Channel, name: str) -> None:
+    failure = call(channel, METHODS[name])
+    assert failure is not None
+    assert failure.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "the fake PDP keeps no" in failure.details()
+    assert name in failure.details()
