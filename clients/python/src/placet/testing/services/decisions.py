@@ -208,12 +208,14 @@ class DecisionService(stubs.DecisionServiceServicer):
             if decision is None:
                 raise not_found(f"no decision {decision_id} of yours")
             sees_all = bool(caller.roles & {"operator", "auditor"})
-            return decisions.GetDecisionResponse(
+            response = decisions.GetDecisionResponse(
                 decision=decision_message(decision),
                 input_document=b"{}" if sees_all else b"",
-                outcome=None if decision.outcome is None else OUTCOME_NUMBERS[decision.outcome],
                 redeemed=decision.redeemed,
             )
+            if decision.outcome is not None:
+                response.outcome = OUTCOME_NUMBERS[decision.outcome]
+            return response
 
         return handle(self._state, context, "GetDecision", {"agent", "operator", "auditor"}, answer)
 
