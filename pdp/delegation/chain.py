@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pdp.authority.settings import max_chain_depth
-from pdp.delegation.grant import verify_chain
 from pdp.delegation.tokens import GrantTokens
+from pdp.delegation.verification import verify_chain
 from pdp.errors import DeadlineExceededError
 from pdp.model import (
     Caller,

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from pdp.authority.settings import max_chain_depth
 from pdp.delegation.chain import ChainContext, Chains
-from pdp.delegation.grant import exceeds, grant_row
+from pdp.delegation.grant import grant_row
+from pdp.delegation.narrowing import find_excess
 from pdp.delegation.tokens import GrantTokens
 from pdp.errors import (
     ChainRefusedError,
@@ -96,7 +97,7 @@ class DelegationPoint:
             raise ChainRefusedError("chain.too_deep", f"chain[{len(agents)}]")
 
         boundary = parent.boundary if asked.boundary is None else asked.boundary  # 2
-        dimension = exceeds(boundary, parent.boundary)
+        dimension = find_excess(boundary, parent.boundary)
         if dimension is not None:
             raise GrantExceedsParentError(f"boundary.{dimension}")
         until = facts.grants[parent.grant_hash].expires_at

@@ -10,7 +10,7 @@ import pytest
 from pdp.action.derivation import derive
 from pdp.authority.settings import max_chain_depth, parse_settings
 from pdp.decision.document import input_document
-from pdp.delegation.grant import verify_chain
+from pdp.delegation.verification import verify_chain
 from pdp.model import EvaluationRequest, Facts, Hop
 from pdp.server.messages import control_plane, decisions, sessions
 from pdp.server.messages import tools as tool_messages

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pdp.delegation.grant import grant_row, verify_chain
+from pdp.delegation.grant import grant_row
 from pdp.delegation.tokens import GrantTokens
+from pdp.delegation.verification import verify_chain
 from pdp.model import Boundary, Caller, Chain, Grant, GrantRow, Hop, Session, grant_hash
 from pdp.ports import KeyDirectory
 from pdp.signing import RotatingSigner
