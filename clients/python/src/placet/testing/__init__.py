@@ -5,8 +5,8 @@
         with fake_pdp.client() as pdp: ...
 
 The fixture `fake_pdp` comes with the wheel. The fake keeps the promises that a caller can see:
-sessions, idempotency, receipts, errors. What policy would say is the script's to say, and
-what no script mentions is blocked.
+sessions, repeats, receipts, errors. The test's scripts say what policy would say, and a tool that no
+script mentions is blocked. `FakePdp` says what else it does, and what it never does.
 """
 
 from __future__ import annotations
