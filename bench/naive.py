@@ -35,7 +35,7 @@ from pdp.postgres.facts import PostgresInformationPoint
 from pdp.postgres.ledger.stream import Stream
 from pdp.postgres.store import PostgresStore
 from pdp.server.grpc.deadline import deadline_of
-from pdp.server.identity.roles import identify
+from pdp.server.identity.caller import identify
 from pdp.server.messages import decisions
 from pdp.signing import RotatingSigner
 from placet.v1 import decision_service_pb2 as messages

@@ -24,7 +24,7 @@ from google.rpc import error_details_pb2, status_pb2
 from psycopg import sql
 
 from pdp.model import Role
-from pdp.server.identity.roles import ROLES
+from pdp.server.identity.caller import ROLES
 from placet import Client, TlsCredentials
 from placet.v1 import entity_service_pb2
 from tests.e2e.scene import AGENT, BOUNDARY, READ, TOOLS, read

@@ -30,8 +30,8 @@ from pdp.errors import InvalidFieldError
 from pdp.metrics import Metrics
 from pdp.model import Boundary
 from pdp.overload.queue_stats import QueueStats
+from pdp.server.grpc.rpcs import RPCS
 from pdp.server.grpc.status import _INTERNAL, _TABLE
-from pdp.server.identity.roles import ROLES
 from pdp.server.messages import tools as tool_messages
 from placet._calls.answers import failed
 from placet._calls.requests import put_tools
@@ -206,7 +206,7 @@ def test_metrics_are_those_that_are_exposed() -> None:
 def test_roles_are_those_of_the_server() -> None:
     rows = table(section(text_of("docs/api.md"), "Who may call what"))
     said = {f"/placet.v1.{code(rpc)[0]}": set(code(roles)) for rpc, roles in rows}
-    assert said == {method: {str(role) for role in roles} for method, roles in ROLES.items()}
+    assert said == {path: {str(role) for role in rpc.roles} for path, rpc in RPCS.items()}
     assert {rpc for rpc, roles in rows if roles == "any caller"} == {rpc for rpc, r in rows if not code(r)}
 
 

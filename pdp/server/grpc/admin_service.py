@@ -8,7 +8,7 @@ from typing import Any
 from pdp.authority.settings import parse_settings
 from pdp.errors import InvalidFieldError, NotFoundError, PermissionDeniedError
 from pdp.ports import Clock, ControlPlane
-from pdp.server.identity.roles import current_caller
+from pdp.server.identity.caller import current_caller
 from pdp.server.messages import control_plane, fields, tools
 from pdp.sessions.task_tokens import issuer_keys, issuer_name
 from placet.v1 import admin_service_pb2 as messages

@@ -13,7 +13,7 @@ from pdp.model import Caller
 from pdp.outcomes.point import OutcomePoint
 from pdp.server.grpc.deadline import deadline_of
 from pdp.server.grpc.evaluate_stream import EvaluateStream, StreamEdge
-from pdp.server.identity.roles import current_caller
+from pdp.server.identity.caller import current_caller
 from pdp.server.messages import chains, decisions, outcomes, plans, sessions
 from pdp.sessions.allowed_tools import Listing
 from placet.v1 import decision_pb2 as nouns

@@ -16,16 +16,13 @@ from pdp.metrics import Metrics
 from pdp.model import Caller
 from pdp.overload.admission import Admission
 from pdp.server.grpc.deadline import deadline_of, too_late
+from pdp.server.grpc.rpcs import EVALUATE, EVALUATE_BATCH, OPEN_SERVICES, RPCS, require_role
 from pdp.server.grpc.status import DETAILS_KEY, Status, status_of
 from pdp.server.identity.authentication import Authenticator
-from pdp.server.identity.roles import OPEN_SERVICES, enter, require_role
+from pdp.server.identity.caller import enter
 from placet.v1 import decision_pb2, decision_service_pb2
 
 _LOG = structlog.get_logger("pdp.server")
-EVALUATE = "/placet.v1.DecisionService/Evaluate"
-EVALUATE_BATCH = "/placet.v1.DecisionService/EvaluateBatch"
-# Calls that need the whole pipeline.
-_ADMITTED = frozenset({EVALUATE, EVALUATE_BATCH, "/placet.v1.DecisionService/Simulate"})
 # Seconds between two log lines about calls turned away: a line for each would cost more than the
 # refusal does. The metrics count them all.
 _OVERLOAD_LOG_SECONDS = 1.0
@@ -55,13 +52,15 @@ class Edge(grpc.aio.ServerInterceptor):
         if handler.unary_unary is None:
             raise NotImplementedError(f"{method} is neither a unary call nor a stream both ways")
         behaviour = handler.unary_unary
+        rpc = RPCS.get(method)
+        admission = self._admission if rpc is not None and rpc.admitted else None
 
         async def handle(request: Any, context: Any) -> Any:
             started = time.perf_counter()
             try:
                 # The last line of defence: whatever hangs, the caller's deadline ends it.
-                if method in _ADMITTED and self._admission is not None:
-                    self._admission.check(deadline_of(context))
+                if admission is not None:
+                    admission.check(deadline_of(context))
                 async with asyncio.timeout(context.time_remaining()):
                     enter(await self.admit(context, method))
                     response = await behaviour(request, context)

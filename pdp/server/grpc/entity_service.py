@@ -6,7 +6,7 @@ from typing import Any
 
 from pdp.errors import NotFoundError
 from pdp.ports import EntityStore
-from pdp.server.identity.roles import current_caller
+from pdp.server.identity.caller import current_caller
 from pdp.server.messages import entities, fields
 from placet.v1 import entity_service_pb2 as messages
 from placet.v1 import entity_service_pb2_grpc as stubs

@@ -15,12 +15,12 @@ from google.protobuf.message import DecodeError
 from pdp.errors import DrainingError, InvalidFieldError, PdpError
 from pdp.model import Caller
 from pdp.server.grpc.deadline import DEFAULT, LONGEST, too_late
+from pdp.server.grpc.rpcs import EVALUATE_STREAM
 from pdp.server.grpc.status import Status
 from pdp.server.messages import fields
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 
-METHOD = "/placet.v1.DecisionService/EvaluateStream"
 # Actions of one stream that are undecided, or whose answers the client has not taken yet.
 MAX_UNANSWERED = 256
 _MAX_ID = 64
@@ -117,13 +117,13 @@ class EvaluateStream:
                 return None
             started = time.perf_counter()
             try:
-                caller = await self._gate.admit(self._context, METHOD)  # 2
+                caller = await self._gate.admit(self._context, EVALUATE_STREAM)  # 2
                 for number, action in enumerate(message.actions):
                     if number > 0:
                         waits = self._places.locked()
                         await self._places.acquire()
                         if waits:
-                            caller = await self._gate.admit(self._context, METHOD)
+                            caller = await self._gate.admit(self._context, EVALUATE_STREAM)
                     answering.create_task(self._answer(action, caller, started))
             except PdpError as exc:
                 return exc

@@ -8,7 +8,7 @@ import structlog
 
 from pdp.delegation.point import DelegationPoint
 from pdp.server.grpc.deadline import deadline_of
-from pdp.server.identity.roles import current_caller
+from pdp.server.identity.caller import current_caller
 from pdp.server.messages import grants, sessions
 from pdp.sessions.point import SessionPoint
 from placet.v1 import session_service_pb2 as messages

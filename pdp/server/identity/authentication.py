@@ -18,7 +18,7 @@ from pdp.config.callers import CallerMapping, Match
 from pdp.errors import UnauthenticatedError
 from pdp.model import JSON, Caller
 from pdp.names import MAX_NAME
-from pdp.server.identity.roles import identify
+from pdp.server.identity.caller import identify
 from pdp.server.identity.tokens import TokenVerifier
 
 Metadata = Iterable[tuple[str, str | bytes]]

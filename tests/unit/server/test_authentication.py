@@ -15,8 +15,8 @@ from pdp.config.callers import CallerMapping, TlsConfig
 from pdp.metrics import Metrics
 from pdp.server.grpc.edge import Edge
 from pdp.server.identity.authentication import CredentialAuthenticator
+from pdp.server.identity.caller import current_caller
 from pdp.server.identity.certificates import ServerCertificates
-from pdp.server.identity.roles import current_caller
 from pdp.server.identity.tokens import TokenVerifier
 from placet.v1 import session_service_pb2, session_service_pb2_grpc
 from tests.support.credentials import HOUR, Authority, Issued

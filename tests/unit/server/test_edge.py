@@ -24,9 +24,10 @@ from pdp.metrics import Metrics
 from pdp.model import Caller, Role
 from pdp.overload.admission import Admission
 from pdp.server.grpc.edge import Edge
+from pdp.server.grpc.rpcs import EVALUATE_STREAM, RPCS, require_role
 from pdp.server.grpc.status import status_of
 from pdp.server.identity.authentication import InsecureAuthenticator
-from pdp.server.identity.roles import ROLES, identify, require_role
+from pdp.server.identity.caller import identify
 from placet._transport.failures import placet_error
 from placet.v1 import decision_pb2, decision_service_pb2, decision_service_pb2_grpc, error_reason_pb2
 from tests.support import builders
@@ -41,15 +42,25 @@ INTERNAL = {SessionMovedError, PolicyUnavailableError, PdpError}
 
 def test_every_rpc_states_its_roles_and_is_walked() -> None:
     names = {name for name, _ in methods()}
-    assert set(ROLES) == names
+    assert set(RPCS) == names
     assert set(ROWS) == names
 
 
-@pytest.mark.parametrize("method", sorted(ROLES))
+def test_every_rpc_is_one_that_the_edge_can_serve() -> None:
+    assert {name for name, rpc in methods() if rpc.client_streaming != rpc.server_streaming} == set()
+    assert EVALUATE_STREAM in {name for name, rpc in methods() if rpc.client_streaming}
+
+
+def test_full_replica_turns_away_what_asks_for_a_judgement() -> None:
+    admitted = {path.rpartition("/")[2] for path, rpc in RPCS.items() if rpc.admitted}
+    assert admitted == {"Evaluate", "EvaluateBatch", "Simulate"}
+
+
+@pytest.mark.parametrize("method", sorted(RPCS))
 @pytest.mark.parametrize("role", list(Role))
 def test_role_may_call_what_the_table_says(method: str, role: Role) -> None:
     caller = builders.caller(roles=frozenset({role}))
-    if not ROLES[method] or role in ROLES[method]:
+    if not RPCS[method].roles or role in RPCS[method].roles:
         require_role(caller, method)
     else:
         with pytest.raises(PermissionDeniedError):

@@ -19,7 +19,8 @@ from pdp.errors import OverloadedError, UnauthenticatedError
 from pdp.metrics import Metrics
 from pdp.model import Caller
 from pdp.server.grpc.edge import Edge
-from pdp.server.grpc.evaluate_stream import MAX_UNANSWERED, METHOD, EvaluateStream
+from pdp.server.grpc.evaluate_stream import MAX_UNANSWERED, EvaluateStream
+from pdp.server.grpc.rpcs import EVALUATE_STREAM
 from pdp.server.identity.authentication import InsecureAuthenticator
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
@@ -245,7 +246,7 @@ async def test_role_is_needed_to_open(server: Server) -> None:
 
 
 async def test_message_that_cannot_be_decoded_ends_the_stream_after_what_was_taken(server: Server) -> None:
-    call = server.channel.stream_stream(METHOD)(metadata=AGENT)
+    call = server.channel.stream_stream(EVALUATE_STREAM)(metadata=AGENT)
     await call.write(messages.EvaluateStreamRequest(actions=[message("m")]).SerializeToString())
     await call.write(b"\xff\xff\xff")
     assert messages.EvaluateStreamResponse.FromString(await call.read()).answers[0].id == "m"
