@@ -30,27 +30,27 @@ class DecisionService(stubs.DecisionServiceServicer):
         outcome_point: OutcomePoint,
         reader: DecisionReader,
         listing: Listing,
-        gate: StreamEdge,
+        edge: StreamEdge,
         stopping: asyncio.Event,
     ) -> None:
-        """Streams let each message pass `gate`, and end when the server is `stopping`."""
+        """Streams let each message pass `edge`, and end when the server is `stopping`."""
         self._decision_point = decision_point
         self._outcome_point = outcome_point
         self._reader = reader
         self._listing = listing
-        self._gate = gate
+        self._edge = edge
         self._stopping = stopping
 
     async def Evaluate(self, request: messages.EvaluateRequest, context: Any) -> messages.EvaluateResponse:
         return messages.EvaluateResponse(
-            decision=await self._judged(request, current_caller(), deadline_of(context))
+            decision=await self._judge(request, current_caller(), deadline_of(context))
         )
 
     # grpc.aio also takes a coroutine that reads and writes by itself; the stubs know generators only.
     async def EvaluateStream(self, requests: Any, context: Any) -> None:  # type: ignore[override]
-        await EvaluateStream(context, self._gate, self._judged, self._stopping).serve()
+        await EvaluateStream(context, self._edge, self._judge, self._stopping).serve()
 
-    async def _judged(
+    async def _judge(
         self, request: messages.EvaluateRequest, caller: Caller, deadline: float
     ) -> nouns.Decision:
         decision, receipt = await self._decision_point.evaluate(

@@ -1,4 +1,4 @@
-"""The edge of every RPC: who calls, may it, what went wrong, how long it took."""
+"""The edge of every RPC: who calls, whether it may, what went wrong, and how long it took."""
 
 from __future__ import annotations
 
@@ -29,12 +29,20 @@ _OVERLOAD_LOG_SECONDS = 1.0
 
 
 class Edge(grpc.aio.ServerInterceptor):
-    """The one place where an exception becomes a gRPC status."""
+    """The one place where a caller is admitted, and where an exception becomes a gRPC status.
+
+    It has two sides. To gRPC it is an interceptor: a unary call passes `intercept_service` whole, and
+    no handler knows of it. A stream is one call to gRPC and many actions to everybody else, so its
+    handler (`EvaluateStream`) is also given the edge as its `StreamEdge`, and asks it for each message
+    and each action what the interceptor does for each unary call: `admit`, `decided`, `undecided`,
+    `dropped`.
+    """
 
     def __init__(
         self, metrics: Metrics, authenticator: Authenticator, admission: Admission | None = None
     ) -> None:
-        """`admission` turns calls that ask for a judgement away before anything else is done for them."""
+        """With `admission`, a full replica turns an admitted RPC (`Rpc.admitted`) away before it asks who
+        calls."""
         self._metrics = metrics
         self._authenticator = authenticator
         self._admission = admission
@@ -67,7 +75,8 @@ class Edge(grpc.aio.ServerInterceptor):
             except TimeoutError as exc:
                 status = self._failed(method, too_late(exc), started)
             except asyncio.CancelledError:
-                # By its own deadline, most often: gRPC ends the call, sometimes before we do above.
+                # Most often the caller's deadline has passed: gRPC ends the call then, sometimes before
+                # the timeout above does.
                 self._abandoned(method, started)
                 raise
             except Exception as exc:  # noqa: BLE001 - the server's edge; it answers, and does not go on
@@ -78,6 +87,7 @@ class Edge(grpc.aio.ServerInterceptor):
             try:
                 return await _refuse(context, status)
             finally:
+                # No reference cycles on the failure path (docs/decisions/0012-no-cycles-on-failure.md).
                 del request, context
 
         return grpc.unary_unary_rpc_method_handler(
@@ -87,7 +97,7 @@ class Edge(grpc.aio.ServerInterceptor):
         )
 
     def _streaming(self, handler: Any, method: str) -> Any:
-        """A stream is admitted here and ended here; its messages pass `admit` one by one."""
+        """Return a handler that admits and ends the stream; its messages pass `admit` one by one."""
         behaviour = handler.stream_stream
 
         async def handle(requests: Any, context: Any) -> None:
@@ -106,6 +116,7 @@ class Edge(grpc.aio.ServerInterceptor):
             try:
                 await _refuse(context, status)
             finally:
+                # No reference cycles on the failure path (docs/decisions/0012-no-cycles-on-failure.md).
                 del requests, context
 
         return grpc.stream_stream_rpc_method_handler(
@@ -121,7 +132,10 @@ class Edge(grpc.aio.ServerInterceptor):
         return caller
 
     def decided(self, decision: decision_pb2.Decision, started: float) -> None:
-        """Count and log a decision, of a call, of a stream's message or of a plan."""
+        """Count and log a decision: a call's, a plan's, or an action's of a stream.
+
+        `started` is an instant of `time.perf_counter()`, here and below.
+        """
         elapsed = time.perf_counter() - started
         effect = decision_pb2.Effect.Name(decision.effect).removeprefix("EFFECT_").lower()
         code = decision.reasons[0].code
@@ -136,11 +150,11 @@ class Edge(grpc.aio.ServerInterceptor):
         )
 
     def undecided(self, error: Exception, started: float) -> Status:
-        """Count and log a stream's message that got no decision; return its status."""
+        """Count and log an action of a stream that got no decision; return its status."""
         return self._failed(EVALUATE, error, started)
 
     def dropped(self, started: float) -> None:
-        """Count and log a stream's message whose client did not wait."""
+        """Count and log an action of a stream whose client did not wait."""
         self._abandoned(EVALUATE, started)
 
     def _answered(self, method: str, response: Any, started: float) -> None:
@@ -194,13 +208,10 @@ class Edge(grpc.aio.ServerInterceptor):
 
 
 async def _refuse(context: Any, status: Status) -> NoReturn:
-    """End the call with the status; raises what gRPC ends it by.
-
-    gRPC keeps that exception with the call. Whoever lets it pass must not hold the call or its
-    request any more: they would be in a cycle with its traceback, and stay until the collector comes.
-    """
+    """End the call with the status. Raises the exception that gRPC ends it by, and keeps with the call."""
     try:
         await context.abort(status.code, status.message, trailing_metadata=((DETAILS_KEY, status.details),))
     finally:
+        # No reference cycles on the failure path (docs/decisions/0012-no-cycles-on-failure.md).
         del context
     raise AssertionError("abort does not return")

@@ -21,7 +21,7 @@ from pdp.server.messages import fields
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 
-# Actions of one stream that are undecided, or whose answers the client has not taken yet.
+# How many actions of one stream may be undecided, or decided and not yet taken by the client.
 MAX_UNANSWERED = 256
 _MAX_ID = 64
 # Answers go out together up to this size; one alone may be larger.
@@ -29,13 +29,15 @@ _MAX_ANSWERS_BYTES = 256 * 1024
 
 
 class StreamEdge(Protocol):
-    """What the server's edge does for each action of a stream."""
+    """What the server's edge does for each message and each action of a stream; see `Edge`."""
 
     async def admit(self, context: Any, method: str) -> Caller:
         """Return who calls. Raises `UnauthenticatedError` or `PermissionDeniedError`."""
         ...
 
-    def decided(self, decision: nouns.Decision, started: float) -> None: ...
+    def decided(self, decision: nouns.Decision, started: float) -> None:
+        """Count and log a decision. `started` is an instant of `time.perf_counter()`, here and below."""
+        ...
 
     def undecided(self, error: Exception, started: float) -> Status:
         """Count and log an action that got no decision; return its status."""
@@ -61,9 +63,9 @@ class EvaluateStream:
     When the stream breaks, the handler is cancelled and undecided work with it.
     """
 
-    def __init__(self, context: Any, gate: StreamEdge, judge: Judge, stopping: asyncio.Event) -> None:
+    def __init__(self, context: Any, edge: StreamEdge, judge: Judge, stopping: asyncio.Event) -> None:
         self._context = context
-        self._gate = gate
+        self._edge = edge
         self._judge = judge
         self._stopping = stopping
         remaining = context.time_remaining()
@@ -76,7 +78,11 @@ class EvaluateStream:
         self._over = False
 
     async def serve(self) -> None:
-        """Raises what ends the stream, after everything that was taken is answered."""
+        """Serve until the stream ends.
+
+        Raises the `PdpError` that ends it before its client does, after everything that was taken has
+        been answered.
+        """
         writing = asyncio.create_task(self._write())
         try:
             async with asyncio.TaskGroup() as answering:
@@ -90,7 +96,7 @@ class EvaluateStream:
             if ending is not None:
                 raise ending
         finally:
-            # Its traceback holds this frame.
+            # No reference cycles on the failure path (docs/decisions/0012-no-cycles-on-failure.md).
             del ending
 
     async def _read_until_end(self, answering: asyncio.TaskGroup) -> PdpError | None:
@@ -117,13 +123,13 @@ class EvaluateStream:
                 return None
             started = time.perf_counter()
             try:
-                caller = await self._gate.admit(self._context, EVALUATE_STREAM)  # 2
+                caller = await self._edge.admit(self._context, EVALUATE_STREAM)  # 2
                 for number, action in enumerate(message.actions):
                     if number > 0:
                         waits = self._places.locked()
                         await self._places.acquire()
                         if waits:
-                            caller = await self._gate.admit(self._context, EVALUATE_STREAM)
+                            caller = await self._edge.admit(self._context, EVALUATE_STREAM)
                     answering.create_task(self._answer(action, caller, started))
             except PdpError as exc:
                 return exc
@@ -137,18 +143,18 @@ class EvaluateStream:
             self._enter(action.id)
             entered = action.id
             deadline = self._deadline(action)
-            # The last line of defence, as for a call of its own.
+            # The last line of defence, as it is for a unary call: whatever hangs, the deadline ends it.
             async with asyncio.timeout(deadline - time.monotonic()):
                 decision = await self._judge(action.request, caller, deadline)  # 3
         except TimeoutError as exc:
-            answer.error.ParseFromString(self._gate.undecided(too_late(exc), started).details)
+            answer.error.ParseFromString(self._edge.undecided(too_late(exc), started).details)
         except asyncio.CancelledError:
-            self._gate.dropped(started)
+            self._edge.dropped(started)
             raise
         except Exception as exc:  # noqa: BLE001 - the server's edge, for an action; it answers, and goes on
-            answer.error.ParseFromString(self._gate.undecided(exc, started).details)
+            answer.error.ParseFromString(self._edge.undecided(exc, started).details)
         else:
-            self._gate.decided(decision, started)
+            self._edge.decided(decision, started)
             answer.decision.CopyFrom(decision)
         self._ready.append((answer, entered))
         self._something.set()
@@ -180,13 +186,13 @@ class EvaluateStream:
                 answer, entered = self._ready.popleft()
                 response.answers.append(answer)
                 size += answer.ByteSize()
-                # Before it is sent: who has the answer may use the id at once.
+                # The id is freed before the answer is sent: whoever has the answer may use it at once.
                 if entered is not None:
                     self._in_flight.discard(entered)
             try:
                 await self._context.write(response)  # 4
             except (grpc.aio.BaseError, asyncio.InvalidStateError):
-                # The stream broke under it. gRPC cancels this handler; the ledger has the decisions.
+                # The stream broke under this write. gRPC cancels the handler; the ledger has the decisions.
                 return
             for _ in response.answers:
                 self._places.release()

@@ -19,7 +19,6 @@ from pdp.errors import (
     NotRedeemableError,
     OutcomeRefusedError,
     OverloadedError,
-    PdpError,
     PermissionDeniedError,
     SessionContendedError,
     SessionOverError,
@@ -34,7 +33,7 @@ from placet.v1 import error_reason_pb2 as reasons
 DOMAIN = "placet.v1"
 DETAILS_KEY = "grpc-status-details-bin"
 
-_TABLE: dict[type[PdpError], tuple[grpc.StatusCode, reasons.ErrorReason.ValueType]] = {
+_TABLE: dict[type, tuple[grpc.StatusCode, reasons.ErrorReason.ValueType]] = {
     InvalidFieldError: (grpc.StatusCode.INVALID_ARGUMENT, reasons.ERROR_REASON_INVALID_FIELD),
     UnauthenticatedError: (grpc.StatusCode.UNAUTHENTICATED, reasons.ERROR_REASON_UNAUTHENTICATED),
     PermissionDeniedError: (grpc.StatusCode.PERMISSION_DENIED, reasons.ERROR_REASON_PERMISSION_DENIED),
@@ -58,6 +57,8 @@ _INTERNAL = (grpc.StatusCode.INTERNAL, reasons.ERROR_REASON_INTERNAL)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
+    """What a call ends with that failed."""
+
     code: grpc.StatusCode
     message: str
     # Serialised google.rpc.Status, for the trailing metadata.
@@ -67,8 +68,11 @@ class Status:
 
 
 def status_of(error: Exception, *, request_id: str) -> Status:
-    """Return the status of a failure. A foreign exception becomes INTERNAL, without its text."""
-    code, reason = _TABLE.get(type(error), _INTERNAL) if isinstance(error, PdpError) else _INTERNAL
+    """Return the status of a failure: its own, or that of the nearest class it derives from.
+
+    A foreign exception, and a `PdpError` that the table does not know, become INTERNAL without their text.
+    """
+    code, reason = next((_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE), _INTERNAL)
     message = str(error)
     if code is grpc.StatusCode.INTERNAL:
         message = f"a fault of the server's own; see its log for request {request_id}"

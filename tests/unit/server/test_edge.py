@@ -18,6 +18,7 @@ from pdp.errors import (
     PermissionDeniedError,
     PolicyUnavailableError,
     SessionMovedError,
+    StoreUnavailableError,
     UnauthenticatedError,
 )
 from pdp.metrics import Metrics
@@ -113,6 +114,26 @@ def test_every_failure_has_a_status_of_its_own() -> None:
         assert status.reason in set(error_reason_pb2.ErrorReason.keys())
         seen.add(status.reason)
     assert len(seen) == len(set(errors) - INTERNAL)
+
+
+def test_failure_of_a_finer_kind_has_the_status_of_what_it_is_a_kind_of() -> None:
+    class ReplicaUnavailableError(StoreUnavailableError):
+        pass
+
+    class QuotaError(OverloadedError):
+        pass
+
+    class NovelError(PdpError):
+        pass
+
+    assert status_of(ReplicaUnavailableError("down"), request_id="r").code is grpc.StatusCode.UNAVAILABLE
+    status = status_of(QuotaError(1.5), request_id="r")
+    assert (status.code, status.reason) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "ERROR_REASON_OVERLOADED",
+    )
+    assert status_of(NovelError("secret"), request_id="r").code is grpc.StatusCode.INTERNAL
+    assert "secret" not in status_of(NovelError("secret"), request_id="r").message
 
 
 def test_details_name_field_reason_and_hint() -> None:
