@@ -99,8 +99,8 @@ def start_stack(data_dir: Path, *options: str, environment: Mapping[str, str] | 
     """Start `pdp dev` with `options`, without waiting."""
     data_dir.mkdir(parents=True, exist_ok=True)
     output = data_dir / "output.txt"
-    own = {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
-    own.pop("DATABASE_URL", None)
+    inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    own = {**inherited, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
     with output.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
             [*COMMAND, "--data-dir", str(data_dir), *options],
@@ -126,11 +126,13 @@ def stack_directory() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running_stack(*options: str, data_dir: Path | None = None) -> Iterator[RunningStack]:
+def running_stack(
+    *options: str, data_dir: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[RunningStack]:
     """A stack that is up, on free ports; stopped at the end whatever happened."""
     with contextlib.ExitStack() as stack:
         directory = data_dir or stack.enter_context(stack_directory())
-        running = start_stack(directory, "--ports", "auto", *options)
+        running = start_stack(directory, "--ports", "auto", *options, environment=environment)
         try:
             running.until_up()
             yield running
