@@ -52,6 +52,7 @@ CHECKS = (
         name="proto breaking", argv=(BUF, "breaking", "--against", "image.binpb"), directory=ROOT / "proto"
     ),
     Check(name="stubs current", argv=(sys.executable, "tools/stubs.py", "--check")),
+    Check(name="client current", argv=(sys.executable, "tools/sync_client.py", "--check")),
     # Format, strict check with schema, Regal, our own conventions, tests with coverage.
     Check(name="rego", argv=(sys.executable, "tools/rego_check.py")),
 )

@@ -15,8 +15,10 @@ from pdp.model import EvaluationRequest, Facts, Hop
 from pdp.server.messages import control_plane, decisions, sessions
 from pdp.server.messages import tools as tool_messages
 from pdp.sessions.opening import new_session, stated_terms
-from placet._calls import requests
+from placet._calls.action import checked_action
 from placet._calls.jsontext import object_text
+from placet._calls.registry import put_agents, put_tools
+from placet._calls.sessions import open_session_request
 from placet.scenario.load import load
 from placet.scenario.run import Pdp
 from placet.scenario.runner import run_scenario
@@ -55,13 +57,13 @@ async def test_there_are_cases() -> None:
 async def test_policy_answers(opa: RunningOpa, name: str, step: Evaluate) -> None:
     fixture = SCENARIOS[name].fixture
     terms = fixture.sessions[step.session]
-    asked = sessions.opening(requests.open_session(**terms.terms("T-1"), expires_in=None, expires_at=None))
+    asked = sessions.opening(open_session_request(**terms.terms("T-1"), expires_in=None, expires_at=None))
     session = new_session(
         stated_terms(asked, issuer="svc-issuer", principal=""), session_id="s-1", now=builders.NOW
     )
-    tools = {tool.name: tool for tool in tool_messages.tools(requests.put_tools(fixture.tools))}
-    agents = {known.agent: known for known in control_plane.agents(requests.put_agents(fixture.agents))}
-    action = requests.action(step.action("call-1"))
+    tools = {tool.name: tool for tool in tool_messages.tools(put_tools(fixture.tools).request)}
+    agents = {known.agent: known for known in control_plane.agents(put_agents(fixture.agents).request)}
+    action = checked_action(step.action("call-1"))
     message = decision_service_pb2.EvaluateRequest(session_id="s-1")
     message.action.tool = action.tool
     message.action.arguments = object_text(step.arguments, "arguments")

@@ -15,7 +15,7 @@ import pytest
 
 from pdp.model import ArgumentRole, FieldTrust, Tool, ToolEffect
 from pdp.server.messages import tools as tool_messages
-from placet._calls import requests
+from placet._calls.registry import put_tools
 from placet.cli.rolesjson import converted
 
 pytestmark = pytest.mark.data
@@ -34,7 +34,7 @@ def registry() -> dict[str, Any]:
 
 def registered(registry: dict[str, Any], group: str = "") -> dict[str, Tool]:
     forms = [item.form for item in converted(registry, group=group, effects=EFFECTS)]
-    return {tool.name: tool for tool in tool_messages.tools(requests.put_tools(forms))}
+    return {tool.name: tool for tool in tool_messages.tools(put_tools(forms).request)}
 
 
 def test_every_tool_is_registered(registry: dict[str, Any]) -> None:

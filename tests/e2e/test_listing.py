@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from placet import Client, DevIdentity, Effect, OverloadedError
-from placet._calls.requests import Chain
+from placet._calls.action import Hops
 from placet.model import Session
 from tests.e2e.scene import AGENT, HELPER, PAY, PRINCIPAL, READ, TOOLS, TRANSFER, new_call
 from tests.support.processes import PATIENCE
@@ -38,9 +38,7 @@ def tenant(real_pdp: RealPdp) -> str:
     return real_pdp.fresh_tenant()
 
 
-def found_sound(
-    ops: Client, session: Session, listed: set[str], *, agent: str, chain: Chain = ()
-) -> set[str]:
+def found_sound(ops: Client, session: Session, listed: set[str], *, agent: str, chain: Hops = ()) -> set[str]:
     """Return the tools that some arguments are allowed for; what is not listed is blocked for all."""
     allowed = set()
     for tool in NAMES:

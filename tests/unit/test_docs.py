@@ -34,7 +34,7 @@ from pdp.server.grpc.rpcs import RPCS
 from pdp.server.grpc.status import _INTERNAL, _TABLE
 from pdp.server.messages import tools as tool_messages
 from placet._calls.answers import failed
-from placet._calls.requests import put_tools
+from placet._calls.registry import put_tools
 from placet._calls.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
 from placet._calls.toolform import ROLES as ARGUMENT_ROLES
 from placet._wire.boundary import boundary_json
@@ -316,7 +316,7 @@ def test_limits_are_written_as_they_are_read() -> None:
     }
     assert len(budgets(settings)) == 2
     assert set(policy_settings(settings)) == set()
-    assert tool_messages.tools(put_tools([tool]))[0].business_key is not None
+    assert tool_messages.tools(put_tools([tool]).request)[0].business_key is not None
 
 
 def test_page_on_delegation_says_what_is_judged() -> None:

@@ -12,7 +12,7 @@ from pdp.action.registration import read_registration, registration
 from pdp.errors import InvalidFieldError
 from pdp.model import ArgumentRole, BusinessKeyRule, Prerequisite, Tool
 from pdp.server.messages import tools as convert_tools
-from placet._calls import requests
+from placet._calls.registry import put_tools
 from placet._calls.toolform import tool_form
 from placet.errors import InvalidRequestError
 from placet.v1 import admin_service_pb2 as admin
@@ -57,7 +57,7 @@ WHOLE: dict[str, Any] = {
 
 
 def converted(*forms: dict[str, Any]) -> list[Tool]:
-    return convert_tools.tools(requests.put_tools(forms))
+    return convert_tools.tools(put_tools(forms).request)
 
 
 def test_everything_that_can_be_said_comes_back() -> None:
@@ -153,17 +153,17 @@ def test_registration_that_cannot_be_applied_is_refused_by_field(part: dict[str,
 )
 def test_odd_form_is_refused_before_it_is_sent(part: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        requests.put_tools([TOOLS[0] | part])
+        put_tools([TOOLS[0] | part])
     assert caught.value.violations[0].field == field
 
 
 def test_numbers_of_enums_that_nobody_knows_are_refused() -> None:
     for part in ("reversibility", "redeem"):
-        message = requests.put_tools([TOOLS[0]])
+        message = put_tools([TOOLS[0]]).request
         setattr(message.tools[0], part, 99)
         with pytest.raises(InvalidFieldError):
             convert_tools.tools(message)
-    message = requests.put_tools([TOOLS[0]])
+    message = put_tools([TOOLS[0]]).request
     message.tools[0].argument_roles["invoice"] = admin.ARGUMENT_ROLE_UNSPECIFIED
     with pytest.raises(InvalidFieldError):
         convert_tools.tools(message)

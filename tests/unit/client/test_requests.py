@@ -30,8 +30,12 @@ from placet import (
     Tool,
     ToolEffect,
 )
-from placet._calls import requests
+from placet._calls.action import chain_message, session_id_of
 from placet._calls.jsontext import json_text
+from placet._calls.outcomes import report_outcome
+from placet._calls.registry import put_agents, put_signals, put_tenant, put_tools
+from placet._calls.sessions import open_session_request
+from placet._executed import Executed
 from placet._transport.channel import MAX_REQUEST_BYTES
 from placet.canonical import canonical_json, parse_object
 from placet.testing import FakePdp
@@ -123,7 +127,7 @@ def test_boundary_has_one_meaning_in_both_forms() -> None:
     listed = plain | {"amounts": [{"currency": "EUR", "per_action": Decimal("5000.00")}]}
 
     def message(boundary: Any) -> object:
-        return requests.open_session(
+        return open_session_request(
             task="T", principal="p", agent="a", boundary=boundary, expires_in=None, expires_at=None
         )
 
@@ -132,12 +136,12 @@ def test_boundary_has_one_meaning_in_both_forms() -> None:
 
 def open_with(**changes: Any) -> object:
     asked: dict[str, Any] = {"task": "T", "principal": "p", "agent": "a", "boundary": {}}
-    return requests.open_session(**({"expires_in": None, "expires_at": None} | asked | changes))
+    return open_session_request(**({"expires_in": None, "expires_at": None} | asked | changes))
 
 
 def test_velocity_is_also_understood_as_settings_have_it() -> None:
     def message(limit: dict[str, Any]) -> object:
-        return requests.open_session(
+        return open_session_request(
             task="T",
             principal="p",
             agent="a",
@@ -207,27 +211,25 @@ def test_session_expires_by_span_or_instant() -> None:
         (lambda: open_with(expires_in=1e30), "expires_in"),
         (lambda: open_with(expires_at=datetime(2030, 1, 1)), "expires_at"),
         (lambda: open_with(expires_at="tomorrow"), "expires_at"),
-        (lambda: requests.chain("agent:a"), "chain"),
-        (lambda: requests.chain([{"agnt": "a"}]), "chain.hops[0]"),
-        (lambda: requests.chain([Hop(agent="a"), 7]), "chain.hops[1]"),  # type: ignore[list-item]
-        (lambda: requests.session_id(7), "session_id"),  # type: ignore[arg-type]
-        (lambda: requests.put_tenant("{}", "t"), "settings"),  # type: ignore[arg-type]
-        (lambda: requests.put_tenant({"a": math.nan}, "t"), "settings.a"),
-        (lambda: requests.put_agents({"agent": "a"}), "agents"),  # type: ignore[arg-type]
-        (lambda: requests.put_agents([{"agent": "a", "trust": "high"}]), "agents[0].trust"),
-        (lambda: requests.put_agents([{"agent": "a", "trust": math.nan}]), "agents[0].trust"),
-        (lambda: requests.put_agents([{"agent": "a", "trust": True}]), "agents[0].trust"),
-        (lambda: requests.put_tools([{"name": "t"}]), "tools[0].effect"),
-        (lambda: requests.put_tools([{"name": "t", "effect": "read", "secret": ["x"]}]), "tools[0]"),
-        (lambda: requests.put_tools([Tool(name="t", effect="steal")]), "tools[0].effect"),  # type: ignore[arg-type]
+        (lambda: chain_message("agent:a"), "chain"),
+        (lambda: chain_message([{"agnt": "a"}]), "chain.hops[0]"),
+        (lambda: chain_message([Hop(agent="a"), 7]), "chain.hops[1]"),  # type: ignore[list-item]
+        (lambda: session_id_of(7), "session_id"),  # type: ignore[arg-type]
+        (lambda: put_tenant("{}", "t"), "settings"),  # type: ignore[arg-type]
+        (lambda: put_tenant({"a": math.nan}, "t"), "settings.a"),
+        (lambda: put_agents({"agent": "a"}), "agents"),  # type: ignore[arg-type]
+        (lambda: put_agents([{"agent": "a", "trust": "high"}]), "agents[0].trust"),
+        (lambda: put_agents([{"agent": "a", "trust": math.nan}]), "agents[0].trust"),
+        (lambda: put_agents([{"agent": "a", "trust": True}]), "agents[0].trust"),
+        (lambda: put_tools([{"name": "t"}]), "tools[0].effect"),
+        (lambda: put_tools([{"name": "t", "effect": "read", "secret": ["x"]}]), "tools[0]"),
+        (lambda: put_tools([Tool(name="t", effect="steal")]), "tools[0].effect"),  # type: ignore[arg-type]
         (
-            lambda: requests.put_tools(
-                [{"name": "t", "effect": "pay", "amount": {"argument": "a", "unit": "cents"}}]
-            ),
+            lambda: put_tools([{"name": "t", "effect": "pay", "amount": {"argument": "a", "unit": "cents"}}]),
             "tools[0].amount.unit",
         ),
         (
-            lambda: requests.put_tools(
+            lambda: put_tools(
                 [
                     Tool(
                         name="t",
@@ -238,8 +240,8 @@ def test_session_expires_by_span_or_instant() -> None:
             ),
             "tools[0].amount",
         ),
-        (lambda: requests.put_signals([{"name": "s"}]), "signals[0].value"),
-        (lambda: requests.put_signals([Signal(name="s", value=object())]), "signals[0].value"),  # type: ignore[arg-type]
+        (lambda: put_signals([{"name": "s"}]), "signals[0].value"),
+        (lambda: put_signals([Signal(name="s", value=object())]), "signals[0].value"),  # type: ignore[arg-type]
     ],
 )
 def test_odd_value_is_refused_by_name(call: Callable[[], object], field: str) -> None:
@@ -269,7 +271,7 @@ def test_odd_value_is_refused_by_name(call: Callable[[], object], field: str) ->
             ),
             OnExceed,
         ),
-        (lambda: requests.put_tools([{"name": "t", "effect": "steal"}]), ToolEffect),
+        (lambda: put_tools([{"name": "t", "effect": "steal"}]), ToolEffect),
     ],
 )
 def test_a_word_of_no_meaning_is_refused_with_those_that_have_one(
@@ -286,14 +288,16 @@ def test_that_an_allow_lapsed_is_not_for_callers_to_report() -> None:
 
 
 def report(outcome: str) -> object:
-    return requests.report_outcome("d", outcome, session="", tool_call_id="", output=b"", attempt_id="")
+    return report_outcome(
+        "d", outcome, session="", tool_call_id="", output=b"", attempt_id="", executed=Executed()
+    )
 
 
 def test_what_operators_write_has_one_meaning_in_both_forms() -> None:
-    assert requests.put_agents([Agent(agent="a", owner="o", trust=0.5)]) == requests.put_agents(
-        [{"agent": "a", "owner": "o", "trust": Decimal("0.5")}]
-    )
-    assert not requests.put_agents([Agent(agent="a")]).agents[0].HasField("trust")
+    typed_agent = put_agents([Agent(agent="a", owner="o", trust=0.5)])
+    assert typed_agent.request == put_agents([{"agent": "a", "owner": "o", "trust": Decimal("0.5")}]).request
+    without_trust = put_agents([Agent(agent="a")]).request
+    assert not without_trust.agents[0].HasField("trust")  # type: ignore[attr-defined]
     schema = {"type": "object"}
     typed = Tool(
         name="t",
@@ -311,10 +315,9 @@ def test_what_operators_write_has_one_meaning_in_both_forms() -> None:
         "amount": {"argument": "amount", "unit": "minor", "currency_code": "EUR"},
         "secret_arguments": ["pin"],
     }
-    assert requests.put_tools([typed]) == requests.put_tools([plain])
-    assert requests.put_signals([Signal(name="s", value={"a": 1})]) == requests.put_signals(
-        [{"name": "s", "value": {"a": 1}}]
-    )
+    assert put_tools([typed]).request == put_tools([plain]).request
+    typed_signal = put_signals([Signal(name="s", value={"a": 1})])
+    assert typed_signal.request == put_signals([{"name": "s", "value": {"a": 1}}]).request
 
 
 def test_request_that_is_too_large_is_refused(fake_pdp: FakePdp) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from placet._guard.decided import decided as decided
-    from placet.client import AsyncClient as AsyncClient
+    from placet.async_client import AsyncClient as AsyncClient
     from placet.client import Client as Client
     from placet.credentials import TlsCredentials as TlsCredentials
     from placet.enforce import current_decision as current_decision
@@ -77,7 +77,8 @@ if TYPE_CHECKING:
     from placet.model import VelocityLimit as VelocityLimit
 
 _HOMES = {
-    "placet.client": ("AsyncClient", "Client"),
+    "placet.async_client": ("AsyncClient",),
+    "placet.client": ("Client",),
     "placet.credentials": ("TlsCredentials",),
     "placet._guard.decided": ("decided",),
     "placet.enforce": ("current_decision", "tool_call"),

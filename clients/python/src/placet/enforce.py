@@ -38,7 +38,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
-from placet._calls import requests
+from placet._calls.action import Hops
 from placet._calls.jsontext import json_text, object_text
 from placet._guard.decided import check_decided, take_decided
 from placet._guard.reports import Reports, output_text
@@ -97,7 +97,7 @@ class GuardOptions:
 
     session: Source[Session | str]
     tool: str
-    chain: Source[requests.Chain]
+    chain: Source[Hops]
     intent: Source[str]
     resource: Source[str]
     audience: str

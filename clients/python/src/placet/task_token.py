@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from placet._calls import requests
 from placet._calls.fields import text
+from placet._calls.sessions import open_session_request
 from placet._wire.boundary import message_json
 from placet.canonical import CanonicalError, canonical_json, parse_object
 from placet.errors import invalid
@@ -147,7 +147,7 @@ def sign(
     lifetime = expires_in.total_seconds() if isinstance(expires_in, timedelta) else float(expires_in)
     if not 1 <= lifetime <= MAX_LIFETIME:
         raise invalid("expires_in", f"must be 1 to {MAX_LIFETIME} seconds")
-    asked = requests.open_session(
+    asked = open_session_request(
         task=task,
         principal=principal,
         agent=agent,

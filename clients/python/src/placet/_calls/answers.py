@@ -24,8 +24,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import uuid4
 
-from placet._calls import replies, requests
+from placet._calls.action import evaluate_request
+from placet._calls.call import parse as parse_message
+from placet._calls.decisions import read_decision
 from placet._calls.jsontext import parsed_object
+from placet._calls.outcomes import read_outcome
 from placet._clock import SteadyClock
 from placet._executed import Executed
 from placet.errors import (
@@ -105,12 +108,12 @@ class Question:
     arguments: Mapping[str, Any]
     # Instant of the steady clock at which the attempt was first sent.
     started: float
-    rules: AnswerChecks
+    checks: AnswerChecks
 
     def decision(self, data: bytes) -> Decision:
         """Return the decision that the answer's bytes hold, or a block."""
         try:
-            response = replies.read(decisions.EvaluateResponse, data)
+            response = parse_message(decisions.EvaluateResponse, data)
             if not response.HasField("decision"):
                 raise AnswerError("the answer has no decision")
         except PlacetError as exc:
@@ -121,7 +124,7 @@ class Question:
         """Return the decision of an answer, or a block."""
         decision: Decision | None = None
         try:
-            decision = replies.decision(answer)  # 1
+            decision = read_decision(answer)  # 1
             return self._checked(decision)
         except PlacetError as exc:
             return failed(exc, self.request, answer=decision)
@@ -136,8 +139,8 @@ class Question:
                 raise ReceiptMismatchError(
                     f"{name}: the answer is about {found!r}, the request about {sent!r}"
                 )
-        receipt, status = read_receipt(decision, self.rules.verifier)  # 3
-        lifetime = check_receipt(receipt, decision, tenant=self.rules.tenant)
+        receipt, status = read_receipt(decision, self.checks.verifier)  # 3
+        lifetime = check_receipt(receipt, decision, tenant=self.checks.tenant)
         try:
             check_binding(
                 receipt,
@@ -159,13 +162,13 @@ class Question:
             )
         if decision.effect is not Effect.BLOCK:  # 5
             for obligation in decision.obligations:
-                if obligation.id not in self.rules.understood:
+                if obligation.id not in self.checks.understood:
                     raise UnknownObligationError(f"this client does not understand {obligation.id!r}")
         return replace(  # 6
             decision,
             receipt_status=status,
-            clock=self.rules.clock,
-            executed=self.rules.executed,
+            clock=self.checks.clock,
+            executed=self.checks.executed,
             valid_until=self.started + lifetime if own and decision.effect is Effect.ALLOW else -math.inf,
         )
 
@@ -197,7 +200,7 @@ class PlanQuestion:
         block too: such an answer makes no sense, or one of its items failed the checks here.
         """
         try:
-            response = replies.read(decisions.EvaluateBatchResponse, data)
+            response = parse_message(decisions.EvaluateBatchResponse, data)
             if len(response.decisions) != len(self.questions):
                 raise AnswerError(
                     f"the answer has {len(response.decisions)} decisions on {len(self.questions)} actions"
@@ -234,7 +237,7 @@ def ask(
     attempt_id: str,
     audience: str,
     attempts: Attempts,
-    rules: AnswerChecks,
+    checks: AnswerChecks,
 ) -> Question:
     """Return the question. Raises `InvalidRequestError` for what cannot be asked.
 
@@ -247,7 +250,7 @@ def ask(
         parsed_object(action.provenance, "action.provenance")
     attempt_id = attempt_id or uuid4().hex
     return Question(
-        request=requests.evaluate(
+        request=evaluate_request(
             action,
             session_id=session_id,
             chain=chain,
@@ -257,7 +260,7 @@ def ask(
         ),
         arguments=arguments,
         started=attempts.started(attempt_id),
-        rules=rules,
+        checks=checks,
     )
 
 
@@ -296,21 +299,21 @@ def failed(
     )
 
 
-def recorded(data: bytes, rules: AnswerChecks, decision_id: str) -> Decision:
+def recorded(data: bytes, checks: AnswerChecks, decision_id: str) -> Decision:
     """Return the decision of a GetDecision answer: to read, not to act on. Raises `AnswerError`."""
-    response = replies.read(decisions.GetDecisionResponse, data)
+    response = parse_message(decisions.GetDecisionResponse, data)
     if not response.HasField("decision"):
         raise AnswerError("the answer has no decision")
-    decision = replies.decision(response.decision)
+    decision = read_decision(response.decision)
     if decision.decision_id != decision_id:
         raise ReceiptMismatchError(f"the answer is decision {decision.decision_id!r}, not {decision_id!r}")
-    receipt, status = read_receipt(decision, rules.verifier)
-    check_receipt(receipt, decision, tenant=rules.tenant)
+    receipt, status = read_receipt(decision, checks.verifier)
+    check_receipt(receipt, decision, tenant=checks.tenant)
     return replace(
         decision,
         receipt_status=status,
         input_document=response.input_document,
-        outcome=replies.outcome(response.outcome),
+        outcome=read_outcome(response.outcome),
         redeemed=response.redeemed,
     )
 

@@ -98,6 +98,11 @@ def revision(value: int, path: str) -> int:
     return value
 
 
+def page_limit(value: int) -> int:
+    """Return how many items an answer may have; the server has a limit of its own."""
+    return min(revision(value, "limit"), 2**32 - 1)
+
+
 def span(value: timedelta | float, path: str) -> timedelta:
     """Return a timedelta, which may be given in seconds."""
     if isinstance(value, timedelta):

@@ -13,29 +13,29 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
-from placet._calls import requests
-from placet._calls.calls import Calls
+from placet._calls.action import Hops
+from placet._calls.context import CallContext
 from placet._calls.stream import DecisionStream
 from placet._transport.channel import AsyncLink
 from placet._transport.patience import OverloadNotice
 from placet.model import Action, Decision, Session
 
 
-def decisions(
-    calls: Calls,
+def evaluate_many(
+    context: CallContext,
     overload: OverloadNotice,
     actions: Iterable[Action | Mapping[str, Any]],
     *,
     session: Session | str,
-    chain: requests.Chain,
+    chain: Hops,
     audience: str,
     timeout: float | None,
     in_flight: int,
 ) -> Iterator[tuple[int, Decision]]:
     """Yield each action's number and decision as they come. See `Client.evaluate_many`."""
-    link = AsyncLink(calls.connection)
+    link = AsyncLink(context.connection)
     link.overload = overload
-    stream = DecisionStream(calls, link, in_flight)
+    stream = DecisionStream(context, link, in_flight)
     answered: SimpleQueue[tuple[int, Future[Decision]]] = SimpleQueue()
     asked = 0
     with _loop() as loop:

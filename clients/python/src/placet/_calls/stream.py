@@ -20,10 +20,12 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from placet._calls import requests
-from placet._calls.calls import Asking, Calls
+from placet._calls.action import Hops
+from placet._calls.context import CallContext
+from placet._calls.evaluation import Asking, evaluate
 from placet._transport.channel import AsyncLink
 from placet._transport.failures import call_error, placet_error
+from placet._transport.methods import method_of
 from placet._transport.patience import pause
 from placet.errors import (
     AnswerError,
@@ -36,7 +38,6 @@ from placet.errors import (
 from placet.model import Action, Decision, Session
 from placet.v1 import decision_service_pb2 as decisions
 
-METHOD = "/placet.v1.DecisionService/EvaluateStream"
 # As many as a server takes; more would wait in its transport.
 MAX_IN_FLIGHT = 256
 # As with a call of its own: sent again when the server was not there, under the same attempt id.
@@ -51,14 +52,14 @@ _MAX_BYTES = 1024 * 1024
 class DecisionStream:
     """Made by `AsyncClient.stream()`. Belongs to one event loop."""
 
-    def __init__(self, calls: Calls, link: AsyncLink, in_flight: int) -> None:
+    def __init__(self, context: CallContext, link: AsyncLink, in_flight: int) -> None:
         if isinstance(in_flight, bool) or not 1 <= in_flight <= MAX_IN_FLIGHT:
             raise ValueError(f"in_flight must be from 1 to {MAX_IN_FLIGHT}")
-        self._calls = calls
+        self._context = context
         self._link = link
         self._places = asyncio.Semaphore(in_flight)
         self._ids = count(1)
-        self._line: _Line | None = None
+        self._open: _OpenStream | None = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -72,22 +73,23 @@ class DecisionStream:
     async def close(self) -> None:
         """End the stream. Calls in flight, and every later call, become blocks."""
         self._closed = True
-        if self._line is not None:
-            await self._line.close()
+        if self._open is not None:
+            await self._open.close()
 
     async def evaluate(
         self,
         action: Action | Mapping[str, Any],
         *,
         session: Session | str,
-        chain: requests.Chain = (),
+        chain: Hops = (),
         review_id: str | None = None,
         attempt_id: str | None = None,
         audience: str = "",
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> Decision:
         """See `Client.evaluate`: the same arguments, checks and promises."""
-        asking = self._calls.evaluate(
+        asking = evaluate(
+            self._context,
             action,
             session=session,
             chain=chain,
@@ -100,9 +102,9 @@ class DecisionStream:
             return asking
         try:
             try:
-                async with asyncio.timeout(asking.call.timeout), self._places:
+                async with asyncio.timeout(asking.timeout), self._places:
                     data = await self._answer(asking)
-                    return await self._calls.read(asking.call, data, asking.call.timeout)
+                    return await self._context.read(asking.call, data, asking.timeout)
             except TimeoutError as exc:
                 raise DeadlineError("no answer in time") from exc
         except PlacetError as exc:
@@ -110,11 +112,11 @@ class DecisionStream:
 
     async def _answer(self, asking: Asking) -> bytes:
         """Return an EvaluateResponse. Raises a `PlacetError`."""
-        end = asyncio.get_running_loop().time() + asking.call.timeout
+        end = asyncio.get_running_loop().time() + asking.timeout
         attempt = 1
         while True:
             left = end - asyncio.get_running_loop().time()
-            fresh = self._line is None or self._line.over is not None
+            fresh = self._open is None or self._open.over is not None
             try:
                 self._link.overload.check(left)
                 return await self._sent(asking, left)
@@ -138,13 +140,13 @@ class DecisionStream:
     async def _sent(self, asking: Asking, left: float) -> bytes:
         if self._closed:
             raise UnavailableError("the stream is closed")
-        if self._line is None or self._line.over is not None:
-            self._line = _Line(self._link.stream(METHOD))
+        if self._open is None or self._open.over is not None:
+            self._open = _OpenStream(self._link.stream(method_of(decisions.EvaluateStreamRequest)))
         message = decisions.StreamedAction(id=str(next(self._ids)), request=asking.question.request)
         message.timeout.FromTimedelta(timedelta(seconds=min(max(left, 0.001), _LONGEST)))
         if message.ByteSize() > _MAX_BYTES:
             raise invalid("request", f"is {message.ByteSize()} bytes long; at most {_MAX_BYTES} are sent")
-        answer = await self._line.ask(message)
+        answer = await self._open.ask(message)
         match answer.WhichOneof("outcome"):
             case "decision":
                 return decisions.EvaluateResponse(decision=answer.decision).SerializeToString()
@@ -153,7 +155,7 @@ class DecisionStream:
         raise AnswerError("the answer has neither a decision nor an error")
 
 
-class _Line:
+class _OpenStream:
     """One open stream, until it breaks.
 
     Reading and writing are tasks of their own: gRPC cancels the whole stream with a call of

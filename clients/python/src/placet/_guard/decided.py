@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from placet._calls import requests
+from placet._calls.action import session_id_of
 from placet._calls.answers import whole_seconds
 from placet._calls.jsontext import parsed_object
 from placet.errors import ArgumentsChanged, ReplayedAllow
@@ -66,7 +66,7 @@ def check_decided(decision: Decision, question: Mapping[str, Any]) -> None:
         check_binding(
             parse(decision.receipt),
             effect=decision.effect.value,
-            session_id=requests.session_id(question["session"]),
+            session_id=session_id_of(question["session"]),
             tool_call_id=action.tool_call_id,
             decision_id=decision.decision_id,
             expires_at=whole_seconds(decision.expires_at),

@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from placet._calls.calls import Call, Calls
+from placet._calls.call import Call
+from placet._calls.context import CallContext
 from placet._calls.jsontext import json_text
+from placet._calls.outcomes import report_outcome
 from placet._transport.channel import SyncLink
 from placet.errors import (
     ContendedError,
@@ -56,7 +58,7 @@ class _Report:
 
 
 @dataclass(slots=True)
-class _Line:
+class _Outbox:
     """What one process still has to send. Threads do not survive `fork()`, so each has its own."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -70,37 +72,37 @@ class _Line:
 class Reports:
     """Sends the reports of one client. Safe to use from any thread; nothing here raises."""
 
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
-        self._link = SyncLink(calls.connection)
-        self._lines: dict[int, _Line] = {}
+    def __init__(self, context: CallContext) -> None:
+        self._executed = context.checks.executed
+        self._link = SyncLink(context.connection)
+        self._outboxes: dict[int, _Outbox] = {}
         self._closed = False
         # Scripts end without closing anything.
-        weakref.finalize(self, _flush, self._lines, FLUSH_SECONDS)
+        weakref.finalize(self, _flush, self._outboxes, FLUSH_SECONDS)
 
     @property
     def unreported(self) -> int:
         """How many reports of this process were dropped, or failed for good."""
-        line = self._lines.get(os.getpid())
-        return 0 if line is None else line.unreported
+        outbox = self._outboxes.get(os.getpid())
+        return 0 if outbox is None else outbox.unreported
 
     @property
     def busy(self) -> bool:
         """Whether `close()` may have to wait."""
-        return os.getpid() in self._lines
+        return os.getpid() in self._outboxes
 
     def outcome(self, decision_id: str, outcome: Outcome, output: bytes = b"") -> None:
         """Report what became of an allow."""
         self._put(
             lambda: _Report(
-                call=self._calls.report_outcome(
+                call=report_outcome(
                     decision_id,
                     outcome,
                     session="",
                     tool_call_id="",
                     output=output,
                     attempt_id="",
-                    timeout=_TIMEOUT,
+                    executed=self._executed,
                 ),
                 about=f"decision {decision_id}: {outcome}",
             )
@@ -110,14 +112,14 @@ class Reports:
         """Say that whatever was allowed to this attempt, if anything, will not be acted on."""
         self._put(
             lambda: _Report(
-                call=self._calls.report_outcome(
+                call=report_outcome(
                     "",
                     Outcome.VOIDED,
                     session=session,
                     tool_call_id=tool_call_id,
                     output=b"",
                     attempt_id=attempt_id,
-                    timeout=_TIMEOUT,
+                    executed=self._executed,
                 ),
                 about=f"call {tool_call_id}: voided",
                 voids=True,
@@ -127,88 +129,87 @@ class Reports:
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """Wait until all is sent, `seconds` at most; then give the rest up."""
         self._closed = True
-        _flush(self._lines, seconds)
+        _flush(self._outboxes, seconds)
         self._link.close()
 
     def _put(self, make: Callable[[], _Report]) -> None:
-        line = self._lines.setdefault(os.getpid(), _Line())
+        outbox = self._outboxes.setdefault(os.getpid(), _Outbox())
         try:
             report = make()
         except PlacetError as exc:
-            _lost(line, 1, "a report was not made: %s", exc)
+            _count_lost(outbox, 1, "a report was not made: %s", exc)
             return
-        with line.changed:
-            taken = not self._closed and len(line.waiting) < MAX_WAITING and self._staffed(line)
+        with outbox.changed:
+            taken = not self._closed and len(outbox.waiting) < MAX_WAITING and self._ensure_sender(outbox)
             if taken:
-                line.waiting.append(report)
-                line.changed.notify()
+                outbox.waiting.append(report)
+                outbox.changed.notify()
         if not taken:
             said = "%s was not reported: too many reports wait, or the client is closed"
-            _lost(line, 1, said, report.about)
+            _count_lost(outbox, 1, said, report.about)
 
-    def _staffed(self, line: _Line) -> bool:
-        """Whether there is somebody to send one report more; called under the line's lock."""
-        if line.senders <= len(line.waiting) + line.under_way and line.senders < _SENDERS:
+    def _ensure_sender(self, outbox: _Outbox) -> bool:
+        """Return whether there is a thread to send one report more; called under the outbox's lock."""
+        if outbox.senders <= len(outbox.waiting) + outbox.under_way and outbox.senders < _SENDERS:
             # A daemon: nobody's exit waits for a server that is away.
-            sender = threading.Thread(target=self._serve, args=(line,), name="placet reports", daemon=True)
+            sender = threading.Thread(target=self._serve, args=(outbox,), name="placet reports", daemon=True)
             try:
                 sender.start()
             except RuntimeError:  # no more threads, or the interpreter is ending
-                return line.senders > 0
-            line.senders += 1
+                return outbox.senders > 0
+            outbox.senders += 1
         return True
 
-    def _serve(self, line: _Line) -> None:
+    def _serve(self, outbox: _Outbox) -> None:
         while True:
-            with line.changed:
-                line.changed.wait_for(lambda: line.waiting or line.closing.is_set(), _IDLE)
-                if not line.waiting:
-                    line.senders -= 1
+            with outbox.changed:
+                outbox.changed.wait_for(lambda: outbox.waiting or outbox.closing.is_set(), _IDLE)
+                if not outbox.waiting:
+                    outbox.senders -= 1
                     return
-                report = line.waiting.popleft()
-                line.under_way += 1
+                report = outbox.waiting.popleft()
+                outbox.under_way += 1
             try:
-                self._send(report, line)
+                self._send(report, outbox)
             finally:
-                with line.changed:
-                    line.under_way -= 1
-                    line.changed.notify_all()
+                with outbox.changed:
+                    outbox.under_way -= 1
+                    outbox.changed.notify_all()
 
-    def _send(self, report: _Report, line: _Line) -> None:
+    def _send(self, report: _Report, outbox: _Outbox) -> None:
         for pause in (*_PAUSES, None):
             try:
-                report.call.read(
-                    self._link.send(report.call.method, report.call.request, report.call.timeout)
-                )
+                call = report.call
+                call.read(self._link.send(call.method, call.request.SerializeToString(), _TIMEOUT))
                 return
             except PlacetError as exc:
                 # The answer may still be recorded; but if it never is, there is nothing to void.
                 missing = report.voids and isinstance(exc, NotFoundError)
                 if pause is None or not (missing or isinstance(exc, _PASSING)):
                     if not missing and not (report.voids and isinstance(exc, PreconditionError)):
-                        _lost(line, 1, "%s was not reported: %s", report.about, exc)
+                        _count_lost(outbox, 1, "%s was not reported: %s", report.about, exc)
                     return
-            line.closing.wait(pause)
+            outbox.closing.wait(pause)
 
 
-def _flush(lines: dict[int, _Line], seconds: float) -> None:
+def _flush(outboxes: dict[int, _Outbox], seconds: float) -> None:
     """Wait until this process has sent everything, `seconds` at most; then give the rest up."""
-    line = lines.get(os.getpid())
-    if line is None:
+    outbox = outboxes.get(os.getpid())
+    if outbox is None:
         return
-    line.closing.set()
-    with line.changed:
-        line.changed.notify_all()
-        line.changed.wait_for(lambda: not line.waiting and not line.under_way, seconds)
-        left = len(line.waiting)
-        line.waiting.clear()
+    outbox.closing.set()
+    with outbox.changed:
+        outbox.changed.notify_all()
+        outbox.changed.wait_for(lambda: not outbox.waiting and not outbox.under_way, seconds)
+        left = len(outbox.waiting)
+        outbox.waiting.clear()
     if left:
-        _lost(line, left, "%d reports were given up at the end", left)
+        _count_lost(outbox, left, "%d reports were given up at the end", left)
 
 
-def _lost(line: _Line, number: int, message: str, *details: object) -> None:
-    with line.changed:
-        line.unreported += number
+def _count_lost(outbox: _Outbox, number: int, message: str, *details: object) -> None:
+    with outbox.changed:
+        outbox.unreported += number
     _LOG.warning(message, *details)
 
 

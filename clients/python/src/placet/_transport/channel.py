@@ -25,36 +25,32 @@ FORK_SUPPORT = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "0").lower() in _TRUE
 
 import grpc  # noqa: E402 - after the setting above
 import grpc.aio  # noqa: E402
+from google.protobuf.message import Message  # noqa: E402
 
 from placet._transport.failures import placet_error  # noqa: E402
+from placet._transport.methods import RETRIED, method_of  # noqa: E402
 from placet._transport.patience import OverloadNotice  # noqa: E402
 from placet.errors import DeadlineError, UnavailableError, invalid  # noqa: E402
 
-# Calls that may be sent again when the server was not there: Evaluate carries its own
-# idempotency, the others change nothing when repeated. A repeated Put could undo another's.
-RETRIED = (
-    ("placet.v1.DecisionService", "Evaluate"),
-    ("placet.v1.DecisionService", "Simulate"),
-    ("placet.v1.DecisionService", "ListAllowedTools"),
-    ("placet.v1.DecisionService", "GetDecision"),
-    ("placet.v1.DecisionService", "ReportOutcome"),
-    ("placet.v1.SessionService", "OpenSession"),
-    ("placet.v1.SessionService", "GetSession"),
-    ("placet.v1.SessionService", "CompleteTask"),
-    ("placet.v1.SessionService", "CloseSession"),
-)
 # Further calls wait here, within their deadlines. A server resets what a connection opens beyond its
 # `calls_per_connection`, twice this by default: to it a call is over somewhat later than to us.
 CALLS_AT_ONCE = 32
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+
+def _config_name(request: type[Message]) -> dict[str, str]:
+    _, service, method = method_of(request).split("/")
+    return {"service": service, "method": method}
+
+
 SERVICE_CONFIG = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
         "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
         "methodConfig": [
             {
-                "name": [{"service": service, "method": method} for service, method in RETRIED],
+                "name": [_config_name(request) for request in RETRIED],
                 "retryPolicy": {
                     "maxAttempts": 3,
                     "initialBackoff": "0.05s",
@@ -230,7 +226,7 @@ class AsyncLink(_Link):
         self,
         method: str,
         request: bytes,
-        timeout: float,  # noqa: ASYNC109
+        timeout: float,
         *,
         admitted: bool = False,
     ) -> bytes:

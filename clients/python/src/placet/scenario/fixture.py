@@ -12,7 +12,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from placet._calls import requests
+from placet._calls.entities import put_entities
+from placet._calls.registry import put_agents, put_tools
+from placet._calls.sessions import open_session_request
 from placet.errors import PlacetError
 from placet.scenario.document import Path
 from placet.scenario.model import JsonObject, Name, Part, Text
@@ -96,7 +98,7 @@ class Terms(Timed):
 
     def terms_faults(self, path: Path, name: str) -> Found:
         def build() -> object:
-            return requests.open_session(**self.terms(name), expires_in=None, expires_at=None)
+            return open_session_request(**self.terms(name), expires_in=None, expires_at=None)
 
         return refused(path, "", build)
 
@@ -134,9 +136,9 @@ class Fixture(Part):
         )
 
     def faults(self, path: Path) -> Found:
-        yield from refused((*path, "agents"), "agents", lambda: requests.put_agents(self.agents))
-        yield from refused((*path, "tools"), "tools", lambda: requests.put_tools(self.tools))
-        yield from refused((*path, "entities"), "entities", lambda: requests.put_entities(self.entities))
+        yield from refused((*path, "agents"), "agents", lambda: put_agents(self.agents))
+        yield from refused((*path, "tools"), "tools", lambda: put_tools(self.tools))
+        yield from refused((*path, "entities"), "entities", lambda: put_entities(self.entities))
         for name, terms in self.sessions.items():
             yield from terms.terms_faults((*path, "sessions", name), name)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from placet._calls import requests
+from placet._calls.action import checked_action
 from placet.scenario import calls
 from placet.scenario.callers import Caller
 from placet.scenario.document import Path
@@ -69,7 +69,7 @@ class Plan(Step):
         for number, step in enumerate(self.evaluations()):
             place = (*path, "items", number)
             if self.expect.error is None:
-                yield from refused(place, "action", partial(requests.action, step.action("call")))
+                yield from refused(place, "action", partial(checked_action, step.action("call")))
             if step.expect.error is not None:
                 yield (*place, "expect", "error"), "say beside plan that the call fails"
             yield from decision_faults(step.expect, None, scope, place)

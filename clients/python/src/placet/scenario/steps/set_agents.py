@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from placet._calls import requests
+from placet._calls.registry import put_agents
 from placet.scenario.callers import OPERATOR, Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect
@@ -33,7 +33,7 @@ class SetAgents(Step):
     def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
         if self.expect.error is None:
             place = (*path, "set_agents")
-            yield from refused(place, "agents", lambda: requests.put_agents(self.set_agents))
+            yield from refused(place, "agents", lambda: put_agents(self.set_agents))
 
     async def perform(self, run: Run) -> Outcome:
         client = await run.client(self.as_ or OPERATOR)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from placet._calls import requests
+from placet._calls.entities import entity_name
 from placet.scenario.callers import OPERATOR, Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect
@@ -35,7 +35,7 @@ class SetEntity(Step):
     def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
         if self.expect.error is None:
             place = (*path, "set_entity")
-            yield from refused(place, "name", lambda: requests.entity_name(self.set_entity))
+            yield from refused(place, "name", lambda: entity_name(self.set_entity))
 
     async def perform(self, run: Run) -> Outcome:
         client = await run.client(self.as_ or OPERATOR)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from placet._calls import requests
+from placet._calls.registry import put_tools
 from placet.scenario.callers import OPERATOR, Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect
@@ -33,7 +33,7 @@ class SetTools(Step):
     def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
         if self.expect.error is None:
             place = (*path, "set_tools")
-            yield from refused(place, "tools", lambda: requests.put_tools(self.set_tools))
+            yield from refused(place, "tools", lambda: put_tools(self.set_tools))
 
     async def perform(self, run: Run) -> Outcome:
         client = await run.client(self.as_ or OPERATOR)

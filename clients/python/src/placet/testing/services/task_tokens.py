@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from placet._calls import requests
+from placet._calls.sessions import open_session_request
 from placet.errors import InvalidRequestError
 from placet.errors import invalid as invalid_value
 from placet.task_token import TaskTokenError, parse
@@ -51,7 +51,7 @@ def _request_of(claims: Mapping[str, Any]) -> sessions.OpenSessionRequest:
     expires_at = claims.get("expires_at")
     if not isinstance(expires_at, int | None):
         raise invalid_value("expires_at", "must be a time in whole seconds")
-    return requests.open_session(
+    return open_session_request(
         task=claims["task"],
         principal=claims["sub"],
         agent=claims["agent"],

@@ -1,0 +1,216 @@
+"""What operators write: tenants, agents, tools and their history, signals, issuers' keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from decimal import Decimal
+from typing import Any
+
+from placet._calls.call import Call, read_instant, reader
+from placet._calls.fields import instant, items, members, one_of, page_limit, revision, text, texts
+from placet._calls.jsontext import json_text, object_text
+from placet._calls.toolform import add_parts, tool_form
+from placet._wire.numbers import AMOUNT_UNIT_NUMBERS, TOOL_EFFECT_NUMBERS
+from placet.canonical import CanonicalError, parse_object
+from placet.errors import AnswerError, invalid
+from placet.model import Agent, AmountRole, IssuerKeys, Signal, Tool, ToolEffect, ToolRevision
+from placet.v1 import admin_service_pb2 as messages
+
+_AGENT = frozenset(field.name for field in fields(Agent))
+_AMOUNT = frozenset(field.name for field in fields(AmountRole))
+_SIGNAL = frozenset(field.name for field in fields(Signal))
+_TOOL = frozenset(field.name for field in fields(Tool))
+
+
+def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str) -> Call[int]:
+    """An empty `tenant` is the caller's own."""
+    return Call(
+        request=messages.PutTenantRequest(
+            tenant=text(tenant, "tenant"), settings=object_text(settings, "settings")
+        ),
+        read=reader(messages.PutTenantResponse, lambda answer: answer.settings_revision),
+    )
+
+
+def put_agents(agents: Iterable[Agent | Mapping[str, Any]]) -> Call[int]:
+    return Call(
+        request=messages.PutAgentsRequest(
+            agents=[_agent_message(agent, path) for path, agent in items(agents, "agents")]
+        ),
+        read=reader(messages.PutAgentsResponse, lambda answer: answer.agents_revision),
+    )
+
+
+def put_tools(tools: Iterable[Tool | Mapping[str, Any]]) -> Call[int]:
+    return Call(
+        request=messages.PutToolsRequest(
+            tools=[_tool_message(tool, path) for path, tool in items(tools, "tools")]
+        ),
+        read=reader(messages.PutToolsResponse, lambda answer: answer.tools_revision),
+    )
+
+
+def list_tools(at_revision: int, after: str) -> Call[tuple[int, list[dict[str, Any]]]]:
+    def read(answer: messages.ListToolsResponse) -> tuple[int, list[dict[str, Any]]]:
+        return answer.tools_revision, [tool_form(tool) for tool in answer.tools]
+
+    return Call(
+        request=messages.ListToolsRequest(
+            at_revision=revision(at_revision, "at_revision"), after=text(after, "after")
+        ),
+        read=reader(messages.ListToolsResponse, read),
+    )
+
+
+def tool_history(before_revision: int, limit: int) -> Call[list[ToolRevision]]:
+    return Call(
+        request=messages.ListToolHistoryRequest(
+            before_revision=revision(before_revision, "before_revision"), limit=page_limit(limit)
+        ),
+        read=reader(
+            messages.ListToolHistoryResponse,
+            lambda answer: [_read_tool_revision(change) for change in answer.revisions],
+        ),
+    )
+
+
+def roll_back_tools(to_revision: int) -> Call[int]:
+    return Call(
+        request=messages.RollbackToolsRequest(to_revision=revision(to_revision, "to_revision")),
+        read=reader(messages.RollbackToolsResponse, lambda answer: answer.tools_revision),
+    )
+
+
+def put_signals(signals: Iterable[Signal | Mapping[str, Any]]) -> Call[int]:
+    return Call(
+        request=messages.PutSignalsRequest(
+            signals=[_signal_message(signal, path) for path, signal in items(signals, "signals")]
+        ),
+        read=reader(messages.PutSignalsResponse, lambda answer: answer.signals_revision),
+    )
+
+
+def put_issuer_keys(issuer: str, jwks: Mapping[str, Any] | bytes) -> Call[int]:
+    return Call(
+        request=messages.PutIssuerKeysRequest(issuer=text(issuer, "issuer"), jwks=object_text(jwks, "jwks")),
+        read=reader(messages.PutIssuerKeysResponse, lambda answer: answer.issuers_revision),
+    )
+
+
+def list_issuer_keys() -> Call[list[IssuerKeys]]:
+    return Call(
+        request=messages.ListIssuerKeysRequest(),
+        read=reader(
+            messages.ListIssuerKeysResponse,
+            lambda answer: [_read_issuer_keys(issuer) for issuer in answer.issuers],
+        ),
+    )
+
+
+def _agent_message(value: Agent | Mapping[str, Any], path: str) -> messages.Agent:
+    agent = value if isinstance(value, Agent) else Agent(**members(value, path, _AGENT, required=("agent",)))
+    message = messages.Agent(
+        agent=text(agent.agent, f"{path}.agent"),
+        owner=text(agent.owner, f"{path}.owner"),
+        trust_explanation=text(agent.trust_explanation, f"{path}.trust_explanation"),
+        model=text(agent.model, f"{path}.model"),
+        version=text(agent.version, f"{path}.version"),
+    )
+    if agent.trust is not None:
+        message.trust = _score(agent.trust, f"{path}.trust")
+    return message
+
+
+def _score(value: Any, path: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not 0 <= value <= 1:
+        raise invalid(path, "must be a number from 0 to 1")
+    return float(value)
+
+
+def _signal_message(value: Signal | Mapping[str, Any], path: str) -> messages.Signal:
+    if isinstance(value, Signal):
+        signal = value
+    else:
+        signal = Signal(**members(value, path, _SIGNAL, required=("name", "value")))
+    message = messages.Signal(
+        name=text(signal.name, f"{path}.name"), value=json_text(signal.value, f"{path}.value")
+    )
+    if signal.expires_at is not None:
+        message.expires_at.CopyFrom(instant(signal.expires_at, f"{path}.expires_at"))
+    return message
+
+
+def _tool(value: Tool | Mapping[str, Any], path: str) -> Tool:
+    if isinstance(value, Tool):
+        return value
+    given = members(value, path, _TOOL, required=("name", "effect"))
+    amount = given.get("amount")
+    if amount is not None and not isinstance(amount, AmountRole):
+        given["amount"] = AmountRole(**members(amount, f"{path}.amount", _AMOUNT, required=("argument",)))
+    return Tool(**given)
+
+
+def _tool_message(value: Tool | Mapping[str, Any], path: str) -> messages.Tool:
+    tool = _tool(value, path)
+    message = messages.Tool(
+        name=text(tool.name, f"{path}.name"),
+        effect=TOOL_EFFECT_NUMBERS[one_of(ToolEffect, tool.effect, f"{path}.effect")],
+        resource=text(tool.resource, f"{path}.resource"),
+        secret_arguments=texts(tool.secret_arguments, f"{path}.secret_arguments"),
+        description=text(tool.description, f"{path}.description"),
+    )
+    if tool.arguments_schema is not None:
+        message.arguments_schema = object_text(tool.arguments_schema, f"{path}.arguments_schema")
+    if tool.amount is not None:
+        message.amount.CopyFrom(_amount_message(tool.amount, f"{path}.amount"))
+    add_parts(
+        message,
+        path,
+        reversible=tool.reversible,
+        argument_roles=tool.argument_roles,
+        normalise=tool.normalise,
+        entities=tool.entities,
+        business_key=tool.business_key,
+        prerequisites=tool.prerequisites,
+        output=tool.output,
+        redeem=tool.redeem,
+    )
+    return message
+
+
+def _amount_message(amount: AmountRole, path: str) -> messages.Amount:
+    if amount.unit not in AMOUNT_UNIT_NUMBERS:
+        raise invalid(f"{path}.unit", "must be major or minor")
+    message = messages.Amount(
+        argument=text(amount.argument, f"{path}.argument"), unit=AMOUNT_UNIT_NUMBERS[amount.unit]
+    )
+    if amount.currency_argument is not None and amount.currency_code is not None:
+        raise invalid(path, "has currency_argument and currency_code; give one")
+    if amount.currency_argument is not None:
+        message.currency_argument = text(amount.currency_argument, f"{path}.currency_argument")
+    if amount.currency_code is not None:
+        message.currency_code = text(amount.currency_code, f"{path}.currency_code")
+    return message
+
+
+def _read_tool_revision(message: messages.ToolRevision) -> ToolRevision:
+    return ToolRevision(
+        revision=message.revision,
+        written_at=read_instant(message.written_at, "revision.written_at"),
+        written=tuple(message.written),
+        removed=tuple(message.removed),
+    )
+
+
+def _read_issuer_keys(message: messages.IssuerKeys) -> IssuerKeys:
+    try:
+        jwks = parse_object(message.jwks, field="jwks")
+    except CanonicalError as exc:
+        raise AnswerError(f"the keys of an issuer cannot be read: {exc}") from exc
+    return IssuerKeys(
+        issuer=message.issuer,
+        jwks=jwks,
+        revision=message.revision,
+        written_at=read_instant(message.written_at, "written_at"),
+    )

@@ -1,0 +1,38 @@
+"""RPCs are called what the proto calls them, and those that may be sent again are known by name."""
+
+from __future__ import annotations
+
+import json
+
+from placet._transport.channel import SERVICE_CONFIG
+from placet._transport.methods import RETRIED, method_of
+from placet.v1 import admin_service_pb2 as admin
+from placet.v1 import decision_service_pb2 as decisions
+from placet.v1 import entity_service_pb2 as entities
+from placet.v1 import session_service_pb2 as sessions
+
+
+def test_a_request_belongs_to_one_rpc() -> None:
+    for file in (admin, decisions, entities, sessions):
+        for service in file.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                kind = getattr(file, method.input_type.name)
+                assert method_of(kind) == method_of(kind()) == f"/{service.full_name}/{method.name}"
+
+
+def test_only_calls_that_are_safe_to_repeat_are_sent_again() -> None:
+    assert [method_of(request) for request in RETRIED] == [
+        "/placet.v1.DecisionService/Evaluate",
+        "/placet.v1.DecisionService/Simulate",
+        "/placet.v1.DecisionService/ListAllowedTools",
+        "/placet.v1.DecisionService/GetDecision",
+        "/placet.v1.DecisionService/ReportOutcome",
+        "/placet.v1.SessionService/OpenSession",
+        "/placet.v1.SessionService/GetSession",
+        "/placet.v1.SessionService/CompleteTask",
+        "/placet.v1.SessionService/CloseSession",
+    ]
+    (config,) = json.loads(SERVICE_CONFIG)["methodConfig"]
+    assert config["name"][0] == {"service": "placet.v1.DecisionService", "method": "Evaluate"}
+    assert len(config["name"]) == len(RETRIED)
+    assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
