@@ -16,7 +16,7 @@ import pytest
 from pdp.model import ArgumentRole, FieldTrust, Tool, ToolEffect
 from pdp.server.messages import tools as tool_messages
 from placet._calls.registry import put_tools
-from placet.cli.rolesjson import converted
+from placet.cli.rolesjson import convert_registry
 
 pytestmark = pytest.mark.data
 EFFECTS = {"profile": "write", "calendar": "write", "file": "write"}
@@ -33,7 +33,7 @@ def registry() -> dict[str, Any]:
 
 
 def registered(registry: dict[str, Any], group: str = "") -> dict[str, Tool]:
-    forms = [item.form for item in converted(registry, group=group, effects=EFFECTS)]
+    forms = [item.form for item in convert_registry(registry, group=group, effects=EFFECTS)]
     return {tool.name: tool for tool in tool_messages.tools(put_tools(forms).request)}
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from placet.cli.app import app
 from placet.cli.exits import CommandError
-from placet.cli.rolesjson import converted
+from placet.cli.rolesjson import convert_registry
 
 PAY: dict[str, Any] = {
     "effect": "pay",
@@ -28,7 +28,7 @@ REGISTRY: dict[str, Any] = {
 
 
 def test_tool_is_converted_member_by_member() -> None:
-    [item] = converted(REGISTRY, group="bank", effects={})
+    [item] = convert_registry(REGISTRY, group="bank", effects={})
     assert item.form == {
         "name": "pay",
         "effect": "pay",
@@ -50,16 +50,16 @@ def test_tool_is_converted_member_by_member() -> None:
 
 
 def test_effect_of_another_name_is_what_the_operator_says_or_the_most_restrictive() -> None:
-    [item] = converted(REGISTRY, group="office", effects={"calendar": "write"})
+    [item] = convert_registry(REGISTRY, group="office", effects={"calendar": "write"})
     assert item.form["effect"] == "write"
-    [item] = converted(REGISTRY, group="office", effects={})
+    [item] = convert_registry(REGISTRY, group="office", effects={})
     assert item.form["effect"] == "credential"
     assert any("calendar is none of ours" in note for note in item.notes)
     assert "colour: is not understood, and left out" in item.notes
 
 
 def test_amount_without_unit_or_currency_is_said() -> None:
-    [item] = converted(
+    [item] = convert_registry(
         {"g": {"pay": {"effect": "pay", "arguments": {"sum": "amount"}}}}, group="", effects={}
     )
     assert item.form["amount"] == {"argument": "sum"}
@@ -80,7 +80,7 @@ def test_amount_without_unit_or_currency_is_said() -> None:
 )
 def test_odd_registry_is_refused_by_name(value: Any, said: str) -> None:
     with pytest.raises(CommandError, match=said):
-        converted(value, group="", effects={})
+        convert_registry(value, group="", effects={})
 
 
 def test_command_prints_what_put_takes_and_notes_apart() -> None:

@@ -94,9 +94,9 @@ def canonical_number(number: int | Decimal) -> int | str:
     if isinstance(number, int):
         if -_MAX_EXACT <= number <= _MAX_EXACT:
             return number
-        number = _bounded(Decimal(number))
+        number = _check_bounds(Decimal(number))
     else:
-        number = _bounded(number)
+        number = _check_bounds(number)
         if number == number.to_integral_value() and -_MAX_EXACT <= number <= _MAX_EXACT:
             return int(number)
     text = format(number, "f")
@@ -125,23 +125,23 @@ class _RefusedError(ValueError):
     """Raised inside the JSON parser's hooks; the argument is the reason."""
 
 
-def _decimal(text: str) -> Decimal:
+def _parse_decimal(text: str) -> Decimal:
     if len(text) > _MAX_NUMBER_TEXT:
         raise _RefusedError(f"a number is written with more than {_MAX_NUMBER_TEXT} characters")
     try:
         number = Decimal(text)
     except InvalidOperation as exc:  # the exponent itself is beyond what Decimal holds
         raise _RefusedError(_OUTSIDE) from exc
-    return _bounded(number, _RefusedError)
+    return _check_bounds(number, _RefusedError)
 
 
-def _integer(text: str) -> int | Decimal:
+def _parse_integer(text: str) -> int | Decimal:
     if len(text) <= 16:
         return int(text)
-    return _decimal(text)
+    return _parse_decimal(text)
 
 
-def _bounded(number: Decimal, error: type[ValueError] | None = None) -> Decimal:
+def _check_bounds(number: Decimal, error: type[ValueError] | None = None) -> Decimal:
     """Return `number`, zero without its sign. Raises for what the profile refuses."""
     reason = None
     if not number.is_finite():
@@ -162,11 +162,11 @@ def _bounded(number: Decimal, error: type[ValueError] | None = None) -> Decimal:
     return number
 
 
-def _no_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise _RefusedError(f"{name} is not a JSON number")
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise _RefusedError("an object has a duplicate key")
@@ -175,10 +175,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 # Made once: json.loads and json.dumps would make one a call.
 _DECODER = json.JSONDecoder(
-    parse_float=_decimal,
-    parse_int=_integer,
-    parse_constant=_no_constant,
-    object_pairs_hook=_no_duplicates,
+    parse_float=_parse_decimal,
+    parse_int=_parse_integer,
+    parse_constant=_refuse_constant,
+    object_pairs_hook=_refuse_duplicates,
 )
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
@@ -187,7 +187,7 @@ def _check(value: Any, field: str, depth: int) -> None:
     """Check depth, keys and strings of a freshly parsed value."""
     if isinstance(value, str):
         if not value.isascii():
-            _no_surrogate(value, field)
+            _refuse_surrogate(value, field)
     elif isinstance(value, dict):
         if depth == 0:
             raise CanonicalError(field, "is nested too deeply")
@@ -203,7 +203,7 @@ def _check(value: Any, field: str, depth: int) -> None:
                 _check(item, f"{field}[{index}]", depth - 1)
 
 
-def _no_surrogate(text: str, field: str) -> None:
+def _refuse_surrogate(text: str, field: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as exc:

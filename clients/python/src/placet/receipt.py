@@ -153,7 +153,7 @@ def split(token: bytes) -> SplitReceipt:
     segments = jws.split(".")
     if len(segments) != 3:
         raise ReceiptError("header", "a JWS has header, payload and signature, joined by two dots")
-    header = _header(segments[0])
+    header = _read_header(segments[0])
     try:
         payload = parse_object(b64url_decode(segments[1]), field="payload", max_bytes=MAX_BYTES)
     except CanonicalError as exc:
@@ -235,7 +235,7 @@ def check_action(receipt: ParsedReceipt, *, tool: str, arguments: Mapping[str, A
         raise ReceiptError("act.ad", "the receipt is for other arguments")
 
 
-def _header(segment: str) -> dict[str, Any]:
+def _read_header(segment: str) -> dict[str, Any]:
     try:
         header = parse_object(b64url_decode(segment), field="header", max_bytes=1024)
     except CanonicalError as exc:
@@ -280,20 +280,22 @@ def _disclose(payload: Mapping[str, Any], disclosures: tuple[str, ...]) -> Mappi
     if by_digest and payload.get("_sd_alg") != "sha-256":
         raise ReceiptError("payload", "_sd_alg must be sha-256")
     seen: set[str] = set()
-    claims: Mapping[str, Any] = _replace(payload, by_digest, seen)
+    claims: Mapping[str, Any] = _put_disclosed_fields(payload, by_digest, seen)
     unused = sorted(number for digest, (number, _, _) in by_digest.items() if digest not in seen)
     if unused:
         raise ReceiptError(f"disclosure {unused[0]}", "the payload has no digest of it")
     return claims
 
 
-def _replace(value: Any, by_digest: Mapping[str, tuple[int, str, Any]], seen: set[str]) -> Any:
+def _put_disclosed_fields(value: Any, by_digest: Mapping[str, tuple[int, str, Any]], seen: set[str]) -> Any:
     if isinstance(value, list):
-        return [_replace(item, by_digest, seen) for item in value]
+        return [_put_disclosed_fields(item, by_digest, seen) for item in value]
     if not isinstance(value, dict):
         return value
     result = {
-        key: _replace(item, by_digest, seen) for key, item in value.items() if key not in ("_sd", "_sd_alg")
+        key: _put_disclosed_fields(item, by_digest, seen)
+        for key, item in value.items()
+        if key not in ("_sd", "_sd_alg")
     }
     digests = value.get("_sd", [])
     if not isinstance(digests, list):

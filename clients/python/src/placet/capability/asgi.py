@@ -50,7 +50,7 @@ class CapabilityMiddleware:
         `resolve` says otherwise: what the application acts on beside what it returns is not
         covered by any receipt. Raises ValueError unless there is exactly one of them."""
         if tools and resolve is None:
-            resolve = _by_path(dict(tools))
+            resolve = _resolve_by_path(dict(tools))
         elif tools or resolve is None:
             raise ValueError("give exactly one of tools and resolve")
         self._app = app
@@ -67,19 +67,19 @@ class CapabilityMiddleware:
             await send({"type": "websocket.close", "code": 1008})
             return
         try:
-            body = await self._body(receive)
+            body = await self._read_body(receive)
             if body is None:
                 return
-            receipt = _receipt(scope)
+            receipt = _read_receipt(scope)
             tool, arguments = self._resolve(scope, body)
             capability = await self._gate.admit_async(receipt, tool=tool, arguments=arguments)
         except CapabilityError as exc:
             _LOG.info("refused: %s", exc)
             await _refuse(send, exc.reason)
             return
-        await self._app({**scope, SCOPE_KEY: capability}, _again(body, receive), send)
+        await self._app({**scope, SCOPE_KEY: capability}, _replay_body(body, receive), send)
 
-    async def _body(self, receive: Receive) -> bytes | None:
+    async def _read_body(self, receive: Receive) -> bytes | None:
         """Return the whole body; None when the client has gone."""
         parts: list[bytes] = []
         size, more = 0, True
@@ -96,7 +96,7 @@ class CapabilityMiddleware:
         return b"".join(parts)
 
 
-def _by_path(tools: Mapping[str, str]) -> Resolver:
+def _resolve_by_path(tools: Mapping[str, str]) -> Resolver:
     def resolve(scope: Mapping[str, Any], body: bytes) -> tuple[str, bytes]:
         tool = tools.get(scope["path"])
         if tool is None or scope["method"] != "POST":
@@ -121,7 +121,7 @@ def _is_json(content_type: str) -> bool:
     )
 
 
-def _receipt(scope: Mapping[str, Any]) -> bytes:
+def _read_receipt(scope: Mapping[str, Any]) -> bytes:
     found = _headers(scope, HEADER.lower().encode("ascii"))
     if len(found) != 1:
         raise CapabilityError("capability.missing", f"{len(found)} headers")
@@ -132,7 +132,7 @@ def _headers(scope: Mapping[str, Any], name: bytes) -> list[bytes]:
     return [value for key, value in scope["headers"] if key.lower() == name]
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def _replay_body(body: bytes, receive: Receive) -> Receive:
     """The body once more, and then whatever comes."""
     sent = False
 

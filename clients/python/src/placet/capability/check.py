@@ -107,7 +107,7 @@ def check(
     `arguments` is the JSON text that the tool will act on, or a mapping without binary floats in
     it; `now` is in Unix seconds. The keys are the verifier's, never the receipt's.
     """
-    claims = _genuine(receipt, verifier)  # 1
+    claims = _verify(receipt, verifier)  # 1
     for name, expected, reason in (  # 2
         ("kind", "decision", "not_allowed"),
         ("effect", "allow", "not_allowed"),
@@ -117,25 +117,25 @@ def check(
     ):
         if not expected or claims.claims.get(name) != expected:
             raise CapabilityError(f"capability.{reason}", f"{name} is {claims.claims.get(name)!r}")
-    begins, ends = (_seconds(claims, name) for name in ("iat", "exp"))  # 3
+    begins, ends = (_read_seconds(claims, name) for name in ("iat", "exp"))  # 3
     if now < begins - MAX_SKEW:
         raise CapabilityError("capability.not_yet")
     if now >= ends:
         raise CapabilityError("capability.expired")
     if session and claims.claims.get("session") != session:  # 4
         raise CapabilityError("capability.other_session")
-    _same_action(claims, tool, arguments)  # 5
-    obligations = _obligations(claims)  # 6
+    _compare_action(claims, tool, arguments)  # 5
+    obligations = _read_obligations(claims)  # 6
     unknown = obligations - REDEEMED - frozenset(fulfils)
     if unknown:
         raise CapabilityError("capability.obligation", ", ".join(sorted(unknown)))
     return Capability(
-        decision_id=_text(claims, "jti"),
+        decision_id=_read_text(claims, "jti"),
         tenant=tenant,
-        session_id=_text(claims, "session"),
-        tool_call_id=_text(claims, "tool_call_id"),
-        caller=_text(claims, "caller"),
-        agent=_text(claims, "sub"),
+        session_id=_read_text(claims, "session"),
+        tool_call_id=_read_text(claims, "tool_call_id"),
+        caller=_read_text(claims, "caller"),
+        agent=_read_text(claims, "sub"),
         tool=tool,
         resource=claims.claims["act"]["resource"],
         expires_at=datetime.fromtimestamp(ends, UTC),
@@ -151,12 +151,14 @@ def presented(receipt: bytes) -> str:
     parts = split(receipt)
     hidden = set(parts.payload.get("_sd", ()))
     kept = [
-        text for text in parts.disclosures if disclosure_digest(text) in hidden and _name(text) == "ad_salt"
+        text
+        for text in parts.disclosures
+        if disclosure_digest(text) in hidden and _disclosed_name(text) == "ad_salt"
     ]
     return "~".join([parts.signed.decode("ascii"), *kept, ""])
 
 
-def _genuine(receipt: bytes, verifier: Verifier) -> ParsedReceipt:
+def _verify(receipt: bytes, verifier: Verifier) -> ParsedReceipt:
     try:
         found = verifier.verify(receipt)
     except ReceiptError as exc:
@@ -166,7 +168,7 @@ def _genuine(receipt: bytes, verifier: Verifier) -> ParsedReceipt:
     return found
 
 
-def _same_action(receipt: ParsedReceipt, tool: str, arguments: Mapping[str, Any] | bytes) -> None:
+def _compare_action(receipt: ParsedReceipt, tool: str, arguments: Mapping[str, Any] | bytes) -> None:
     try:
         parsed = parse_object(object_text(arguments, "arguments"), field="arguments")
     except (CanonicalError, InvalidRequestError) as exc:
@@ -179,7 +181,7 @@ def _same_action(receipt: ParsedReceipt, tool: str, arguments: Mapping[str, Any]
         raise CapabilityError("capability.other_action", str(exc)) from exc
 
 
-def _obligations(receipt: ParsedReceipt) -> set[str]:
+def _read_obligations(receipt: ParsedReceipt) -> set[str]:
     items = receipt.claims.get("obligations")
     if not isinstance(items, list) or not all(
         isinstance(item, Mapping) and isinstance(item.get("id"), str) for item in items
@@ -188,20 +190,20 @@ def _obligations(receipt: ParsedReceipt) -> set[str]:
     return {item["id"] for item in items}
 
 
-def _seconds(receipt: ParsedReceipt, name: str) -> int:
+def _read_seconds(receipt: ParsedReceipt, name: str) -> int:
     value = receipt.claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int):
         raise CapabilityError("capability.not_genuine", f"{name} is no whole number of seconds")
     return value
 
 
-def _text(receipt: ParsedReceipt, name: str) -> str:
+def _read_text(receipt: ParsedReceipt, name: str) -> str:
     value = receipt.claims.get(name, "")
     if not isinstance(value, str):
         raise CapabilityError("capability.not_genuine", f"{name} is no text")
     return value
 
 
-def _name(disclosure: str) -> str:
+def _disclosed_name(disclosure: str) -> str:
     value = parse_value(b64url_decode(disclosure), field="disclosure")
     return value[1] if isinstance(value, list) and len(value) == 3 else ""

@@ -65,7 +65,7 @@ class Gate:
         if not capability.must_redeem:
             self._claim(capability, now)
             return capability
-        with _redeeming():
+        with _errors_as_reasons():
             self._redeemer().redeem(
                 capability.decision_id, tool=tool, arguments=text, audience=self._audience
             )
@@ -81,7 +81,7 @@ class Gate:
             await asyncio.to_thread(self._claim, capability, now)
             return capability
         redeem = self._redeemer().redeem
-        with _redeeming():
+        with _errors_as_reasons():
             if inspect.iscoroutinefunction(redeem):
                 await redeem(capability.decision_id, tool=tool, arguments=text, audience=self._audience)
             else:
@@ -132,7 +132,7 @@ class Gate:
 
 
 @contextmanager
-def _redeeming() -> Iterator[None]:
+def _errors_as_reasons() -> Iterator[None]:
     """What the PDP answers, as a reason."""
     try:
         yield

@@ -54,7 +54,7 @@ def delegate(
     as_json: Json = False,
 ) -> None:
     """Hand some of a grant's authority on to another agent. Role: agent."""
-    session, chain = _held(read_object(file), file)
+    session, chain = _read_chain(read_object(file), file)
     grant = client.delegate(
         session,
         chain,
@@ -102,10 +102,10 @@ def show(
     if as_json:
         print_json(chain)
     else:
-        Console(highlight=False, soft_wrap=True).print(_drawn(chain))
+        Console(highlight=False, soft_wrap=True).print(_draw_chain(chain))
 
 
-def _held(members: Mapping[str, Any], file: str) -> tuple[str, list[dict[str, str]]]:
+def _read_chain(members: Mapping[str, Any], file: str) -> tuple[str, list[dict[str, str]]]:
     """Return the session and the chain that a file holds."""
     if isinstance(members.get("chain"), list) and isinstance(members.get("session"), str):
         return members["session"], members["chain"]
@@ -116,12 +116,12 @@ def _held(members: Mapping[str, Any], file: str) -> tuple[str, list[dict[str, st
     return session, [{"agent": agent, "grant": grant}]
 
 
-def _drawn(chain: Chain) -> Tree:
+def _draw_chain(chain: Chain) -> Tree:
     what = f"task {chain.task_id} of {chain.principal}" if chain.task_id else "no session that is known"
     tree = Tree(Text(printable(f"{what}, session {chain.session_id}")))
     place = tree
     for link in chain.links:
-        place = place.add(_hop(link))
+        place = place.add(_describe_hop(link))
         for decision_id, effect in link.decisions:
             line = Text(f"{effect.upper():<8} ", style=STYLES[effect])
             line.append(printable(decision_id), style="not bold default")
@@ -131,7 +131,7 @@ def _drawn(chain: Chain) -> Tree:
     return tree
 
 
-def _hop(link: ChainLink) -> Text:
+def _describe_hop(link: ChainLink) -> Text:
     hop = link.hop
     if not hop.verified:
         return Text(printable(f"not proven ({hop.unverified})"), style="red")

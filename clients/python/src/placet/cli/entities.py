@@ -14,7 +14,7 @@ import typer
 
 from placet._calls.jsontext import json_text
 from placet.cli.connection import Json, connected
-from placet.cli.entityfiles import Row, keep_progress, progress_of, rows
+from placet.cli.entityfiles import Row, keep_progress, read_progress, read_rows
 from placet.cli.exits import CommandError, exit_of_error
 from placet.cli.inputs import read_list
 from placet.cli.output import print_json, printable
@@ -68,7 +68,7 @@ def patch(
     as_json: Json = False,
 ) -> None:
     """Set and remove attributes, and leave the others."""
-    given = dict(_attribute(text) for text in attributes or [])
+    given = dict(_parse_attribute(text) for text in attributes or [])
     _show(client.patch_entity(name, given, unset=unset or []), as_json=as_json)
 
 
@@ -155,13 +155,13 @@ def import_(
 ) -> None:
     """Create or replace any number of entities."""
     fingerprint = _fingerprint(file, kind, id_column) if state is not None else ""
-    done = progress_of(state, fingerprint) if state is not None else 0
+    done = read_progress(state, fingerprint) if state is not None else 0
     written, revision = 0, 0
-    for chunk in _chunks(rows(file, kind=kind, id_column=id_column), after=done):
+    for chunk in _chunks(read_rows(file, kind=kind, id_column=id_column), after=done):
         try:
             revision = client.put_entities(entity for _, entity in chunk)
         except PlacetError as exc:
-            raise _placed(exc, file, chunk) from exc
+            raise _name_line(exc, file, chunk) from exc
         written += len(chunk)
         if state is not None:
             keep_progress(state, fingerprint, chunk[-1][0])
@@ -192,7 +192,7 @@ def _chunks(found: Iterator[Row], *, after: int) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _placed(error: PlacetError, file: Path, chunk: list[Row]) -> CommandError:
+def _name_line(error: PlacetError, file: Path, chunk: list[Row]) -> CommandError:
     """Say which line the server's words are about, and what is in already."""
     where = f"{file}:{chunk[0][0]}-{chunk[-1][0]}"
     what = str(error)
@@ -218,7 +218,7 @@ def _fingerprint(file: Path, kind: str, id_column: str) -> str:
     return digest.hexdigest()
 
 
-def _attribute(text: str) -> tuple[str, Any]:
+def _parse_attribute(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or name in ("", ":"):
         raise CommandError(f"{text}: must be NAME=VALUE, or NAME:=JSON")

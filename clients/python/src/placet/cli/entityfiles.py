@@ -15,13 +15,13 @@ Row = tuple[int, dict[str, Any]]
 _MAX_LINE = 64 * 1024
 
 
-def rows(path: Path, *, kind: str, id_column: str) -> Iterator[Row]:
+def read_rows(path: Path, *, kind: str, id_column: str) -> Iterator[Row]:
     """Yield each entity with its line number, as `Client.put_entities` takes it.
 
     A CSV file has a header, one column is the id, and every value is text; a JSON Lines file
     has one object a line, with the id in a member, and the rest are attributes.
     """
-    reader = {".csv": _csv, ".jsonl": _jsonl}.get(path.suffix.lower())
+    reader = {".csv": _read_csv, ".jsonl": _read_jsonl}.get(path.suffix.lower())
     if reader is None:
         raise CommandError(f"{path}: must end in .csv or .jsonl")
     try:
@@ -37,7 +37,7 @@ def rows(path: Path, *, kind: str, id_column: str) -> Iterator[Row]:
         raise CommandError(f"{path}: is not UTF-8: {exc.reason}") from exc
 
 
-def _csv(file: TextIO, path: Path) -> Iterator[Row]:
+def _read_csv(file: TextIO, path: Path) -> Iterator[Row]:
     reader = csv.reader(file, strict=True)
     try:
         header = next(reader, None)
@@ -58,7 +58,7 @@ def _csv(file: TextIO, path: Path) -> Iterator[Row]:
         raise CommandError(f"{path}:{reader.line_num}: {exc}") from exc
 
 
-def _jsonl(file: TextIO, path: Path) -> Iterator[Row]:
+def _read_jsonl(file: TextIO, path: Path) -> Iterator[Row]:
     for line, text in enumerate(file, start=1):
         if not text.strip():
             continue
@@ -69,7 +69,7 @@ def _jsonl(file: TextIO, path: Path) -> Iterator[Row]:
             raise CommandError(f"{path}:{line}: {f'{field}: ' if field else ''}{exc.reason}") from exc
 
 
-def progress_of(state: Path, fingerprint: str) -> int:
+def read_progress(state: Path, fingerprint: str) -> int:
     """Return how many lines of the file with this fingerprint are in already."""
     try:
         kept = json.loads(state.read_text(encoding="utf-8"))

@@ -76,7 +76,7 @@ def verify(
     """
     token = read_receipt(file)
     try:
-        receipt = _verified(token, jwks, issuer)
+        receipt = _verify(token, jwks, issuer)
         if decision:
             _check_decision(receipt, read_object(decision))
         if action:
@@ -110,7 +110,7 @@ def show(file: File, as_json: Json = False) -> None:
         show_receipt(receipt)
 
 
-def _verified(token: bytes, jwks: str, issuer: str) -> ParsedReceipt:
+def _verify(token: bytes, jwks: str, issuer: str) -> ParsedReceipt:
     if not jwks:
         receipt = parse(token)
         if issuer and receipt.payload.get("iss") != issuer:
@@ -135,29 +135,29 @@ def _check_decision(receipt: ParsedReceipt, decision: Mapping[str, Any]) -> None
             raise CommandError(f"the decision has no {name}")
     for name, claim in _SAME.items():
         if name in decision:
-            _same(name, decision[name], claims.get(claim))
+            _compare(name, decision[name], claims.get(claim))
     for name, claim in (("decided_at", "iat"), ("expires_at", "exp")):
         if decision.get(name) is not None:
-            _same(name, decision[name], _instant(claims.get(claim)))
+            _compare(name, decision[name], _read_instant(claims.get(claim)))
     for name, member in (("reasons", "code"), ("obligations", "id")):
         if name in decision:
-            _same(name, _members(decision[name], member), _members(claims.get(name), member))
+            _compare(name, _list_members(decision[name], member), _list_members(claims.get(name), member))
 
 
-def _same(name: str, given: Any, found: Any) -> None:
-    if _comparable(given) != _comparable(found):
+def _compare(name: str, given: Any, found: Any) -> None:
+    if _as_comparable(given) != _as_comparable(found):
         raise ReceiptError(name, f"the decision says {given!r}, the receipt {found!r}")
 
 
-def _comparable(value: Any) -> Any:
+def _as_comparable(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _comparable(item) for key, item in value.items()}
+        return {key: _as_comparable(item) for key, item in value.items()}
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return canonical_number(value) if isinstance(value, int) else value
 
 
-def _instant(seconds: Any) -> Any:
+def _read_instant(seconds: Any) -> Any:
     if isinstance(seconds, bool) or not isinstance(seconds, int):
         return None
     try:
@@ -166,7 +166,7 @@ def _instant(seconds: Any) -> Any:
         return None
 
 
-def _members(items: Any, name: str) -> Any:
+def _list_members(items: Any, name: str) -> Any:
     if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
         return None
     return [item.get(name) for item in items]

@@ -20,25 +20,27 @@ from placet.cli.toolfiles import UNKNOWN_EFFECT, Imported
 _MEMBERS = {"effect", "arguments", "reversible", "unit", "currency", "output"}
 
 
-def converted(value: Any, *, group: str, effects: Mapping[str, str]) -> list[Imported]:
+def convert_registry(value: Any, *, group: str, effects: Mapping[str, str]) -> list[Imported]:
     """Return the tools of one group, or of all; `effects` says what effects of another name are.
 
     Raises `CommandError` that names the tool.
     """
-    groups = {name: tools for name, tools in _mapping(value, "the file").items() if not name.startswith("_")}
+    groups = {
+        name: tools for name, tools in _read_mapping(value, "the file").items() if not name.startswith("_")
+    }
     if group and group not in groups:
         raise CommandError(f"there is no group {group}; there are {', '.join(groups)}")
     found: dict[str, Imported] = {}
     for name, tools in groups.items():
         if group in ("", name):
-            for tool, said in _mapping(tools, name).items():
+            for tool, said in _read_mapping(tools, name).items():
                 if tool in found:
                     raise CommandError(f"{tool}: is in two groups; convert one at a time")
-                found[tool] = _converted(tool, _mapping(said, tool), effects)
+                found[tool] = _convert_tool(tool, _read_mapping(said, tool), effects)
     return list(found.values())
 
 
-def _converted(name: str, said: Mapping[str, Any], effects: Mapping[str, str]) -> Imported:
+def _convert_tool(name: str, said: Mapping[str, Any], effects: Mapping[str, str]) -> Imported:
     notes = [f"{member}: is not understood, and left out" for member in said if member not in _MEMBERS]
     effect = said.get("effect")
     if effect not in EFFECTS:
@@ -46,7 +48,7 @@ def _converted(name: str, said: Mapping[str, Any], effects: Mapping[str, str]) -
         if str(effect) not in effects:
             notes.append(f"effect: {effect} is none of ours; taken as {UNKNOWN_EFFECT}")
         effect = meant
-    roles = {str(key): role for key, role in _mapping(said.get("arguments", {}), name).items()}
+    roles = {str(key): role for key, role in _read_mapping(said.get("arguments", {}), name).items()}
     form: dict[str, Any] = {
         "name": name,
         "effect": effect,
@@ -76,11 +78,11 @@ def _converted(name: str, said: Mapping[str, Any], effects: Mapping[str, str]) -
     if kept:
         form["argument_roles"] = kept
     if "output" in said:
-        form["output"] = _output(_mapping(said["output"], name), name)
+        form["output"] = _convert_output(_read_mapping(said["output"], name), name)
     return Imported(form=form, notes=tuple(notes))
 
 
-def _output(said: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _convert_output(said: Mapping[str, Any], name: str) -> dict[str, Any]:
     kind = str(said.get("format", "text")).replace("-", "_")
     if kind not in FORMATS:
         raise CommandError(f"{name}: the output's format {kind} is none of {', '.join(FORMATS)}")
@@ -94,7 +96,7 @@ def _output(said: Mapping[str, Any], name: str) -> dict[str, Any]:
     return output
 
 
-def _mapping(value: Any, name: str) -> Mapping[str, Any]:
+def _read_mapping(value: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise CommandError(f"{name}: must be a mapping")
     return value

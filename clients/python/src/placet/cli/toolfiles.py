@@ -29,7 +29,7 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice, where YAML would take the last."""
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
@@ -41,7 +41,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return result
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
 def read_tools(name: str) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def print_tools(forms: Iterable[Mapping[str, Any]]) -> str:
     return yaml.safe_dump({"tools": list(forms)}, sort_keys=False, allow_unicode=True, width=100)
 
 
-def imported(
+def import_tools(
     listed: Any,
     *,
     overlay: Mapping[str, Mapping[str, Any]],
@@ -88,14 +88,14 @@ def imported(
             raise CommandError(f"tools[{index}]: has no name")
         if any(other.form["name"] == name for other in result):
             raise CommandError(f"tools[{index}]: {name} is listed twice")
-        result.append(_imported(tool, overlay.get(name, {}), registered.get(name, {}), accept_hints))
+        result.append(_import_tool(tool, overlay.get(name, {}), registered.get(name, {}), accept_hints))
     unused = sorted(set(overlay) - {item.form["name"] for item in result})
     if unused:
         raise CommandError(f"the overlay names tools that are not listed: {', '.join(unused)}")
     return result
 
 
-def _imported(
+def _import_tool(
     tool: Mapping[str, Any], overlay: Mapping[str, Any], registered: Mapping[str, Any], accept_hints: bool
 ) -> Imported:
     said = {**registered, **overlay}

@@ -11,8 +11,8 @@ from placet.cli.connection import Json, connected, offline
 from placet.cli.exits import CommandError
 from placet.cli.inputs import read_json
 from placet.cli.output import print_json, printable
-from placet.cli.rolesjson import converted
-from placet.cli.toolfiles import imported, print_tools, read_tools
+from placet.cli.rolesjson import convert_registry
+from placet.cli.toolfiles import import_tools, print_tools, read_tools
 from placet.client import Client
 
 app = typer.Typer(
@@ -61,7 +61,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the registered tools. With --json everything that is registered of them."""
-    revision, forms = _all(client, at)
+    revision, forms = _list_all(client, at)
     if as_json:
         print_json({"tools_revision": revision, "tools": forms})
         return
@@ -80,7 +80,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a tool as YAML that `placet tool put` takes."""
-    forms = [form for form in _all(client, at)[1] if form["name"] == name]
+    forms = [form for form in _list_all(client, at)[1] if form["name"] == name]
     if not forms:
         raise CommandError(f"there is no tool {name}{f' at revision {at}' if at else ''}")
     if as_json:
@@ -143,9 +143,9 @@ def import_mcp(
 ) -> None:
     """Register the tools of an MCP server, and say what nobody has said of them."""
     said = {form["name"]: form for form in read_tools(overlay)} if overlay else {}
-    known = {form["name"]: form for form in _all(client, 0)[1]}
+    known = {form["name"]: form for form in _list_all(client, 0)[1]}
     try:
-        found = imported(read_json(file), overlay=said, registered=known, accept_hints=accept_hints)
+        found = import_tools(read_json(file), overlay=said, registered=known, accept_hints=accept_hints)
     except CommandError as exc:
         raise CommandError(f"{file}: {exc}") from exc
     if not found:
@@ -190,22 +190,22 @@ def convert(
     """Print another kind of registry as YAML that `placet tool put` takes."""
     if kind != "roles-json":
         raise CommandError(f"{kind}: is no known format; known: roles-json")
-    effects = dict(_effect(text) for text in effect or [])
-    found = converted(read_json(file), group=group, effects=effects)
+    effects = dict(_parse_effect(text) for text in effect or [])
+    found = convert_registry(read_json(file), group=group, effects=effects)
     typer.echo(print_tools(item.form for item in found), nl=False)
     for item in found:
         for note in item.notes:
             typer.echo(printable(f"{item.form['name']}: {note}"), err=True)
 
 
-def _effect(text: str) -> tuple[str, str]:
+def _parse_effect(text: str) -> tuple[str, str]:
     name, _, effect = text.partition("=")
     if not name or effect not in EFFECTS:
         raise CommandError(f"{text}: must be NAME=EFFECT, with one of {', '.join(EFFECTS)}")
     return name, effect
 
 
-def _all(client: Client, at: int) -> tuple[int, list[dict[str, Any]]]:
+def _list_all(client: Client, at: int) -> tuple[int, list[dict[str, Any]]]:
     """Every tool, all of one revision."""
     revision, forms = client.list_tools(at_revision=at)
     page = forms

@@ -11,7 +11,7 @@ from placet.model import Decision, Hop
 from placet.scenario import receipts
 from placet.scenario.callers import AUDITOR, Caller, runtime
 from placet.scenario.expect import ExpectDecision
-from placet.scenario.forge import forged
+from placet.scenario.forge import forge_chain
 from placet.scenario.made import MadeCall
 from placet.scenario.outcome import Outcome
 
@@ -56,7 +56,7 @@ async def plan(run: Run, step: Plan) -> Outcome:
     many = []
     for call, decision in zip(asked, decisions, strict=True):
         call.caller = caller
-        many.append(await _answered(run, call, decision, call.step.expect))
+        many.append(await _collect_outcome(run, call, decision, call.step.expect))
     return Outcome(many=many, told=", ".join(outcome.answer for outcome in many))
 
 
@@ -65,15 +65,15 @@ def _hops(run: Run, said: list[str | dict[str, Any]] | str) -> Hops:
     return run.made.chain(said).hops if isinstance(said, str) else said
 
 
-async def _spoilt(run: Run, step: Evaluate) -> Hops:
+async def _hops_to_send(run: Run, step: Evaluate) -> Hops:
     """The hops that an evaluate sends, forged if it says so."""
     if step.forge is None or not isinstance(step.chain, str):
         return _hops(run, step.chain)
-    other = await _root_again(run, step.session) if step.forge == "wrong_parent" else ""
-    return forged(step.forge, run.made.chain(step.chain).hops, other_root=other, claims=step.forged)
+    other = await _open_again(run, step.session) if step.forge == "wrong_parent" else ""
+    return forge_chain(step.forge, run.made.chain(step.chain).hops, other_root=other, claims=step.forged)
 
 
-async def _root_again(run: Run, name: str) -> str:
+async def _open_again(run: Run, name: str) -> str:
     """Another root grant of the session: its issuer gets one each time that he opens it."""
     opened = run.made.opened(name)
     client = await run.client(opened.opener)
@@ -92,7 +92,7 @@ def _call(run: Run, step: Evaluate) -> MadeCall:
 async def _ask(
     run: Run, step: Evaluate, call: MadeCall, expect: ExpectDecision, replica: int | None
 ) -> Outcome:
-    session, hops = run.made.session(step.session), await _spoilt(run, step)
+    session, hops = run.made.session(step.session), await _hops_to_send(run, step)
     call.caller = step.as_ or _runtime(session.agent, hops)
     client = await run.client(call.caller, replica)
     decision = await client.evaluate(
@@ -100,7 +100,7 @@ async def _ask(
     )
     if decision.failure is not None:
         return Outcome(error=decision.failure)
-    return await _answered(run, call, decision, expect)
+    return await _collect_outcome(run, call, decision, expect)
 
 
 def _runtime(agent: str, hops: Hops) -> Caller:
@@ -115,7 +115,7 @@ def _agents(hops: Hops) -> Iterator[str]:
             yield str(agent)
 
 
-async def _answered(run: Run, call: MadeCall, decision: Decision, expect: ExpectDecision) -> Outcome:
+async def _collect_outcome(run: Run, call: MadeCall, decision: Decision, expect: ExpectDecision) -> Outcome:
     """The decision with what is expected of it besides."""
     step = call.step
     call.decision = decision
@@ -126,10 +126,10 @@ async def _answered(run: Run, call: MadeCall, decision: Decision, expect: Expect
         issuer = await run.client(run.made.owner(step.session))
         outcome.values["session"] = plain(await issuer.get_session(run.made.session(step.session)))
     if expect.receipt is not None:
-        outcome.claims = receipts.claims(decision.receipt)
+        outcome.claims = receipts.read_claims(decision.receipt)
         if expect.receipt.differs_from is not None:
             earlier = run.made.receipts.get(expect.receipt.differs_from.call, b"")
-            outcome.earlier_claims = receipts.claims(earlier)
+            outcome.earlier_claims = receipts.read_claims(earlier)
         outcome.receipt_checks = await _receipt_checks(run, decision, expect)
     return outcome
 
@@ -140,14 +140,14 @@ async def _receipt_checks(run: Run, decision: Decision, expect: ExpectDecision) 
     if asked is None:
         return checks
     if asked.verified:
-        checks["verified"] = receipts.verified(decision)
+        checks["verified"] = receipts.check_verified(decision)
     if asked.tamper_evident and run.pdp.verifier is not None:
-        checks["tamper_evident"] = receipts.tamper_evident(decision, run.pdp.verifier)
+        checks["tamper_evident"] = receipts.check_tamper_evident(decision, run.pdp.verifier)
     if asked.recorded:
         auditor = await run.client(AUDITOR)
         recorded = await auditor.get_decision(decision.decision_id)
-        checks["recorded"] = receipts.same(decision, recorded.receipt, "that decision in the ledger")
+        checks["recorded"] = receipts.check_same(decision, recorded.receipt, "that decision in the ledger")
     if asked.same_as:
         first = run.made.receipts.get(asked.same_as, b"")
-        checks["same_as"] = receipts.same(decision, first, f"call {asked.same_as}")
+        checks["same_as"] = receipts.check_same(decision, first, f"call {asked.same_as}")
     return checks

@@ -72,16 +72,16 @@ class Expect(Part):
         """What is not as expected, worded for people."""
         if self.error is None:
             if outcome.error is not None:
-                yield f"expected no error, got {said(outcome.error)}"
+                yield f"expected no error, got {describe_error(outcome.error)}"
                 return
-            yield from self.of_answer(outcome)
+            yield from self.answer_differences(outcome)
         elif outcome.error is None:
-            yield f"expected an error ({_given(self.error)}), got an answer"
+            yield f"expected an error ({_list_fields(self.error)}), got an answer"
         else:
             for difference in self.error.differences(outcome.error):
                 yield f"{difference} ({outcome.error})"
 
-    def of_answer(self, outcome: Outcome) -> Iterator[str]:
+    def answer_differences(self, outcome: Outcome) -> Iterator[str]:
         yield from ()
 
 
@@ -91,8 +91,8 @@ class ExpectSession(Expect):
     fields: dict[Annotated[str, AfterValidator(_session_path)], Json] = Field(default_factory=dict)
     """Dotted path = value, for example session.state: closed."""
 
-    def of_answer(self, outcome: Outcome) -> Iterator[str]:
-        yield from _unlike(self.fields, outcome.values)
+    def answer_differences(self, outcome: Outcome) -> Iterator[str]:
+        yield from _find_differences(self.fields, outcome.values)
 
 
 class ExpectHold(Expect):
@@ -103,7 +103,7 @@ class ExpectHold(Expect):
     conflict: bool | None = None
     """Whether an earlier report says otherwise, and counts."""
 
-    def of_answer(self, outcome: Outcome) -> Iterator[str]:
+    def answer_differences(self, outcome: Outcome) -> Iterator[str]:
         got = outcome.values["hold"]
         if self.hold and self.hold != got:
             yield f"hold: expected {self.hold}, is {got}"
@@ -121,7 +121,7 @@ class ExpectDifference(Part):
 
     def differences(self, outcome: Outcome) -> Iterator[str]:
         for path in self.claims:
-            before, now = _at(outcome.earlier_claims, path), _at(outcome.claims, path)
+            before, now = _value_at(outcome.earlier_claims, path), _value_at(outcome.claims, path)
             if before is _ABSENT or now is _ABSENT:
                 yield f"receipt.claims.{path}: is absent here or in that of {self.call}"
             elif _equal(before, now):
@@ -152,7 +152,7 @@ class ExpectReceipt(Part):
         if self.same_as and outcome.receipt_checks["same_as"]:
             yield f"receipt.same_as: {outcome.receipt_checks['same_as']}"
         if self.claims:
-            yield from _unlike(self.claims, outcome.claims, "receipt.claims.")
+            yield from _find_differences(self.claims, outcome.claims, "receipt.claims.")
         if self.differs_from is not None:
             yield from self.differs_from.differences(outcome)
 
@@ -188,7 +188,7 @@ class ExpectDecision(Expect):
     def asks_session(self) -> bool:
         return any(path.startswith("session.") for path in self.fields)
 
-    def of_answer(self, outcome: Outcome) -> Iterator[str]:
+    def answer_differences(self, outcome: Outcome) -> Iterator[str]:
         assert outcome.decision is not None
         got = [reason.code for reason in outcome.decision.reasons]
         if self.effect and self.effect != outcome.decision.effect:
@@ -199,7 +199,7 @@ class ExpectDecision(Expect):
             yield f"any_code: none of {', '.join(self.any_code)} among {', '.join(got) or 'none'}"
         if self.exact_codes is not None and sorted(self.exact_codes) != sorted(got):
             yield f"exact_codes: expected {', '.join(sorted(self.exact_codes))}, is {', '.join(sorted(got))}"
-        yield from _unlike(self.fields, outcome.values)
+        yield from _find_differences(self.fields, outcome.values)
         if self.receipt is not None:
             yield from self.receipt.differences(outcome)
 
@@ -221,41 +221,41 @@ class ExpectMany(Part):
         if self.counts is not None:
             wanted = {str(name): count for name, count in self.counts.items() if count}
             if wanted != got:
-                yield f"counts: expected {_counted(wanted)}, is {_counted(got)}"
+                yield f"counts: expected {_list_counts(wanted)}, is {_list_counts(got)}"
         elif failed := [outcome.error for outcome in outcomes if outcome.error is not None]:
-            yield f"{len(failed)} of {len(outcomes)} failed, the first with {said(failed[0])}"
+            yield f"{len(failed)} of {len(outcomes)} failed, the first with {describe_error(failed[0])}"
         ids = {outcome.decision.decision_id for outcome in outcomes if outcome.decision is not None}
         if self.distinct is not None and len(ids) != self.distinct:
             yield f"distinct: expected {self.distinct} decisions, are {len(ids)}"
         if self.counts is not None and not self.counts.get("error"):
             errors = [outcome.error for outcome in outcomes if outcome.error is not None]
             if errors:
-                yield f"the first error: {said(errors[0])}"
+                yield f"the first error: {describe_error(errors[0])}"
 
 
-def said(error: PlacetError) -> str:
+def describe_error(error: PlacetError) -> str:
     code = error.code.name if error.code is not None else type(error).__name__
     return " ".join(part for part in (code, error.reason, f"({error})") if part)
 
 
-def _given(error: ExpectError) -> str:
+def _list_fields(error: ExpectError) -> str:
     return ", ".join(f"{name} {value}" for name, value in error.given().items())
 
 
-def _counted(counts: dict[str, int]) -> str:
+def _list_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
 
 
-def _unlike(wanted: dict[str, Any], values: Any, prefix: str = "") -> Iterator[str]:
+def _find_differences(wanted: dict[str, Any], values: Any, prefix: str = "") -> Iterator[str]:
     for path, value in wanted.items():
-        got = _at(values, path)
+        got = _value_at(values, path)
         if got is _ABSENT:
             yield f"{prefix}{path}: expected {value!r}, is absent"
         elif not _equal(value, got):
             yield f"{prefix}{path}: expected {value!r}, is {got!r}"
 
 
-def _at(values: Any, path: str) -> Any:
+def _value_at(values: Any, path: str) -> Any:
     for part in path.split("."):
         if isinstance(values, dict) and part in values:
             values = values[part]

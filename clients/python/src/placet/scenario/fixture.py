@@ -23,7 +23,7 @@ from placet.scenario.times import Span
 Found = Iterator[tuple[Path, str]]
 
 
-def refused(path: Path, field: str, build: Callable[[], Any]) -> Found:
+def find_refusals(path: Path, field: str, build: Callable[[], Any]) -> Found:
     """What the client would refuse of a value at `path` that it calls `field`."""
     try:
         build()
@@ -100,7 +100,7 @@ class Terms(Timed):
         def build() -> object:
             return open_session_request(**self.terms(name), expires_in=None, expires_at=None)
 
-        return refused(path, "", build)
+        return find_refusals(path, "", build)
 
 
 class Fixture(Part):
@@ -118,13 +118,13 @@ class Fixture(Part):
     sessions: dict[Name, Terms] = Field(default_factory=dict)
     """By the names that steps call them."""
 
-    def with_(self, more: Fixture) -> Fixture:
+    def merge(self, more: Fixture) -> Fixture:
         """Both; of what has the same name in both, that of `more`."""
         return Fixture(
             settings=self.settings | more.settings,
-            agents=_by(("agent",), self.agents, more.agents),
-            tools=_by(("name",), self.tools, more.tools),
-            entities=_by(("type", "id"), self.entities, more.entities),
+            agents=_merge_lists(("agent",), self.agents, more.agents),
+            tools=_merge_lists(("name",), self.tools, more.tools),
+            entities=_merge_lists(("type", "id"), self.entities, more.entities),
             signals=[*{signal.name: signal for signal in (*self.signals, *more.signals)}.values()],
             issuers=[*dict.fromkeys((*self.issuers, *more.issuers))],
             sessions=self.sessions | more.sessions,
@@ -136,14 +136,14 @@ class Fixture(Part):
         )
 
     def faults(self, path: Path) -> Found:
-        yield from refused((*path, "agents"), "agents", lambda: put_agents(self.agents))
-        yield from refused((*path, "tools"), "tools", lambda: put_tools(self.tools))
-        yield from refused((*path, "entities"), "entities", lambda: put_entities(self.entities))
+        yield from find_refusals((*path, "agents"), "agents", lambda: put_agents(self.agents))
+        yield from find_refusals((*path, "tools"), "tools", lambda: put_tools(self.tools))
+        yield from find_refusals((*path, "entities"), "entities", lambda: put_entities(self.entities))
         for name, terms in self.sessions.items():
             yield from terms.terms_faults((*path, "sessions", name), name)
 
 
-def _by(names: tuple[str, ...], *lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _merge_lists(names: tuple[str, ...], *lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The items of all lists; of those that have the same names, the last."""
     found = {tuple(str(item.get(name)) for name in names): item for items in lists for item in items}
     return list(found.values())

@@ -19,7 +19,7 @@ Forgery = Literal["left_out", "wrong_parent", "flipped_signature", "self_signed"
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
-def forged(
+def forge_chain(
     kind: Forgery, hops: Sequence[Hop], *, other_root: str = "", claims: Mapping[str, Any] | None = None
 ) -> list[Hop]:
     """The chain, spoilt.
@@ -37,12 +37,12 @@ def forged(
         case "reordered":
             return list(reversed(hops))
         case "flipped_signature":
-            return [*before, replace(last, grant=_flipped(last.grant))]
+            return [*before, replace(last, grant=_flip_signature(last.grant))]
         case "self_signed":
-            return [*before, replace(last, grant=_signed_anew(last.grant, claims or {}))]
+            return [*before, replace(last, grant=_sign_anew(last.grant, claims or {}))]
 
 
-def _flipped(grant: str) -> str:
+def _flip_signature(grant: str) -> str:
     header, payload, signature = grant.split(".")
     # The last bit of r: the low half of s stays so.
     changed = bytearray(b64url_decode(signature))
@@ -50,7 +50,7 @@ def _flipped(grant: str) -> str:
     return f"{header}.{payload}.{b64url_encode(bytes(changed))}"
 
 
-def _signed_anew(grant: str, claims: Mapping[str, Any]) -> str:
+def _sign_anew(grant: str, claims: Mapping[str, Any]) -> str:
     """Other claims under the same header, key id included, with a key of our own."""
     header, payload, _ = grant.split(".")
     said = json.loads(b64url_decode(payload)) | dict(claims)

@@ -27,8 +27,8 @@ def load(text: str, file: str, scope: Scope) -> Scenario | list[Fault]:
     try:
         scenario = Scenario.model_validate(document.value)
     except ValidationError as exc:
-        told = [_told(error) for error in exc.errors(include_url=False)]
-        told += _of_what_is_whole(document.value, scope)
+        told = [_worded(error) for error in exc.errors(include_url=False)]
+        told += _faults_of_whole_parts(document.value, scope)
     else:
         told = list(scenario.faults(scope))
         if not told:
@@ -37,7 +37,7 @@ def load(text: str, file: str, scope: Scope) -> Scenario | list[Fault]:
     return sorted(faults, key=lambda fault: (fault.line, fault.path))
 
 
-def _told(error: ErrorDetails) -> tuple[Path, str]:
+def _worded(error: ErrorDetails) -> tuple[Path, str]:
     path = tuple(part for part in error["loc"] if not str(part).startswith(PREFIX))
     if error["type"] == "extra_forbidden":
         return path, "is unknown"
@@ -46,7 +46,7 @@ def _told(error: ErrorDetails) -> tuple[Path, str]:
     return path, error["msg"].removeprefix("Value error, ")
 
 
-def _of_what_is_whole(value: Any, scope: Scope) -> Iterator[tuple[Path, str]]:
+def _faults_of_whole_parts(value: Any, scope: Scope) -> Iterator[tuple[Path, str]]:
     """Faults of the parts that have their form, in a file that has not.
 
     What a malformed part would have made counts as made, so that one mistake is one fault.
@@ -54,23 +54,23 @@ def _of_what_is_whole(value: Any, scope: Scope) -> Iterator[tuple[Path, str]]:
     if not isinstance(value, dict):
         return
     fixture = value.get("fixture")
-    yield from _of_fixture(fixture, ("fixture",))
-    yield from _of_steps(value.get("steps"), scope.of(_sessions(fixture)), ("steps",))
+    yield from _faults_of_fixture(fixture, ("fixture",))
+    yield from _faults_of_steps(value.get("steps"), scope.of(_sessions(fixture)), ("steps",))
     cases = value.get("cases")
     for number, case in enumerate(cases if isinstance(cases, list) else ()):
         if isinstance(case, dict):
             place, own = ("cases", number), case.get("fixture")
-            yield from _of_fixture(own, (*place, "fixture"))
+            yield from _faults_of_fixture(own, (*place, "fixture"))
             names = {*_sessions(fixture), *_sessions(own)}
-            yield from _of_steps(case.get("steps"), scope.of(names), (*place, "steps"))
+            yield from _faults_of_steps(case.get("steps"), scope.of(names), (*place, "steps"))
 
 
-def _of_steps(steps: Any, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
+def _faults_of_steps(steps: Any, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
     for number, step in enumerate(steps if isinstance(steps, list) else ()):
-        whole = _whole(step)
+        whole = _without_malformed_fields(step)
         if whole is not None:
             yield from whole.faults(scope, (*path, number))
-        _guess(step, scope)
+        _add_what_it_would_make(step, scope)
 
 
 def _sessions(fixture: Any) -> Iterable[str]:
@@ -78,7 +78,7 @@ def _sessions(fixture: Any) -> Iterable[str]:
     return sessions if isinstance(sessions, dict) else ()
 
 
-def _of_fixture(fixture: Any, path: Path) -> Iterator[tuple[Path, str]]:
+def _faults_of_fixture(fixture: Any, path: Path) -> Iterator[tuple[Path, str]]:
     if not isinstance(fixture, dict):
         return
     parts = [{name: part} for name, part in fixture.items() if name != "sessions"]
@@ -89,7 +89,7 @@ def _of_fixture(fixture: Any, path: Path) -> Iterator[tuple[Path, str]]:
             yield from Fixture.model_validate(part).faults(path)
 
 
-def _whole(step: Any) -> Step | None:
+def _without_malformed_fields(step: Any) -> Step | None:
     """The step without its malformed fields, if it is one then."""
     if not isinstance(step, dict):
         return None
@@ -108,10 +108,10 @@ def _whole(step: Any) -> Step | None:
         return None
 
 
-def _guess(step: Any, scope: Scope) -> None:
+def _add_what_it_would_make(step: Any, scope: Scope) -> None:
     if not isinstance(step, dict):
         return
     for key, made in (("open", scope.sessions), ("call", scope.calls), ("delegate", scope.chains)):
         if isinstance(step.get(key), str):
             made.add(step[key])
-    _guess(step.get("step"), scope)
+    _add_what_it_would_make(step.get("step"), scope)

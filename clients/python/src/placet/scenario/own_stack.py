@@ -34,19 +34,19 @@ class OwnStack:
     jwks_url: str
 
     async def kill(self, component: str) -> None:
-        await self._told({"kill": component})
+        await self._tell({"kill": component})
 
     async def restart(self, component: str) -> None:
-        await self._told({"restart": component})
+        await self._tell({"restart": component})
 
-    async def _told(self, command: dict[str, str]) -> None:
+    async def _tell(self, command: dict[str, str]) -> None:
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(command).encode() + b"\n")
             await self.process.stdin.drain()
         except ConnectionError as exc:
             raise StackError(f"the stack has ended{_tail(self.log)}") from exc
-        answer = await _line(self.process, self.log, ANSWERS_WITHIN)
+        answer = await _read_line(self.process, self.log, ANSWERS_WITHIN)
         if answer.get("error"):
             raise StackError(str(answer["error"]))
 
@@ -74,7 +74,7 @@ async def own_stack(replicas: int) -> AsyncIterator[OwnStack]:
                 start_new_session=True,
             )
         try:
-            described = await _line(process, log, STARTS_WITHIN)
+            described = await _read_line(process, log, STARTS_WITHIN)
             yield OwnStack(
                 process=process,
                 log=log,
@@ -95,7 +95,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-async def _line(process: asyncio.subprocess.Process, log: Path, within: float) -> dict[str, Any]:
+async def _read_line(process: asyncio.subprocess.Process, log: Path, within: float) -> dict[str, Any]:
     assert process.stdout is not None
     try:
         line = await asyncio.wait_for(process.stdout.readline(), within)

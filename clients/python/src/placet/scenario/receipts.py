@@ -11,24 +11,24 @@ from placet.model import Decision, ReceiptStatus
 from placet.receipt import ReceiptError, b64url_decode, b64url_encode, parse
 
 
-def verified(decision: Decision) -> str:
+def check_verified(decision: Decision) -> str:
     """The client has checked it; one that is wrong would not have come back as a decision."""
     return "" if decision.receipt_status is ReceiptStatus.VERIFIED else f"it is {decision.receipt_status}"
 
 
-def tamper_evident(decision: Decision, verifier: Verifier) -> str:
+def check_tamper_evident(decision: Decision, verifier: Verifier) -> str:
     try:
-        verifier.verify(one_byte_changed(decision.receipt, decision.decision_id))
+        verifier.verify(change_one_byte(decision.receipt, decision.decision_id))
     except ReceiptError:
         return ""
     return "it was accepted with one byte changed"
 
 
-def same(decision: Decision, other: bytes, whose: str) -> str:
+def check_same(decision: Decision, other: bytes, whose: str) -> str:
     return "" if decision.receipt == other else f"it is not the receipt of {whose}"
 
 
-def claims(receipt: bytes) -> Mapping[str, Any]:
+def read_claims(receipt: bytes) -> Mapping[str, Any]:
     """Raises `PlacetError`."""
     try:
         return parse(receipt).claims
@@ -36,7 +36,7 @@ def claims(receipt: bytes) -> Mapping[str, Any]:
         raise PlacetError(f"the receipt cannot be read: {exc}") from exc
 
 
-def one_byte_changed(token: bytes, decision_id: str) -> bytes:
+def change_one_byte(token: bytes, decision_id: str) -> bytes:
     """The receipt with the last letter of the decision's id in its payload changed."""
     header, payload, rest = token.split(b".", 2)
     wrong = decision_id[:-1] + ("0" if decision_id[-1] != "0" else "1")

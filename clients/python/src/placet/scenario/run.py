@@ -150,14 +150,14 @@ class Run:
             asked["expires_at"] = expires_at
         else:
             opener, owner = as_ or runtime(terms.agent), principal(terms.principal)
-            asked = {"task_token": self._signed(terms.signed_by, asked, expires_at)}
+            asked = {"task_token": self._sign_task(terms.signed_by, asked, expires_at)}
         session = await (await self.client(opener)).open_session(**asked)
         self.made.sessions[name] = MadeSession(
             session=session, opener=opener, owner=owner, terms=asked, boundary=terms.boundary
         )
         return session
 
-    def _signed(self, issuer: str, asked: dict[str, Any], expires_at: datetime | None) -> str:
+    def _sign_task(self, issuer: str, asked: dict[str, Any], expires_at: datetime | None) -> str:
         if issuer not in self.made.keys:
             raise NotRunError(f"issuer {issuer} was given no key")
         return task_token.sign(
@@ -233,10 +233,10 @@ class Run:
         self._down.discard(component)
         if not any(name.startswith("pdp") or name == "postgres" for name in self._down):
             for client in list(self._clients.values()):
-                await _found(client)
+                await _wait_until_found(client)
 
 
-async def _found(client: AsyncClient) -> None:
+async def _wait_until_found(client: AsyncClient) -> None:
     """gRPC looks after a while only for a server that was away."""
     limit = time.monotonic() + FOUND_WITHIN
     while True:

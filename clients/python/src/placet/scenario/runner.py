@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from placet.errors import PlacetError
-from placet.scenario.expect import said
+from placet.scenario.expect import describe_error
 from placet.scenario.report import ScenarioResult, StepResult
 from placet.scenario.run import Pdp, Run, fresh_tenant
 from placet.scenario.scenario import Scenario
@@ -43,15 +43,20 @@ async def run_scenario(
         try:
             await run.prepare(scenario.fixture, timed=scenario.timed)
         except PlacetError as exc:
-            tell(_failed("fixture", exc))
+            tell(_result_of_failure("fixture", exc))
         else:
             for step in scenario.steps:
-                tell(await _performed(step, run))
+                tell(await _perform(step, run))
         try:
             await run.restore()
         except PlacetError as exc:
             tell(
-                StepResult(title="restart what is down", answer="error", because="", differences=(said(exc),))
+                StepResult(
+                    title="restart what is down",
+                    answer="error",
+                    because="",
+                    differences=(describe_error(exc),),
+                )
             )
     return ScenarioResult(
         file=file,
@@ -62,9 +67,9 @@ async def run_scenario(
     )
 
 
-async def _performed(step: Step, run: Run) -> StepResult:
+async def _perform(step: Step, run: Run) -> StepResult:
     began = time.perf_counter()
-    outcome = await step.performed(run)
+    outcome = await step.perform_or_fail(run)
     return StepResult(
         title=step.title or step.asked(),
         chapter=step.chapter,
@@ -75,5 +80,5 @@ async def _performed(step: Step, run: Run) -> StepResult:
     )
 
 
-def _failed(title: str, error: PlacetError) -> StepResult:
-    return StepResult(title=title, answer="error", because="", differences=(said(error),))
+def _result_of_failure(title: str, error: PlacetError) -> StepResult:
+    return StepResult(title=title, answer="error", because="", differences=(describe_error(error),))

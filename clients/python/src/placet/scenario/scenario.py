@@ -50,7 +50,7 @@ class Scenario(Part):
                 name=f"{self.name}: {case.name}",
                 description=self.description,
                 tenant=self.tenant,
-                fixture=self.fixture.with_(case.fixture),
+                fixture=self.fixture.merge(case.fixture),
                 steps=case.steps,
             )
             for case in self.cases

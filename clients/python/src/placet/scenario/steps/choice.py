@@ -20,14 +20,14 @@ def one_of(*kinds: type[Step]) -> Any:
 def _by_key(*kinds: type[Step]) -> Discriminator:
     keys = [step.kind for step in kinds]
 
-    def chosen(value: Any) -> str | None:
+    def choose(value: Any) -> str | None:
         if not isinstance(value, dict):
             return PREFIX + value.kind if hasattr(value, "kind") else None
         found = [kind for kind in keys if kind in value]
         return PREFIX + found[0] if len(found) == 1 else None
 
     return Discriminator(
-        chosen,
+        choose,
         custom_error_type="step_kind",
         custom_error_message=f"is no step: exactly one key must be among {', '.join(keys)}",
     )

@@ -58,7 +58,7 @@ class Delegate(Step, Timed):
 
     def wanted(self, parent: dict[str, Any]) -> dict[str, Any] | None:
         """The boundary that is asked for; None: the parent's."""
-        return self.boundary if self.narrow is None else _narrower(parent, self.narrow)
+        return self.boundary if self.narrow is None else _narrow(parent, self.narrow)
 
     async def perform(self, run: Run) -> Outcome:
         from_ = run.made.root(self.session) if self.from_ is None else run.made.chain(self.from_)
@@ -81,7 +81,7 @@ class Delegate(Step, Timed):
         return Outcome(told=f"grant {grant.grant_hash[:12]}")
 
 
-def _narrower(parent: dict[str, Any], narrow: dict[str, Any]) -> dict[str, Any]:
+def _narrow(parent: dict[str, Any], narrow: dict[str, Any]) -> dict[str, Any]:
     wanted = parent | narrow
     outer, own = _by_currency(parent.get("amounts")), _by_currency(narrow.get("amounts"))
     if own and outer and any(len(limits) > 2 for limits in outer.values()):

@@ -12,7 +12,7 @@ from placet.scenario import calls
 from placet.scenario.callers import Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect, ExpectDecision
-from placet.scenario.fixture import refused
+from placet.scenario.fixture import find_refusals
 from placet.scenario.forge import Forgery
 from placet.scenario.model import JsonObject, Name, Text
 from placet.scenario.outcome import Outcome
@@ -60,7 +60,7 @@ class Evaluate(Step):
     def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
         yield from scope.missing_session(self.session, (*path, "session"))
         if self.expect.error is None:
-            yield from refused(path, "action", lambda: checked_action(self.action("call")))
+            yield from find_refusals(path, "action", lambda: checked_action(self.action("call")))
         yield from chain_faults(self.chain, self.expect, scope, path)
         if self.forge is not None and not isinstance(self.chain, str):
             yield (*path, "forge"), "needs the name of a chain that was delegated"
@@ -79,7 +79,7 @@ def chain_faults(
     if isinstance(chain, str):
         yield from scope.missing_chain(chain, (*path, "chain"))
     elif expect.error is None:
-        yield from refused((*path, "chain"), "chain.hops", lambda: chain_message(chain))
+        yield from find_refusals((*path, "chain"), "chain.hops", lambda: chain_message(chain))
 
 
 def decision_faults(

@@ -39,7 +39,9 @@ class Parallel(Step):
         return self.step.timed()
 
     async def perform(self, run: Run) -> Outcome:
-        many = await asyncio.gather(*(self.step.performed(run.on(number)) for number in range(self.parallel)))
+        many = await asyncio.gather(
+            *(self.step.perform_or_fail(run.on(number)) for number in range(self.parallel))
+        )
         counts: dict[str, int] = {}
         for outcome in many:
             counts[outcome.answer] = counts.get(outcome.answer, 0) + 1

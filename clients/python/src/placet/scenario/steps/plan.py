@@ -13,7 +13,7 @@ from placet.scenario import calls
 from placet.scenario.callers import Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect, ExpectDecision
-from placet.scenario.fixture import refused
+from placet.scenario.fixture import find_refusals
 from placet.scenario.model import JsonObject, Name, Part, Text
 from placet.scenario.outcome import Outcome
 from placet.scenario.steps.evaluate import Evaluate, chain_faults, decision_faults
@@ -69,7 +69,7 @@ class Plan(Step):
         for number, step in enumerate(self.evaluations()):
             place = (*path, "items", number)
             if self.expect.error is None:
-                yield from refused(place, "action", partial(checked_action, step.action("call")))
+                yield from find_refusals(place, "action", partial(checked_action, step.action("call")))
             if step.expect.error is not None:
                 yield (*place, "expect", "error"), "say beside plan that the call fails"
             yield from decision_faults(step.expect, None, scope, place)

@@ -11,7 +11,7 @@ from placet._calls.entities import entity_name
 from placet.scenario.callers import OPERATOR, Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect
-from placet.scenario.fixture import refused
+from placet.scenario.fixture import find_refusals
 from placet.scenario.model import JsonObject, Text
 from placet.scenario.outcome import Outcome
 from placet.scenario.steps.step import Scope, Step
@@ -35,7 +35,7 @@ class SetEntity(Step):
     def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
         if self.expect.error is None:
             place = (*path, "set_entity")
-            yield from refused(place, "name", lambda: entity_name(self.set_entity))
+            yield from find_refusals(place, "name", lambda: entity_name(self.set_entity))
 
     async def perform(self, run: Run) -> Outcome:
         client = await run.client(self.as_ or OPERATOR)

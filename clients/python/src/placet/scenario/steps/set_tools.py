@@ -11,7 +11,7 @@ from placet._calls.registry import put_tools
 from placet.scenario.callers import OPERATOR, Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect
-from placet.scenario.fixture import refused
+from placet.scenario.fixture import find_refusals
 from placet.scenario.model import JsonObject
 from placet.scenario.outcome import Outcome
 from placet.scenario.steps.step import Scope, Step
@@ -33,7 +33,7 @@ class SetTools(Step):
     def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
         if self.expect.error is None:
             place = (*path, "set_tools")
-            yield from refused(place, "tools", lambda: put_tools(self.set_tools))
+            yield from find_refusals(place, "tools", lambda: put_tools(self.set_tools))
 
     async def perform(self, run: Run) -> Outcome:
         client = await run.client(self.as_ or OPERATOR)

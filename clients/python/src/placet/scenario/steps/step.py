@@ -97,7 +97,7 @@ class Step(Part):
         """Whether it writes instants, so that the run must know the database's clock."""
         return False
 
-    async def performed(self, run: Run) -> Outcome:
+    async def perform_or_fail(self, run: Run) -> Outcome:
         """What came of it; an error is an outcome, too."""
         try:
             return await self.perform(run)
