@@ -29,7 +29,7 @@ _MAX_NUMBER_TEXT = 128
 _MAX_EXACT = 2**53 - 1
 _OUTSIDE = f"a number lies outside 10^-{_MAX_DIGITS} … 10^{_MAX_DIGITS}"
 _ACTION_DOMAIN = b"placet-action/v1\0"
-# Room for a future protocol's own method; every action so far is a tool call.
+# Every action is a tool call; the member leaves room for protocols with other methods.
 ACTION_METHOD = "call"
 
 
@@ -142,7 +142,10 @@ def _parse_integer(text: str) -> int | Decimal:
 
 
 def _check_bounds(number: Decimal, error: type[ValueError] | None = None) -> Decimal:
-    """Return `number`, zero without its sign. Raises for what the profile refuses."""
+    """Return `number`, zero without its sign.
+
+    Raises `error`, or else `CanonicalError`, for a number that the profile refuses.
+    """
     reason = None
     if not number.is_finite():
         reason = "a number is NaN or infinite"
@@ -173,7 +176,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-# Made once: json.loads and json.dumps would make one a call.
+# Made once, since json.loads and json.dumps would make new ones for each call.
 _DECODER = json.JSONDecoder(
     parse_float=_parse_decimal,
     parse_int=_parse_integer,
@@ -211,7 +214,7 @@ def _refuse_surrogate(text: str, field: str) -> None:
 
 
 def _canonical(value: Any, field: str) -> Any:
-    # Exact types first: all that a parsed value is made of, at a fraction of the cost.
+    # Exact types first: a parsed value has no others, and this costs a fraction of isinstance.
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return value

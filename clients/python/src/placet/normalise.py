@@ -1,10 +1,10 @@
 """One spelling of an identifier, so that PDP, client and tool server compare the same text.
 
-The registry lists steps for an argument. They are applied in order, all over again until
-nothing changes: so a normalised text, normalised again, stays as it is.
+The registry lists steps for an argument. They are applied in order, and again from the first until
+nothing changes, so that a text that is normalised twice is as if it had been normalised once.
 
-White space is what Unicode's property White_Space says, written out below, so that no
-library's own notion counts.
+White space is every character with Unicode's property White_Space. They are written out below, so
+that all who compare agree, whatever their libraries call white space.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ MAX_TEXT = 4096
 
 
 class NormalisationStep(StrEnum):
+    """What a step does to a text: cut white space off both ends; change the case; apply Unicode's form
+    NFKC; put one hyphen for each run of white space and underscores; remove white space and hyphens."""
+
     TRIM = "trim"
     UPPER = "upper"
     LOWER = "lower"

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def fake_pdp() -> Iterator[FakePdp]:
-    """A running `placet.testing.FakePdp`; stopped after the test."""
-    # Imported here: a plugin is loaded by every pytest run, with or without this fixture.
+    """Yield a running `placet.testing.FakePdp`, which is stopped after the test."""
+    # Imported here, since every pytest run loads the plugin, and most use no such fixture.
     from placet.testing import FakePdp
 
     with FakePdp() as fake:

@@ -24,7 +24,7 @@ ALGORITHMS = frozenset({"ES256", "EdDSA", "Ed25519"})
 # A receipt holds the arguments (64 KiB at most) in base64, and what policy said.
 MAX_BYTES = 256 * 1024
 _MAX_DISCLOSURES = 64
-# Made once: json.dumps would make one a call.
+# Made once, since json.dumps would make a new one for each call.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
@@ -64,12 +64,12 @@ class ParsedReceipt:
 
 
 def b64url_encode(data: bytes) -> str:
-    """Base64url without padding (RFC 7515 §2)."""
+    """Return the data in base64url without padding (RFC 7515 §2)."""
     return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE, b"=").decode("ascii")
 
 
 def b64url_decode(text: str) -> bytes:
-    """Strict inverse of `b64url_encode`: the one spelling of the bytes, or ValueError.
+    """Return the data that `b64url_encode` writes so. Raises ValueError for any other spelling.
 
     Lenient decoders accept 16 spellings of a 64-byte signature, so one receipt would have
     16 hashes and flipped bits would pass.
@@ -84,13 +84,16 @@ def b64url_decode(text: str) -> bytes:
 
 
 def encode_header(*, alg: str, kid: str) -> str:
-    """Return the protected header, encoded. There is one spelling of it."""
+    """Return the protected header in base64url, in the only spelling that a receipt may have."""
     return b64url_encode(_dumps({"alg": alg, "kid": kid, "typ": TYP}))
 
 
 def encode_disclosure(salt: bytes, name: str, value: Any) -> str:
-    """Return the disclosure of one object property (RFC 9901 §4.2.1). `value` is JSON text
-    in a `bytes`, spliced as it is, or a value of strings, integers, lists and objects."""
+    """Return the disclosure of one object property (RFC 9901 §4.2.1).
+
+    `value` is JSON text as bytes, which is put in as it is, or a value of strings, integers, lists
+    and objects.
+    """
     body = value if isinstance(value, bytes) else _dumps(value)
     return b64url_encode(
         b'["' + b64url_encode(salt).encode("ascii") + b'",' + _dumps(name) + b"," + body + b"]"
@@ -103,7 +106,7 @@ def disclosure_digest(disclosure: str) -> str:
 
 
 def assemble(signing_input: bytes, signature: bytes, disclosures: Iterable[str]) -> bytes:
-    """Return the full receipt."""
+    """Return the full receipt from the parts that are signed, their signature and the disclosures."""
     return attach(signing_input + b"." + b64url_encode(signature).encode("ascii"), disclosures)
 
 
@@ -124,7 +127,7 @@ class SplitReceipt:
     disclosures: tuple[str, ...]
 
     def disclose(self) -> ParsedReceipt:
-        """Put the disclosed fields in their place. Raises `ReceiptError("disclosure n")`."""
+        """Put the disclosed fields in their place. Raises `ReceiptError` whose part is "disclosure n"."""
         return ParsedReceipt(
             header=self.header,
             payload=self.payload,
@@ -313,7 +316,7 @@ def _put_disclosed_fields(value: Any, by_digest: Mapping[str, tuple[int, str, An
 
 
 def _part_at(token: bytes, position: int) -> str:
-    """Which part of a receipt the byte at `position` belongs to."""
+    """Return the part of a receipt that the byte at `position` belongs to."""
     before = token[:position]
     if b"~" in before:
         return f"disclosure {before.count(b'~')}"

@@ -49,7 +49,7 @@ class JwksError(ValueError):
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
-    """RFC 7638 thumbprint (SHA-256, base64url) of an EC or OKP key. Raises `JwksError`."""
+    """Return the thumbprint (RFC 7638, SHA-256, base64url) of an EC or OKP key. Raises `JwksError`."""
     names = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}.get(jwk.get("kty", ""))
     if names is None or not all(isinstance(jwk.get(name), str) for name in names):
         raise JwksError("a key must be EC or OKP, with its members as strings")
@@ -76,7 +76,7 @@ class Verifier:
                 raise JwksError("a key must be an object")
             pinned = _PINNED.get((str(jwk.get("kty")), str(jwk.get("crv"))))
             if pinned is None:
-                continue  # RFC 7517 §5: keys that we do not understand are ignored
+                continue  # A key of an unknown type is ignored (RFC 7517 §5).
             kid = thumbprint(jwk)
             if jwk.get("kid", kid) != kid:
                 raise JwksError(f"kid {jwk['kid']!r} is not the thumbprint of its key")
@@ -130,7 +130,7 @@ class RefreshingVerifier:
         self._turn = threading.Lock()
 
     def verify(self, token: bytes) -> ParsedReceipt:
-        """See `Verifier.verify`. Keys that cannot be fetched prove nothing: `ReceiptError`."""
+        """Verify as `Verifier.verify` does. Raises `ReceiptError` also where keys cannot be fetched."""
         seen = self._verifier
         try:
             return seen.verify(token)

@@ -2,9 +2,9 @@
 
     app = CapabilityMiddleware(app, gate=gate, tools={"/payments": "payments.create"})
 
-A request passes with exactly one header `Placet-Receipt`, whose receipt permits the path's tool with the
-request's body as its arguments. The body is read whole first, and passed on as it was. Anything
-else is answered 403 with `application/problem+json` (RFC 9457), whose member `reason` is one of
+A request passes if it has exactly one header `Placet-Receipt`, whose receipt permits the path's tool with
+the request's body as its arguments. The body is read whole first, and passed on as it was. Any other
+request is answered 403 with `application/problem+json` (RFC 9457), whose member `reason` is one of
 `placet.capability.REASONS`; 413 for a body that is too large; 503 when the PDP cannot be asked.
 """
 
@@ -24,17 +24,18 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-# What a request asks for: the tool, and its arguments. Raises `CapabilityError`.
+# Takes a request's scope and body; returns the tool that it asks for, and the arguments. Raises
+# `CapabilityError`.
 Resolver = Callable[[Mapping[str, Any], bytes], tuple[str, Mapping[str, Any] | bytes]]
 
-# Where the application finds the `Capability` in its scope.
+# The key in its scope under which the application finds the `Capability`.
 SCOPE_KEY = "placet.capability"
 _LOG = logging.getLogger("placet.capability")
 _STATUS = {"capability.too_large": 413, "capability.unavailable": 503}
 
 
 class CapabilityMiddleware:
-    """Lets in what receipts permit. The lifespan passes; a WebSocket does not."""
+    """Lets in the requests that receipts permit. Lifespan events pass; WebSockets are refused."""
 
     def __init__(
         self,
@@ -47,8 +48,9 @@ class CapabilityMiddleware:
     ) -> None:
         """`tools` names the tool of each path: a POST to exactly this path, with the arguments as its
         JSON body. Another path or method, a query string or another content type is refused.
-        `resolve` says otherwise: what the application acts on beside what it returns is not
-        covered by any receipt. Raises ValueError unless there is exactly one of them."""
+        `resolve` reads requests of another shape; whatever the application acts on beside what that
+        returns is covered by no receipt. Raises ValueError unless exactly one of the two is given.
+        `max_body` is in bytes."""
         if tools and resolve is None:
             resolve = _resolve_by_path(dict(tools))
         elif tools or resolve is None:
@@ -63,7 +65,7 @@ class CapabilityMiddleware:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            # Before it is accepted, closing refuses it.
+            # A WebSocket that is closed before it was accepted is refused.
             await send({"type": "websocket.close", "code": 1008})
             return
         try:
@@ -114,7 +116,7 @@ def _resolve_by_path(tools: Mapping[str, str]) -> Resolver:
 
 
 def _is_json(content_type: str) -> bool:
-    """Whether a reader can only take the body for JSON in UTF-8."""
+    """Whether the content type leaves no reading but JSON in UTF-8."""
     kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
     return kind == "application/json" and all(
         parameter.replace('"', "") == "charset=utf-8" for parameter in parameters
@@ -133,7 +135,7 @@ def _headers(scope: Mapping[str, Any], name: bytes) -> list[bytes]:
 
 
 def _replay_body(body: bytes, receive: Receive) -> Receive:
-    """The body once more, and then whatever comes."""
+    """Return a `receive` that gives the body once more, and then whatever comes."""
     sent = False
 
     async def again() -> Message:

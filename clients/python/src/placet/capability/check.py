@@ -5,12 +5,12 @@ What is checked, in order:
 1. The receipt is genuine: signature and disclosures (`placet.verify`), and of a version known here.
 2. It records a decision, an allow, of the tenant, for this audience.
 3. Its time has begun and has not passed, by the tool server's own clock.
-4. It is of the session, where one is asked for.
+4. It was given in the session that the tool server asks for, if it asks for one.
 5. Tool and arguments are those that were judged: their digest is computed anew, with the salt that
    the receipt discloses.
 6. Every obligation is fulfilled by redeeming (`redeem`, `after`), or by the tool server.
 
-Whether it was used before is not in a receipt: see `placet.capability.gate`.
+A receipt does not say whether it was used before: `placet.capability.gate` keeps count of that.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from placet._calls.answers import Verifier
 
 HEADER = "Placet-Receipt"
-# Fulfilled by redeeming: the PDP knows whether the receipt was used, and whether its turn has come.
+# Obligations that redeeming fulfils: the PDP knows whether the receipt was used, and whether the action's
+# turn in its plan has come.
 REDEEMED = frozenset({"redeem", "after"})
-# By how many seconds the PDP's clock may be ahead.
+# How far the PDP's clock may be ahead of the tool server's, in seconds.
 MAX_SKEW = 5
 REASONS: Mapping[str, str] = {
     "capability.missing": "There is no receipt, or more than one.",
@@ -73,20 +74,20 @@ class CapabilityError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Capability:
-    """What a receipt permits, now."""
+    """The action that a receipt permits, as far as `check` can tell."""
 
     decision_id: str
     tenant: str
     session_id: str
     tool_call_id: str
-    # Who asked, and the agent on whose word.
+    # The subject that asked, and the agent that it asked for.
     caller: str
     agent: str
     tool: str
-    # As the PDP derived it: "type:id".
+    # What the action touches, as "type:id"; derived by the PDP from the arguments.
     resource: str
     expires_at: datetime
-    # It has to be redeemed before the tool acts.
+    # Whether it has to be redeemed before the tool acts.
     must_redeem: bool
 
 
@@ -107,7 +108,7 @@ def check(
     `arguments` is the JSON text that the tool will act on, or a mapping without binary floats in
     it; `now` is in Unix seconds. The keys are the verifier's, never the receipt's.
     """
-    claims = _verify(receipt, verifier)  # 1
+    proven = _verify(receipt, verifier)  # 1
     for name, expected, reason in (  # 2
         ("kind", "decision", "not_allowed"),
         ("effect", "allow", "not_allowed"),
@@ -115,38 +116,39 @@ def check(
         ("tenant", tenant, "other_tenant"),
         ("aud", audience, "other_audience"),
     ):
-        if not expected or claims.claims.get(name) != expected:
-            raise CapabilityError(f"capability.{reason}", f"{name} is {claims.claims.get(name)!r}")
-    begins, ends = (_read_seconds(claims, name) for name in ("iat", "exp"))  # 3
+        if not expected or proven.claims.get(name) != expected:
+            raise CapabilityError(f"capability.{reason}", f"{name} is {proven.claims.get(name)!r}")
+    begins, ends = (_read_seconds(proven, name) for name in ("iat", "exp"))  # 3
     if now < begins - MAX_SKEW:
         raise CapabilityError("capability.not_yet")
     if now >= ends:
         raise CapabilityError("capability.expired")
-    if session and claims.claims.get("session") != session:  # 4
+    if session and proven.claims.get("session") != session:  # 4
         raise CapabilityError("capability.other_session")
-    _compare_action(claims, tool, arguments)  # 5
-    obligations = _read_obligations(claims)  # 6
+    _compare_action(proven, tool, arguments)  # 5
+    obligations = _read_obligations(proven)  # 6
     unknown = obligations - REDEEMED - frozenset(fulfils)
     if unknown:
         raise CapabilityError("capability.obligation", ", ".join(sorted(unknown)))
     return Capability(
-        decision_id=_read_text(claims, "jti"),
+        decision_id=_read_text(proven, "jti"),
         tenant=tenant,
-        session_id=_read_text(claims, "session"),
-        tool_call_id=_read_text(claims, "tool_call_id"),
-        caller=_read_text(claims, "caller"),
-        agent=_read_text(claims, "sub"),
+        session_id=_read_text(proven, "session"),
+        tool_call_id=_read_text(proven, "tool_call_id"),
+        caller=_read_text(proven, "caller"),
+        agent=_read_text(proven, "sub"),
         tool=tool,
-        resource=claims.claims["act"]["resource"],
+        resource=proven.claims["act"]["resource"],
         expires_at=datetime.fromtimestamp(ends, UTC),
         must_redeem=not obligations.isdisjoint(REDEEMED),
     )
 
 
 def presented(receipt: bytes) -> str:
-    """Return the receipt as a header carries it: with no disclosure but the digest's salt.
+    """Return the receipt as the header `Placet-Receipt` carries it.
 
-    A tool server learns nothing from it but what it is asked to do. Raises `ReceiptError`.
+    The only disclosure left in it is the salt of the action's digest, so that a tool server learns
+    nothing but what it is asked to do. Raises `ReceiptError`.
     """
     parts = split(receipt)
     hidden = set(parts.payload.get("_sd", ()))

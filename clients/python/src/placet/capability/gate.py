@@ -1,7 +1,8 @@
 """`Gate`: the check, and single use.
 
-A receipt without the obligations `redeem` and `after` is used up in `uses`, which is this process's
-own unless a shared one is given. One with them is redeemed at the PDP, which knows of every use anywhere.
+A receipt without the obligations `redeem` and `after` is used up in `uses`, which only this process
+knows unless a shared one is given. A receipt with one of them is redeemed at the PDP, which knows of
+every use anywhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from placet._calls.jsontext import object_text
 from placet.capability.check import Capability, CapabilityError, check
@@ -22,6 +23,14 @@ from placet.errors import NotFoundError, PlacetError, PreconditionError
 if TYPE_CHECKING:
     from placet._calls.answers import Verifier
     from placet.client import AsyncClient, Client
+
+
+class _Checked(NamedTuple):
+    """What was checked, to be redeemed as it is: the arguments as one text, the time in Unix seconds."""
+
+    arguments: bytes
+    now: float
+    capability: Capability
 
 
 class Gate:
@@ -38,8 +47,9 @@ class Gate:
         fulfils: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`client`, of an identity with the role tool, redeems; without one, what has to be redeemed
-        is refused. `fulfils`: obligations that this server meets itself. Raises ValueError."""
+        """`client`, of an identity with the role tool, redeems; without one, a receipt that has to be
+        redeemed is refused. `fulfils` names the obligations that this server meets itself. `clock`
+        returns Unix seconds. Raises ValueError for an empty audience or tenant."""
         if not audience or not tenant:
             raise ValueError("a gate needs an audience and a tenant: a receipt must be meant for it")
         self._audience = audience
@@ -57,11 +67,11 @@ class Gate:
     ) -> Capability:
         """Use the receipt up for this action. Raises `CapabilityError`: then do not act.
 
-        Not for a gate with an `AsyncClient`.
+        Raises TypeError if the gate has an `AsyncClient`: use `admit_async` then.
         """
         if inspect.iscoroutinefunction(getattr(self._client, "redeem", None)):
             raise TypeError("a gate with an AsyncClient is passed with admit_async()")
-        text, now, capability = self._checked(receipt, tool, arguments, session)
+        text, now, capability = self._check(receipt, tool, arguments, session)
         if not capability.must_redeem:
             self._claim(capability, now)
             return capability
@@ -74,9 +84,9 @@ class Gate:
     async def admit_async(
         self, receipt: bytes, *, tool: str, arguments: Mapping[str, Any] | bytes, session: str = ""
     ) -> Capability:
-        """`admit`, without blocking the event loop."""
-        # On a thread: a verifier may fetch keys, and a shared memory may be far away.
-        text, now, capability = await asyncio.to_thread(self._checked, receipt, tool, arguments, session)
+        """Do what `admit` does, without blocking the event loop."""
+        # On a thread, since a verifier may fetch keys, and shared `uses` may be asked over a network.
+        text, now, capability = await asyncio.to_thread(self._check, receipt, tool, arguments, session)
         if not capability.must_redeem:
             await asyncio.to_thread(self._claim, capability, now)
             return capability
@@ -90,33 +100,31 @@ class Gate:
                 )
         return capability
 
-    def _checked(
+    def _check(
         self, receipt: bytes, tool: str, arguments: Mapping[str, Any] | bytes, session: str
-    ) -> tuple[bytes, float, Capability]:
-        """What is checked is what is redeemed: the arguments as one text, the time as one instant."""
+    ) -> _Checked:
+        """Check the receipt offline. Raises `CapabilityError`."""
         now = self._now()
         try:
             text = object_text(arguments, "arguments")
         except PlacetError as exc:
             raise CapabilityError("capability.arguments", str(exc)) from exc
-        return (
-            text,
-            now,
-            check(
-                receipt,
-                tool=tool,
-                arguments=text,
-                audience=self._audience,
-                tenant=self._tenant,
-                verifier=self._verifier,
-                now=now,
-                session=session,
-                fulfils=self._fulfils,
-            ),
+        capability = check(
+            receipt,
+            tool=tool,
+            arguments=text,
+            audience=self._audience,
+            tenant=self._tenant,
+            verifier=self._verifier,
+            now=now,
+            session=session,
+            fulfils=self._fulfils,
         )
+        return _Checked(text, now, capability)
 
     def _now(self) -> float:
-        """Never back: a receipt whose use was forgotten must not come to life again."""
+        """Return the time, which never goes back: else a receipt whose use was forgotten when it expired
+        could be used again."""
         with self._lock:
             self._latest = max(self._latest, self._clock())
             return self._latest
@@ -133,7 +141,7 @@ class Gate:
 
 @contextmanager
 def _errors_as_reasons() -> Iterator[None]:
-    """What the PDP answers, as a reason."""
+    """Raise what the PDP refuses, and that it cannot be asked, as a `CapabilityError`."""
     try:
         yield
     except (PreconditionError, NotFoundError) as exc:

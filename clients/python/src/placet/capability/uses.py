@@ -22,7 +22,7 @@ class Uses(Protocol):
 
 
 class MemoryUses:
-    """`Uses` of one process, at most `capacity` at a time: what does not fit is refused, not forgotten."""
+    """`Uses` of one process. It remembers `capacity` unexpired uses; more receipts are refused."""
 
     def __init__(self, capacity: int = 100_000) -> None:
         self._capacity = capacity

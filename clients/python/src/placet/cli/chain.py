@@ -106,7 +106,7 @@ def show(
 
 
 def _read_chain(members: Mapping[str, Any], file: str) -> tuple[str, list[dict[str, str]]]:
-    """Return the session and the chain that a file holds."""
+    """Return the session and the chain that a file holds. Raises `CommandError`."""
     if isinstance(members.get("chain"), list) and isinstance(members.get("session"), str):
         return members["session"], members["chain"]
     held = [members.get(name) for name in ("session_id", "agent", "grant")]

@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 Name = Annotated[str, typer.Argument(metavar="TYPE:ID", help='For example "vendor:V-1".')]
-# Of one call: what the server takes of entities and of bytes, with room to spare.
+# As many entities and bytes as one call carries: the server takes more.
 _CHUNK = 500
 _CHUNK_BYTES = 512 * 1024
 
@@ -159,14 +159,14 @@ def import_(
     written, revision = 0, 0
     for chunk in _chunks(read_rows(file, kind=kind, id_column=id_column), after=done):
         try:
-            revision = client.put_entities(entity for _, entity in chunk)
+            revision = client.put_entities(row.value for row in chunk)
         except PlacetError as exc:
             raise _name_line(exc, file, chunk) from exc
         written += len(chunk)
         if state is not None:
-            keep_progress(state, fingerprint, chunk[-1][0])
+            keep_progress(state, fingerprint, chunk[-1].line)
         if not as_json:
-            typer.echo(f"line {chunk[-1][0]}: {written} entities written, revision {revision}", err=True)
+            typer.echo(f"line {chunk[-1].line}: {written} entities written, revision {revision}", err=True)
     if as_json:
         print_json({"written": written, "revision": revision})
     else:
@@ -181,11 +181,11 @@ def _chunks(found: Iterator[Row], *, after: int) -> Iterator[list[Row]]:
         if line <= after:
             continue
         length = len(json_text(entity["attributes"], "attributes")) + len(entity["id"].encode()) + 64
-        # One entity is written once a chunk: the later line is the later word.
+        # A chunk writes an entity once, so a second line about it goes into the next chunk, and counts.
         if chunk and (len(chunk) == _CHUNK or size + length > _CHUNK_BYTES or entity["id"] in named):
             yield chunk
             chunk, named, size = [], set(), 0
-        chunk.append((line, entity))
+        chunk.append(Row(line, entity))
         named.add(entity["id"])
         size += length
     if chunk:
@@ -193,17 +193,17 @@ def _chunks(found: Iterator[Row], *, after: int) -> Iterator[list[Row]]:
 
 
 def _name_line(error: PlacetError, file: Path, chunk: list[Row]) -> CommandError:
-    """Say which line the server's words are about, and what is in already."""
-    where = f"{file}:{chunk[0][0]}-{chunk[-1][0]}"
+    """Return the error with the line that it is about, and what is written already."""
+    where = f"{file}:{chunk[0].line}-{chunk[-1].line}"
     what = str(error)
     if isinstance(error, InvalidRequestError) and error.violations:
         field = error.violations[0].field
         found = re.match(r"entities\[(\d+)\]\.?(.*)", field)
         if found and int(found[1]) < len(chunk):
-            where = f"{file}:{chunk[int(found[1])][0]}"
+            where = f"{file}:{chunk[int(found[1])].line}"
             what = f"{found[2]}: {error.violations[0].description}"
     return CommandError(
-        f"{where}: {what}; what stands before line {chunk[0][0]} is written", exit_of_error(error)
+        f"{where}: {what}; what stands before line {chunk[0].line} is written", exit_of_error(error)
     )
 
 

@@ -1,4 +1,4 @@
-"""Files of entities: CSV and JSON Lines, read a line at a time. Errors name line and field."""
+"""Files of entities: CSV and JSON Lines, read line by line. Errors name line and field."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from placet.canonical import CanonicalError, parse_object
 from placet.cli.exits import CommandError
 
-Row = tuple[int, dict[str, Any]]
 _MAX_LINE = 64 * 1024
+
+
+class Row(NamedTuple):
+    """What a line of a file holds; lines count from 1."""
+
+    line: int
+    value: dict[str, Any]
 
 
 def read_rows(path: Path, *, kind: str, id_column: str) -> Iterator[Row]:
@@ -30,7 +36,7 @@ def read_rows(path: Path, *, kind: str, id_column: str) -> Iterator[Row]:
                 entity_id = attributes.pop(id_column, None)
                 if not isinstance(entity_id, str) or not entity_id:
                     raise CommandError(f"{path}:{line}: {id_column}: must be the entity's id, a text")
-                yield line, {"type": kind, "id": entity_id, "attributes": attributes}
+                yield Row(line, {"type": kind, "id": entity_id, "attributes": attributes})
     except OSError as exc:
         raise CommandError(f"{path}: {exc.strerror or exc}") from exc
     except UnicodeDecodeError as exc:
@@ -53,7 +59,7 @@ def _read_csv(file: TextIO, path: Path) -> Iterator[Row]:
                 raise CommandError(
                     f"{path}:{reader.line_num}: has {len(values)} fields; the header has {len(header)}"
                 )
-            yield reader.line_num, dict(zip(header, values, strict=True))
+            yield Row(reader.line_num, dict(zip(header, values, strict=True)))
     except csv.Error as exc:
         raise CommandError(f"{path}:{reader.line_num}: {exc}") from exc
 
@@ -63,14 +69,14 @@ def _read_jsonl(file: TextIO, path: Path) -> Iterator[Row]:
         if not text.strip():
             continue
         try:
-            yield line, parse_object(text.encode("utf-8"), field="entity", max_bytes=_MAX_LINE)
+            yield Row(line, parse_object(text.encode("utf-8"), field="entity", max_bytes=_MAX_LINE))
         except CanonicalError as exc:
             field = exc.field.removeprefix("entity").removeprefix(".")
             raise CommandError(f"{path}:{line}: {f'{field}: ' if field else ''}{exc.reason}") from exc
 
 
 def read_progress(state: Path, fingerprint: str) -> int:
-    """Return how many lines of the file with this fingerprint are in already."""
+    """Return how many lines of the file with this fingerprint are written already."""
     try:
         kept = json.loads(state.read_text(encoding="utf-8"))
         if kept["fingerprint"] != fingerprint:
@@ -86,7 +92,7 @@ def read_progress(state: Path, fingerprint: str) -> int:
 
 
 def keep_progress(state: Path, fingerprint: str, line: int) -> None:
-    """Remember that everything up to `line` is in. Replaces the file whole."""
+    """Remember that everything up to `line` is written. The state file is replaced as a whole."""
     new = state.with_name(f"{state.name}.new")
     try:
         new.write_text(json.dumps({"fingerprint": fingerprint, "line": line}), encoding="utf-8")

@@ -50,7 +50,7 @@ Exit codes:
 
 
 class CommandError(Exception):
-    """The command cannot go on. `details` is for `--json`."""
+    """The command cannot go on. `details` are members of what `--json` prints."""
 
     def __init__(self, message: str, exit_code: Exit = Exit.USAGE, **details: Any) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ def exit_of_error(error: PlacetError) -> Exit:
 
 
 def exit_of(decision: Decision) -> Exit:
-    """The exit code for the answer to an evaluation."""
+    """Return the exit code for the answer to an evaluation."""
     if decision.failure is not None:
         cause = decision.failure.__cause__
         return exit_of_error(cause) if isinstance(cause, PlacetError) else Exit.UNAVAILABLE

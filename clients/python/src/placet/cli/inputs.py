@@ -95,7 +95,7 @@ def read_jwks(source: str) -> dict[str, Any]:
 
 
 def parse_json(data: bytes, name: str) -> Any:
-    """Parse strictly, as the PDP will."""
+    """Return the JSON value, read as strictly as the PDP reads it. `name` is that of the file."""
     shown = _display_name(name)
     try:
         json.loads(data.decode("utf-8"))

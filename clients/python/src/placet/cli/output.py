@@ -1,4 +1,4 @@
-"""What a command prints: for people, or JSON."""
+"""How commands print: for people, or JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON on standard output."""
+    """Print the value as one line of JSON."""
     typer.echo(json_text(plain(value), "output").decode("utf-8"))
 
 
 def show_decision(decision: Decision) -> None:
-    """A decision for people."""
+    """Print a decision for people."""
     out = Console(highlight=False, soft_wrap=True)
     head = Text(decision.effect.upper(), style=STYLES[decision.effect])
     if decision.replayed:
@@ -51,7 +51,7 @@ def show_decision(decision: Decision) -> None:
 
 
 def show_simulation(simulation: Simulation) -> None:
-    """A simulation for people."""
+    """Print a simulation for people."""
     out = Console(highlight=False, soft_wrap=True)
     out.print(Text(f"would be {simulation.would_be.upper()}", style=STYLES[simulation.would_be]))
     for reason in simulation.reasons:
@@ -68,7 +68,7 @@ def show_simulation(simulation: Simulation) -> None:
 
 
 def show_session(session: Session) -> None:
-    """A session for people."""
+    """Print a session for people."""
     out = Console(highlight=False, soft_wrap=True)
     out.print(Text(f"{session.state.upper()}", style="bold"))
     boundary = session.boundary
@@ -102,7 +102,7 @@ def _resource(rule: ResourceRule) -> str:
 
 
 def show_receipt(receipt: ParsedReceipt) -> None:
-    """A receipt for people: every claim, nested ones by their path."""
+    """Print a receipt for people: every claim, nested ones by their path."""
     out = Console(highlight=False, soft_wrap=True)
     out.print(Text("header", style="bold"))
     _table(out, dict(receipt.header))
@@ -111,7 +111,7 @@ def show_receipt(receipt: ParsedReceipt) -> None:
 
 
 def printable(text: str) -> str:
-    """Text from elsewhere, without control characters that a terminal would obey."""
+    """Return text from elsewhere without the control characters that a terminal would obey."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

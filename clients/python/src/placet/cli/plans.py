@@ -63,5 +63,5 @@ def plan(
 
 
 def _granted(decision: Decision) -> bool:
-    """Whether it is this attempt's allow, perhaps one that waits for another action."""
+    """Whether this attempt was allowed the action, if only after another one of the plan."""
     return decision.effect is Effect.ALLOW and decision.failure is None and not decision.replayed

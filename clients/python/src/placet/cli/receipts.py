@@ -1,4 +1,4 @@
-"""`placet receipt`: everything here works offline."""
+"""`placet receipt`: check and show receipts. Nothing here calls the PDP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ File = Annotated[
         metavar="FILE", help="The receipt, or a decision in JSON that has one; - is standard input."
     ),
 ]
-# Member of a decision in JSON, and the claim that it must equal.
+# The members of a decision in JSON, and the claim that each must equal.
 _SAME = {
     "effect": "effect",
     "decision_id": "jti",

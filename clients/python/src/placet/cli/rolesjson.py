@@ -21,7 +21,9 @@ _MEMBERS = {"effect", "arguments", "reversible", "unit", "currency", "output"}
 
 
 def convert_registry(value: Any, *, group: str, effects: Mapping[str, str]) -> list[Imported]:
-    """Return the tools of one group, or of all; `effects` says what effects of another name are.
+    """Return the tools of one group, or of all if `group` is empty.
+
+    `effects` maps names of effects that Placet does not have to those that it has.
 
     Raises `CommandError` that names the tool.
     """
@@ -87,7 +89,7 @@ def _convert_output(said: Mapping[str, Any], name: str) -> dict[str, Any]:
     if kind not in FORMATS:
         raise CommandError(f"{name}: the output's format {kind} is none of {', '.join(FORMATS)}")
     output: dict[str, Any] = {"format": kind}
-    # What is named as both is free text: that trusts it less.
+    # A field that is named as both counts as free text, which is trusted less.
     fields = {field: trust for trust in ("record", "free_text") for field in said.get(trust, [])}
     if fields:
         output["fields"] = fields

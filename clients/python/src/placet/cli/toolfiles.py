@@ -11,22 +11,22 @@ import yaml
 from placet.cli.exits import CommandError
 from placet.cli.inputs import parse_json, read_bytes
 
-# Whoever imports a tool without a word on what it does gets the effect with the highest trust
-# floor; a hint of the tool's own maker is no such word.
+# The effect of a tool of which the operator says nothing: it has the highest trust floor. A hint of the
+# tool's own maker is not the operator's word.
 UNKNOWN_EFFECT = "credential"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imported:
-    """A tool as it will be registered, with what nobody has said of it."""
+    """A tool as it will be registered, with notes on what nobody has said of it."""
 
     form: dict[str, Any]
-    # Sentences: what was assumed, kept or left out.
+    # What was assumed, kept or left out, a sentence each.
     notes: tuple[str, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, where YAML would take the last."""
+    """Refuses a key that is given twice, of which YAML would take the last."""
 
 
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

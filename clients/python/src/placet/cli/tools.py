@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+# As many tools as one answer lists.
 _BATCH = 50
 
 
@@ -206,7 +207,7 @@ def _parse_effect(text: str) -> tuple[str, str]:
 
 
 def _list_all(client: Client, at: int) -> tuple[int, list[dict[str, Any]]]:
-    """Every tool, all of one revision."""
+    """Return every tool as of one revision, and that revision; `at` 0 is the latest."""
     revision, forms = client.list_tools(at_revision=at)
     page = forms
     while len(page) == _BATCH:

@@ -28,7 +28,7 @@ class Caller(Part):
         return self
 
     def identity(self, tenant: str) -> DevIdentity:
-        """Raises ValueError for names that cannot be sent."""
+        """Return the caller's identity. Raises ValueError for names that cannot be sent."""
         return DevIdentity(tenant=tenant, subject=self.subject, roles=self.roles, agents=self.agents)
 
 
@@ -39,7 +39,10 @@ AUDITOR = Caller(subject="revision", roles=["auditor"])
 
 
 def runtime(*agents: str) -> Caller:
-    """Where agents run. Raises `InvalidRequestError` for a name that cannot be sent."""
+    """Return the caller in whose process agents run.
+
+    Raises `InvalidRequestError` for a name that cannot be sent.
+    """
     try:
         return Caller(subject="svc-runtime", roles=["agent"], agents=list(agents))
     except ValidationError as exc:
@@ -47,7 +50,7 @@ def runtime(*agents: str) -> Caller:
 
 
 def principal(name: str) -> Caller:
-    """Whom a session serves; needs no role for its own. Raises `InvalidRequestError`."""
+    """Return the caller that a session serves, who needs no role for it. Raises `InvalidRequestError`."""
     try:
         return Caller(subject=name)
     except ValidationError as exc:

@@ -25,7 +25,7 @@ Hops = Sequence[Hop | str | dict[str, Any]]
 
 
 async def evaluate(run: Run, step: Evaluate) -> Outcome:
-    """Raises `PlacetError`, as all here do."""
+    """Ask for the step's action. Raises `PlacetError`, as every function here does."""
     return await _ask(run, step, _call(run, step), step.expect, step.replica)
 
 
@@ -33,7 +33,7 @@ async def repeat(run: Run, step: Repeat) -> Outcome:
     call = run.made.call(step.repeat)
     if step.arguments is None:
         return await _ask(run, call.step, call, step.expect, step.replica)
-    # Another action under the same id: what answers it says nothing of the call.
+    # This is another action under the same id, so its answer is not noted as the call's.
     other = replace(call, step=call.step.model_copy(update={"arguments": step.arguments}))
     return await _ask(run, other.step, other, step.expect, step.replica)
 
@@ -61,12 +61,12 @@ async def plan(run: Run, step: Plan) -> Outcome:
 
 
 def _hops(run: Run, said: list[str | dict[str, Any]] | str) -> Hops:
-    """What a step has as its chain: hops, or the name of a chain that was delegated."""
+    """Return the hops that a step gives: itself, or by the name of a chain that was delegated."""
     return run.made.chain(said).hops if isinstance(said, str) else said
 
 
 async def _hops_to_send(run: Run, step: Evaluate) -> Hops:
-    """The hops that an evaluate sends, forged if it says so."""
+    """Return the hops that a step sends, forged if it says so."""
     if step.forge is None or not isinstance(step.chain, str):
         return _hops(run, step.chain)
     other = await _open_again(run, step.session) if step.forge == "wrong_parent" else ""
@@ -74,14 +74,14 @@ async def _hops_to_send(run: Run, step: Evaluate) -> Hops:
 
 
 async def _open_again(run: Run, name: str) -> str:
-    """Another root grant of the session: its issuer gets one each time that he opens it."""
+    """Return another root grant of the session: whoever opens it again gets a new one."""
     opened = run.made.opened(name)
     client = await run.client(opened.opener)
     return (await client.open_session(**opened.terms)).grant
 
 
 def _call(run: Run, step: Evaluate) -> MadeCall:
-    """The call that a step asks for; one that has a name is the same each time."""
+    """Return the call that a step asks for; a call with a name is the same call each time."""
     run.made.session(step.session)
     if step.call is None:
         run.made.unnamed += 1
@@ -104,7 +104,7 @@ async def _ask(
 
 
 def _runtime(agent: str, hops: Hops) -> Caller:
-    """The runtime of the session's agent and of those on the chain."""
+    """Return a caller that runs the session's agent and those on the chain."""
     return runtime(*dict.fromkeys([agent, *_agents(hops)]))
 
 
@@ -116,7 +116,7 @@ def _agents(hops: Hops) -> Iterator[str]:
 
 
 async def _collect_outcome(run: Run, call: MadeCall, decision: Decision, expect: ExpectDecision) -> Outcome:
-    """The decision with what is expected of it besides."""
+    """Note the decision, and gather what the step's expectations look at beside it."""
     step = call.step
     call.decision = decision
     if step.call is not None:

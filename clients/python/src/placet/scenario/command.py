@@ -1,4 +1,4 @@
-"""Loads files and runs them, with what the command line gave."""
+"""Loads files and runs them as the command line says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from placet.verify import RefreshingVerifier, fetch_jwks
 
 
 class FaultsError(Exception):
-    """Files that are not as the format has them; nothing has run."""
+    """Files do not have the format of scenarios, and nothing has run."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("\n".join(map(str, faults)))
@@ -29,9 +29,10 @@ class FaultsError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """`targets` of a running PDP, or a stack of our own with so many replicas.
+    """What scenarios run on: the `targets` of a running PDP, or a stack of the runner's own.
 
-    `credentials` prove who calls, where the PDP is not in --insecure-dev; all are of `tenant`.
+    `timeout` is in seconds. `credentials` prove who calls, for a PDP that is not in --insecure-dev;
+    all of them belong to `tenant`.
     """
 
     targets: tuple[str, ...]
@@ -45,7 +46,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listener:
-    """Told what happens when it happens."""
+    """Functions that are called as a run goes on."""
 
     begins: Callable[[Scenario, str], None]
     step: Callable[[StepResult], None]
@@ -53,7 +54,10 @@ class Listener:
 
 
 def load_all(texts: Sequence[tuple[str, str]], options: Options) -> list[tuple[str, Scenario]]:
-    """Scenarios of (file, text). Raises `FaultsError` with all faults of all files."""
+    """Return the scenarios of (file, text), each with its file.
+
+    Raises `FaultsError` with the faults of all files.
+    """
     loaded: list[tuple[str, Scenario]] = []
     faults: list[Fault] = []
     for file, text in texts:
@@ -75,7 +79,7 @@ def load_all(texts: Sequence[tuple[str, str]], options: Options) -> list[tuple[s
 async def run_all(
     scenarios: Sequence[tuple[str, Scenario]], options: Options, listener: Listener
 ) -> list[ScenarioResult]:
-    """Run them one after another. Raises `StackError` if there is no stack to run on."""
+    """Run the scenarios one after another. Raises `StackError` if there is no stack to run on."""
     results = []
     async with AsyncExitStack() as opened:
         targets, jwks = options.targets, options.jwks

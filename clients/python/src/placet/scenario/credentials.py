@@ -14,18 +14,21 @@ from placet.scenario.model import Part, Text
 
 
 class CallersError(Exception):
-    """A file of credentials that cannot be used; its text says all faults."""
+    """A file of credentials cannot be used; the message names every fault."""
 
 
 class Proof(Part):
-    """A certificate with its key, a file with a bearer token, or both. Paths go from the file's folder."""
+    """A certificate with its key, a file with a bearer token, or both.
+
+    Relative paths start in the folder of the file that names them.
+    """
 
     cert: Text | None = None
     key: Text | None = None
     token_file: Text | None = None
 
     def credentials(self, folder: Path, ca: str) -> TlsCredentials:
-        """Raises ValueError."""
+        """Return the credentials; `ca` is a PEM file, or empty. Raises ValueError."""
         return TlsCredentials(
             ca_file=ca or None,
             certificate_file=None if self.cert is None else folder / self.cert,
@@ -39,7 +42,7 @@ _FORM: TypeAdapter[dict[str, Proof]] = TypeAdapter(dict[Text, Proof])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """By subject. Never in logs: `repr` names subjects only."""
+    """Credentials by subject. They never show in logs: `repr` leaves them out."""
 
     by_subject: Mapping[str, TlsCredentials] = field(repr=False)
 
@@ -49,7 +52,8 @@ class Credentials:
 
 
 def read_credentials(text: str, file: str, ca: str) -> Credentials:
-    """Read a mapping of subjects in YAML; `ca` is a file of the authorities that the PDP is believed by.
+    """Return the credentials in YAML that maps subjects to them. `ca` is a PEM file of the authorities
+    that vouch for the PDP.
 
     Raises `CallersError`.
     """

@@ -1,7 +1,7 @@
 """YAML as scenarios use it, with the line of everything.
 
-The types of JSON alone: `no` and `2026-01-01` are text, and a number keeps the digits that it was
-written with.
+Values have the types of JSON and no others: `no` and `2026-01-01` are text, and a number keeps the
+digits that it was written with.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 Path = tuple[str | int, ...]
 
-# Aliases of aliases would grow without bound.
+# A limit, since aliases of aliases would grow without bound.
 _MOST_PARTS = 100_000
 _STRING = "tag:yaml.org,2002:str"
 
@@ -44,7 +44,7 @@ _VALUES: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """Something in a file that is not as the format has it. `line` counts from 1; 0: no line."""
+    """Something in a file that the format does not permit. `line` counts from 1; 0 if there is none."""
 
     file: str
     line: int
@@ -60,7 +60,7 @@ class Document:
     """A parsed file: its value, and where each part of it stands."""
 
     def __init__(self, text: str, file: str) -> None:
-        """Never raises for the text; `faults` says what is wrong with it."""
+        """Parse the text. It never raises for what is wrong with it: `faults` says that."""
         self.file = file
         self.value: Any = None
         self.faults: list[Fault] = []
@@ -82,7 +82,7 @@ class Document:
         self.value = self._construct(self._root, ())
 
     def fault(self, path: Path, message: str) -> Fault:
-        """A fault at a path, with the line of the nearest part that is there."""
+        """Return a fault at a path, with the line of the nearest part that exists."""
         return Fault(file=self.file, line=self._line(path), path=shown(path), message=message)
 
     def _add(self, line: int, path: Path, message: str) -> None:
@@ -137,7 +137,7 @@ class Document:
 
 
 def shown(path: Path) -> str:
-    """`steps[3].expect.effect`."""
+    """Return the path as people write it: `steps[3].expect.effect`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"

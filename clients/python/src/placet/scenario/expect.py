@@ -1,4 +1,4 @@
-"""What a step must come out as, and how what came out differs from it."""
+"""What is expected of a step, and how its outcome differs from that."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Expect(Part):
     error: ExpectError | None = None
 
     def differences(self, outcome: Outcome) -> Iterator[str]:
-        """What is not as expected, worded for people."""
+        """Yield each difference from what is expected, worded for people."""
         if self.error is None:
             if outcome.error is not None:
                 yield f"expected no error, got {describe_error(outcome.error)}"
@@ -267,7 +267,7 @@ def _value_at(values: Any, path: str) -> Any:
 
 
 def _equal(wanted: Any, got: Any) -> bool:
-    """Equality of JSON: true is not 1, and 0.8 is 0.8 whatever holds it."""
+    """Compare as JSON: true is not 1, and 0.8 is 0.8 as a float and as a Decimal."""
     if isinstance(wanted, bool) or isinstance(got, bool):
         return wanted is got
     if isinstance(wanted, int | float | Decimal) and isinstance(got, int | float | Decimal):

@@ -1,7 +1,7 @@
 """What a scenario finds: settings, agents, tools, signals, sessions.
 
-What the client sends as it stands (agents, tools, boundaries …) is plain JSON here, and its client
-refuses unknown names: a field that the API gains needs nothing here.
+Agents, tools, boundaries and the like are plain JSON here: the client takes them as they stand and
+refuses unknown names, so that a new field of the API needs no change here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Found = Iterator[tuple[Path, str]]
 
 
 def find_refusals(path: Path, field: str, build: Callable[[], Any]) -> Found:
-    """What the client would refuse of a value at `path` that it calls `field`."""
+    """Yield what the client refuses of the value at `path`, which it calls `field`, when `build` runs."""
     try:
         build()
     except PlacetError as exc:
@@ -90,7 +90,7 @@ class Terms(Timed):
         return self.has_expiry or self.signed_by is not None
 
     def terms(self, name: str, suffix: str = "") -> dict[str, Any]:
-        """Arguments of `open_session`. `suffix` tells the task from those of other runs."""
+        """Return arguments of `open_session`. `suffix` sets the task's id apart from that of other runs."""
         task = {"id": self.task} if isinstance(self.task, str) else dict(self.task or {"id": name})
         if isinstance(task.get("id"), str):
             task["id"] += suffix
@@ -119,7 +119,7 @@ class Fixture(Part):
     """By the names that steps call them."""
 
     def merge(self, more: Fixture) -> Fixture:
-        """Both; of what has the same name in both, that of `more`."""
+        """Return a fixture with both; where a name is in both, the part from `more`."""
         return Fixture(
             settings=self.settings | more.settings,
             agents=_merge_lists(("agent",), self.agents, more.agents),
@@ -144,6 +144,6 @@ class Fixture(Part):
 
 
 def _merge_lists(names: tuple[str, ...], *lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The items of all lists; of those that have the same names, the last."""
+    """Return the items of all lists; of items with the same values under `names`, the last."""
     found = {tuple(str(item.get(name)) for name in names): item for items in lists for item in items}
     return list(found.values())

@@ -1,4 +1,4 @@
-"""Chains of grants as somebody would send them who may not: what a PDP must refuse."""
+"""Chains of grants as an attacker would send them: a PDP must refuse every one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from placet.model import Hop
 from placet.receipt import b64url_decode, b64url_encode
 
 Forgery = Literal["left_out", "wrong_parent", "flipped_signature", "self_signed", "reordered"]
-# Order of P-256: a signature whose s is in its upper half is refused for that alone.
+# Order of the group of P-256. A signature whose s is in the upper half is refused for that alone.
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 def forge_chain(
     kind: Forgery, hops: Sequence[Hop], *, other_root: str = "", claims: Mapping[str, Any] | None = None
 ) -> list[Hop]:
-    """The chain, spoilt.
+    """Return the chain, forged in one way.
 
     `other_root` is another root grant of the session, for wrong_parent; `claims` replace those of the
     last grant, for self_signed. Raises ValueError for grants that are no compact JWS.
@@ -44,14 +44,14 @@ def forge_chain(
 
 def _flip_signature(grant: str) -> str:
     header, payload, signature = grant.split(".")
-    # The last bit of r: the low half of s stays so.
+    # The last bit of r is flipped, so that s stays in its lower half.
     changed = bytearray(b64url_decode(signature))
     changed[31] ^= 1
     return f"{header}.{payload}.{b64url_encode(bytes(changed))}"
 
 
 def _sign_anew(grant: str, claims: Mapping[str, Any]) -> str:
-    """Other claims under the same header, key id included, with a key of our own."""
+    """Return a grant with other claims under the same header, key id included, signed with another key."""
     header, payload, _ = grant.split(".")
     said = json.loads(b64url_decode(payload)) | dict(claims)
     text = json.dumps(said, separators=(",", ":"), default=str).encode()

@@ -1,4 +1,4 @@
-"""Files to scenarios, or all their faults."""
+"""Reads files as scenarios, or finds all their faults."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def _worded(error: ErrorDetails) -> tuple[Path, str]:
 
 
 def _faults_of_whole_parts(value: Any, scope: Scope) -> Iterator[tuple[Path, str]]:
-    """Faults of the parts that have their form, in a file that has not.
+    """Yield the faults of well-formed parts in a file that as a whole is malformed.
 
-    What a malformed part would have made counts as made, so that one mistake is one fault.
+    What a malformed step would have made counts as made, so that one mistake is one fault.
     """
     if not isinstance(value, dict):
         return
@@ -90,13 +90,13 @@ def _faults_of_fixture(fixture: Any, path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _without_malformed_fields(step: Any) -> Step | None:
-    """The step without its malformed fields, if it is one then."""
+    """Return the step without its malformed fields; None if the rest is no step."""
     if not isinstance(step, dict):
         return None
     try:
         return _STEP.validate_python(step)
     except ValidationError as exc:
-        # The first part is the kind's.
+        # The first part of a location names the kind of step, the second the field.
         malformed = {error["loc"][1] for error in exc.errors() if len(error["loc"]) > 1}
         left = {name: value for name, value in step.items() if name not in malformed}
         if "expect" in malformed:

@@ -1,4 +1,4 @@
-"""What the steps of a run made so far, by the names that the file gives it."""
+"""What the steps of a run have made so far, by the names that the file gives to it."""
 
 from __future__ import annotations
 
@@ -42,27 +42,27 @@ class MadeCall:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MadeChain:
-    """What was delegated: every hop, root first, has its grant."""
+    """A chain that was delegated. Every hop, root first, has its grant."""
 
     # The session's name in the file.
     session: str
     hops: tuple[Hop, ...]
     # The name of the last grant; empty at the root.
     grant_hash: str = ""
-    # What the last grant permits, as the file writes boundaries.
+    # The boundary of the last grant, as files write boundaries.
     boundary: dict[str, Any]
 
 
 @dataclass(kw_only=True, slots=True)
 class Made:
-    """The look-ups raise `NotRunError`."""
+    """Everything that was made. A look-up of what is not there raises `NotRunError`."""
 
     sessions: dict[str, MadeSession] = field(default_factory=dict)
     calls: dict[str, MadeCall] = field(default_factory=dict)
     chains: dict[str, MadeChain] = field(default_factory=dict)
-    # The latest keys of issuers of signed tasks.
+    # The latest key of each issuer of signed tasks.
     keys: dict[str, EllipticCurvePrivateKey] = field(default_factory=dict)
-    # The first of each call.
+    # The first receipt of each call.
     receipts: dict[str, bytes] = field(default_factory=dict)
     unnamed: int = 0
 
@@ -75,7 +75,7 @@ class Made:
         return self.sessions[name]
 
     def owner(self, name: str) -> Caller:
-        """Who may complete and close a session; the usual issuer if nobody opened it."""
+        """Return who may complete and close a session; the usual issuer if nobody opened it."""
         return self.sessions[name].owner if name in self.sessions else ISSUER
 
     def call(self, name: str) -> MadeCall:
@@ -89,13 +89,13 @@ class Made:
         return self.chains[name]
 
     def root(self, session: str) -> MadeChain:
-        """The chain of the session's own agent."""
+        """Return the chain of the session's own agent, which has the root grant alone."""
         opened = self.opened(session)
         hop = Hop(agent=opened.session.agent, grant=opened.session.grant)
         return MadeChain(session=session, hops=(hop,), boundary=opened.boundary)
 
     def decided(self, name: str) -> tuple[MadeCall, Decision]:
-        """A call that was answered, and its latest answer."""
+        """Return a call that was answered, and its latest answer."""
         call = self.call(name)
         if call.decision is None:
             raise NotRunError(f"call {name} got no decision")

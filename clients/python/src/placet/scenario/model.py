@@ -1,4 +1,4 @@
-"""What every part of a scenario's format is made of."""
+"""The types that every part of a scenario's format is made of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
     def given(self) -> dict[str, Any]:
-        """The fields that the file has."""
+        """Return the fields that the file gives."""
         return self.model_dump(exclude_unset=True)
 
 

@@ -22,31 +22,31 @@ class Outcome:
     error: PlacetError | None = None
     # Decision and session as JSON, for the paths of expectations.
     values: dict[str, Any] = field(default_factory=dict)
-    # By check, why it does not hold; empty: it holds.
+    # Why each check of the receipt fails, by its name; empty where it holds.
     receipt_checks: dict[str, str] = field(default_factory=dict)
     claims: Mapping[str, Any] = field(default_factory=dict)
-    # Those of an earlier call that this one is compared with.
+    # The claims of the earlier call that this one is compared with.
     earlier_claims: Mapping[str, Any] = field(default_factory=dict)
-    # What came of each time, of a step that runs many times.
+    # The outcome of each time, for a step that runs many times.
     many: list[Outcome] = field(default_factory=list)
-    # For tables, when there is no decision to tell of.
+    # What tables show of a step without a decision.
     told: str = ""
 
     @property
     def answer(self) -> str:
-        """allow, block or escalate; ok for other calls; or error."""
+        """The effect of a decision; "ok" for the answer to another call; or "error"."""
         if self.error is not None:
             return "error"
         return str(self.decision.effect) if self.decision is not None else "ok"
 
     @property
     def because(self) -> str:
-        """Why, in a line."""
+        """Why it came out so, in one line."""
         if self.error is not None:
             return str(self.error)
         if self.decision is None:
             return self.told
-        # A payment that is blocked may be large, too; what decided is enough to tell.
+        # Only the reasons that decided: a payment that is blocked may also be large enough to escalate.
         decisive = [reason for reason in self.decision.reasons if reason.effect == self.decision.effect]
         because = "; ".join(f"{reason.code}: {reason.message}" for reason in decisive)
         return f"{because} (replayed)" if self.decision.replayed else because

@@ -26,7 +26,7 @@ STARTS_WITHIN, ANSWERS_WITHIN, STOPS_WITHIN = 180.0, 120.0, 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnStack:
-    """A running one. One command at a time."""
+    """A running stack. It takes one command at a time."""
 
     process: asyncio.subprocess.Process
     log: Path
@@ -53,13 +53,13 @@ class OwnStack:
 
 @asynccontextmanager
 async def own_stack(replicas: int) -> AsyncIterator[OwnStack]:
-    """A fresh stack that nothing of remains. Raises `StackError`."""
+    """Run a fresh stack, of which nothing remains afterwards. Raises `StackError`."""
     try:
         distribution(SERVER)
     except PackageNotFoundError as exc:
         raise StackError(f"--stack needs the server: install {SERVER} beside this command") from exc
     with tempfile.TemporaryDirectory(prefix="placet-scenario-", ignore_cleanup_errors=True) as name:
-        # PostgreSQL runs as another user when we are root, and has to get through.
+        # PostgreSQL runs as another user where the runner is root, and has to reach its folder.
         os.chmod(name, 0o755)
         log = Path(name) / "output.txt"
         with log.open("wb") as output:
@@ -69,7 +69,7 @@ async def own_stack(replicas: int) -> AsyncIterator[OwnStack]:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=output,
-                # Its database is its own, and a Ctrl-C is for us: it ends when we do.
+                # It has a database of its own. A Ctrl-C goes to the runner alone, which then ends the stack.
                 env={key: value for key, value in os.environ.items() if key != "DATABASE_URL"},
                 start_new_session=True,
             )

@@ -1,4 +1,4 @@
-"""Checks of a decision's receipt. Each returns why it does not hold; empty: it holds."""
+"""Checks of a decision's receipt. Each returns why it fails, or "" if it holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from placet.receipt import ReceiptError, b64url_decode, b64url_encode, parse
 
 
 def check_verified(decision: Decision) -> str:
-    """The client has checked it; one that is wrong would not have come back as a decision."""
+    """Check that the client verified it; a receipt that is wrong would not have come back as a decision."""
     return "" if decision.receipt_status is ReceiptStatus.VERIFIED else f"it is {decision.receipt_status}"
 
 
@@ -29,7 +29,7 @@ def check_same(decision: Decision, other: bytes, whose: str) -> str:
 
 
 def read_claims(receipt: bytes) -> Mapping[str, Any]:
-    """Raises `PlacetError`."""
+    """Return the receipt's claims. Raises `PlacetError`."""
     try:
         return parse(receipt).claims
     except ReceiptError as exc:
@@ -37,7 +37,7 @@ def read_claims(receipt: bytes) -> Mapping[str, Any]:
 
 
 def change_one_byte(token: bytes, decision_id: str) -> bytes:
-    """The receipt with the last letter of the decision's id in its payload changed."""
+    """Return the receipt with the last letter of the decision's id changed in its payload."""
     header, payload, rest = token.split(b".", 2)
     wrong = decision_id[:-1] + ("0" if decision_id[-1] != "0" else "1")
     changed = b64url_decode(payload.decode()).replace(decision_id.encode(), wrong.encode())

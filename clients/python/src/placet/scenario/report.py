@@ -1,4 +1,4 @@
-"""What came out of scenarios: for people, as JSON and as JUnit XML."""
+"""The results of scenarios, and their forms as JSON and JUnit XML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class StepResult:
     because: str
     chapter: str = ""
     seconds: float = 0.0
-    # How it is not as expected; empty: it is.
+    # How it differs from what is expected; empty if it does not.
     differences: tuple[str, ...] = ()
 
     @property
@@ -37,7 +37,7 @@ class ScenarioResult:
 
     @property
     def different(self) -> int:
-        """How many steps came out otherwise than expected."""
+        """The number of steps that came out otherwise than expected."""
         return sum(not step.ok for step in self.steps)
 
 
@@ -69,7 +69,7 @@ def as_json(results: Sequence[ScenarioResult]) -> dict[str, Any]:
 
 
 def as_junit(results: Sequence[ScenarioResult]) -> bytes:
-    """A suite a scenario, a case a step."""
+    """Return JUnit XML with a suite for each scenario and a case for each step."""
     root = ElementTree.Element("testsuites")
     for result in results:
         suite = ElementTree.SubElement(

@@ -51,7 +51,7 @@ class Pdp:
 
 @dataclass(slots=True)
 class Clock:
-    """The database's clock: how far it is ahead of ours, and when the scenario began."""
+    """The database's clock: how far it is ahead of this machine's, and when the scenario began by it."""
 
     ahead: timedelta = timedelta()
     start: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -62,11 +62,11 @@ class Clock:
 
 @dataclass(kw_only=True, slots=True)
 class Run:
-    """Use with `async with`. Copies made by `on` share everything."""
+    """A run of one scenario; use with `async with`. The copies that `on` makes share everything with it."""
 
     pdp: Pdp
     tenant: str
-    # Tells ids of this run from those of others in the same tenant; empty in a tenant of its own.
+    # What sets the ids of this run apart from those of others in its tenant; empty if there are none.
     suffix: str = ""
     replica: int = 0
     clock: Clock = field(default_factory=Clock)
@@ -82,11 +82,14 @@ class Run:
         await self._open.aclose()
 
     def on(self, number: int) -> Run:
-        """This run, asking another replica by itself: they take turns."""
+        """Return this run with another replica that is asked by default; numbers go round the replicas."""
         return replace(self, replica=number % len(self.pdp.targets))
 
     async def client(self, caller: Caller, replica: int | None = None) -> AsyncClient:
-        """The client of a caller; always the same one. `replica` counts from 1. Raises `NotRunError`."""
+        """Return the client of a caller, the same one each time. `replica` counts from 1.
+
+        Raises `NotRunError` if there are no credentials of the caller's.
+        """
         number = self.replica if replica is None else replica - 1
         proof = self._proof(caller)
         key = (number, proof)
@@ -102,7 +105,7 @@ class Run:
         return self._clients[key]
 
     def _proof(self, caller: Caller) -> DevIdentity | TlsCredentials:
-        """How a caller says who it is. Raises `NotRunError`."""
+        """Return what says who a caller is. Raises `NotRunError` if there are no credentials of its."""
         if self.pdp.credentials is None:
             return caller.identity(self.tenant)
         found = self.pdp.credentials.by_subject.get(caller.subject)
@@ -112,9 +115,9 @@ class Run:
         return found
 
     async def prepare(self, fixture: Fixture, *, timed: bool) -> None:
-        """Write the fixture. `timed`: instants matter. Raises `PlacetError`."""
+        """Write the fixture. `timed` says that instants are written. Raises `PlacetError`."""
         operator = await self.client(OPERATOR)
-        # Named, so that credentials of another tenant replace nothing.
+        # The tenant is named, so that with the credentials of another tenant nothing is replaced.
         await operator.put_tenant(fixture.settings, tenant=self.tenant)
         if timed:
             await self._read_clock()
@@ -142,7 +145,10 @@ class Run:
         ]
 
     async def open(self, name: str, terms: Terms, as_: Caller | None = None) -> Session:
-        """By the usual issuer; with a signed task, by the runtime of its agent, for its principal."""
+        """Open a session and note it under `name`. Raises `PlacetError`.
+
+        The usual issuer opens it; if the task is signed, the runtime of its agent does.
+        """
         asked = terms.terms(name, self.suffix)
         expires_at = terms.expiry(start=self.clock.start, now=self.clock.now())
         if terms.signed_by is None:
@@ -203,7 +209,7 @@ class Run:
         return now
 
     async def _read_clock(self) -> None:
-        """A server whose clock cannot be moved has ours, as near as matters."""
+        """Note the database's time. A server whose clock cannot be moved has the time of this machine."""
         try:
             self.clock.start = await self.advance(timedelta(microseconds=1))
         except PlacetError:
@@ -219,12 +225,12 @@ class Run:
 
     async def restore(self) -> None:
         """Start what is still down. Raises `PlacetError`."""
-        # By name: opa and postgres come before the replicas, which need them.
-        for component in sorted(self._down):
+        # The replicas come last: they do not start without the others.
+        for component in sorted(self._down, key=lambda name: (name.startswith("pdp"), name)):
             await self.restart(component)
 
     async def restart(self, component: str) -> None:
-        """Return when calls reach every replica again."""
+        """Start the component again, and return when calls reach every replica. Raises `PlacetError`."""
         assert self.pdp.stack is not None
         try:
             await self.pdp.stack.restart(component)
@@ -237,7 +243,7 @@ class Run:
 
 
 async def _wait_until_found(client: AsyncClient) -> None:
-    """gRPC looks after a while only for a server that was away."""
+    """Return when the client reaches its server: gRPC waits before it tries again. Raises `PlacetError`."""
     limit = time.monotonic() + FOUND_WITHIN
     while True:
         try:

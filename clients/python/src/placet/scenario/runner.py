@@ -22,10 +22,10 @@ async def run_scenario(
     tenant: str = "",
     told: Callable[[StepResult], None] = lambda result: None,
 ) -> ScenarioResult:
-    """Run it, in `tenant` or one of its own, and tell each step as it comes out.
+    """Run the scenario in `tenant`, or in one of its own, and call `told` with the result of each step.
 
-    Steps go on after one that differs, so that a report shows everything. Whatever was killed is
-    started again at the end.
+    A step that differs does not end the run, so that a report shows everything. Whatever was killed
+    is started again at the end.
     """
     steps: list[StepResult] = []
     run = Run(

@@ -42,7 +42,7 @@ class Scenario(Part):
         return self
 
     def each(self) -> list[Scenario]:
-        """The scenarios that are run: this one, or one a case."""
+        """Return the scenarios that are run: this one, or one for each case."""
         if not self.cases:
             return [self]
         return [
@@ -57,7 +57,7 @@ class Scenario(Part):
         ]
 
     def faults(self, scope: Scope) -> Iterator[tuple[Path, str]]:
-        """What makes no sense, though every part has its form."""
+        """Yield what makes no sense in a file whose every part is well formed."""
         yield from self.fixture.faults(("fixture",))
         yield from steps_faults(self.steps, scope.of(self.fixture.sessions), ("steps",))
         for number, case in enumerate(self.cases):
@@ -77,5 +77,5 @@ def steps_faults(steps: Sequence[Step], scope: Scope, path: Path) -> Iterator[tu
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of the format, for editors."""
+    """Return the JSON Schema of the format, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Scenario.model_json_schema()

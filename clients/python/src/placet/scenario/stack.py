@@ -1,4 +1,4 @@
-"""What a stack of the runner's own can do besides answering."""
+"""What the runner can do to a stack of its own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Component = Annotated[str, StringConstraints(pattern=r"^(opa|postgres|pdp|pdp-[1
 
 
 class StackError(Exception):
-    """The stack cannot be had, or cannot do what was asked."""
+    """There is no stack, or it did not do what was asked."""
 
 
 class Stack(Protocol):
     async def kill(self, component: str) -> None:
-        """SIGKILL it, and keep it down. Raises `StackError`."""
+        """Kill the component with SIGKILL, and keep it down. Raises `StackError`."""
 
     async def restart(self, component: str) -> None:
-        """Start it again, after killing it if it is up. Return when every replica is ready.
+        """Start the component again, after killing it if it is up. Return when every replica is ready.
 
         Raises `StackError`.
         """

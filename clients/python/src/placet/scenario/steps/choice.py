@@ -1,4 +1,4 @@
-"""Which kind of step a mapping is: the kind whose key it has."""
+"""Tells the kind of a step by the key that its mapping has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ PREFIX = "kind:"
 
 
 def one_of(*kinds: type[Step]) -> Any:
-    """The annotation of a step of one of these kinds. What has none or two of their keys is no step."""
+    """Return the annotation of a step of one of these kinds.
+
+    A mapping with none or two of their keys is no step.
+    """
     tagged = tuple(Annotated[kind, Tag(PREFIX + kind.kind)] for kind in kinds)
     return Annotated[Union[tagged], _by_key(*kinds)]  # noqa: UP007 - made of a list
 

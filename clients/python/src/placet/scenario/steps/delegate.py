@@ -57,7 +57,7 @@ class Delegate(Step, Timed):
         return self.has_expiry
 
     def wanted(self, parent: dict[str, Any]) -> dict[str, Any] | None:
-        """The boundary that is asked for; None: the parent's."""
+        """Return the boundary that is asked for; None for the parent's."""
         return self.boundary if self.narrow is None else _narrow(parent, self.narrow)
 
     async def perform(self, run: Run) -> Outcome:
@@ -90,7 +90,7 @@ def _narrow(parent: dict[str, Any], narrow: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_currency(amounts: Any) -> dict[str, dict[str, Any]] | None:
-    """The limits that a boundary of a file has; None if they are not what a client takes."""
+    """Return the limits of a file's boundary by currency; None if a client would not take them."""
     if isinstance(amounts, dict):
         return {currency: {"currency": currency, "per_action": most} for currency, most in amounts.items()}
     if not isinstance(amounts, list) or not all(isinstance(each, dict) for each in amounts):

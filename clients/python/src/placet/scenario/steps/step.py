@@ -1,4 +1,4 @@
-"""What every step has."""
+"""What all steps have in common."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class Scope:
-    """What earlier steps made, and what the run has to work with."""
+    """What earlier steps make, and what the run has to work with."""
 
     sessions: set[str] = field(default_factory=set)
     calls: set[str] = field(default_factory=set)
@@ -27,14 +27,14 @@ class Scope:
     chains: set[str] = field(default_factory=set)
     # Components that were killed and not started again.
     down: set[str] = field(default_factory=set)
-    # There are keys to check receipts with.
+    # Whether there are keys to check receipts with.
     keys: bool = False
-    # The runner owns the stack.
+    # Whether the stack is the runner's own.
     stack: bool = False
     replicas: int = 1
 
     def of(self, sessions: Iterable[str]) -> Scope:
-        """The scope in which steps begin that find these sessions."""
+        """Return the scope of the first of several steps, for which these sessions are open."""
         return Scope(sessions=set(sessions), keys=self.keys, stack=self.stack, replicas=self.replicas)
 
     def missing_session(self, name: str, path: Path) -> Iterator[tuple[Path, str]]:
@@ -72,19 +72,19 @@ class Step(Part):
     """A heading before the step."""
 
     def asked(self) -> str:
-        """What is done, in a few words."""
+        """Return what the step does, in a few words."""
         return f"{self.kind} {getattr(self, self.kind)}"
 
     def faults(self, scope: Scope, path: Path) -> Iterator[tuple[Path, str]]:
-        """What makes no sense after the steps before; and tell the scope what this one makes."""
+        """Yield what makes no sense after the steps before, and add to the scope what this one makes."""
         yield from ()
 
     @abstractmethod
     async def perform(self, run: Run) -> Outcome:
-        """Do it. Raises `PlacetError`."""
+        """Do what the step says. Raises `PlacetError`."""
 
     def expected(self) -> Part:
-        """What it must come out as."""
+        """Return what the step must come out as."""
         expected: Part = getattr(self, "expect")  # noqa: B009 - kinds narrow its type
         return expected
 
@@ -94,11 +94,11 @@ class Step(Part):
         return list(expected.differences(outcome))
 
     def timed(self) -> bool:
-        """Whether it writes instants, so that the run must know the database's clock."""
+        """Whether the step writes instants, so that the run must know the database's time."""
         return False
 
     async def perform_or_fail(self, run: Run) -> Outcome:
-        """What came of it; an error is an outcome, too."""
+        """Do what the step says; an error is an outcome, too."""
         try:
             return await self.perform(run)
         except PlacetError as exc:
