@@ -107,7 +107,7 @@ class GrantTokens:
         try:
             return await asyncio.shield(lookup)
         finally:
-            # It holds the failure, whose traceback holds this frame.
+            # No reference cycles on the failure path (docs/decisions/0012-no-cycles-on-failure.md).
             del lookup
 
     def _looked_up(self, kid: str, lookup: asyncio.Task[ec.EllipticCurvePublicKey | None]) -> None:

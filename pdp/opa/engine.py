@@ -5,8 +5,7 @@ next. There is no timer, and a lone call leaves at once. A batch that fails as a
 as single calls, so that the document that broke it hurts nobody else; the tenant whose document
 it was is judged singly and beside the others for a while, so that it breaks no more batches.
 
-What is taken from the queue with less time left than a batch takes is not asked, unless nothing
-else is left to ask: then somebody must find out how long it takes now.
+Calls wait in an `Inbox`, which drops those that would come too late.
 """
 
 from __future__ import annotations
@@ -15,17 +14,20 @@ import asyncio
 import itertools
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
-from pdp.errors import OverloadedError, PolicyUnavailableError
+from pdp.errors import PolicyUnavailableError
 from pdp.model import Verdict
 from pdp.opa.transport import OpaTransport
 from pdp.opa.verdict import batch_verdicts, single_verdict
+from pdp.overload.inbox import Inbox, Ticket
 from pdp.overload.latency import LatencyEstimate
 from pdp.overload.queue_stats import QueueStats
 
@@ -55,28 +57,12 @@ class EngineCall:
     after_batch: bool = False
 
 
-@dataclass(kw_only=True, slots=True, eq=False)
-class _Item:
-    id: str
-    tenant: str
+class _Question(NamedTuple):
     document: bytes
-    # Instant of `time.monotonic()`; `_MARGIN_SECONDS` before the caller's.
-    deadline: float
-    verdict: asyncio.Future[Verdict] = field(repr=False)
-    # Taken from the queue.
-    begun: bool = False
+    tenant: str
 
-    def settle(self, outcome: Verdict | PolicyUnavailableError) -> None:
-        if self.verdict.done():
-            return
-        if isinstance(outcome, PolicyUnavailableError):
-            self.fail(outcome.cause, str(outcome).removeprefix(outcome.cause).removeprefix(": "))
-        else:
-            self.verdict.set_result(outcome)
 
-    def fail(self, cause: str, detail: str = "") -> None:
-        if not self.verdict.done():
-            self.verdict.set_exception(PolicyUnavailableError(cause, detail))
+_Ticket = Ticket[_Question, Verdict]
 
 
 class OpaPolicyEngine:
@@ -98,7 +84,10 @@ class OpaPolicyEngine:
         capacity: int = 4096,
         observe: Callable[[EngineCall], None] | None = None,
     ) -> None:
-        """`capacity` is how many calls may wait; further ones are turned away."""
+        """`capacity` is how many calls may wait, and again as many of tenants that are judged singly.
+
+        `observe` is told of every request to OPA.
+        """
         self._bundle = bundle
         self._max_batch = max_batch
         self._max_batch_bytes = max_batch_bytes
@@ -111,27 +100,37 @@ class OpaPolicyEngine:
         self._batch_head = self._transport.head(f"/v1/data/{bundle}/decision/batch{_QUERY}")
         # Unique while the engine lives, so that no answer fits another batch.
         self._ids = itertools.count()
-        self._queue: deque[_Item] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
-        # The same for tenants that are judged singly, and until when each of them is.
-        self._queue_apart: deque[_Item] = deque()
-        self._tasks_apart: set[asyncio.Task[None]] = set()
-        self._apart: dict[str, float] = {}
-        self._capacity = capacity
-        self._waiting = 0
-        self._dropped: Counter[str] = Counter()
         self._pace = LatencyEstimate()
+        self._queue = self._inbox(capacity)
+        # Tenants that are judged singly wait apart, so that they take nobody else's turn or place.
+        self._queue_apart = self._inbox(capacity)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks_apart: set[asyncio.Task[None]] = set()
+        # Until when each of these tenants is judged singly.
+        self._apart: dict[str, float] = {}
         # Single calls after failed batches: few at a time, beside the requests under way.
         self._again = asyncio.Semaphore(in_flight)
         self._pump_due = False
         self._closed = False
 
+    def _inbox(self, capacity: int) -> Inbox[_Question, Verdict]:
+        return Inbox(
+            capacity=capacity,
+            overdue=lambda ticket: PolicyUnavailableError("timeout", "no answer within the deadline"),
+            late=partial(PolicyUnavailableError, "timeout"),
+            weigh=lambda question: len(question.document),
+            batch=self._max_batch,
+            pace=self._pace,
+        )
+
     def load(self) -> QueueStats:
-        """What waits to be asked."""
-        return QueueStats(waiting=self._waiting, dropped=dict(self._dropped))
+        """Return how many calls wait to be asked, and how many were dropped."""
+        queues = (self._queue.load(), self._queue_apart.load())
+        dropped = sum((Counter(queue.dropped) for queue in queues), Counter[str]())
+        return QueueStats(waiting=sum(queue.waiting for queue in queues), dropped=dropped)
 
     def tenants_apart(self) -> int:
-        """How many tenants are judged singly now, because a document of theirs broke a batch."""
+        """Return how many tenants are judged singly now, because a document of theirs broke a batch."""
         now = time.monotonic()
         self._apart = {tenant: until for tenant, until in self._apart.items() if until > now}
         return len(self._apart)
@@ -139,45 +138,14 @@ class OpaPolicyEngine:
     async def decide(self, document: bytes, *, deadline: float, tenant: str = "") -> Verdict:
         """See `PolicyEngine.decide`."""
         _require_object(document)
-        loop = asyncio.get_running_loop()
-        ends = deadline - _MARGIN_SECONDS
-        left = ends - time.monotonic()
-        if left <= 0:
-            raise PolicyUnavailableError("timeout", "no time left to ask")
         if self._closed:
             raise PolicyUnavailableError("connection", "the engine is closed")
-        if self._waiting >= self._capacity:
-            self._dropped["full"] += 1
-            raise OverloadedError(
-                max(0.05, self._pace.seconds() * self._waiting / self._max_batch), others="all"
-            )
-        item = _Item(
-            id=str(next(self._ids)),
-            tenant=tenant,
-            document=document,
-            deadline=ends,
-            verdict=loop.create_future(),
-        )
-        timer = loop.call_later(left, self._expire, item)
-        queue = self._queue_apart if self._apart and self._is_apart(tenant) else self._queue
-        queue.append(item)
-        self._waiting += 1
         if not self._pump_due:
-            # Once the calls that are ready now have queued too.
+            # Once this call has queued, and those that are ready now have too.
             self._pump_due = True
-            loop.call_soon(self._pump)
-        try:
-            return await item.verdict
-        except asyncio.CancelledError:
-            self._dropped["gone"] += not item.begun
-            raise
-        finally:
-            timer.cancel()
-            if not item.begun:
-                self._begin(item)
-                self._trim()
-            # It holds the failure, whose traceback holds this frame.
-            del item
+            asyncio.get_running_loop().call_soon(self._pump)
+        queue = self._queue_apart if self._apart and self._is_apart(tenant) else self._queue
+        return await queue.ask(_Question(document, tenant), deadline - _MARGIN_SECONDS)
 
     async def aclose(self) -> None:
         """Close the connections; calls under way fail."""
@@ -186,101 +154,58 @@ class OpaPolicyEngine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for item in (*self._queue, *self._queue_apart):
-            item.fail("connection", "the engine is closed")
+        for queue in (self._queue, self._queue_apart):
+            queue.fail_waiting(lambda: PolicyUnavailableError("connection", "the engine is closed"))
         self._transport.close()
 
     def _pump(self) -> None:
         """Send what is queued, as far as requests may be under way."""
         self._pump_due = False
         while not self._closed and (free := self._in_flight - len(self._tasks)) > 0:
-            batch = self._take_from(
-                self._queue, min(max(_LEAST_SHARE, math.ceil(len(self._queue) / free)), self._max_batch)
-            )
+            share = max(_LEAST_SHARE, math.ceil(len(self._queue) / free))
+            batch = self._queue.take(min(share, self._max_batch), self._max_batch_bytes)
             if not batch:
                 break
             self._start(batch, self._tasks)
         while not self._closed and len(self._tasks_apart) < _APART_IN_FLIGHT:
-            batch = self._take_from(self._queue_apart, 1)
+            batch = self._queue_apart.take(1)
             if not batch:
                 return
             self._start(batch, self._tasks_apart)
 
-    def _start(self, batch: list[_Item], tasks: set[asyncio.Task[None]]) -> None:
+    def _start(self, batch: Sequence[_Ticket], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.get_running_loop().create_task(self._judge(batch))
         tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._end)
 
-    def _take_from(self, queue: deque[_Item], most: int) -> list[_Item]:
-        """Take a batch off the queue, leaving out what nobody waits for any more."""
-        batch: list[_Item] = []
-        late: list[_Item] = []
-        size = 0
-        soonest = time.monotonic() + self._pace.seconds()
-        while queue and len(batch) < most:
-            item = queue[0]
-            if item.verdict.done():
-                queue.popleft()
-                continue
-            if item.deadline <= soonest:
-                late.append(queue.popleft())
-                continue
-            size += len(item.document)
-            if batch and size > self._max_batch_bytes:
-                break
-            batch.append(queue.popleft())
-        if late and not batch:
-            batch.append(max(late, key=lambda item: item.deadline))
-        for item in batch:
-            self._begin(item)
-        for item in late:
-            if not item.begun:
-                self._expire(item)
-        return batch
-
-    def _begin(self, item: _Item) -> None:
-        item.begun = True
-        self._waiting -= 1
-
-    def _expire(self, item: _Item) -> None:
-        if item.verdict.done():
-            return
-        self._dropped["late"] += not item.begun
-        item.fail("timeout", "no answer within the deadline" if item.begun else "too little time to ask")
-
-    def _trim(self) -> None:
-        """Forget calls that were given up, once they outnumber the others."""
-        if len(self._queue) + len(self._queue_apart) > 2 * self._waiting + 64:
-            self._queue = deque(item for item in self._queue if not item.begun)
-            self._queue_apart = deque(item for item in self._queue_apart if not item.begun)
-
-    def _is_apart(self, tenant: str) -> bool:
-        until = self._apart.get(tenant)
-        return until is not None and until > time.monotonic()
-
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._tasks_apart.discard(task)
         if not self._pump_due:
             self._pump()
 
-    async def _judge(self, batch: Sequence[_Item]) -> None:
-        """Settle every item of the batch, whatever happens."""
+    def _is_apart(self, tenant: str) -> bool:
+        until = self._apart.get(tenant)
+        return until is not None and until > time.monotonic()
+
+    async def _judge(self, batch: Sequence[_Ticket]) -> None:
+        """Answer or fail every call of the batch, whatever happens."""
         try:
             if len(batch) == 1:
                 await self._judge_one(batch[0])
             else:
                 await self._judge_many(batch)
         finally:
-            for item in batch:
-                item.fail("connection", "the request was given up")
+            for ticket in batch:
+                if not ticket.done:
+                    ticket.fail(PolicyUnavailableError("connection", "the request was given up"))
 
-    async def _judge_many(self, batch: Sequence[_Item]) -> None:
-        by_id = {item.id: item for item in batch}
+    async def _judge_many(self, batch: Sequence[_Ticket]) -> None:
+        by_id = {str(next(self._ids)): ticket for ticket in batch}
         now = time.monotonic()
-        hurried = min(item.deadline for item in batch) - now
+        hurried = min(ticket.deadline for ticket in batch) - now
         body = b'{"input":{"items":{%b}}}' % b",".join(
-            b'"%b":%b' % (item.id.encode("ascii"), item.document) for item in batch
+            b'"%b":%b' % (key.encode("ascii"), ticket.value.document) for key, ticket in by_id.items()
         )
         try:
             answer = await self._transport.post(
@@ -291,45 +216,47 @@ class OpaPolicyEngine:
             self._report(len(batch), now, exc.cause)
             if exc.cause == "connection":
                 # Nobody is there; single calls would not find anybody either.
-                for item in batch:
-                    item.settle(exc)
+                for ticket in batch:
+                    _settle(ticket, exc)
             else:
                 await self._judge_each(batch)
             return
         self._report(len(batch), now)
         for key, outcome in verdicts.items():
-            by_id[key].settle(outcome)
+            _settle(by_id[key], outcome)
 
-    async def _judge_each(self, batch: Sequence[_Item]) -> None:
+    async def _judge_each(self, batch: Sequence[_Ticket]) -> None:
+        """Ask about each document of a failed batch alone, and set apart the tenants whose fault it was."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._judge_again(item)) for item in batch]
+            tasks = [group.create_task(self._judge_again(ticket)) for ticket in batch]
         judged = [task.result() for task in tasks]
         if judged.count(True) <= len(batch) / 2:
             # Not one document's fault: the engine is slow, or down.
             return
         until = time.monotonic() + _APART_SECONDS
-        for item, found in zip(batch, judged, strict=True):
-            if found is False and item.tenant:
-                self._apart[item.tenant] = until
+        for ticket, found in zip(batch, judged, strict=True):
+            if found is False and ticket.value.tenant:
+                self._apart[ticket.value.tenant] = until
 
-    async def _judge_again(self, item: _Item) -> bool | None:
+    async def _judge_again(self, ticket: _Ticket) -> bool | None:
         """Ask alone; return whether there was a verdict, None if nobody waited for it any more."""
         async with self._again:
-            if item.verdict.done():
+            if ticket.done:
                 return None
-            return await self._judge_one(item, after_batch=True)
+            return await self._judge_one(ticket, after_batch=True)
 
-    async def _judge_one(self, item: _Item, *, after_batch: bool = False) -> bool:
+    async def _judge_one(self, ticket: _Ticket, *, after_batch: bool = False) -> bool:
+        """Ask alone; return whether there was a verdict."""
         started = time.monotonic()
         cause = ""
         try:
             answer = await self._transport.post(
-                self._single_head, b'{"input":%b}' % item.document, deadline=item.deadline
+                self._single_head, b'{"input":%b}' % ticket.value.document, deadline=ticket.deadline
             )
-            item.settle(single_verdict(answer, bundle=self._bundle))
+            ticket.answer(single_verdict(answer, bundle=self._bundle))
         except PolicyUnavailableError as exc:
             cause = exc.cause
-            item.settle(exc)
+            _settle(ticket, exc)
         self._report(1, started, cause, after_batch=after_batch)
         return not cause
 
@@ -349,8 +276,22 @@ class OpaPolicyEngine:
             )
 
 
+def _settle(ticket: _Ticket, outcome: Verdict | PolicyUnavailableError) -> None:
+    """Answer the call, or fail it with a failure of its own."""
+    if isinstance(outcome, PolicyUnavailableError):
+        detail = str(outcome).removeprefix(outcome.cause).removeprefix(": ")
+        ticket.fail(PolicyUnavailableError(outcome.cause, detail))
+    else:
+        ticket.answer(outcome)
+
+
 def _require_object(document: bytes) -> None:
-    """A document is spliced into a batch as it is: what is not one whole object must not be."""
+    """Raise `PolicyUnavailableError` unless the document is one whole JSON object.
+
+    It is spliced into a batch as it is. It was made by this process, and yet is parsed again: a
+    type would promise the same only to who checks types, and what is at stake are the verdicts on
+    other tenants' documents.
+    """
     try:
         parsed = orjson.loads(document)
     except orjson.JSONDecodeError as exc:

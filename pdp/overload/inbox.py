@@ -39,10 +39,12 @@ class Ticket(Generic[Value, Result]):
         return self.future.done()
 
     def answer(self, result: Result) -> None:
+        """Give the answer. Without effect on a call that is done."""
         if not self.future.done():
             self.future.set_result(result)
 
     def fail(self, error: PdpError) -> None:
+        """Fail the call. Without effect on one that is done. `error` must be no other call's as well."""
         if not self.future.done():
             self.future.set_exception(error)
 
@@ -52,9 +54,6 @@ class Inbox(Generic[Value, Result]):
 
     Served in order of arrival. A call that has less time left than serving a batch takes is dropped
     when it would be taken, unless nobody else is left: somebody must find out how long it takes now.
-
-    `overdue` names the failure of a call whose deadline passes after work on it has begun;
-    `weigh` says how much of a batch's room a call takes.
     """
 
     def __init__(
@@ -62,11 +61,23 @@ class Inbox(Generic[Value, Result]):
         *,
         capacity: int,
         overdue: Callable[[Ticket[Value, Result]], PdpError],
+        late: Callable[[str], PdpError] = DeadlineExceededError,
         weigh: Callable[[Value], int] = lambda value: 0,
+        batch: int = 64,
+        pace: LatencyEstimate | None = None,
     ) -> None:
+        """`capacity` is how many calls may wait; further ones are turned away.
+
+        `overdue` makes the failure of a call whose deadline passes after work on it has begun; `late`
+        makes that of one on which none has, of a text that says why. `weigh` says how much of a batch's
+        room a call takes. `batch` is how many calls are usually served together, and `pace` how long
+        that takes, if whoever serves them measures it by itself.
+        """
         self._capacity = capacity
         self._overdue = overdue
+        self._late = late
         self._weigh = weigh
+        self._batch = batch
         self._tickets: deque[Ticket[Value, Result]] = deque()
         self._waiting = 0
         # Begun, and not answered yet.
@@ -74,28 +85,30 @@ class Inbox(Generic[Value, Result]):
         self._arrivals = 0
         self._last_batch = 0
         self._arrived = asyncio.Event()
-        self._pace = LatencyEstimate()
+        self._pace = LatencyEstimate() if pace is None else pace
         self._dropped: Counter[str] = Counter()
 
     def __len__(self) -> int:
+        """How many calls wait."""
         return self._waiting
 
     def load(self) -> QueueStats:
+        """Return how many calls wait, and how many were dropped."""
         return QueueStats(waiting=self._waiting, dropped=dict(self._dropped))
 
     def served(self, began: float) -> None:
-        """A batch that was begun at this instant is done."""
+        """Take note that a batch is done which was begun at this instant of `time.monotonic()`."""
         self._pace.took(time.monotonic() - began)
 
     async def ask(self, value: Value, deadline: float) -> Result:
-        """Wait for the answer. Raises `OverloadedError`, `DeadlineExceededError`, or the failure."""
+        """Wait for the answer. Raises `OverloadedError`, what `late` makes, or the failure."""
         loop = asyncio.get_running_loop()
         left = deadline - time.monotonic()
         if left <= 0:
-            raise DeadlineExceededError("the deadline had passed before the call")
+            raise self._late("the deadline had passed before the call")
         if self._waiting >= self._capacity:
             self._dropped["full"] += 1
-            raise OverloadedError(max(0.05, self._pace.seconds() * self._waiting / 64), others="all")
+            raise OverloadedError(max(0.05, self._pace.seconds() * self._waiting / self._batch), others="all")
         ticket: Ticket[Value, Result] = Ticket(value, deadline, loop.create_future())
         timer = loop.call_later(left, self._expire, ticket)
         self._tickets.append(ticket)
@@ -116,7 +129,7 @@ class Inbox(Generic[Value, Result]):
                 ticket.begun = True
                 self._waiting -= 1
                 self._trim()
-            # It holds the failure, whose traceback holds this frame.
+            # No reference cycles on the failure path (docs/decisions/0012-no-cycles-on-failure.md).
             del ticket
 
     async def until_any(self) -> None:
@@ -149,17 +162,20 @@ class Inbox(Generic[Value, Result]):
         late: list[Ticket[Value, Result]] = []
         soonest = time.monotonic() + self._pace.seconds()
         while len(taken) < most and (ticket := self._next()) is not None:
+            if ticket.deadline <= soonest:
+                late.append(ticket)
+                continue
             room -= self._weigh(ticket.value)
-            if room < 0 and (taken or late):
+            if room < 0 and taken:
                 self._put_back(ticket)
                 break
-            (taken if ticket.deadline > soonest else late).append(ticket)
+            taken.append(ticket)
         if late and not taken:
             taken.append(max(late, key=lambda ticket: ticket.deadline))
         for ticket in late:
             if ticket not in taken:
                 self._dropped["late"] += 1
-                ticket.fail(DeadlineExceededError("too little time was left to begin"))
+                ticket.fail(self._late("too little time was left to begin"))
         if taken:
             self._last_batch = len(taken)
         return taken
@@ -181,7 +197,7 @@ class Inbox(Generic[Value, Result]):
         return None
 
     def _put_back(self, ticket: Ticket[Value, Result]) -> None:
-        """Undo `_next`."""
+        """Put back what `_next` took: it waits again, before all others."""
         ticket.begun = False
         self._waiting += 1
         self._serving -= 1
@@ -199,7 +215,7 @@ class Inbox(Generic[Value, Result]):
             ticket.fail(self._overdue(ticket))
         else:
             self._dropped["late"] += 1
-            ticket.fail(DeadlineExceededError("the deadline passed in the queue"))
+            ticket.fail(self._late("the deadline passed in the queue"))
 
     def _trim(self) -> None:
         """Drop calls that were given up, once they outnumber the others."""

@@ -8,6 +8,7 @@ import pytest
 
 from pdp.errors import DeadlineExceededError, OverloadedError, StoreUnavailableError
 from pdp.overload.inbox import Inbox
+from pdp.overload.latency import LatencyEstimate
 from tests.support import builders
 from tests.support.gc_cycles import without_collector
 
@@ -201,6 +202,28 @@ async def test_of_calls_that_are_all_too_late_the_last_to_expire_is_begun() -> N
     for task in (tasks[0], tasks[2]):
         with pytest.raises(DeadlineExceededError):
             await task
+
+
+async def test_call_that_comes_too_late_takes_no_room_in_a_batch() -> None:
+    pace = LatencyEstimate()
+    for _ in range(100):
+        pace.took(10.0)
+    box = Inbox[int, int](
+        capacity=100,
+        overdue=lambda ticket: StoreUnavailableError("overdue"),
+        late=StoreUnavailableError,
+        weigh=lambda value: value,
+        pace=pace,
+    )
+    (hurried,) = await asked(box, 90, seconds=2.0)
+    patient = await asked(box, 40, 60, 1, seconds=60.0)
+    taken = box.take(64, 100)
+    assert [ticket.value for ticket in taken] == [40, 60]
+    with pytest.raises(StoreUnavailableError, match="too little time"):
+        await hurried
+    for ticket in (*taken, *box.take(64)):
+        ticket.answer(ticket.value)
+    assert await asyncio.gather(*patient) == [40, 60, 1]
 
 
 async def test_call_that_failed_is_gone_before_the_collector_comes() -> None:
