@@ -31,7 +31,7 @@ from pdp.errors import PolicyUnavailableError, SessionMovedError
 from pdp.model import Position, RecordedDecision, Recording, Verdict
 from pdp.opa.verdict import single_verdict
 from pdp.postgres.access.connection import Access
-from pdp.postgres.facts import PostgresInformationPoint
+from pdp.postgres.facts.point import PostgresInformationPoint
 from pdp.postgres.ledger.stream import Stream
 from pdp.postgres.store import PostgresStore
 from pdp.server.grpc.deadline import deadline_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 from psycopg import sql
@@ -13,16 +14,30 @@ from pdp.model import Agent, IssuerKeys, IssuerKeysSnapshot, IssuerList, Signal,
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
-from pdp.postgres.rows import instant_text, json_text, json_value, tool_text
+from pdp.postgres.columns import Columns
+from pdp.postgres.rows import TOOL, instant_text, json_text, json_value, tool_text
 from pdp.sessions.task_tokens import MAX_ISSUERS
 
 # What the history says of a tool that a roll-back removed.
 _REMOVED = "null"
+
+
+def _issuer_keys(issuer: str, keys: str, revision: int, written_at: datetime) -> IssuerKeys:
+    return IssuerKeys(issuer=issuer, keys=tuple(json_value(keys)), revision=revision, written_at=written_at)
+
+
+ISSUER_KEYS = Columns(_issuer_keys)
+_PUT_TOOL = f"""
+    INSERT INTO placet.tools (tenant, {", ".join(TOOL.names)})
+    VALUES (%(tenant)s, {", ".join(f"%({name})s" for name in TOOL.names)})
+    ON CONFLICT (tenant, name) DO UPDATE
+    SET {", ".join(f"{name} = EXCLUDED.{name}" for name in TOOL.names if name != "name")}
+"""
 _Kind = Literal["settings", "agents", "tools", "signals", "issuers"]
 
 
 class PostgresControlPlane:
-    """`pdp.ports.Registry`."""
+    """`pdp.ports.ControlPlane`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -140,12 +155,12 @@ class PostgresControlPlane:
             )
             return [
                 ToolRevision(
-                    revision=row[0],
-                    written_at=row[1],
-                    written=tuple(row[2] or ()),
-                    removed=tuple(row[3] or ()),
+                    revision=revision,
+                    written_at=written_at,
+                    written=tuple(written or ()),
+                    removed=tuple(removed or ()),
                 )
-                for row in await cursor.fetchall()
+                for revision, written_at, written, removed in await cursor.fetchall()
             ]
 
         return await self._pool.run(work)
@@ -235,8 +250,8 @@ class PostgresControlPlane:
         async def work(connection: Connection) -> IssuerList:
             # One statement, one snapshot.
             cursor = await connection.execute(
-                """
-                SELECT t.issuers_revision, k.issuer, k.keys, k.revision, k.written_at
+                f"""
+                SELECT t.issuers_revision, {ISSUER_KEYS.select("k")}
                 FROM placet.tenants t LEFT JOIN placet.issuer_keys k ON k.tenant = t.tenant
                 WHERE t.tenant = %s
                 ORDER BY k.issuer COLLATE "C"
@@ -246,7 +261,9 @@ class PostgresControlPlane:
             rows = await cursor.fetchall()
             if not rows:
                 raise TenantUnknownError(f"there is no tenant {tenant}")
-            return IssuerList(rows[0][0], [_issuer_keys(row[1:]) for row in rows if row[1] is not None])
+            issuers = [ISSUER_KEYS.find(columns) for _, *columns in rows]
+            revision, *_ = rows[0]
+            return IssuerList(revision, [keys for keys in issuers if keys is not None])
 
         return await self._pool.run(work)
 
@@ -256,8 +273,8 @@ class PostgresControlPlane:
 
         async def work(connection: Connection) -> IssuerKeysSnapshot:
             cursor = await connection.execute(
-                """
-                SELECT t.epoch, k.issuer, k.keys, k.revision, k.written_at
+                f"""
+                SELECT t.epoch, {ISSUER_KEYS.select("k")}
                 FROM placet.tenants t
                 LEFT JOIN placet.issuer_keys k ON k.tenant = t.tenant AND k.issuer = %s
                 WHERE t.tenant = %s
@@ -267,36 +284,15 @@ class PostgresControlPlane:
             row = await cursor.fetchone()
             if row is None:
                 raise TenantUnknownError(f"there is no tenant {tenant}")
-            keys = None if row[1] is None else _issuer_keys(row[1:])
-            return IssuerKeysSnapshot(keys, row[0])
+            epoch, *columns = row
+            return IssuerKeysSnapshot(ISSUER_KEYS.find(columns), epoch)
 
         return await self._pool.run(work)
 
 
-def _issuer_keys(row: Sequence[Any]) -> IssuerKeys:
-    return IssuerKeys(issuer=row[0], keys=tuple(json_value(row[1])), revision=row[2], written_at=row[3])
-
-
 async def _write_tools(connection: Connection, tenant: str, tools: Sequence[Tool], revision: int) -> None:
     cursor = connection.cursor()
-    await cursor.executemany(
-        """
-        INSERT INTO placet.tools (
-            tenant, name, effect, resource, arguments_schema, amount_argument, amount_unit,
-            amount_currency_argument, amount_currency_code, secret_arguments, description, revision,
-            details)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::text[], %s, %s, %s)
-        ON CONFLICT (tenant, name) DO UPDATE
-        SET effect = EXCLUDED.effect, resource = EXCLUDED.resource,
-            arguments_schema = EXCLUDED.arguments_schema, amount_argument = EXCLUDED.amount_argument,
-            amount_unit = EXCLUDED.amount_unit,
-            amount_currency_argument = EXCLUDED.amount_currency_argument,
-            amount_currency_code = EXCLUDED.amount_currency_code,
-            secret_arguments = EXCLUDED.secret_arguments, description = EXCLUDED.description,
-            revision = EXCLUDED.revision, details = EXCLUDED.details
-        """,
-        [_tool_row(tenant, tool, revision) for tool in tools],
-    )
+    await cursor.executemany(_PUT_TOOL, [_tool_row(tenant, tool, revision) for tool in tools])
     # Never removed: a rule that no tool has any more costs a row, and one that is missing a prerequisite.
     rules = {(rule.tool, tuple(sorted(rule.same))) for tool in tools for rule in tool.prerequisites}
     await cursor.executemany(
@@ -341,23 +337,24 @@ async def _tools_at(
     return [read_registration(json_value(content), revision=of) for content, of in await cursor.fetchall()]
 
 
-def _tool_row(tenant: str, tool: Tool, revision: int) -> tuple[Any, ...]:
+def _tool_row(tenant: str, tool: Tool, revision: int) -> dict[str, Any]:
+    """Return the parameters of `_PUT_TOOL`."""
     amount = tool.amount
-    return (
-        tenant,
-        tool.name,
-        tool.effect.value,
-        tool.resource,
-        tool.arguments_schema,
-        amount.argument if amount else None,
-        amount.unit.value if amount and amount.unit else None,
-        amount.currency_argument if amount else None,
-        amount.currency_code if amount else None,
-        list(tool.secret_arguments),
-        tool.description,
-        revision,
-        json_text(details(tool)),
-    )
+    return {
+        "tenant": tenant,
+        "name": tool.name,
+        "effect": tool.effect.value,
+        "resource": tool.resource,
+        "arguments_schema": tool.arguments_schema,
+        "amount_argument": amount.argument if amount else None,
+        "amount_unit": amount.unit.value if amount and amount.unit else None,
+        "amount_currency_argument": amount.currency_argument if amount else None,
+        "amount_currency_code": amount.currency_code if amount else None,
+        "secret_arguments": list(tool.secret_arguments),
+        "description": tool.description,
+        "revision": revision,
+        "details": json_text(details(tool)),
+    }
 
 
 async def _lock(connection: Connection, tenant: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from datetime import datetime
 
 from psycopg.types.numeric import Int8
 
@@ -13,6 +13,7 @@ from pdp.model import JSON, EntityName, EntityVersion
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import entity_lock
 from pdp.postgres.access.pool import Pool
+from pdp.postgres.columns import Columns
 from pdp.postgres.rows import json_text, json_value
 
 # The row of the clock first, which makes writes of a tenant follow each other; it stays locked
@@ -37,6 +38,21 @@ _REMEMBER = """
     SELECT %s, n.type, n.id, %s, n.attributes, %s, %s, placet.now()
     FROM unnest(%s::text[], %s::text[], %s::text[]) AS n(type, id, attributes)
 """
+
+
+def _entity_version(
+    type: str, id: str, revision: int, attributes: str, deleted: bool, written_by: str, written_at: datetime
+) -> EntityVersion:
+    return EntityVersion(
+        name=EntityName(type=type, id=id),
+        revision=revision,
+        attributes=None if deleted else json_value(attributes),
+        written_by=written_by,
+        written_at=written_at,
+    )
+
+
+ENTITY_VERSION = Columns(_entity_version)
 
 
 class PostgresEntityStore:
@@ -118,8 +134,8 @@ class PostgresEntityStore:
 
         async def work(connection: Connection) -> Sequence[EntityVersion]:
             cursor = await connection.execute(
-                """
-                SELECT h.revision, h.attributes, h.deleted, h.written_by, h.written_at
+                f"""
+                SELECT {ENTITY_VERSION.select("h")}
                 FROM placet.entity_history h
                 WHERE h.tenant = %s AND h.type = %s AND h.id = %s
                     AND (%s::bigint IS NULL OR h.revision < %s)
@@ -127,7 +143,7 @@ class PostgresEntityStore:
                 """,
                 [tenant, name.type, name.id, before, before, limit],
             )
-            return [_row_version(name, row) for row in await cursor.fetchall()]
+            return [ENTITY_VERSION.read(row) for row in await cursor.fetchall()]
 
         return await self._pool.run(work)
 
@@ -198,8 +214,8 @@ async def _version(
     connection: Connection, tenant: str, name: EntityName, revision: int | None
 ) -> EntityVersion | None:
     cursor = await connection.execute(
-        """
-        SELECT h.revision, h.attributes, h.deleted, h.written_by, h.written_at
+        f"""
+        SELECT {ENTITY_VERSION.select("h")}
         FROM placet.entity_history h
         WHERE h.tenant = %s AND h.type = %s AND h.id = %s AND (%s::bigint IS NULL OR h.revision <= %s)
         ORDER BY h.revision DESC LIMIT 1
@@ -207,14 +223,4 @@ async def _version(
         [tenant, name.type, name.id, revision, revision],
     )
     row = await cursor.fetchone()
-    return None if row is None else _row_version(name, row)
-
-
-def _row_version(name: EntityName, row: Sequence[Any]) -> EntityVersion:
-    return EntityVersion(
-        name=name,
-        revision=row[0],
-        attributes=None if row[2] else json_value(row[1]),
-        written_by=row[3],
-        written_at=row[4],
-    )
+    return None if row is None else ENTITY_VERSION.read(row)

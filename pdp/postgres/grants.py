@@ -12,10 +12,10 @@ from pdp.model import DecisionEffect, Effect, GrantRow
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
-from pdp.postgres.rows import grant_from_row
+from pdp.postgres.rows import GRANT
 
 # A grant names the hash of its parent, so there are no circles, and no path is longer than chains are.
-_PATH = """
+_PATH = f"""
     WITH RECURSIVE path AS (
         SELECT x.* FROM placet.grants x WHERE x.tenant = %(tenant)s AND x.grant_hash = %(grant)s
         UNION ALL
@@ -23,10 +23,9 @@ _PATH = """
         FROM path p
         JOIN placet.grants x ON x.tenant = %(tenant)s AND x.grant_hash = p.parent_hash
     )
-    SELECT grant_hash, session_id, parent_hash, agent, delegated_by, depth, purpose, issued_at, expires_at,
-           revoked_at, revoked_by, revoke_reason
-    FROM path
-    ORDER BY depth
+    SELECT {GRANT.select("p")}
+    FROM path p
+    ORDER BY p.depth
 """
 # The keys of one session are next to each other, whatever grant they were called on. Without a
 # grant strangers call too, and move nothing.
@@ -135,4 +134,4 @@ class PostgresGrantStore:
 
 async def _path(connection: Connection, tenant: str, grant_hash: str) -> list[GrantRow]:
     cursor = await connection.execute(_PATH, {"tenant": tenant, "grant": grant_hash})
-    return [grant_from_row(row) for row in await cursor.fetchall()]
+    return [GRANT.read(row) for row in await cursor.fetchall()]

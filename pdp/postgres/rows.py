@@ -1,9 +1,10 @@
-"""The model's values in the forms that the tables hold, and back."""
+"""The model's values in the forms that the tables hold, and back; the columns of values that several
+statements read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -15,26 +16,33 @@ from pdp.action.registration import read_details, registration
 from pdp.authority.boundary import intern_boundary, read_boundary
 from pdp.model import (
     JSON,
+    Agent,
     Aggregates,
+    Amount,
     AmountRole,
     AmountUnit,
     Boundary,
     Bucket,
+    Counter,
     CounterKey,
+    DecisionKey,
+    Effect,
     GrantRow,
+    Hold,
+    HoldState,
     Outcome,
+    Position,
+    PrerequisiteKey,
+    PriorAnswer,
+    PriorDecision,
     Session,
     SessionState,
     Task,
     Tool,
     ToolEffect,
 )
+from pdp.postgres.columns import Columns
 from placet._wire.boundary import boundary_json
-
-# Columns that `session_from_row`, `grant_from_row` and `tool_from_row` read.
-SESSION_WIDTH = 20
-GRANT_WIDTH = 12
-TOOL_WIDTH = 12
 
 
 def json_text(value: JSON) -> str:
@@ -100,63 +108,175 @@ def conflicts_from(text: str) -> tuple[tuple[Outcome, bool], ...]:
     return tuple((Outcome(outcome), believed) for outcome, believed in json.loads(text))
 
 
-def session_from_row(row: Sequence[Any]) -> Session:
-    """Read session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary, state,
-    version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay, last_receipt, completed_at,
-    template."""
+def full_receipt(jws: bytes, disclosures: bytes | None) -> bytes:
+    """Return a receipt as it was given out; without its disclosures where those were erased."""
+    return jws + (b"~" if disclosures is None else disclosures)
+
+
+def _session(
+    session_id: str,
+    task_id: str,
+    task_description: str,
+    task_prompt: str,
+    principal: str,
+    agent: str,
+    issuer: str,
+    boundary: str,
+    state: str,
+    version: int,
+    opened_at: datetime,
+    expires_at: datetime,
+    closed_at: datetime | None,
+    allowed: int,
+    blocked: int,
+    escalated: int,
+    pay: str,
+    last_receipt: bytes | None,
+    completed_at: datetime | None,
+    template: str | None,
+) -> Session:
     return Session(
-        session_id=row[0],
-        task=Task(id=row[1], description=row[2], prompt=row[3]),
-        principal=row[4],
-        agent=row[5],
-        issuer=row[6],
-        boundary=boundary_from(row[7]),
-        state=SessionState(row[8]),
-        version=row[9],
-        opened_at=row[10],
-        expires_at=row[11],
-        closed_at=row[12],
-        aggregates=Aggregates(allow=row[13], block=row[14], escalate=row[15], pay=buckets_from(row[16])),
-        last_receipt=row[17],
-        completed_at=row[18],
-        template=None if row[19] is None else boundary_from(row[19]),
+        session_id=session_id,
+        task=Task(id=task_id, description=task_description, prompt=task_prompt),
+        principal=principal,
+        agent=agent,
+        issuer=issuer,
+        boundary=boundary_from(boundary),
+        state=SessionState(state),
+        version=version,
+        opened_at=opened_at,
+        expires_at=expires_at,
+        closed_at=closed_at,
+        aggregates=Aggregates(allow=allowed, block=blocked, escalate=escalated, pay=buckets_from(pay)),
+        last_receipt=last_receipt,
+        completed_at=completed_at,
+        template=None if template is None else boundary_from(template),
     )
-
-
-def grant_from_row(row: Iterable[Any]) -> GrantRow:
-    """Read grant_hash, session_id, parent_hash, agent, delegated_by, depth, purpose, issued_at, expires_at,
-    revoked_at, revoked_by, revoke_reason."""
-    return GrantRow._make(row)
-
-
-def tool_from_row(row: Sequence[Any]) -> Tool:
-    """Read what `_tool` says. The cache is of the parsing alone: equal rows, the same object."""
-    return _tool(*row[:8], tuple(row[8]), *row[9:])
 
 
 @lru_cache(maxsize=4096)
-def _tool(*row: Any) -> Tool:
-    """Read name, effect, resource, arguments_schema, amount_argument, amount_unit,
-    amount_currency_argument, amount_currency_code, secret_arguments, description, revision, details."""
+def _tool(
+    name: str,
+    effect: str,
+    resource: str,
+    arguments_schema: str,
+    amount_argument: str | None,
+    amount_unit: str | None,
+    amount_currency_argument: str | None,
+    amount_currency_code: str | None,
+    secret_arguments: tuple[str, ...],
+    description: str,
+    revision: int,
+    details: str,
+) -> Tool:
+    """The cache is of the parsing alone: equal rows, the same object."""
     amount = None
-    if row[4] is not None:
+    if amount_argument is not None:
         amount = AmountRole(
-            argument=row[4],
-            unit=AmountUnit(row[5]) if row[5] is not None else None,
-            currency_argument=row[6],
-            currency_code=row[7],
+            argument=amount_argument,
+            unit=None if amount_unit is None else AmountUnit(amount_unit),
+            currency_argument=amount_currency_argument,
+            currency_code=amount_currency_code,
         )
     return Tool(
-        name=row[0],
-        effect=ToolEffect(row[1]),
-        resource=row[2],
-        arguments_schema=row[3],
+        name=name,
+        effect=ToolEffect(effect),
+        resource=resource,
+        arguments_schema=arguments_schema,
         amount=amount,
-        secret_arguments=row[8],
-        description=row[9],
-        revision=row[10],
-        **read_details(json.loads(row[11])),
+        secret_arguments=secret_arguments,
+        description=description,
+        revision=revision,
+        **read_details(json.loads(details)),
     )
+
+
+def _tool_of(*row: Any) -> Tool:
+    """Arrays come as lists, and a cache cannot hold those."""
+    return _tool(*row[:_SECRETS], tuple(row[_SECRETS]), *row[_SECRETS + 1 :])
+
+
+def _agent(
+    agent: str, owner: str, trust: Decimal | None, trust_explanation: str, model: str, version: str
+) -> Agent:
+    return Agent(
+        agent=agent,
+        owner=owner,
+        trust=trust,
+        trust_explanation=trust_explanation,
+        model=model,
+        version=version,
+    )
+
+
+def _decision_key(
+    tenant: str, session_id: str, caller: str, leaf_grant: str, tool_call_id: str, review_id: str | None
+) -> DecisionKey:
+    return DecisionKey(
+        tenant=tenant,
+        session_id=session_id,
+        caller=caller,
+        leaf_grant=leaf_grant,
+        tool_call_id=tool_call_id,
+        review_id=review_id,
+    )
+
+
+def _prior_decision(
+    claimed_by: str,
+    decision_id: str | None,
+    effect: str,
+    action_fingerprint: bytes,
+    recorded_at: datetime,
+    expires_at: datetime,
+    retryable: bool,
+    jws: bytes,
+    disclosures: bytes | None,
+    writer: str,
+    seq: int,
+    outcome: str | None,
+) -> PriorDecision:
+    """`claimed_by` is the decision that the key points at. Raises ValueError if that is not there."""
+    if decision_id is None:
+        raise ValueError(f"a key points at {claimed_by}, which is not in the ledger")
+    return PriorDecision(
+        decision_id=decision_id,
+        effect=Effect(effect),
+        action_fingerprint=action_fingerprint,
+        recorded_at=recorded_at,
+        expires_at=expires_at,
+        retryable=retryable,
+        token=full_receipt(jws, disclosures),
+        position=Position(writer=writer, seq=seq),
+        has_outcome=outcome is not None,
+    )
+
+
+def _hold(decision_id: str, state: str, given: str) -> Hold:
+    return Hold(decision_id=decision_id, state=HoldState(state), given=given)
+
+
+def _counter(scope: str, unit: str, total: int, buckets: str) -> tuple[CounterKey, Counter]:
+    return CounterKey(scope, unit), Counter(total, buckets_from(buckets))
+
+
+def _prior_answer(
+    tool: str, arguments: str, effect: str, waited: bool, minor: int | None, currency: str
+) -> tuple[PrerequisiteKey, PriorAnswer]:
+    amount = None if minor is None else Amount(minor=minor, currency=currency)
+    return PrerequisiteKey(tool=tool, arguments=arguments), PriorAnswer(Effect(effect), waited, amount)
+
+
+SESSION = Columns(_session)
+TOOL = Columns(_tool_of, named_by=_tool)
+_SECRETS = TOOL.names.index("secret_arguments")
+AGENT = Columns(_agent)
+GRANT = Columns(GrantRow)
+DECISION_KEY = Columns(_decision_key)
+PRIOR_DECISION = Columns(_prior_decision)
+HOLD = Columns(_hold)
+COUNTER = Columns(_counter)
+PRIOR_ANSWER = Columns(_prior_answer)
 
 
 def tool_text(tool: Tool) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -13,13 +14,11 @@ from pdp.model import Session, SessionSnapshot
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
-from pdp.postgres.rows import SESSION_WIDTH, boundary_text, json_value, session_from_row
+from pdp.postgres.rows import SESSION, boundary_text, json_value
 
-_SELECT = """
-    SELECT session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary, state,
-           version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay, last_receipt,
-           completed_at, template, placet.now()
-    FROM placet.sessions
+_SELECT = f"""
+    SELECT {SESSION.select("s")}, placet.now()
+    FROM placet.sessions s
 """
 
 
@@ -52,9 +51,10 @@ class PostgresSessionStore:
             row = await cursor.fetchone()
             if row is None:
                 raise TenantUnknownError(f"there is no tenant {tenant}")
-            if epoch not in (None, row[1]):
+            settings, now_at = row
+            if epoch not in (None, now_at):
                 raise SessionMovedError("the tenant's epoch moved")
-            template = boundary_template(json_value(row[0]))
+            template = boundary_template(json_value(settings))
             stored = await _insert(connection, tenant, replace(session, template=template))
             if stored is not None:
                 return stored
@@ -71,7 +71,7 @@ class PostgresSessionStore:
                 _SELECT + "WHERE tenant = %s AND session_id = %s", [tenant, session_id]
             )
             row = await cursor.fetchone()
-            return None if row is None else SessionSnapshot(session_from_row(row), row[SESSION_WIDTH])
+            return None if row is None else _snapshot(row)
 
         return await self._pool.run(work)
 
@@ -111,9 +111,15 @@ class PostgresSessionStore:
                 _SELECT + "WHERE tenant = %s AND session_id = %s", [tenant, session_id]
             )
             row = await cursor.fetchone()
-            return None if row is None else session_from_row(row)
+            return None if row is None else _snapshot(row).session
 
         return await self._pool.run(work)
+
+
+def _snapshot(row: Sequence[Any]) -> SessionSnapshot:
+    """Read a row of `_SELECT`."""
+    *columns, now = row
+    return SessionSnapshot(SESSION.read(columns), now)
 
 
 async def _insert(connection: Connection, tenant: str, session: Session) -> Session | None:
@@ -123,8 +129,8 @@ async def _insert(connection: Connection, tenant: str, session: Session) -> Sess
         raise InvalidFieldError("session.aggregates", "a new session has no history")
     try:
         cursor = await connection.execute(
-            """
-            INSERT INTO placet.sessions (
+            f"""
+            INSERT INTO placet.sessions AS s (
                 tenant, session_id, task_id, task_description, task_prompt, principal, agent, issuer,
                 boundary, template, state, version, opened_at, expires_at)
             SELECT %(tenant)s, %(session_id)s, %(task_id)s, %(description)s, %(prompt)s, %(principal)s,
@@ -132,9 +138,7 @@ async def _insert(connection: Connection, tenant: str, session: Session) -> Sess
                    %(opened_at)s, %(expires_at)s
             WHERE %(expires_at)s > placet.now()
             ON CONFLICT (tenant, task_id) DO NOTHING
-            RETURNING session_id, task_id, task_description, task_prompt, principal, agent, issuer, boundary,
-                      state, version, opened_at, expires_at, closed_at, allowed, blocked, escalated, pay,
-                      last_receipt, completed_at, template
+            RETURNING {SESSION.select("s")}
             """,
             {
                 "tenant": tenant,
@@ -158,7 +162,7 @@ async def _insert(connection: Connection, tenant: str, session: Session) -> Sess
     except psycopg.errors.ProgramLimitExceeded as exc:
         raise InvalidFieldError("task.id", "is too long") from exc
     row = await cursor.fetchone()
-    return None if row is None else session_from_row(row)
+    return None if row is None else SESSION.read(row)
 
 
 async def _existing(connection: Connection, tenant: str, session: Session) -> Session:
@@ -168,7 +172,7 @@ async def _existing(connection: Connection, tenant: str, session: Session) -> Se
     row = await cursor.fetchone()
     if row is None:
         raise InvalidFieldError("expires_at", "is in the past")
-    existing = session_from_row(row)
+    existing = _snapshot(row).session
     if (existing.issuer, existing.principal, existing.agent, existing.boundary) != (
         session.issuer,
         session.principal,

@@ -15,7 +15,7 @@ from pdp.postgres.access.connection import Access, Connection, connect
 from pdp.postgres.access.pool import Pool
 from pdp.postgres.control_plane import PostgresControlPlane
 from pdp.postgres.entities import PostgresEntityStore
-from pdp.postgres.facts import PostgresInformationPoint
+from pdp.postgres.facts.point import PostgresInformationPoint
 from pdp.postgres.grants import PostgresGrantStore
 from pdp.postgres.keys import PostgresKeyDirectory
 from pdp.postgres.ledger.ledger import PostgresLedger
@@ -88,7 +88,9 @@ async def _write_nothing(connection: Connection) -> None:
         """
     )
     row = await cursor.fetchone()
-    if row is None or row[0]:
+    assert row is not None  # a SELECT without FROM has one row
+    read_only, *_ = row
+    if read_only:
         raise StoreUnavailableError("the database is read-only")
 
 

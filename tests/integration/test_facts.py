@@ -11,9 +11,10 @@ import pytest
 from psycopg import AsyncConnection
 
 from pdp.errors import DeadlineExceededError, StoreUnavailableError
-from pdp.model import Facts
+from pdp.model import EntityQuery, Facts, FactsRequest
+from pdp.postgres.access import arrays
 from pdp.postgres.access.connection import Access, Connection, connect
-from pdp.postgres.facts import _ENTITIES, _GATHER
+from pdp.postgres.facts.statement import ENTITIES_AT, GATHER, parameters
 from pdp.postgres.store import PostgresStore
 from tests.support import builders
 from tests.support.builders import TENANT
@@ -32,6 +33,13 @@ async def store(database_url: str) -> AsyncIterator[PostgresStore]:
 async def gather(store: PostgresStore, tenant: str = TENANT, seconds: float = 30.0) -> Facts:
     request = builders.facts_request(builders.key("none", tenant=tenant), seconds=seconds)
     return await store.information_point.gather(request)
+
+
+def asks_for_entities(invoice: str) -> FactsRequest:
+    """A request for an entity by its id, and for the one that its attribute `po` names."""
+    by_id = EntityQuery(name="invoice", type="invoice", id=invoice)
+    by_attribute = EntityQuery(name="po", type="invoice", id=invoice, of="invoice", via="po")
+    return builders.facts_request(builders.key("none"), entities=(by_id, by_attribute))
 
 
 async def test_damaged_fact_fails_only_who_needs_it(database_url: str, store: PostgresStore) -> None:
@@ -61,19 +69,16 @@ async def test_entities_are_looked_up_by_key_however_many_there_are(
         connection.execute("VACUUM ANALYZE placet.entities")
         options = f"-c plan_cache_mode={mode}"
         with psycopg.connect(database_url, options=options, autocommit=True) as reader:
+            arrays.register(reader)
             reader.execute("SELECT pg_stat_reset_single_table_counters('placet.entities'::regclass)")
-            texts = ["INV-1", "INV-2"]
-            query = _GATHER.replace("%b", "%s")
-            arrays = [f"{{{text},{text}}}" for text in texts]
-            row = [[TENANT] * 2, *([texts] * 3), texts, [None, None], texts, ["{}", "{}"], [True, False]]
-            types, vias = ["{invoice,invoice}"] * 2, ["{NULL,po}"] * 2
-            # Neither business keys nor counters nor prerequisites nor grants are asked for.
-            rest = [[None, None], *([["{}", "{}"]] * 5)]
+            asked = parameters([asks_for_entities("INV-1"), asks_for_entities("INV-2")])
             for _ in range(3):
-                found = reader.execute(
-                    query, [*row, types, arrays, types, vias, *rest], prepare=True
-                ).fetchall()
-            assert [len(each[_ENTITIES]) for each in found] == [2, 2]
+                cursor = reader.cursor(binary=True)
+                found = cursor.execute(GATHER, asked, prepare=True).fetchall()
+            assert [[row.id for row in ENTITIES_AT.values(each)] for each in found] == [
+                ["INV-1", "INV-2"],
+                ["INV-2", "INV-3"],
+            ]
             reader.execute("SELECT pg_stat_force_next_flush()")
         scans = connection.execute(
             "SELECT seq_scan, idx_scan > 0 FROM pg_stat_user_tables WHERE relid = 'placet.entities'::regclass"

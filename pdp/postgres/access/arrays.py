@@ -79,6 +79,16 @@ def instants(values: Sequence[datetime]) -> Instants:
     return Instants(_array(_TIMESTAMPTZ, items))
 
 
+# What a statement calls the arrays that each function writes.
+SQL_TYPES = {
+    texts: "text[]",
+    integers: "bigint[]",
+    booleans: "boolean[]",
+    blobs: "bytea[]",
+    instants: "timestamptz[]",
+}
+
+
 def _array(element: int, items: Sequence[bytes], *, nulls: bool = False) -> bytes:
     """As array_send() of PostgreSQL: dimensions, whether there are nulls, type, length, lower bound."""
     return _HEADER.pack(1, nulls, element, len(items), 1) + b"".join(items)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,6 @@ from pdp.model import (
     Entry,
     LapsedDecision,
     OpenDecision,
-    Outcome,
     Position,
     RecordedDecision,
     Recording,
@@ -34,7 +32,7 @@ from pdp.overload.queue_stats import QueueStats
 from pdp.postgres.access.connection import Access, Connection, bounded, connect, storable, unavailable
 from pdp.postgres.access.pool import Pool
 from pdp.postgres.ledger.recording import BatchItem, parts
-from pdp.postgres.ledger.standing import read_lapsed, read_open, read_open_count, read_standing
+from pdp.postgres.ledger.standing import read_lapsed, read_open, read_open_count, read_recorded, read_standing
 from pdp.postgres.ledger.stream import RefusedError, Stream, StreamLostError
 
 BATCH = 64
@@ -155,43 +153,7 @@ class PostgresLedger:
         if "\0" in decision_id:
             return None
 
-        async def work(connection: Connection) -> tuple[Any, ...] | None:
-            cursor = connection.cursor(binary=True)
-            await cursor.execute(
-                """
-                SELECT l.session_id, l.caller, l.leaf_grant, l.tool_call_id, l.review_id, l.jws, l.writer,
-                       l.seq, d.disclosures, d.input_document, h.outcome, h.redeemed_at
-                FROM placet.ledger l
-                LEFT JOIN placet.holds h ON h.tenant = l.tenant AND h.decision_id = l.decision_id
-                LEFT JOIN placet.decision_details d ON d.tenant = l.tenant AND d.decision_id = l.decision_id
-                WHERE l.tenant = %s AND l.decision_id = %s AND l.kind = 'decision'
-                """,
-                [tenant, decision_id],
-            )
-            return await cursor.fetchone()
-
-        row = await self._pool.run(work)
-        if row is None:
-            return None
-        try:
-            document = zlib.decompress(row[9]) if row[9] is not None else None
-        except zlib.error as exc:
-            raise StoreUnavailableError("the stored input document is damaged") from exc
-        return RecordedDecision(
-            key=DecisionKey(
-                tenant=tenant,
-                session_id=row[0],
-                caller=row[1],
-                leaf_grant=row[2],
-                tool_call_id=row[3],
-                review_id=row[4],
-            ),
-            token=row[5] + (row[8] if row[8] is not None else b"~"),
-            position=Position(writer=row[6], seq=row[7]),
-            input_document=document,
-            outcome=None if row[10] is None else Outcome(row[10]),
-            redeemed=row[11] is not None,
-        )
+        return await self._pool.run(lambda connection: read_recorded(connection, tenant, decision_id))
 
     # --- the pump ---
 

@@ -1,12 +1,14 @@
-"""What became of recorded decisions, as far as anybody said."""
+"""Recorded decisions, and what became of them as far as anybody said."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import NamedTuple
 
+from pdp.errors import StoreUnavailableError
 from pdp.model import (
-    DecisionKey,
     DecisionStatus,
     Effect,
     HoldRecord,
@@ -14,20 +16,56 @@ from pdp.model import (
     LapsedDecision,
     OpenDecision,
     Outcome,
+    Position,
+    RecordedDecision,
 )
 from pdp.postgres.access.connection import Connection
-from pdp.postgres.rows import conflicts_from, session_from_row, totals_from
+from pdp.postgres.columns import Columns, SelectList
+from pdp.postgres.rows import DECISION_KEY, SESSION, conflicts_from, full_receipt, totals_from
 
-_STANDING = """
-    SELECT
-        l.decision_id, l.session_id, l.caller, l.leaf_grant, l.tool_call_id, l.review_id, l.jws,
-        d.disclosures, l.effect, l.recorded_at, l.expires_at, placet.now(), t.epoch,
-        h.state, h.key, h.redeem_required, h.redeemed_at, h.outcome, h.believed, h.totals, h.version,
-        h.conflicts,
-        s.session_id, s.task_id, s.task_description, s.task_prompt, s.principal, s.agent, s.issuer,
-        s.boundary, s.state, s.version, s.opened_at, s.expires_at, s.closed_at, s.allowed, s.blocked,
-        s.escalated, s.pay, s.last_receipt, s.completed_at, s.template,
-        EXISTS (
+
+class _DecisionRow(NamedTuple):
+    """What the ledger says of a decision, and what became of the grants that it was taken on."""
+
+    decision_id: str
+    jws: bytes
+    disclosures: bytes | None
+    effect: str
+    recorded_at: datetime
+    expires_at: datetime
+    now: datetime
+    epoch: int
+    revoked: bool
+
+
+def _hold(
+    state: str,
+    expires_at: datetime,
+    key: str | None,
+    redeem_required: bool,
+    redeemed_at: datetime | None,
+    outcome: str | None,
+    believed: bool,
+    totals: str,
+    version: int,
+    conflicts: str,
+) -> HoldRecord:
+    return HoldRecord(
+        state=HoldState(state),
+        expires_at=expires_at,
+        key=key,
+        redeem_required=redeem_required,
+        redeemed=redeemed_at is not None,
+        outcome=None if outcome is None else Outcome(outcome),
+        believed=believed,
+        totals=totals_from(totals),
+        version=version,
+        conflicts=conflicts_from(conflicts),
+    )
+
+
+# A grant names the hash of its parent: one revoked above it revokes it too.
+_REVOKED = """EXISTS (
             WITH RECURSIVE path AS (
                 SELECT x.parent_hash, x.revoked_at
                 FROM placet.grants x
@@ -38,7 +76,21 @@ _STANDING = """
                 JOIN placet.grants x ON x.tenant = l.tenant AND x.grant_hash = p.parent_hash
             )
             SELECT 1 FROM path p WHERE p.revoked_at IS NOT NULL
-        )
+        )"""
+_LIST = SelectList()
+_DECISION_AT = _LIST.add(
+    Columns(_DecisionRow),
+    "l",
+    disclosures="d.disclosures",
+    now="placet.now()",
+    epoch="t.epoch",
+    revoked=_REVOKED,
+)
+_KEY_AT = _LIST.add(DECISION_KEY, "l")
+_HOLD_AT = _LIST.add(Columns(_hold), "h", expires_at="l.expires_at")
+_SESSION_AT = _LIST.add(SESSION, "s")
+_STANDING = f"""
+    SELECT {_LIST.sql}
     FROM placet.ledger l
     JOIN placet.tenants t ON t.tenant = l.tenant
     LEFT JOIN placet.decision_details d ON d.tenant = l.tenant AND d.decision_id = l.decision_id
@@ -52,14 +104,67 @@ _STANDING = """
             AND y.caller = coalesce(%s::text, y.caller)
     ))
 """
+
+
+def _open_decision(
+    decision_id: str,
+    session_id: str,
+    tool_call_id: str,
+    state: str,
+    redeemed_at: datetime | None,
+    expires_at: datetime,
+) -> OpenDecision:
+    return OpenDecision(
+        decision_id=decision_id,
+        session_id=session_id,
+        tool_call_id=tool_call_id,
+        # Silence past the expiry.
+        state=HoldState.UNRESOLVED if state == HoldState.RESERVED else HoldState(state),
+        redeemed=redeemed_at is not None,
+        expires_at=expires_at,
+    )
+
+
+_OPEN_DECISION = Columns(_open_decision)
 # Partial index `holds_open`. The clock is asked once, not for each row.
-_OPEN = """
-    SELECT h.decision_id, h.session_id, h.tool_call_id, h.state, h.redeemed_at, h.expires_at
+_OPEN = f"""
+    SELECT {_OPEN_DECISION.select("h")}
     FROM placet.holds h
     WHERE h.tenant = %s AND h.outcome IS NULL AND h.expires_at <= (SELECT placet.now()) AND h.decision_id > %s
         AND NOT (h.redeem_required AND h.redeemed_at IS NULL)
     ORDER BY h.decision_id
     LIMIT %s
+"""
+
+
+class _RecordedRow(NamedTuple):
+    """What is kept of a decision besides its key."""
+
+    jws: bytes
+    disclosures: bytes | None
+    writer: str
+    seq: int
+    input_document: bytes | None
+    outcome: str | None
+    redeemed_at: datetime | None
+
+
+_RECORDED_LIST = SelectList()
+_RECORDED_KEY_AT = _RECORDED_LIST.add(DECISION_KEY, "l")
+_RECORDED_AT = _RECORDED_LIST.add(
+    Columns(_RecordedRow),
+    "l",
+    disclosures="d.disclosures",
+    input_document="d.input_document",
+    outcome="h.outcome",
+    redeemed_at="h.redeemed_at",
+)
+_RECORDED = f"""
+    SELECT {_RECORDED_LIST.sql}
+    FROM placet.ledger l
+    LEFT JOIN placet.holds h ON h.tenant = l.tenant AND h.decision_id = l.decision_id
+    LEFT JOIN placet.decision_details d ON d.tenant = l.tenant AND d.decision_id = l.decision_id
+    WHERE l.tenant = %s AND l.decision_id = %s AND l.kind = 'decision'
 """
 # Partial index `holds_lapsing`.
 _LAPSED = """
@@ -82,6 +187,31 @@ _COUNT_OPEN = """
 """
 
 
+async def read_recorded(connection: Connection, tenant: str, decision_id: str) -> RecordedDecision | None:
+    """Return a decision as it was recorded; None if there is none.
+
+    Raises `StoreUnavailableError` if its input document is damaged.
+    """
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(_RECORDED, [tenant, decision_id])
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    found = _RECORDED_AT.read(row)
+    try:
+        document = None if found.input_document is None else zlib.decompress(found.input_document)
+    except zlib.error as exc:
+        raise StoreUnavailableError("the stored input document is damaged") from exc
+    return RecordedDecision(
+        key=_RECORDED_KEY_AT.read(row),
+        token=full_receipt(found.jws, found.disclosures),
+        position=Position(writer=found.writer, seq=found.seq),
+        input_document=document,
+        outcome=None if found.outcome is None else Outcome(found.outcome),
+        redeemed=found.redeemed_at is not None,
+    )
+
+
 async def read_standing(
     connection: Connection,
     tenant: str,
@@ -97,42 +227,26 @@ async def read_standing(
     row = await cursor.fetchone()
     if row is None:
         return None
+    decision = _DECISION_AT.read(row)
     return DecisionStatus(
-        decision_id=row[0],
-        key=DecisionKey(
-            tenant=tenant,
-            session_id=row[1],
-            caller=row[2],
-            leaf_grant=row[3],
-            tool_call_id=row[4],
-            review_id=row[5],
-        ),
-        token=row[6] + (row[7] if row[7] is not None else b"~"),
-        effect=Effect(row[8]),
-        recorded_at=row[9],
-        now=row[11],
-        epoch=row[12],
-        hold=_hold(row),
-        session=None if row[22] is None else session_from_row(row[22:]),
-        revoked=row[-1],
+        decision_id=decision.decision_id,
+        key=_KEY_AT.read(row),
+        token=full_receipt(decision.jws, decision.disclosures),
+        effect=Effect(decision.effect),
+        recorded_at=decision.recorded_at,
+        now=decision.now,
+        epoch=decision.epoch,
+        # Without a row there was nothing to hold.
+        hold=_HOLD_AT.find(row) or HoldRecord(state=HoldState.RESERVED, expires_at=decision.expires_at),
+        session=_SESSION_AT.find(row),
+        revoked=decision.revoked,
     )
 
 
 async def read_open(connection: Connection, tenant: str, after: str, limit: int) -> Sequence[OpenDecision]:
     cursor = connection.cursor(binary=True)
     await cursor.execute(_OPEN, [tenant, after, limit])
-    return [
-        OpenDecision(
-            decision_id=row[0],
-            session_id=row[1],
-            tool_call_id=row[2],
-            # Silence past the expiry.
-            state=HoldState.UNRESOLVED if row[3] == HoldState.RESERVED else HoldState(row[3]),
-            redeemed=row[4] is not None,
-            expires_at=row[5],
-        )
-        for row in await cursor.fetchall()
-    ]
+    return [_OPEN_DECISION.read(row) for row in await cursor.fetchall()]
 
 
 async def read_lapsed(connection: Connection, limit: int) -> Sequence[LapsedDecision]:
@@ -144,20 +258,3 @@ async def read_open_count(connection: Connection, limit: int) -> int:
     cursor = await connection.execute(_COUNT_OPEN, [limit])
     row = await cursor.fetchone()
     return 0 if row is None else int(row[0])
-
-
-def _hold(row: Sequence[Any]) -> HoldRecord:
-    if row[13] is None:
-        return HoldRecord(state=HoldState.RESERVED, expires_at=row[10])
-    return HoldRecord(
-        state=HoldState(row[13]),
-        expires_at=row[10],
-        key=row[14],
-        redeem_required=row[15],
-        redeemed=row[16] is not None,
-        outcome=None if row[17] is None else Outcome(row[17]),
-        believed=row[18],
-        totals=totals_from(row[19]),
-        version=row[20],
-        conflicts=conflicts_from(row[21]),
-    )
