@@ -18,13 +18,15 @@ Two rooms serve the calls before and after it:
     sessions/    The run of a task: who may open, see and end it, and which tools are left in it.
     outcomes/    What became of allows: reports, redemptions, and allows that nobody reported on.
 
-One lies under all rooms, and two stand around them:
+One lies under all rooms, and three stand around them:
 
     model/       The domain's values: frozen, parsed once at the edge, without I/O. One file a noun.
+    proxies/     Adapters around a port: the ports of the pipeline, measured.
     config/      What the server is started with: its own settings, and who may call.
     dev/         Everything on one machine: `pdp dev` and the story that it plays.
 
-`app.py` builds one replica of these parts, and `cli.py` is the command that starts it. `ports.py` says what
+`app.py` builds one replica of these parts (`readiness.py` says whether it can decide, `background.py` is what
+it does beside answering calls), and `cli.py` is the command that starts it. `ports.py` says what
 the rooms ask of the world; `opa`, `postgres` and `signing.py` answer it, and no rule imports them. The other
 files here are vocabulary that every room shares.
 
@@ -40,5 +42,4 @@ These rooms are to come; they are named here so that nobody builds them elsewher
     policy/      What a change of policy would do: recorded decisions judged again.
     console/     The reviewer's page: an adapter beside `server` that asks `reviews`, never the store.
     log/         The ledger as a Merkle log: sequencing, publishing, witnesses.
-    proxies/     Adapters around a port: measured, and later shadowing or caching.
 """

@@ -6,12 +6,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-import math
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from functools import partial
 from pathlib import Path
 
 import grpc
@@ -20,32 +16,34 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
-from pdp.config.server import Config, ConfigError, split_address
+from pdp.background import rotate_keys, running, watch_outcomes
+from pdp.config.server import Config, split_address
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.point import DecisionPoint
 from pdp.decision.reading import DecisionReader
 from pdp.delegation.chain import Chains
 from pdp.delegation.point import DelegationPoint
 from pdp.delegation.tokens import GrantTokens
-from pdp.errors import PdpError
-from pdp.metrics import MeasuredEngine, MeasuredInformationPoint, MeasuredLedger, Metrics
+from pdp.metrics import Metrics
 from pdp.opa import OpaAdministration, OpaPolicyEngine
 from pdp.outcomes.point import OutcomePoint
 from pdp.overload.admission import Admission
 from pdp.ports import TokenAuthenticator
 from pdp.postgres.store import PostgresStore
+from pdp.proxies.measured import MeasuredEngine, MeasuredInformationPoint, MeasuredLedger
+from pdp.readiness import Readiness
 from pdp.server.grpc.admin_service import AdminService, DevService
 from pdp.server.grpc.decision_service import DecisionService
 from pdp.server.grpc.edge import Edge
 from pdp.server.grpc.entity_service import EntityService
+from pdp.server.grpc.listening import add_ports
 from pdp.server.grpc.session_service import SessionService
-from pdp.server.http.operations import http_application, http_server
+from pdp.server.http.operations import http_application, http_server, listen
 from pdp.server.identity.authentication import (
     Authenticator,
     CredentialAuthenticator,
     InsecureAuthenticator,
 )
-from pdp.server.identity.certificates import CertificateError, ServerCertificates
 from pdp.server.identity.jwks import key_source
 from pdp.server.identity.tokens import TokenVerifier
 from pdp.sessions.allowed_tools import Listing
@@ -64,15 +62,11 @@ from placet.v1 import (
 )
 
 _LOG = structlog.get_logger("pdp")
-# Arguments may be 64 KiB; a request has a few such fields. What is larger is refused unread.
+# Arguments may be 64 KiB, and a request has a few such fields. gRPC refuses a larger one unread.
 _MAX_REQUEST_BYTES = 1024 * 1024
-# New objects before the collector looks for cycles among them; how often it does before it looks at older
-# ones, and how often at those before it looks at all.
+# The collector looks for cycles after so many new objects; at older objects at every tenth of these times,
+# and at all objects at every hundredth of those.
 _COLLECT_AFTER = (20_000, 10, 100)
-_WATCH_SECONDS = 5.0
-_LAPSED_AT_ONCE = 64
-# Beyond this a number says nothing more to anybody, and counting costs.
-_MAX_COUNTED = 10_000
 _SERVICES = tuple(
     descriptor.full_name
     for module in (
@@ -126,7 +120,7 @@ async def serve(config: Config) -> None:
         ):
             metrics.watch(stage, load)
         metrics.watch_apart(engine.tenants_apart)
-        outcomes = OutcomePoint(
+        outcome_point = OutcomePoint(
             ledger=store.ledger,
             signer=signer,
             reported=metrics.reported,
@@ -134,13 +128,15 @@ async def serve(config: Config) -> None:
         )
 
         authenticator = _authenticator(config, metrics, stack)
-        delegations = DelegationPoint(chains=chains, store=store.grants, grants=grants, issuer=config.issuer)
-        sessions = SessionPoint(
+        delegation_point = DelegationPoint(
+            chains=chains, store=store.grants, grants=grants, issuer=config.issuer
+        )
+        session_point = SessionPoint(
             sessions=store.sessions,
             clock=store.clock,
             control_plane=store.control_plane,
             grants=store.grants,
-            delegations=delegations,
+            delegations=delegation_point,
             principals=_principals(config, authenticator),
             principal_required=config.principal_tokens == "required",
         )
@@ -159,7 +155,7 @@ async def serve(config: Config) -> None:
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(
             DecisionService(
                 decision_point,
-                outcomes,
+                outcome_point,
                 DecisionReader(ledger=store.ledger, sessions=store.sessions, grants=store.grants),
                 Listing(chains, store.control_plane),
                 edge,
@@ -168,7 +164,7 @@ async def serve(config: Config) -> None:
             server,
         )
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
-            SessionService(sessions, delegations), server
+            SessionService(session_point, delegation_point), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(store.control_plane), server)
         entity_service_pb2_grpc.add_EntityServiceServicer_to_server(EntityService(store.entities), server)
@@ -179,24 +175,27 @@ async def serve(config: Config) -> None:
         if config.reflection:
             reflection.enable_server_reflection((*_SERVICES, reflection.SERVICE_NAME), server)
 
-        http_socket = _listen(config.http_address)
+        http_socket = listen(config.http_address)
         stack.callback(http_socket.close)
-        listening = _add_ports(server, config, metrics)
-        readiness = _Readiness(config, store, signer, stopping)
+        listening = add_ports(server, config, metrics)
+        opa = OpaAdministration(config.opa_admin_url, token=_token(config.opa_admin_token_file))
+        readiness = Readiness(opa=opa, store=store, signer=signer, stopping=stopping)
         http = http_server(
             http_application(metrics=metrics, keys=store.keys, checks=readiness.checks),
             host=split_address(config.http_address)[0],
             port=http_socket.getsockname()[1],
         )
-        await stack.enter_async_context(_running(http.serve(sockets=[http_socket])))
+        await stack.enter_async_context(running(http.serve(sockets=[http_socket])))
         stack.callback(setattr, http, "should_exit", True)
-        await stack.enter_async_context(_running(_rotate(signer, config.key_rotation_hours), cancel=True))
-        await stack.enter_async_context(_running(_watch(outcomes, metrics), cancel=True))
+        await stack.enter_async_context(
+            running(rotate_keys(signer, hours=config.key_rotation_hours), cancel=True)
+        )
+        await stack.enter_async_context(running(watch_outcomes(outcome_point, metrics), cancel=True))
         await server.start()
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
-        # What start-up made lives as long as the process; the collector need not look at it. Nor often at
-        # the rest: most of it is alive, and a call that ends, also by an exception, leaves nothing in cycles
-        # but what gRPC makes of its metadata.
+        # What start-up made lives as long as the process, so the collector need not look at it. It need not
+        # look often at the rest either: a call that ends, also by an exception, leaves nothing in cycles
+        # but what gRPC makes of its metadata (docs/decisions/0012-no-cycles-on-failure.md).
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)
@@ -233,86 +232,6 @@ def configure_logs(log_format: str) -> None:
     )
 
 
-class _Readiness:
-    """What must hold before traffic may come; each check says what is missing."""
-
-    def __init__(
-        self, config: Config, store: PostgresStore, signer: RotatingSigner, stopping: asyncio.Event
-    ) -> None:
-        self._store = store
-        self._signer = signer
-        self._stopping = stopping
-        self._opa = OpaAdministration(config.opa_admin_url, token=_token(config.opa_admin_token_file))
-        self.checks = {
-            "bundle": self._bundle,
-            "database": self._database,
-            "signer": self._can_sign,
-            "lifecycle": self._lifecycle,
-        }
-
-    async def _bundle(self) -> str | None:
-        status = await self._opa.status()
-        return None if status.revision else f"no bundle is active: {status.error or 'none was loaded'}"
-
-    async def _database(self) -> str | None:
-        await self._store.ping_writable()
-        return None
-
-    async def _can_sign(self) -> str | None:
-        self._signer.active()
-        return None
-
-    async def _lifecycle(self) -> str | None:
-        return "draining" if self._stopping.is_set() else None
-
-
-async def _rotate(signer: RotatingSigner, hours: float) -> None:
-    while True:
-        await asyncio.sleep(hours * 3600)
-        try:
-            key_id = await signer.rotate()
-        except PdpError as exc:
-            _LOG.warning("key_rotation_failed", error=str(exc))
-        else:
-            _LOG.info("key_rotated", kid=key_id)
-
-
-async def _watch(outcomes: OutcomePoint, metrics: Metrics) -> None:
-    """Look after allows that nobody reports about. Off the decision path, and bounded each time."""
-    while True:
-        try:
-            while await outcomes.release_lapsed(limit=_LAPSED_AT_ONCE, seconds=_WATCH_SECONDS):
-                pass
-            metrics.open_decisions(await outcomes.count_open(limit=_MAX_COUNTED))
-        except PdpError as exc:
-            metrics.open_decisions(math.nan)
-            _LOG.warning("outcome_watch_failed", error=str(exc))
-        await asyncio.sleep(_WATCH_SECONDS)
-
-
-@contextlib.asynccontextmanager
-async def _running(
-    work: Coroutine[None, None, None], *, cancel: bool = False
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Run `work` beside the block; at its end wait for it, or cancel it."""
-    task: asyncio.Task[None] = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        if cancel:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-def _listen(address: str) -> socket.socket:
-    host, port = split_address(address)
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as exc:
-        raise ConfigError(f"http_address: cannot listen on {address}: {exc.strerror}") from exc
-
-
 def _authenticator(config: Config, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Authenticator:
     if config.insecure_dev:
         return InsecureAuthenticator()
@@ -329,36 +248,6 @@ def _authenticator(config: Config, metrics: Metrics, stack: contextlib.AsyncExit
 def _principals(config: Config, authenticator: Authenticator) -> TokenAuthenticator | None:
     """Return what checks principal tokens; None where no issuer of tokens is configured."""
     return authenticator if config.jwt and isinstance(authenticator, CredentialAuthenticator) else None
-
-
-def _add_ports(server: grpc.aio.Server, config: Config, metrics: Metrics) -> dict[str, str]:
-    """Listen for gRPC; return the addresses by name. Raises `ConfigError`."""
-    tls = config.tls
-    if tls is None:
-        return {"grpc": _listening("grpc_address", config.grpc_address, server.add_insecure_port)}
-    try:
-        certificates = ServerCertificates(tls, metrics)
-    except CertificateError as exc:
-        raise ConfigError(str(exc)) from exc
-    wanted = {"grpc": ("grpc_address", config.grpc_address, tls.require_client_certificate)}
-    if config.grpc_token_address is not None:
-        wanted["grpc_token"] = ("grpc_token_address", config.grpc_token_address, False)
-
-    def add(address: str, *, require: bool) -> int:
-        return server.add_secure_port(address, certificates.credentials(require_client_certificate=require))
-
-    return {
-        name: _listening(setting, address, partial(add, require=require))
-        for name, (setting, address, require) in wanted.items()
-    }
-
-
-def _listening(setting: str, address: str, add: Callable[[str], int]) -> str:
-    try:
-        port = add(address)
-    except (RuntimeError, OSError) as exc:
-        raise ConfigError(f"{setting}: cannot listen on {address}: is the port in use?") from exc
-    return f"{split_address(address)[0]}:{port}"
 
 
 def _token(file: Path) -> str:

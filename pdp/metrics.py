@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -12,10 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from pdp.errors import PolicyUnavailableError
-from pdp.model import Facts, FactsRequest, Position, RecordedDecision, Recording, Verdict
 from pdp.overload.queue_stats import QueueStats
-from pdp.ports import InformationPoint, Ledger, PolicyEngine
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -174,52 +171,3 @@ class _Loads(Collector):
             for reason in ("full", "gone", "late"):
                 dropped.add_metric([stage, reason], load.dropped.get(reason, 0))
         return iter((in_flight, waiting, dropped))
-
-
-class MeasuredInformationPoint:
-    """An InformationPoint whose time is measured."""
-
-    def __init__(self, inner: InformationPoint, metrics: Metrics) -> None:
-        self._inner = inner
-        self._metrics = metrics
-
-    async def gather(self, request: FactsRequest) -> Facts:
-        with self._metrics.stage("enrich"):
-            return await self._inner.gather(request)
-
-
-class MeasuredEngine:
-    """A PolicyEngine whose time and failures are measured."""
-
-    def __init__(self, inner: PolicyEngine, metrics: Metrics) -> None:
-        self._inner = inner
-        self._metrics = metrics
-
-    async def decide(self, document: bytes, *, deadline: float, tenant: str = "") -> Verdict:
-        try:
-            with self._metrics.stage("decide"):
-                verdict = await self._inner.decide(document, deadline=deadline, tenant=tenant)
-        except PolicyUnavailableError as exc:
-            self._metrics.failed_closed(f"policy_{exc.cause}")
-            raise
-        self._metrics.bundle(verdict.policy.revision)
-        return verdict
-
-
-class MeasuredLedger:
-    """A Ledger whose time is measured."""
-
-    def __init__(self, inner: Ledger, metrics: Metrics) -> None:
-        self._inner = inner
-        self._metrics = metrics
-
-    async def record(self, recording: Recording) -> Position:
-        with self._metrics.stage("record"):
-            return await self._inner.record(recording)
-
-    async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
-        with self._metrics.stage("record"):
-            return await self._inner.record_together(recordings)
-
-    async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
-        return await self._inner.decision(tenant, decision_id)

@@ -24,7 +24,7 @@ from google.rpc import error_details_pb2, status_pb2
 from psycopg import sql
 
 from pdp.model import Role
-from pdp.server.identity.caller import ROLES
+from pdp.server.grpc.rpcs import RPCS
 from placet import Client, TlsCredentials
 from placet.v1 import entity_service_pb2
 from tests.e2e.scene import AGENT, BOUNDARY, READ, TOOLS, read
@@ -219,7 +219,7 @@ def told(answer: Message) -> str:
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_role_opens_what_the_table_says_and_no_other_tenant(town: Town, name: str) -> None:
-    row, roles, things = ROWS[name], ROLES[name], town.things()
+    row, roles, things = ROWS[name], RPCS[name].roles, town.things()
     for walker, held in WALKERS.items():
         passes = not roles or bool((roles - row.refused) & held)
         answered = bool(held & (roles - row.refused if row.answered is None else row.answered))

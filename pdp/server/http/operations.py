@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import uvicorn
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from pdp.config.server import ConfigError, split_address
 from pdp.errors import PdpError
 from pdp.metrics import CONTENT_TYPE, Metrics
 from pdp.ports import KeyDirectory
@@ -73,3 +75,12 @@ def http_server(application: Starlette, *, host: str, port: int) -> HttpServer:
     return HttpServer(
         uvicorn.Config(application, host=host, port=port, log_config=None, access_log=False, lifespan="off")
     )
+
+
+def listen(address: str) -> socket.socket:
+    """Return a socket that listens on the address. Raises `ConfigError`."""
+    host, port = split_address(address)
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as exc:
+        raise ConfigError(f"http_address: cannot listen on {address}: {exc.strerror}") from exc

@@ -1,0 +1,1 @@
+"""Adapters around a port: the ports of the pipeline, measured."""

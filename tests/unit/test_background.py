@@ -1,0 +1,96 @@
+"""What runs beside the calls: allows that nobody reports on are looked after, keys are rotated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pdp.background import look_after_allows, rotate_keys, running
+from pdp.errors import StoreUnavailableError
+from pdp.metrics import Metrics
+from pdp.outcomes.point import OutcomePoint
+from pdp.signing import RotatingSigner
+from tests.fakes.store import FakeStore
+from tests.fakes.store.keys import FakeKeyDirectory
+from tests.support import builders
+from tests.support.builders import TENANT
+from tests.support.processes import PATIENCE
+from tests.unit.decision.test_point import Bench, bench
+
+__all__ = ["bench"]
+
+
+def open_decisions(metrics: Metrics) -> str:
+    [line] = [
+        line for line in metrics.render().decode().splitlines() if line.startswith("placet_open_decisions ")
+    ]
+    return line.partition(" ")[2]
+
+
+def point(bench: Bench) -> OutcomePoint:
+    return OutcomePoint(
+        ledger=bench.store.ledger, signer=bench.signer, reported=lambda *said: None, issuer="test"
+    )
+
+
+async def test_lapsed_allows_are_released_and_silent_ones_counted(bench: Bench) -> None:
+    metrics, outcomes = Metrics(), point(bench)
+    tool = replace(builders.tool(), redeem_required=True)
+    await bench.point().evaluate(builders.evaluation(bench.session.session_id))
+    await bench.store.control_plane.put_tools(TENANT, [tool])
+    lapsing, _ = await bench.point().evaluate(
+        builders.evaluation(bench.session.session_id, what=builders.action(arguments={"invoice": "INV-2"}))
+    )
+    await look_after_allows(outcomes, metrics)
+    assert (open_decisions(metrics), bench.store.entries) == ("0.0", [])
+    await bench.store.clock.advance(3600)
+    await look_after_allows(outcomes, metrics)
+    assert [entry.about.decision_id for entry in bench.store.entries] == [lapsing.decision_id]
+    assert open_decisions(metrics) == "1.0"
+
+
+async def test_count_is_not_a_number_while_the_store_does_not_answer(bench: Bench) -> None:
+    metrics = Metrics()
+    bench.store.state.fault = StoreUnavailableError("down")
+    await look_after_allows(point(bench), metrics)
+    assert open_decisions(metrics) == "NaN"
+
+
+async def test_key_is_rotated_again_and_again_and_kept_when_that_fails() -> None:
+    class Directory(FakeKeyDirectory):
+        """Fails the second registration."""
+
+        def __init__(self, inner: FakeStore) -> None:
+            super().__init__(inner.state)
+            self.calls = 0
+            self.thrice = asyncio.Event()
+
+        async def register(self, jwk: Mapping[str, str], *, replica: str) -> None:
+            self.calls += 1
+            if self.calls == 2:
+                raise StoreUnavailableError("down")
+            await super().register(jwk, replica=replica)
+            if self.calls >= 3:
+                self.thrice.set()
+
+    directory = Directory(FakeStore())
+    signer = RotatingSigner(directory, replica="test")
+    async with asyncio.timeout(PATIENCE), running(rotate_keys(signer, hours=0), cancel=True):
+        await directory.thrice.wait()
+    assert signer.active().key_id in {key["kid"] for key in await directory.jwks()}
+
+
+async def test_work_ends_with_the_block_that_it_runs_beside() -> None:
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with running(work(), cancel=True):
+        await asyncio.sleep(0)
+        assert not ended.is_set()
+    assert ended.is_set()
