@@ -1,0 +1,100 @@
+"""What operators write: agents, tools, signals, entities and the keys of issuers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from placet.model.boundary import ToolEffect
+from placet.model.json import JSON
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agent:
+    """Who acts. `trust` is from 0 to 1; without it no effect is permitted that has a trust floor."""
+
+    agent: str
+    owner: str = ""
+    trust: float | None = None
+    trust_explanation: str = ""
+    model: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AmountRole:
+    """How a call's amount is read. `unit`: "major" or "minor"; at most one currency_… is set."""
+
+    argument: str
+    unit: str = ""
+    currency_argument: str | None = None
+    currency_code: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tool:
+    """A tool as operators register it. docs/tools.md has the form of its parts, which are plain values."""
+
+    name: str
+    effect: ToolEffect
+    # Template over the arguments of what a call is about: "invoice:{invoice}".
+    resource: str = ""
+    # JSON Schema (2020-12) of the arguments; None: no arguments.
+    arguments_schema: Mapping[str, Any] | bytes | None = None
+    amount: AmountRole | None = None
+    secret_arguments: tuple[str, ...] = ()
+    description: str = ""
+    reversible: bool = False
+    argument_roles: Mapping[str, str] = field(default_factory=dict)
+    normalise: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    entities: Sequence[Mapping[str, Any]] = ()
+    business_key: Mapping[str, Any] | None = None
+    prerequisites: Sequence[Mapping[str, Any]] = ()
+    output: Mapping[str, Any] | None = None
+    # "required": an allow must be redeemed before the tool runs. Or empty.
+    redeem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolRevision:
+    """One change of the registry: names of the tools that it wrote and removed."""
+
+    revision: int
+    written_at: datetime
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signal:
+    """A value that rules read under its name, until it expires."""
+
+    name: str
+    value: JSON
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entity:
+    """Something that actions are about, at one revision of the tenant's entities."""
+
+    type: str
+    id: str
+    # None: it was deleted.
+    attributes: Mapping[str, Any] | None
+    revision: int
+    written_by: str
+    written_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IssuerKeys:
+    """The public keys of an issuer of task tokens; a set without keys: all are revoked."""
+
+    issuer: str
+    # A JWK Set (RFC 7517 §5).
+    jwks: Mapping[str, Any]
+    revision: int
+    written_at: datetime

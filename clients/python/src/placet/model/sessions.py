@@ -1,0 +1,58 @@
+"""The run of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from placet.model.boundary import Boundary
+
+
+class SessionState(StrEnum):
+    """How far a session has come. Once it is closed, expired or halted, everything is blocked."""
+
+    OPEN = "open"
+    # The task is done: only tools of `Boundary.after_completion` are permitted.
+    COMPLETED = "completed"
+    CLOSED = "closed"
+    EXPIRED = "expired"
+    HALTED = "halted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What a session is for. `id` is unique in the tenant; `prompt` has the words of the request."""
+
+    id: str
+    description: str = ""
+    prompt: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """The run of a task, as it stood when the PDP answered.
+
+    `agent` acts for `principal`, and `issuer` opened the session. `version` moves with every recorded
+    decision and change of state.
+    """
+
+    session_id: str
+    task: Task
+    principal: str
+    agent: str
+    issuer: str
+    boundary: Boundary
+    state: SessionState
+    version: int
+    opened_at: datetime
+    expires_at: datetime
+    completed_at: datetime | None = None
+    closed_at: datetime | None = None
+    # The tenant's template: actions must lie within it too.
+    template: Boundary | None = None
+    # Decisions so far, by effect.
+    decisions: Mapping[str, int] = field(default_factory=dict)
+    # The root grant, from open_session only: what the session's agent delegates from.
+    grant: str = field(default="", compare=False, repr=False)
