@@ -9,7 +9,7 @@ FUZZ ?= 1000000
 BENCH ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage fuzz test-data bench check fmt proto proto-image setup setup-run clean
+.PHONY: help run test coverage fuzz test-data bench check fmt rule proto proto-image setup setup-run clean
 
 help:
 	@echo 'make run     set up, start everything on this machine, play the first story, serve until Ctrl-C'
@@ -22,6 +22,7 @@ help:
 	@echo 'make fuzz    send a million different odd requests to a stack of its own (FUZZ=number)'
 	@echo 'make check   the fast part: format, lint, types, import floors, proto, Rego, unit tests'
 	@echo 'make fmt     format Python and Rego'
+	@echo 'make rule    begin a rule of the policy, with its tests and its row in the docs (NAME=category/rule)'
 	@echo 'make proto   generate the gRPC stubs from proto/'
 	@echo 'make proto-image   release the proto: later changes must be compatible with this one'
 	@echo 'make clean   delete what was built and installed; stacks and their databases stay (.placet)'
@@ -56,6 +57,10 @@ fmt: setup
 	@$(PYTHON_RUN) -m ruff check --quiet --fix-only .
 	@$(PYTHON_RUN) -m ruff format .
 	@.tools/bin/opa fmt --write rego tools/rego
+
+# NAME=CATEGORY/RULE; ARGS="--effect escalate --title …": options of tools/new_rule.py.
+rule: setup
+	@$(PYTHON_RUN) tools/new_rule.py $(NAME) $(ARGS)
 
 proto: setup
 	@$(PYTHON_RUN) tools/stubs.py

@@ -29,6 +29,7 @@ from pdp.opa.bundle import (
     policy_sources,
 )
 from tests.support.documents import encode, payment_document
+from tests.support.markdown import code, section, table, text_of
 from tests.support.opa import RunningOpa
 
 NewOpa = Callable[..., RunningOpa]
@@ -79,6 +80,15 @@ def test_another_rule_or_default_is_another_revision(
     assert changed.revision != signed_bundle.revision
     assert named.revision == "v7"
     assert json.loads(members(named.path)["/.manifest"])["revision"] == "v7"
+
+
+def test_reasons_are_documented_as_the_rules_word_them(signed_bundle: BuiltBundle) -> None:
+    catalogue = json.loads(members(signed_bundle.path)["/data.json"])["placet"]["catalogue"]
+    rows = table(section(text_of("docs/policies.md"), "Reasons"))
+    said = {code(name)[0]: meaning for name, _, meaning in rows}
+    del said["pdp.no_applicable_rule"]
+    assert said == {name: entry["message"] for name, entry in catalogue.items()}
+    assert list(said) == sorted(said)
 
 
 def test_bundle_holds_rules_defaults_and_wording_but_no_tests(signed_bundle: BuiltBundle) -> None:

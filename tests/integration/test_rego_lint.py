@@ -185,6 +185,16 @@ BREACHES: dict[str, tuple[Callable[[Path], None], str]] = {
         ),
         "sprintf",
     ),
+    "a TODO in the wording": (
+        lambda p: add(
+            p, "odd", HEAD.replace("title: t", "title: TODO") + 'block contains "boundary.odd" if false\n'
+        ),
+        "boundary/odd.rego: a TODO is left",
+    ),
+    "a TODO in the condition": (
+        lambda p: add(p, "odd", HEAD + 'block contains "boundary.odd" if input.x == "TODO"\n'),
+        "boundary/odd.rego: a TODO is left",
+    ),
     "three tests": (
         lambda p: add(p, "odd", HEAD + 'block contains "boundary.odd" if false\n', tests=3),
         "3 tests in placet/rules/boundary/odd_test.rego",
