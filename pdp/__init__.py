@@ -25,10 +25,10 @@ One lies under all rooms, and three stand around them:
     config/      What the server is started with: its own settings, and who may call.
     dev/         Everything on one machine: `pdp dev` and the story that it plays.
 
-`app.py` builds one replica of these parts (`readiness.py` says whether it can decide, `background.py` is what
-it does beside answering calls), and `cli.py` is the command that starts it. `ports.py` says what
-the rooms ask of the world; `opa`, `postgres` and `signing.py` answer it, and no rule imports them. The other
-files here are vocabulary that every room shares.
+`app.py` builds one replica of these parts, and `cli.py` is the command that starts it. `readiness.py` says
+whether the replica can decide, and `background.py` is what it does beside answering calls. `ports.py` says
+what the rooms ask of the world; `opa`, `postgres` and `signing.py` answer it, and no rule imports them.
+`metrics.py` counts. The other files here are vocabulary that every room shares.
 
 Imports point down. From the top: command, composition, adapters and edge, use cases (`outcomes`, `decision`,
 `sessions`), nouns (`proof`, `delegation`, `authority`, `action`, `overload`), ports, values. pyproject.toml

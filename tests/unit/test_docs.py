@@ -264,8 +264,14 @@ def test_both_maps_show_the_rooms_that_there_are() -> None:
     lines = re.findall(r"^ {4}(\w+)/ +(.+)$", pdp.__doc__ or "", re.MULTILINE)
     assert dict(lines) == drawn | planned
     assert [room for room, _ in lines] == [*drawn, *planned]
-    assert set(drawn) <= rooms("pdp") <= set(drawn | planned)
+    assert rooms("pdp") == set(drawn)
     assert {room: first_line(f"pdp/{room}/__init__.py") for room in drawn} == drawn
+
+
+def test_files_that_belong_to_no_room_are_explained() -> None:
+    page = section(text_of("docs/architecture.md"), "Rooms")
+    said = {name for name in code(page) if re.fullmatch(r"\w+\.py", name)} - {"point.py", "store.py"}
+    assert said == {path.name for path in (ROOT / "pdp").glob("*.py") if not path.name.startswith("__")}
 
 
 def test_rooms_of_the_client_are_on_the_map() -> None:
@@ -290,6 +296,26 @@ def test_decision_records_are_listed() -> None:
         assert name.startswith(f"{number:04}")
         assert re.match(rf"# {number:04} .+", text)
         assert "**Rejected.**" in text
+
+
+def breaks_cycles(path: Path) -> bool:
+    """Whether a `finally` in the module deletes references; each has to name its record."""
+    text = path.read_text(encoding="utf-8")
+    lines, found = text.splitlines(), False
+    for node in ast.walk(ast.parse(text)):
+        for statement in node.finalbody if isinstance(node, ast.Try) else ():
+            if isinstance(statement, ast.Delete) and all(isinstance(e, ast.Name) for e in statement.targets):
+                found = True
+                assert "0012-no-cycles-on-failure" in lines[statement.lineno - 2], (
+                    f"{path}:{statement.lineno}"
+                )
+    return found
+
+
+def test_record_on_cycles_lists_every_place_that_breaks_one() -> None:
+    rows = table(text_of("docs/decisions/0012-no-cycles-on-failure.md"))
+    said = {name for where, _ in rows for name in code(where) if name.endswith(".py")}
+    assert said == {named(path) for path in (ROOT / "pdp").rglob("*.py") if breaks_cycles(path)}
 
 
 def test_members_of_a_tools_file_are_those_that_are_read() -> None:

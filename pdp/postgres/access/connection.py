@@ -140,7 +140,7 @@ async def bounded(connection: Connection, work: Coroutine[Any, Any, T], seconds:
     try:
         return task.result()
     finally:
-        # They hold the failure, whose traceback holds this frame.
+        # No reference cycles on the failure path (docs/decisions/0012-no-cycles-on-failure.md).
         del task, done
 
 
