@@ -14,7 +14,7 @@ Store = FakeStore | PostgresStore
 
 @pytest.fixture(params=["fake", "postgres"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
-    """A store with a movable clock, holding nothing."""
+    """Yield an empty store whose clock can be moved."""
     if request.param == "fake":
         yield FakeStore()
         return

@@ -47,7 +47,7 @@ from tests.support.fake_opa import (
     Script,
     allow_all,
     answer,
-    garbage_server,
+    fake_opa,
     http,
 )
 from tests.support.proxy import OpaProxy, Proxy, proxied, proxied_opa
@@ -365,7 +365,7 @@ async def replica_with(stack: Stack, name: str, **settings: Any) -> AsyncIterato
 
 async def test_garbage_is_no_policy(scene: Scene) -> None:
     async with (
-        garbage_server(well) as server,
+        fake_opa(well) as server,
         replica_with(scene.stack, "pdp-garbage", opa_socket=str(server.socket_path)) as replica,
     ):
         # The key of this replica is a new one.
@@ -407,7 +407,7 @@ async def test_no_session_waits_for_the_evaluation_of_anothers(scene: Scene) -> 
         return allow_all(query)
 
     async with (
-        garbage_server(script) as server,
+        fake_opa(script) as server,
         replica_with(scene.stack, "pdp-held", opa_socket=str(server.socket_path)) as replica,
     ):
         scene.jwks = await jwks(replica)

@@ -12,7 +12,7 @@ from placet import Client, DevIdentity, PlacetError
 from placet._transport.failures import call_error, placet_error
 from placet.v1 import decision_service_pb2
 from tests.support.processes import PATIENCE
-from tests.support.request_limits import LIMITS, Limit, stated
+from tests.support.request_limits import LIMITS, Limit, read_documented
 from tests.support.rpcs import call, methods
 from tests.support.stack import RealPdp
 
@@ -63,7 +63,7 @@ def sender(real_pdp: RealPdp) -> Iterator[Sender]:
 
 @pytest.mark.parametrize("row", LIMITS)
 def test_what_is_as_large_as_the_limit_passes_and_more_is_refused_by_field(row: str, sender: Sender) -> None:
-    limit, number = LIMITS[row], stated()[row]
+    limit, number = LIMITS[row], read_documented()[row]
     passed = sender.refused(limit, limit.request(number))
     assert passed is None or passed.code is not grpc.StatusCode.INVALID_ARGUMENT, passed
     refused = sender.refused(limit, limit.request(number + 1))

@@ -19,7 +19,7 @@ Judge = Callable[[dict[str, Any]], Verdict]
 
 
 def verdict(effect: Effect, code: str, *, retry_after: timedelta | None = None) -> Verdict:
-    """A verdict with one reason."""
+    """Return a verdict with one reason."""
     return Verdict(
         effect=effect,
         reasons=(Reason(code=code, effect=effect, message=f"Because of {code}."),),
@@ -34,7 +34,7 @@ ESCALATE = verdict(Effect.ESCALATE, "payment.large")
 
 
 class FakePolicyEngine:
-    """`PolicyEngine` by a function of the document. `documents` are those that it was asked about."""
+    """A `PolicyEngine` that applies a function to each document; `documents` are those that came in."""
 
     def __init__(self, judge: Judge | Verdict = ALLOW) -> None:
         self.documents: list[dict[str, Any]] = []
@@ -45,7 +45,7 @@ class FakePolicyEngine:
         self._asked = asyncio.Event()
 
     def judge_by(self, judge: Judge | Verdict) -> None:
-        """Answer so from now on; an engine that failed works again."""
+        """Answer by `judge` from now on; an engine that failed works again."""
         self._judge = (lambda _: judge) if isinstance(judge, Verdict) else judge
         self._cause = ""
 
@@ -54,7 +54,7 @@ class FakePolicyEngine:
         self._cause = cause
 
     def pause(self) -> None:
-        """Answer nothing until `resume`."""
+        """Answer nothing until `resume` is called."""
         self._answers.clear()
 
     def resume(self) -> None:

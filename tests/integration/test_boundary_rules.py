@@ -31,7 +31,7 @@ from pdp.model import (
 from pdp.opa.engine import OpaPolicyEngine
 from tests.support import builders
 from tests.support.chains import speaker
-from tests.support.narrowing import PAY, judged, nearly, situation, some_boundary
+from tests.support.narrowing import PAY, judge, situation, some_boundary, vary
 from tests.support.opa import RunningOpa
 
 AGENTS = ("agent:a", "agent:b", "agent:c")
@@ -149,13 +149,13 @@ async def test_every_boundary_of_a_chain_is_judged(opa: RunningOpa) -> None:
     for _ in range(400):
         boundaries = [some_boundary(chance)]
         while len(boundaries) < chance.randint(1, 3):
-            boundaries.append(nearly(boundaries[-1], chance))
+            boundaries.append(vary(boundaries[-1], chance))
         asked.append((boundaries, situation(chance)))
     given: list[Effect] = []
     for start in range(0, len(asked), 50):
         given += await answers(engine, [document(*one) for one in asked[start : start + 50]])
     await engine.aclose()
-    expected = [EFFECTS[min(judged(boundary, what) for boundary in bounds)] for bounds, what in asked]
+    expected = [EFFECTS[min(judge(boundary, what) for boundary in bounds)] for bounds, what in asked]
     wrong = [
         (*one, got, right) for one, got, right in zip(asked, given, expected, strict=True) if got != right
     ]

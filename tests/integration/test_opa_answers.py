@@ -14,7 +14,7 @@ from pdp.errors import PolicyUnavailableError
 from pdp.model import Effect, Verdict
 from pdp.opa import EngineCall, OpaPolicyEngine
 from tests.support.documents import encode, payment_document
-from tests.support.fake_opa import ALLOWED, PROVENANCE, Query, allow_all, answer, garbage_server, http
+from tests.support.fake_opa import ALLOWED, PROVENANCE, Query, allow_all, answer, fake_opa, http
 
 DOCUMENT = encode(payment_document())
 REASON = ALLOWED["reasons"][0]  # type: ignore[index]
@@ -149,7 +149,7 @@ async def test_odd_answer_is_no_answer(said: bytes | None, cause: str) -> None:
 
 async def assert_fails(script: Callable[[Query], Awaitable[bytes | None]], cause: str) -> None:
     """Alone and in a crowd: the cause, in time."""
-    async with garbage_server(script) as server:
+    async with fake_opa(script) as server:
         engine = OpaPolicyEngine(server.socket_path)
         for count in (1, 12):
             deadline = soon()
@@ -170,7 +170,7 @@ async def test_truncated_answer_is_no_answer() -> None:
         asked.set()
         return allow_all(Query(batch=False, documents={"": {}}))[:-20]
 
-    async with garbage_server(script) as server:
+    async with fake_opa(script) as server:
         engine = OpaPolicyEngine(server.socket_path)
         call = asyncio.ensure_future(engine.decide(DOCUMENT, deadline=soon()))
         await asked.wait()
@@ -189,7 +189,7 @@ async def test_slow_answer_is_a_time_out_before_the_deadline() -> None:
         await never.wait()
         return None
 
-    async with garbage_server(script) as server:
+    async with fake_opa(script) as server:
         engine = OpaPolicyEngine(server.socket_path)
         deadline = soon(0.3)
         outcomes = await asyncio.gather(
@@ -217,7 +217,7 @@ async def test_late_answer_never_reaches_another_call() -> None:
         go.set()
         return answer(blocked)
 
-    async with garbage_server(script) as server:
+    async with fake_opa(script) as server:
         engine = OpaPolicyEngine(server.socket_path, in_flight=1)
         with pytest.raises(PolicyUnavailableError):
             await engine.decide(encode(payment_document(tool_call_id="first")), deadline=soon(0.1))
@@ -227,7 +227,7 @@ async def test_late_answer_never_reaches_another_call() -> None:
 
 
 async def test_answer_that_nobody_asked_for_closes_the_connection() -> None:
-    async with garbage_server(always(answer(ALLOWED) + b"HTTP/1.1 200 OK\r\n")) as server:
+    async with fake_opa(always(answer(ALLOWED) + b"HTTP/1.1 200 OK\r\n")) as server:
         engine = OpaPolicyEngine(server.socket_path)
         for _ in range(3):
             await asyncio.gather(engine.decide(DOCUMENT, deadline=soon()), return_exceptions=True)
@@ -240,7 +240,7 @@ async def gather_batch(
 ) -> tuple[list[Verdict | BaseException], list[Query], list[EngineCall]]:
     """Ask `count` documents at once, of which the first batch holds all."""
     calls: list[EngineCall] = []
-    async with garbage_server(script) as server:
+    async with fake_opa(script) as server:
         engine = OpaPolicyEngine(server.socket_path, in_flight=1, observe=calls.append)
         outcomes = await asyncio.gather(
             *(
@@ -340,7 +340,7 @@ async def test_connection_that_was_closed_meanwhile_is_replaced_at_once() -> Non
     async def script(query: Query) -> bytes:
         return allow_all(query)
 
-    async with garbage_server(script) as server:
+    async with fake_opa(script) as server:
         engine = OpaPolicyEngine(server.socket_path)
         assert (await engine.decide(DOCUMENT, deadline=soon())).effect is Effect.ALLOW
         # The engine has not seen the end of the connection yet when it sends.
@@ -356,7 +356,7 @@ async def test_verdict_carries_everything_that_policy_said() -> None:
         "reasons": [{**REASON, "at": "chain[1]"}],
         "obligations": [{"id": "redeem", "properties": {"within": 1.5, "list": [1, {"a": 0.1}]}}],
     }
-    async with garbage_server(always(answer(said))) as server:
+    async with fake_opa(always(answer(said))) as server:
         engine = OpaPolicyEngine(server.socket_path)
         verdict = await engine.decide(DOCUMENT, deadline=soon())
         assert verdict.reasons[0].at == "chain[1]"
@@ -368,7 +368,7 @@ async def test_verdict_carries_everything_that_policy_said() -> None:
 
 
 async def test_block_may_say_when_to_come_back() -> None:
-    async with garbage_server(always(answer(block_with_retry(12.5)))) as server:
+    async with fake_opa(always(answer(block_with_retry(12.5)))) as server:
         engine = OpaPolicyEngine(server.socket_path)
         verdict = await engine.decide(DOCUMENT, deadline=soon())
         assert verdict.retry_after is not None
@@ -384,7 +384,7 @@ async def test_closed_engine_answers_nobody() -> None:
         await never.wait()
         return None
 
-    async with garbage_server(script) as server:
+    async with fake_opa(script) as server:
         engine = OpaPolicyEngine(server.socket_path, in_flight=1)
         calls = [asyncio.ensure_future(engine.decide(DOCUMENT, deadline=soon())) for _ in range(3)]
         await asked.wait()

@@ -1,4 +1,4 @@
-"""Values of the model, valid as they are; name what matters to the test."""
+"""Builders of valid values of the model: a test names only what matters to it."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def tool(
 
 
 def payment_tool() -> Tool:
-    """A payment of an invoice to its vendor, measured against the invoice's order."""
+    """Return a tool that pays an invoice to its vendor, measured against the invoice's order."""
     return replace(
         tool(arguments_schema='{"type": "object"}'),
         normalise=(
@@ -304,7 +304,7 @@ def recording(
     steps: tuple[PrerequisiteKey, ...] = (),
     entities: Mapping[EntityName, int] | None = None,
 ) -> Recording:
-    """A decision on `of`; `moves` is the session as it was read, if the decision moves it."""
+    """Return the recording of a decision on `of`; `moves` is the session as it was read, if it is moved."""
     move = None
     if moves is not None:
         if aggregates is None:

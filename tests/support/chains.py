@@ -42,7 +42,7 @@ def grant_of(
     delegated_by: str | None = None,
     expires_at: datetime | None = None,
 ) -> Grant:
-    """The grant that comes after those of `over`, as wide as can be unless said otherwise."""
+    """Return the grant that comes after those of `over`, as wide as can be unless said otherwise."""
     above = over[-1].grant if over else None
     return Grant(
         issuer="https://pdp.test",
@@ -69,18 +69,19 @@ async def link(grants: GrantTokens, grant: Grant) -> Link:
 
 
 async def chain_of(grants: GrantTokens, session: Session, *agents: str) -> tuple[Link, ...]:
-    """Links from the session's own agent through `agents`, each handing on all that it has."""
+    """Return links from the session's own agent through `agents`, each handing on all that it has."""
     links: list[Link] = []
     for agent in (session.agent, *agents):
         links.append(await link(grants, grant_of(session, links, agent=agent)))
     return tuple(links)
 
 
-def revoked(link: Link) -> Link:
+def revoke_link(link: Link) -> Link:
+    """Return the link with its grant revoked a second ago."""
     return replace(link, row=link.row._replace(revoked_at=builders.NOW - timedelta(seconds=1)))
 
 
-async def verified(
+async def prove(
     grants: GrantTokens,
     session: Session | None,
     links: Iterable[Link],
@@ -90,8 +91,10 @@ async def verified(
     now: datetime = builders.NOW,
     max_depth: int = 4,
 ) -> Chain:
-    """What a chain proves in a session. `links` are what the table knows; `hops` what is sent, theirs
-    unless said otherwise; `by` the last one's credential.
+    """Return what a chain proves in a session.
+
+    `links` are the grants that the table knows, `hops` those that are sent, by default the same ones;
+    `by` is the caller, by default the last agent's own.
     """
     links = tuple(links)
     sent = tuple(link.hop for link in links) if hops is None else tuple(hops)
@@ -111,5 +114,5 @@ async def verified(
 
 
 def speaker(agent: str) -> Caller:
-    """The credential of one agent."""
+    """Return a caller that speaks for this agent and no other."""
     return builders.caller(subject=f"svc-{agent}", agents=frozenset({agent}))

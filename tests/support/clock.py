@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ManualClock:
-    """Seconds; stands still until it is moved."""
+    """Counts seconds, and stands still until it is moved."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now

@@ -9,7 +9,7 @@ NOW = 1_795_514_400
 
 
 def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", **top: Any) -> dict[str, Any]:
-    """A payment that every rule permits; `top` replaces top-level members."""
+    """Return the document of a payment that every rule permits; `top` replaces top-level members."""
     document: dict[str, Any] = {
         "tenant": "acme",
         "now": "2026-11-24T10:00:00Z",

@@ -1,4 +1,4 @@
-"""A server on a unix socket that answers policy queries as a test tells it to."""
+"""An OPA double on a unix socket, which answers policy queries as a test tells it to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ ALLOWED = {
 
 @dataclass(kw_only=True, slots=True)
 class Query:
-    """One request: `batch` says which entrypoint, `documents` what was asked, by id ("" alone)."""
+    """One request. `batch` says whether it came to the entrypoint for many; `documents` are by id, which
+    is empty for one that came alone."""
 
     batch: bool
     documents: dict[str, Any]
@@ -49,8 +50,8 @@ def allow_all(query: Query) -> bytes:
 
 
 @dataclass(slots=True)
-class GarbageServer:
-    """`script` answers; `queries` are those that came in, `connections` counts connections."""
+class FakeOpa:
+    """Answers by `script`. `queries` are those that came in; `connections` counts connections."""
 
     socket_path: Path
     script: Script
@@ -90,9 +91,9 @@ class GarbageServer:
 
 
 @asynccontextmanager
-async def garbage_server(script: Script) -> AsyncIterator[GarbageServer]:
+async def fake_opa(script: Script) -> AsyncIterator[FakeOpa]:
     with short_directory() as directory:
-        running = GarbageServer(directory / "opa.sock", script)
+        running = FakeOpa(directory / "opa.sock", script)
         server = await asyncio.start_unix_server(running.serve, running.socket_path)
         try:
             yield running

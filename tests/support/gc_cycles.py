@@ -1,4 +1,4 @@
-"""What is left of objects while nobody collects cycles."""
+"""Shows objects that only the collector of cycles would free."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tests.support.processes import PATIENCE
 
 @contextlib.asynccontextmanager
 async def without_collector(kind: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Keep the collector away; what is yielded returns once nothing new of this type (by name) is left.
+    """Turn the collector off, and yield a function that returns once no new object of this type is left.
 
-    Raises TimeoutError if something stays.
+    `kind` is the name of the type. The function raises TimeoutError if an object stays.
     """
     gc.collect()
-    # Kept, so that nothing new gets the id of one of them.
+    # They are kept alive, so that nothing new gets the id of one of them.
     kept = _of(kind)
     before = {id(each) for each in kept}
     gc.disable()
 
     async def gone() -> None:
         async with asyncio.timeout(PATIENCE):
-            # Who ends last on the other side of a socket gives no sign.
-            while any(id(each) not in before for each in _of(kind)):  # noqa: ASYNC110  (another side)
+            # Nothing tells when the other side of a socket has let go of what it had.
+            while any(id(each) not in before for each in _of(kind)):  # noqa: ASYNC110  (nothing tells)
                 await asyncio.sleep(0.05)
 
     try:

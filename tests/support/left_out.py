@@ -1,4 +1,4 @@
-"""pytest plugin: name the tests that the run left out, so that nothing is missing silently."""
+"""A pytest plugin that names the tests which a run left out, so that nothing is missing silently."""
 
 from __future__ import annotations
 

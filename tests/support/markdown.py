@@ -11,7 +11,7 @@ _NAMED = re.compile(r"`([\w.-]+\.(?:json|yaml|csv))`[^`]*```(?:json|yaml|csv)\n(
 
 
 def documents() -> list[Path]:
-    """Every document that people read."""
+    """Return every document that people read."""
     return sorted(
         [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "clients").glob("python/*.md")]
     )
@@ -22,28 +22,28 @@ def text_of(path: str | Path) -> str:
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
+    """Return the fenced blocks of a language, in order."""
     return [block for found, block in _FENCE.findall(text) if found == language]
 
 
 def prose(text: str) -> str:
-    """The text without its fenced blocks."""
+    """Return the text without its fenced blocks."""
     return _FENCE.sub("", text)
 
 
 def named_files(text: str) -> dict[str, str]:
-    """Blocks of JSON, YAML and CSV that follow the name of their file."""
+    """Return the blocks of JSON, YAML and CSV that follow the name of a file, by that name."""
     return dict(_NAMED.findall(text))
 
 
 def section(text: str, title: str) -> str:
-    """What stands under a heading, up to the next one of its level or above."""
+    """Return what stands under a heading, up to the next one of its level or above."""
     level, rest = re.split(rf"^(#+) {re.escape(title)}\n", text, maxsplit=1, flags=re.MULTILINE)[1:]
     return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def table(text: str) -> list[list[str]]:
-    """The rows of the first table, its heading left out; one string a cell."""
+    """Return the rows of the first table without its heading, a string for each cell."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     start = text.splitlines().index(lines[0])
     rows = []
@@ -55,11 +55,11 @@ def table(text: str) -> list[list[str]]:
 
 
 def code(cell: str) -> list[str]:
-    """What a cell or text has in code spans."""
+    """Return the contents of the code spans in a cell or text."""
     return re.findall(r"`([^`\n]+)`", cell)
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors of a document's headings, as code hosts make them."""
+    """Return the anchors of a document's headings, as code hosts make them."""
     titles = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

@@ -1,4 +1,4 @@
-"""Random boundaries, actions, and what the one says of the other."""
+"""Random boundaries and actions, and a judge of one by the other that shares no code with the server."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def some_boundary(chance: Random) -> Boundary:
     )
 
 
-def nearly(boundary: Boundary, chance: Random) -> Boundary:
-    """The boundary with one member changed, or one part of one of its limits or rules."""
+def vary(boundary: Boundary, chance: Random) -> Boundary:
+    """Return the boundary with one member changed, or one part of one of its limits or rules."""
     member = chance.choice([member.name for member in fields(Boundary) if member.init])
     items, others = getattr(boundary, member), getattr(some_boundary(chance), member)
     if member in ("amounts", "velocity", "resources") and items and others and chance.random() < 0.7:
@@ -75,7 +75,7 @@ def nearly(boundary: Boundary, chance: Random) -> Boundary:
 
 
 def situation(chance: Random) -> dict[str, Any]:
-    """An action, and the same history for whoever judges it."""
+    """Return an action together with the history that it is judged on."""
     return {
         "tool": chance.choice("ab"),
         "effect": chance.choice([READ, PAY]),
@@ -86,14 +86,15 @@ def situation(chance: Random) -> dict[str, Any]:
         "amount": chance.randint(0, 3),
         "spent": chance.randint(0, 3),
         "spent_on_party": chance.randint(0, 3),
-        # Seconds since, and effect, of each allowed action.
+        # How many seconds ago each allowed action was, and its effect.
         "earlier": [(chance.randint(0, 12), chance.choice([READ, PAY])) for _ in range(chance.randint(0, 3))],
     }
 
 
-def judged(boundary: Boundary, what: dict[str, Any]) -> int:
-    """How a boundary judges: 2 allows, 1 escalates, 0 blocks. Written apart from the rules and from
-    `exceeds`, by what docs/delegation.md says of each member.
+def judge(boundary: Boundary, what: dict[str, Any]) -> int:
+    """Return how a boundary judges an action: 2 allows, 1 escalates, 0 blocks.
+
+    This follows what docs/delegation.md says of each member, and neither the rules nor `exceeds`.
     """
     permitted = 2
     if what["completed"]:

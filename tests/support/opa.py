@@ -38,7 +38,7 @@ def free_address() -> str:
 
 
 class RunningOpa:
-    """An OPA process of ours, which a test may kill, pause and start again."""
+    """An OPA process that a test may kill, pause and start again."""
 
     def __init__(self, sidecar: OpaSidecar) -> None:
         self.sidecar = sidecar
@@ -88,7 +88,7 @@ def opa_path() -> Path:
 
 @pytest.fixture(scope="session")
 def signed_bundle(opa_path: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltBundle:
-    """The shipped policy, built and signed as `pdp` does it."""
+    """Return the shipped policy, built and signed as `pdp` does it."""
     directory = tmp_path_factory.mktemp("bundle")
     key = ensure_signing_key(directory / "signing.pem")
     return build(opa=opa_path, key=key, output=directory / "placet.tar.gz")
@@ -96,7 +96,7 @@ def signed_bundle(opa_path: Path, tmp_path_factory: pytest.TempPathFactory) -> B
 
 @pytest.fixture(scope="session")
 def shared_opa(opa_path: Path, signed_bundle: BuiltBundle) -> Iterator[RunningOpa]:
-    """One OPA for all tests that leave it as it is; started, perhaps not ready yet."""
+    """Yield one OPA for all tests that leave it as it is. It is started, and perhaps not ready yet."""
     with short_directory() as directory:
         running = RunningOpa(describe(opa_path, directory, signed_bundle))
         running.launch()
@@ -108,14 +108,14 @@ def shared_opa(opa_path: Path, signed_bundle: BuiltBundle) -> Iterator[RunningOp
 
 @pytest.fixture
 async def opa(shared_opa: RunningOpa) -> RunningOpa:
-    """The shared OPA, ready."""
+    """Return the shared OPA once it is ready."""
     await shared_opa.sidecar.wait_until_ready(deadline=time.monotonic() + READY_SECONDS)
     return shared_opa
 
 
 @pytest.fixture
 async def own_opa(opa_path: Path, signed_bundle: BuiltBundle) -> AsyncIterator[RunningOpa]:
-    """An OPA of the test's own, ready."""
+    """Yield an OPA of the test's own that is ready."""
     with short_directory() as directory:
         running = RunningOpa(describe(opa_path, directory, signed_bundle))
         try:
@@ -127,7 +127,7 @@ async def own_opa(opa_path: Path, signed_bundle: BuiltBundle) -> AsyncIterator[R
 
 @pytest.fixture
 def new_opa(opa_path: Path) -> Iterator[Callable[..., RunningOpa]]:
-    """Describes an OPA for a bundle; what the test launches is killed after it."""
+    """Yield a function that describes an OPA for a bundle; what the test launches is killed after it."""
     made: list[RunningOpa] = []
 
     with short_directory() as root:
@@ -156,7 +156,7 @@ class short_directory:
 
 
 def describe(opa: Path, directory: Path, bundle: BuiltBundle, **changes: object) -> OpaSidecar:
-    """The sidecar for `bundle`; `changes` replace fields of the sidecar or of its bundle's source."""
+    """Return the sidecar for `bundle`; `changes` replace fields of it or of its bundle's source."""
     source: dict[str, object] = {
         "location": str(bundle.path),
         "key_id": bundle.key_id,

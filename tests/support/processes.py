@@ -1,4 +1,4 @@
-"""Looking at processes of this machine from tests."""
+"""Looks at the processes of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-# Disks stall for seconds here and there, so bounds are generous; they are reached by failures only.
+# In seconds. Disks stall now and then, so bounds are generous; only a failure reaches them.
 PATIENCE = 60.0
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ def is_alive(pid: int) -> bool:
 
 
 def running_with(text: str) -> list[tuple[int, str]]:
-    """Processes whose command line or working directory contains `text`, ourselves left out."""
+    """Return the other processes whose command line or working directory contains `text`: id and line."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -40,7 +40,10 @@ def running_with(text: str) -> list[tuple[int, str]]:
 
 
 def eventually(look: Callable[[], T], what: str, *, within: float = PATIENCE) -> T:
-    """Look until there is something truthy, and return it. Fails naming `what` when time is up."""
+    """Call `look` until it returns something truthy, and return that.
+
+    Fails, naming `what`, after `within` seconds.
+    """
     limit = time.monotonic() + within
     while not (seen := look()):
         assert time.monotonic() < limit, f"not within {within:.0f} s: {what}"

@@ -26,7 +26,7 @@ from tests.support.markdown import section, table, text_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """`request` makes one of so many. `constants` are the code's own names of the number."""
+    """`request` makes a request with that many; `constants` are the code's names of the number."""
 
     rpc: str
     field: str
@@ -34,8 +34,8 @@ class Limit:
     constants: tuple[str, ...] = ()
 
 
-def stated() -> dict[str, int]:
-    """The numbers of the document, by row."""
+def read_documented() -> dict[str, int]:
+    """Return the numbers of the document, by row."""
     rows = table(section(text_of("docs/api.md"), "Limits of a request"))
     return {what.replace("`", ""): int(limit.replace(",", "")) for what, limit in rows}
 
@@ -117,7 +117,7 @@ def _entity(attributes: bytes = b"{}", identifier: str = "1") -> entities.PutEnt
 
 
 def _padded(size: int) -> bytes:
-    """A JSON object of so many bytes."""
+    """Return a JSON object of this many bytes."""
     return b'{"a":"' + b"x" * (size - 8) + b'"}'
 
 
@@ -126,7 +126,7 @@ def _nested(levels: int) -> bytes:
 
 
 def _text(size: int) -> bytes:
-    """A JSON string of so many bytes."""
+    """Return a JSON string of this many bytes."""
     return b'"' + b"x" * (size - 2) + b'"'
 
 

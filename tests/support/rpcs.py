@@ -1,4 +1,4 @@
-"""Every RPC of the API, and what callers get who ask about things that are not theirs.
+"""Every RPC of the API, and what it answers to callers who ask about things that are not theirs.
 
 A new RPC needs a row here: `tests/unit/server/test_edge.py` compares with the proto, and
 `tests/e2e/test_roles.py` walks every RPC by every role in its own and in another tenant.
@@ -58,17 +58,17 @@ class Things:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     request: Callable[[Things], Message]
-    # Who is answered about the tenant's things without owning any; absent: whom the role table names.
-    # Who passes the roles and is not listed is told NOT_FOUND.
+    # The roles that are answered about the tenant's things without owning any; None: those of the role
+    # table. A caller that passes the role table and is not listed here is told NOT_FOUND.
     answered: frozenset[Role] | None = None
-    # What those who pass the roles get when the things are another tenant's.
+    # What a caller that passes the role table gets when the things are another tenant's.
     elsewhere: grpc.StatusCode = OK
-    # Who passes the roles, and is refused what the request asks for.
+    # The roles that pass the role table, and are refused what the request asks for.
     refused: frozenset[Role] = frozenset()
 
 
 def methods() -> Iterator[tuple[str, MethodDescriptor]]:
-    """Full name and descriptor of every RPC of the package."""
+    """Yield the full name and the descriptor of every RPC of the package."""
     for module in pkgutil.iter_modules(placet.v1.__path__):
         if not module.name.endswith("_pb2"):
             continue
@@ -129,9 +129,9 @@ ROWS: Mapping[str, Row] = {
             actions=[decision_service_pb2.StreamedAction(id="m-1", request=_evaluate(things))]
         )
     ),
-    # A stranger's plan, too.
+    # So is a stranger's plan.
     "/placet.v1.DecisionService/EvaluateBatch": Row(request=_evaluate_batch),
-    # What is asked about is what would be asked in the caller's own tenant.
+    # It asks what the answer would be in the caller's own tenant.
     "/placet.v1.DecisionService/Simulate": Row(
         request=lambda things: decision_service_pb2.SimulateRequest(
             request=_evaluate(things),
@@ -159,7 +159,7 @@ ROWS: Mapping[str, Row] = {
         answered=SEES_SESSIONS | {Role.TOOL},
         elsewhere=NOT_FOUND,
     ),
-    # What it answers about a decision that there is, tests/e2e/test_outcomes.py says.
+    # tests/e2e/test_outcomes.py has what it answers about a decision that exists.
     "/placet.v1.DecisionService/Redeem": Row(
         request=lambda things: decision_service_pb2.RedeemRequest(
             decision_id="unknown", tool=things.tool, arguments=b"{}"
@@ -263,13 +263,13 @@ ROWS: Mapping[str, Row] = {
     "/placet.v1.EntityService/ListEntityHistory": Row(
         request=lambda things: entity_service_pb2.ListEntityHistoryRequest(name=_vendor(things)),
     ),
-    # There is one clock, of the installation.
+    # The installation has one clock for all tenants.
     "/placet.v1.DevService/AdvanceClock": Row(request=_advance_clock),
 }
 
 
 def call(channel: grpc.Channel, name: str, method: MethodDescriptor, request: Message, seconds: float) -> Any:
-    """The first answer of a call of any kind. Raises `grpc.RpcError`."""
+    """Make a call of any kind, and return its first answer. Raises `grpc.RpcError`."""
     sends, answers_with = (
         "stream" if streams else "unary" for streams in (method.client_streaming, method.server_streaming)
     )

@@ -30,7 +30,7 @@ class SecuredReplica:
         return self.log_file.read_text(encoding="utf-8")
 
     def metric(self, series: str) -> float:
-        """The value of a series, written as Prometheus does; 0 while there is none."""
+        """Return the value of a series, which is named as Prometheus writes it; 0 while there is none."""
         with urllib.request.urlopen(f"{self.http_url}/metrics", timeout=PATIENCE) as answer:
             for line in answer.read().decode().splitlines():
                 if line.startswith(f"{series} "):
@@ -39,7 +39,7 @@ class SecuredReplica:
 
 
 def configuration(real_pdp: RealPdp) -> dict[str, Any]:
-    """What the stack's first replica was told, without its permission to believe everybody."""
+    """Return the configuration of the stack's first replica without --insecure-dev."""
     text = (real_pdp.stack.data_dir / "pdp-1.yaml").read_text(encoding="utf-8")
     config: dict[str, Any] = yaml.safe_load(text)
     del config["insecure_dev"]
@@ -47,7 +47,7 @@ def configuration(real_pdp: RealPdp) -> dict[str, Any]:
 
 
 def tls(authority: Authority, folder: Path) -> dict[str, Any]:
-    """Settings of TLS for localhost, the files written into `folder`; `ca.pem` is the authority's."""
+    """Write certificates for localhost into `folder`, and return the settings of TLS that name them."""
     (folder / "ca.pem").write_bytes(authority.pem)
     server = authority.issue(dns="localhost").write(folder, "server")
     return {
@@ -59,7 +59,7 @@ def tls(authority: Authority, folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def secured_replica(real_pdp: RealPdp, folder: Path, settings: Mapping[str, Any]) -> Iterator[SecuredReplica]:
-    """A ready replica with these settings beside the stack's, on free ports."""
+    """Yield a ready replica with these settings beside those of the stack, on free ports."""
     grpc_port, http_port = free_ports(2)
     addresses = {"grpc_address": f"127.0.0.1:{grpc_port}", "http_address": f"127.0.0.1:{http_port}"}
     config = configuration(real_pdp) | addresses | {"replica": "secured"} | dict(settings)

@@ -41,18 +41,18 @@ class RunningStack:
 
     @property
     def log(self) -> str:
-        """What it printed so far."""
+        """What it has printed so far."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
     def described(self) -> dict[str, Any]:
-        """Its stack.json as it is now; empty while it is not up."""
+        """Return its stack.json as it is now; empty while the stack is not up."""
         with contextlib.suppress(FileNotFoundError):
             description: dict[str, Any] = json.loads((self.data_dir / "stack.json").read_text())
             return description
         return {}
 
     def pids(self) -> dict[str, int]:
-        """Process ids of what runs now, by name."""
+        """Return the process ids of what runs now, by name."""
         described = self.described()
         parts = {replica["name"]: replica for replica in described["replicas"]}
         parts |= {name: described[name] for name in ("opa", "postgres") if described[name]}
@@ -86,7 +86,7 @@ class RunningStack:
             return False
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
-        """Stop it in order and return its exit code. None of its processes is left."""
+        """Stop the stack in order, see that none of its processes is left, and return its exit code."""
         pids = list(self.pids().values()) if self.described() else []
         self.process.send_signal(number)
         code = self.process.wait(PATIENCE)
@@ -116,7 +116,7 @@ def start_stack(data_dir: Path, *options: str, environment: Mapping[str, str] | 
 
 @contextlib.contextmanager
 def stack_directory() -> Iterator[Path]:
-    """A data directory that the database's user reaches, deleted afterwards with all that belongs to it."""
+    """Yield a data directory that the database's user reaches; it is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="placet-stack-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)
         try:
@@ -129,7 +129,7 @@ def stack_directory() -> Iterator[Path]:
 def running_stack(
     *options: str, data_dir: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[RunningStack]:
-    """A stack that is up, on free ports; stopped at the end whatever happened."""
+    """Yield a stack that is up, on free ports; it is stopped at the end whatever happened."""
     with contextlib.ExitStack() as stack:
         directory = data_dir or stack.enter_context(stack_directory())
         running = start_stack(directory, "--ports", "auto", *options, environment=environment)
@@ -152,7 +152,7 @@ class RealPdp:
 
     @property
     def target(self) -> str:
-        """host:port of gRPC."""
+        """Where it serves gRPC: `host:port`."""
         address: str = self.stack.replica(self.replica)["grpc"]
         return address
 
@@ -162,25 +162,25 @@ class RealPdp:
         return url
 
     def jwks(self) -> dict[str, Any]:
-        """The published keys, as an auditor fetches them."""
+        """Return the published keys, as an auditor fetches them."""
         with urllib.request.urlopen(f"{self.http_url}/.well-known/jwks.json", timeout=PATIENCE) as answer:
             keys: dict[str, Any] = json.load(answer)
         return keys
 
     def fresh_tenant(self) -> str:
-        """A tenant name that no other test uses. The tenant does not exist yet."""
+        """Return a tenant name that no other test uses. The tenant does not exist yet."""
         self.tenants.append(f"tenant-{os.getpid()}-{next(_NUMBERS)}")
         return self.tenants[-1]
 
 
 @pytest.fixture(scope="session")
 def real_stack() -> Iterator[RunningStack]:
-    """A stack of two replicas for all tests that do it no harm."""
+    """Yield a stack of two replicas for all tests that do it no harm."""
     with running_stack("--replicas", "2", "--clock", "manual") as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
 def real_pdp(real_stack: RunningStack) -> RealPdp:
-    """The first replica of `real_stack`."""
+    """Return the first replica of `real_stack`."""
     return RealPdp(stack=real_stack)

@@ -22,7 +22,7 @@ from pdp.model import (
     ToolEffect,
     VelocityLimit,
 )
-from tests.support.narrowing import judged, nearly, situation, some_boundary
+from tests.support.narrowing import judge, situation, some_boundary, vary
 
 PARENT = Boundary(
     amounts=(
@@ -40,7 +40,7 @@ def test_path_is_judged_the_same(seed: int) -> None:
     for _ in range(60):
         path = [some_boundary(chance)]
         while len(path) < chance.randint(1, 4):
-            path.append(nearly(path[-1], chance) if chance.random() < 0.8 else some_boundary(chance))
+            path.append(vary(path[-1], chance) if chance.random() < 0.8 else some_boundary(chance))
         own = drop_implied_limits(tuple(path))
         for _ in range(30):
             # What counted for one boundary counted for all before it.
@@ -55,7 +55,7 @@ def test_path_is_judged_the_same(seed: int) -> None:
                         "earlier": [one for one in above["earlier"] if chance.random() < 0.7],
                     }
                 )
-            whole, counted = (min(map(judged, each, history)) for each in (path, own))
+            whole, counted = (min(map(judge, each, history)) for each in (path, own))
             assert whole == counted, (path, own, history)
 
 

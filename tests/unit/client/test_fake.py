@@ -11,20 +11,10 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from placet.testing import FakePdp
-from placet.v1 import (
-    admin_service_pb2,
-    decision_service_pb2,
-    entity_service_pb2,
-    session_service_pb2,
-)
+from tests.support.rpcs import methods
 
-SERVICES = (
-    decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
-    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
-    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
-    entity_service_pb2.DESCRIPTOR.services_by_name["EntityService"],
-)
-METHODS = {method.name: method for service in SERVICES for method in service.methods}
+# Of the whole API but for DevService, which moves a clock: the fake's moves by `advance`.
+METHODS = {method.name: method for path, method in methods() if "DevService" not in path}
 REFUSED = {
     "ListTools",
     "ListToolHistory",

@@ -22,7 +22,7 @@ from pdp.model import (
     VelocityLimit,
 )
 from tests.support import builders
-from tests.support.narrowing import IDS, judged, nearly, situation, some_boundary
+from tests.support.narrowing import IDS, judge, situation, some_boundary, vary
 
 READ, SEND, PAY = ToolEffect.READ, ToolEffect.SEND, ToolEffect.PAY
 BLOCK, ESCALATE = OnExceed.BLOCK, OnExceed.ESCALATE
@@ -182,11 +182,11 @@ def test_no_delegation_widens(seed: int) -> None:
     chance = Random(seed)
     for _ in range(100):
         parent = some_boundary(chance)
-        child = nearly(parent, chance) if chance.random() < 0.9 else some_boundary(chance)
+        child = vary(parent, chance) if chance.random() < 0.9 else some_boundary(chance)
         if find_excess(child, parent) is None:
             for _ in range(50):
                 what = situation(chance)
-                assert judged(child, what) <= judged(parent, what), (child, parent, what)
+                assert judge(child, what) <= judge(parent, what), (child, parent, what)
 
 
 @given(boundaries, st.data())

@@ -23,7 +23,7 @@ from pdp.model import (
     grant_hash,
 )
 from tests.support import builders, chains
-from tests.support.chains import Link, chain_of, grant_of, link, new_grants, speaker, verified
+from tests.support.chains import Link, chain_of, grant_of, link, new_grants, prove, speaker
 
 READ = ToolEffect.READ
 
@@ -36,7 +36,7 @@ NARROW = Boundary(tools=(), effects=(READ,), resources=(ResourceRule(type="invoi
 async def test_chain_of_grants_is_proven() -> None:
     grants = await new_grants()
     links = await chain_of(grants, SESSION, "agent:b", "agent:c")
-    chain = await verified(grants, SESSION, links)
+    chain = await prove(grants, SESSION, links)
     assert (chain.problems, chain.proven) == ((), True)
     assert chain.path == tuple(grant_hash(link.hop.grant) for link in links)
     assert [(hop.agent, hop.depth, hop.delegated_by, hop.same_runtime) for hop in chain.hops] == [
@@ -56,7 +56,7 @@ async def test_hop_of_the_same_credential_is_marked() -> None:
         grant = grant_of(SESSION, links, agent=f"agent:{agent}", delegated_by=by)
         links.append(await link(grants, grant))
     caller = builders.caller(subject="svc-y", agents=frozenset({"agent:d"}))
-    chain = await verified(grants, SESSION, links, by=caller)
+    chain = await prove(grants, SESSION, links, by=caller)
     assert chain.proven
     assert [hop.same_runtime for hop in chain.hops] == [False, True, False, True]
 
@@ -64,7 +64,7 @@ async def test_hop_of_the_same_credential_is_marked() -> None:
 @pytest.mark.parametrize("hops", [(), (Hop(agent="agent:a"),)])
 async def test_without_grants_the_sessions_own_agent_acts(hops: tuple[Hop, ...]) -> None:
     grants = await new_grants()
-    chain = await verified(grants, SESSION, (), hops=hops, by=speaker("agent:a"))
+    chain = await prove(grants, SESSION, (), hops=hops, by=speaker("agent:a"))
     assert chain.proven
     assert chain.path == ()
     assert [(hop.agent, hop.grant_hash) for hop in chain.hops] == [("agent:a", "")]
@@ -73,10 +73,10 @@ async def test_without_grants_the_sessions_own_agent_acts(hops: tuple[Hop, ...])
 async def test_stranger_proves_nothing_and_learns_nothing() -> None:
     grants = await new_grants()
     for session in (SESSION, None):
-        nothing = await verified(grants, session, (), by=speaker("agent:z"))
+        nothing = await prove(grants, session, (), by=speaker("agent:z"))
         assert (nothing.proven, nothing.problems, nothing.hops) == (False, (), ())
         for hops in ([Hop(agent="agent:a")], [Hop(agent="agent:z")], [Hop(agent="agent:a", grant="x")]):
-            chain = await verified(grants, session, (), hops=hops, by=speaker("agent:z"))
+            chain = await prove(grants, session, (), hops=hops, by=speaker("agent:z"))
             assert not chain.proven
             assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[0]"),)
 
@@ -84,7 +84,7 @@ async def test_stranger_proves_nothing_and_learns_nothing() -> None:
 async def test_agent_alone_needs_to_be_the_sessions() -> None:
     grants = await new_grants()
     both = builders.caller(agents=frozenset({"agent:a", "agent:b"}))
-    chain = await verified(grants, SESSION, (), hops=[Hop(agent="agent:b")], by=both)
+    chain = await prove(grants, SESSION, (), hops=[Hop(agent="agent:b")], by=both)
     assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[0]"),)
 
 
@@ -125,7 +125,7 @@ async def _too_deep(grants: GrantTokens) -> tuple[Link, ...]:
 
 async def _middle_revoked(grants: GrantTokens) -> tuple[Link, ...]:
     links = await chain_of(grants, SESSION, "agent:b", "agent:c")
-    return links[0], chains.revoked(links[1]), links[2]
+    return links[0], chains.revoke_link(links[1]), links[2]
 
 
 async def _wider_than_its_parent(grants: GrantTokens) -> tuple[Link, ...]:
@@ -182,7 +182,7 @@ BREACHES: dict[str, tuple[Broken, list[tuple[str, str]]]] = {
 async def test_breach_is_named_with_its_hop(build: Broken, problems: list[tuple[str, str]]) -> None:
     grants = await new_grants()
     links = await build(grants)
-    chain = await verified(grants, SESSION, links)
+    chain = await prove(grants, SESSION, links)
     assert [(problem.code, problem.at) for problem in chain.problems] == problems
     assert (chain.proven, chain.path, chain.leaf) == (False, (), None)
     broken_at = int(problems[0][1][6])
@@ -195,7 +195,7 @@ async def test_grant_without_a_row_is_none() -> None:
     grants = await new_grants()
     links = await chain_of(grants, SESSION, "agent:b", "agent:c")
     sent = [link.hop for link in links]
-    chain = await verified(grants, SESSION, (links[0], links[2]), hops=sent)
+    chain = await prove(grants, SESSION, (links[0], links[2]), hops=sent)
     assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[1]"),)
 
 
@@ -206,7 +206,7 @@ async def test_row_that_contradicts_its_grant_proves_nothing(change: dict[str, A
     grants = await new_grants()
     links = await chain_of(grants, SESSION, "agent:b")
     odd: GrantRow = links[1].row._replace(**change)
-    chain = await verified(grants, SESSION, (links[0], replace(links[1], row=odd)))
+    chain = await prove(grants, SESSION, (links[0], replace(links[1], row=odd)))
     assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[1]"),)
 
 
@@ -214,7 +214,7 @@ async def test_holder_of_a_grant_above_proves_nothing_by_those_below() -> None:
     grants = await new_grants()
     links = await chain_of(grants, SESSION, "agent:b", "agent:c")
     for agent in ("agent:a", "agent:b", "agent:z"):
-        chain = await verified(grants, SESSION, links, by=speaker(agent))
+        chain = await prove(grants, SESSION, links, by=speaker(agent))
         assert chain.problems == (ChainProblem(code="chain.not_holder", at="chain[2]"),)
         assert not chain.proven
 
@@ -223,7 +223,7 @@ async def test_grant_does_not_serve_another_agent_that_its_hop_names() -> None:
     grants = await new_grants()
     links = await chain_of(grants, SESSION, "agent:b", "agent:c")
     named = (links[0].hop, links[1].hop, replace(links[2].hop, agent="agent:z"))
-    chain = await verified(grants, SESSION, links, hops=named, by=speaker("agent:z"))
+    chain = await prove(grants, SESSION, links, hops=named, by=speaker("agent:z"))
     assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[2]"),)
 
 
@@ -232,15 +232,15 @@ async def test_grant_that_contradicts_its_row_proves_nothing() -> None:
     links = await chain_of(grants, SESSION, "agent:b")
     astray = await link(grants, replace(grant_of(SESSION, links, agent="agent:c"), parent="00" * 32))
     row = astray.row._replace(parent_hash=links[1].row.grant_hash)
-    chain = await verified(grants, SESSION, (*links, replace(astray, row=row)))
+    chain = await prove(grants, SESSION, (*links, replace(astray, row=row)))
     assert chain.problems == (ChainProblem(code="chain.invalid", at="chain[2]"),)
 
 
 async def test_tenant_decides_how_long_a_chain_may_be() -> None:
     grants = await new_grants()
     links = await chain_of(grants, SESSION, "agent:b", "agent:c")
-    assert (await verified(grants, SESSION, links, max_depth=2)).proven
-    chain = await verified(grants, SESSION, links, max_depth=1)
+    assert (await prove(grants, SESSION, links, max_depth=2)).proven
+    chain = await prove(grants, SESSION, links, max_depth=1)
     assert chain.problems == (ChainProblem(code="chain.too_deep", at="chain[2]"),)
 
 
@@ -248,7 +248,7 @@ async def test_problems_of_several_hops_are_all_named() -> None:
     grants = await new_grants()
     links = await chain_of(grants, SESSION, "agent:b", "agent:c")
     late = SESSION.expires_at
-    chain = await verified(grants, SESSION, (links[0], chains.revoked(links[1]), links[2]), now=late)
+    chain = await prove(grants, SESSION, (links[0], chains.revoke_link(links[1]), links[2]), now=late)
     assert [(problem.code, problem.at) for problem in chain.problems] == [
         ("chain.expired", "chain[0]"),
         ("chain.expired", "chain[1]"),
@@ -300,11 +300,11 @@ def tampered(draw: st.DrawFn) -> tuple[str, list[Hop]]:
 @settings(max_examples=300, deadline=None)
 def test_chain_that_was_changed_proves_nothing(change: tuple[str, list[Hop]]) -> None:
     _, hops = change
-    chain = asyncio.run(verified(GRANTS, SESSION, (*FOUR, *FOREIGN), hops=hops, by=speaker("agent:d")))
+    chain = asyncio.run(prove(GRANTS, SESSION, (*FOUR, *FOREIGN), hops=hops, by=speaker("agent:d")))
     assert chain.problems
     assert (chain.proven, chain.path) == (False, ())
 
 
 def test_chain_that_was_not_changed_is_proven() -> None:
-    chain = asyncio.run(verified(GRANTS, SESSION, FOUR))
+    chain = asyncio.run(prove(GRANTS, SESSION, FOUR))
     assert chain.proven

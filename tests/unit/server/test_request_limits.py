@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pdp.server.messages
 from pdp.server.grpc.evaluate_stream import MAX_UNANSWERED
 from tests.support.markdown import section, text_of
-from tests.support.request_limits import LIMITS, stated
+from tests.support.request_limits import LIMITS, read_documented
 
 # Where limits on what callers send stand, beside the converters.
 MODULES = (
@@ -53,7 +53,7 @@ def constants() -> Iterator[str]:
 
 
 def test_every_limit_that_is_stated_is_tried() -> None:
-    assert set(stated()) == set(LIMITS)
+    assert set(read_documented()) == set(LIMITS)
 
 
 def test_every_limit_of_the_code_is_stated() -> None:
@@ -63,7 +63,7 @@ def test_every_limit_of_the_code_is_stated() -> None:
 
 
 def test_numbers_are_those_of_the_code() -> None:
-    numbers = stated()
+    numbers = read_documented()
     for row, limit in LIMITS.items():
         for constant in limit.constants:
             module, _, name = constant.rpartition(".")
