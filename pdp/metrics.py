@@ -1,4 +1,4 @@
-"""What Prometheus sees. Never labelled by agent, session or argument."""
+"""What Prometheus sees. No metric is labelled by tenant, agent, session or argument."""
 
 from __future__ import annotations
 
@@ -101,30 +101,38 @@ class Metrics:
         self._apart.set_function(count)
 
     def evaluated(self, effect: str, code: str, seconds: float) -> None:
+        """Count a decision by its effect and its first reason's code, and the time that it took."""
         self._evaluations.labels(effect, code).inc()
         self._evaluate_seconds.observe(seconds)
 
     def reported(self, outcome: str, conflict: bool) -> None:
+        """Count a report that was recorded; `conflict`: it contradicts an earlier one."""
         self._outcomes.labels(outcome, "yes" if conflict else "no").inc()
 
     def open_decisions(self, count: float) -> None:
+        """Show how many expired allows have no outcome; NaN while that is not known."""
         self._open.set(count)
 
     def refused(self, reason: str, seconds: float) -> None:
-        """An Evaluate call that got no decision; `reason` is an ErrorReason in lower case, or
-        `caller_gone` for one whose caller did not wait (its deadline passed, or it hung up)."""
+        """Count an Evaluate call that got no decision.
+
+        `reason` is an ErrorReason in lower case, or `caller_gone` for a call whose caller did not wait:
+        its deadline passed, or it hung up.
+        """
         self._evaluations.labels("error", reason).inc()
         self._evaluate_seconds.observe(seconds)
         self._fail_closed.labels(reason).inc()
 
     def failed_closed(self, cause: str) -> None:
+        """Count an action, or a plan, that was not allowed because something failed."""
         self._fail_closed.labels(cause).inc()
 
     def rpc(self, method: str, code: str, seconds: float) -> None:
+        """Count a call other than Evaluate. `method` is its path, `code` the name of its gRPC status."""
         self._rpcs.labels(method.rpartition("/")[2], code).observe(seconds)
 
     def bundle(self, revision: str) -> None:
-        """Note the revision that judged last; there is one series, of the one in force."""
+        """Note the revision that judged last. Only the one in force has a series."""
         if revision != self._revision:
             self._bundle.clear()
             self._bundle.labels(revision).set(1)
@@ -135,10 +143,12 @@ class Metrics:
         self._credentials.labels(source, "ok" if ok else "failed").inc()
 
     def certificate(self, ends_at: float) -> None:
+        """Show when the server's certificate ends, in Unix seconds."""
         self._certificate.set(ends_at)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Measure the time that the block takes: `enrich`, `decide` or `record`."""
         started = time.perf_counter()
         try:
             yield

@@ -23,11 +23,12 @@ class _Strict(BaseModel):
 
 
 class TlsConfig(_Strict):
-    """Files are PEM."""
+    """The server's certificate, and the authorities of its clients' certificates. Files are PEM."""
 
     certificate_file: Path
     key_file: Path
-    # Authorities whose client certificates are believed. gRPC asks for one only where it is required.
+    # Authorities whose client certificates are believed. gRPC asks a client for its certificate only
+    # where `require_client_certificate` is true.
     client_ca_file: Path | None = None
     require_client_certificate: bool = False
 
@@ -54,12 +55,13 @@ class JwtConfig(_Strict):
     leeway_seconds: int = Field(30, ge=0, le=300)
     # How old keys may become while the issuer cannot be asked for new ones.
     jwks_max_age_seconds: int = Field(3600, ge=60, le=86_400)
-    # The claim that names the tenant; then mappings may leave it out, and must agree if they do not.
+    # The claim that names the tenant. With it a mapping may leave the tenant out; one that names a tenant
+    # must agree with the claim.
     tenant_claim: str | None = Field(None, min_length=1)
     # Claims that become input to policy, beside the scopes.
     claims: tuple[str, ...] = ()
-    # Before the subjects that its tokens name and no mapping does: what keeps apart the people of
-    # two issuers who have one name.
+    # Put before the subjects that this issuer's tokens name and no mapping does. It keeps apart two people
+    # who have one name at two issuers.
     subject_prefix: str = Field("", max_length=128)
 
     @field_validator("jwks_file")
@@ -92,7 +94,7 @@ class ClaimMatch(_Strict):
 
 
 class Match(_Strict):
-    """One credential. Names are compared as they are written."""
+    """The one credential that a mapping is for. Names are compared as they are written."""
 
     spiffe_id: str | None = Field(None, pattern=r"^spiffe://[^/]+/.+$")
     dns_name: str | None = Field(None, min_length=1)
@@ -121,7 +123,8 @@ class Match(_Strict):
         return self.spiffe_id or self.dns_name or self.subject
 
 
-# What nobody may be at once: an agent would approve its own actions, or grant itself a boundary.
+# Roles that no identity may hold together: such an agent would approve its own actions, or grant itself a
+# boundary.
 _APART = (frozenset({Role.AGENT, Role.REVIEWER}), frozenset({Role.AGENT, Role.SESSION_ISSUER}))
 
 
@@ -134,7 +137,7 @@ class CallerMapping(_Strict):
 
     match: Match
     tenant: str | None = Field(None, min_length=1, max_length=256)
-    # Absent: the credential's own name.
+    # None: the subject is the credential's own name.
     subject: str | None = Field(None, min_length=1, max_length=256)
     roles: frozenset[Role] = frozenset()
     agents: frozenset[str] = frozenset()
@@ -170,7 +173,7 @@ def faults_of(
         if mapping.tenant is None and (issuer is None or issuer.tenant_claim is None):
             faults.append(f"{where}: tenant is missing, and no tenant_claim names it")
         if subject := mapping.subject or match.name:
-            # Without a tenant it may be of any.
+            # A mapping without a tenant may stand for a caller of any tenant.
             held = [mapping.roles] + [
                 roles
                 for tenant, name, roles in named
@@ -191,7 +194,7 @@ def faults_of(
 def _ambiguous(issuers: Sequence[JwtConfig], mappings: Sequence[CallerMapping]) -> list[str]:
     """Return how one subject could be two people, whom two issuers call by one name."""
     faults = []
-    # Tenants in which each issuer's tokens name subjects; None: any.
+    # The tenants in which each issuer's tokens name their own subjects; None among them means any tenant.
     tenants: dict[str | None, set[str | None]] = {}
     for mapping in mappings:
         if mapping.match.claim is not None and mapping.subject is None:

@@ -19,9 +19,9 @@ class AllowedTools:
     """The tools that are not certain to be blocked, by name, and what that was judged on."""
 
     tools: Sequence[Tool]
-    # Of the registry; 0 where it was not asked.
+    # The registry's revision; 0 where the registry was not asked.
     tools_revision: int = 0
-    # 0: there is no such session, or not for the caller.
+    # 0: there is no such session, or it does not exist for the caller.
     session_version: int = 0
 
 

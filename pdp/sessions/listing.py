@@ -11,7 +11,7 @@ from pdp.model import Boundary, SessionState, Tool, ToolEffect
 
 
 def may_be_allowed(tool: Tool, boundaries: tuple[Boundary, ...], state: SessionState) -> bool:
-    """Whether some arguments of the tool could be allowed. `boundaries` are all that must include it."""
+    """Whether the tool could be allowed with some arguments, within all of `boundaries`."""
     return bool(boundaries) and all(
         _named(tool, boundary, state)
         and _resource_possible(tool, boundary)

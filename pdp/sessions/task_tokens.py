@@ -20,10 +20,10 @@ from placet.task_token import TaskToken, TaskTokenError
 from placet.verify import JwksError, public_key
 
 FIELD = "task_token"
-# Sessions of an issuer's tokens have this before its name; no credential may have such a subject.
+# Put before the token's issuer in `Session.issuer`. A caller with such a subject cannot open sessions.
 ISSUER_PREFIX = "task:"
 MAX_KEYS = 16
-# Of a tenant, also those whose keys are revoked.
+# How many issuers a tenant may have, counting those whose keys are all revoked.
 MAX_ISSUERS = 256
 # How far the issuer's clock may be ahead, in seconds.
 _LEEWAY = 60
@@ -31,7 +31,7 @@ _SECRET_MEMBERS = frozenset({"d", "k", "p", "q", "dp", "dq", "qi", "oth"})
 
 
 def read(token: str) -> TaskToken:
-    """Take a token apart; nothing of it is proven. Raises `PermissionDeniedError`."""
+    """Take a token apart, of which nothing is proven yet. Raises `PermissionDeniedError` for no token."""
     try:
         return task_token.parse(token)
     except TaskTokenError as exc:
@@ -39,7 +39,7 @@ def read(token: str) -> TaskToken:
 
 
 def prove(token: TaskToken, keys: IssuerKeys | None, *, tenant: str, now: datetime) -> SessionTerms:
-    """Return what the issuer says, if it said it, to this tenant, and it still counts.
+    """Return the terms that the token states, if they are proven. `now` is the database's time.
 
     1. A key that is registered for the issuer has signed it, by that key's algorithm.
     2. It is for this tenant, at this time, and not for long.
@@ -81,7 +81,7 @@ def issuer_name(value: str) -> str:
 
 
 def issuer_keys(data: bytes) -> tuple[Mapping[str, str], ...]:
-    """Check a JWK Set (RFC 7517 §5) of public keys; return what of each counts.
+    """Check a JWK Set (RFC 7517 §5) of public keys; return the members of each key that are used.
 
     Raises `InvalidFieldError`: unlike a reader of other people's sets, an operator who
     registers a key that cannot be used must hear of it.

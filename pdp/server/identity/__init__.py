@@ -1,1 +1,1 @@
-"""Who calls: certificates, tokens, and the role each method needs."""
+"""Who calls: certificates, bearer tokens, and the keys that prove them."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from cryptography import x509
 
@@ -33,7 +33,7 @@ class Authenticator(Protocol):
 
 
 class InsecureAuthenticator:
-    """Believes the metadata. For `--insecure-dev`."""
+    """Believes what callers say of themselves in metadata. For `--insecure-dev` only."""
 
     async def authenticate(self, context: Any) -> Caller:
         return identify(context.invocation_metadata())
@@ -80,7 +80,8 @@ class CredentialAuthenticator:
             if tenant not in (None, named):
                 raise UnauthenticatedError("the token is of another tenant than its mapping")
             tenant = named
-        # Whoever is known by a claim chose this name elsewhere, perhaps at another issuer.
+        # Configuration does not know the subject of a caller that is matched by a claim. It must not be
+        # one that configuration gives to somebody else, perhaps of another issuer.
         if mapping.match.claim is not None and mapping.subject is None:
             subject = verified.issuer.subject_prefix + str(subject)
             if not self._named.isdisjoint({(tenant, subject), (None, subject)}):
@@ -93,10 +94,10 @@ class CredentialAuthenticator:
         pem = next(iter(auth.get("x509_pem_cert", ())), None)
         if pem is None or list(auth.get("transport_security_type", ())) != [b"ssl"]:
             raise UnauthenticatedError("no credentials: give a bearer token, or a client certificate")
-        not_before, not_after, names = _read(pem)
-        if not not_before <= self._clock() <= not_after:
+        certificate = _read(pem)
+        if not certificate.not_before <= self._clock() <= certificate.not_after:
             raise UnauthenticatedError("the client certificate is not valid at this time")
-        matching = [self._certificates[name] for name in names if name in self._certificates]
+        matching = [self._certificates[name] for name in certificate.names if name in self._certificates]
         mapping = _only(matching, "the client certificate")
         return _caller(mapping, mapping.tenant, str(mapping.match.name), {})
 
@@ -111,9 +112,18 @@ def _bearer(metadata: Metadata | None) -> str | None:
     return token.strip()
 
 
+class _Certificate(NamedTuple):
+    """What counts of a client certificate. Times are Unix seconds."""
+
+    not_before: float
+    not_after: float
+    # Whom it can stand for.
+    names: tuple[Match, ...]
+
+
 @lru_cache(maxsize=1024)
-def _read(pem: bytes) -> tuple[float, float, tuple[Match, ...]]:
-    """Return from when and until when a certificate is valid, and whom it can stand for."""
+def _read(pem: bytes) -> _Certificate:
+    """Read a certificate that TLS has verified. Raises `UnauthenticatedError` if it names nobody."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -128,10 +138,10 @@ def _read(pem: bytes) -> tuple[float, float, tuple[Match, ...]]:
         if uri.startswith("spiffe://")
     ]
     found += [Match.model_construct(dns_name=host) for host in dict.fromkeys(hosts)]
-    return (
-        certificate.not_valid_before_utc.timestamp(),
-        certificate.not_valid_after_utc.timestamp(),
-        tuple(found),
+    return _Certificate(
+        not_before=certificate.not_valid_before_utc.timestamp(),
+        not_after=certificate.not_valid_after_utc.timestamp(),
+        names=tuple(found),
     )
 
 

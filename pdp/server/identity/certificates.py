@@ -25,11 +25,10 @@ class CertificateError(Exception):
 
 
 class ServerCertificates:
-    """What ports need for TLS. Each new connection sees the files as they are then.
+    """Makes the TLS credentials of the server's ports. Each new connection gets the files as they are then.
 
-    Files that cannot be used, or do not fit together, change nothing: the ones before stay in
-    use, which the log says once for each state of the files, and a metric. Connections that
-    stand are left alone.
+    If the files cannot be used, or do not fit together, the ones before stay in use: the log says so
+    once for each state of the files, and a metric counts it. Connections that exist are left alone.
     """
 
     def __init__(self, tls: TlsConfig, metrics: Metrics, *, clock: Callable[[], float] = time.time) -> None:
@@ -37,7 +36,7 @@ class ServerCertificates:
         self._tls = tls
         self._metrics = metrics
         self._clock = clock
-        # gRPC asks from threads of its own.
+        # gRPC asks for changes from threads of its own.
         self._lock = threading.Lock()
         self._seen = self._state()
         self._current = self._read()
@@ -103,7 +102,7 @@ class ServerCertificates:
 
 
 def file_state(file: Path) -> tuple[int, ...]:
-    """Return what differs once a file is written or replaced; empty while there is none."""
+    """Return a value that differs once the file is written or replaced; empty while there is no file."""
     try:
         status = file.stat()
     except OSError:

@@ -23,14 +23,19 @@ from pdp.server.identity.certificates import file_state
 _LOG = structlog.get_logger("pdp.server")
 _MAX_BYTES = 1024 * 1024
 _FETCH_SECONDS = 5.0
-# Keys are read again at this age, and for an unknown key id; between two reads lie 10 s at least.
+# Keys are read again when they are this old, and when a key id is unknown.
 _REFRESH_SECONDS = 300.0
+# At least this lies between two readings, unless it is known that there is something new to read.
 _PAUSE_SECONDS = 10.0
 _MIN_RSA_BITS = 2048
 
 
 class KeySource:
-    """Keys by their id. Reading is shared, rate limited and beside the calls that can go on without."""
+    """An issuer's public keys, by their id.
+
+    All calls share one reading, and readings are rate limited. A call waits for a reading only if it
+    cannot go on with the keys that are there.
+    """
 
     def __init__(
         self,
@@ -42,10 +47,10 @@ class KeySource:
         report: Callable[[bool], None] = lambda ok: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`max_age`: seconds for which keys may be used that cannot be read again.
+        """`max_age` is for how many seconds keys may be used while they cannot be read again.
 
-        `version` differs once there is something new to read, as far as that can be told
-        without reading. `report` is told of each reading whether it went well.
+        `version` returns another value once there is something new to read, as far as that can be told
+        without reading. `report` is told after each reading whether it went well.
         """
         self._issuer = issuer
         self._read = read
@@ -146,7 +151,7 @@ def parse_keys(data: bytes) -> Mapping[str, Key]:
 
 
 def _bits(modulus: object) -> int:
-    """Return how long an RSA modulus is; 0 for what is none."""
+    """Return the length of an RSA modulus in bits; 0 for a value that is not one."""
     if not isinstance(modulus, str):
         return 0
     try:

@@ -1,6 +1,6 @@
-"""Bearer tokens: signed by a key of a configured issuer, for us, now.
+"""Bearer tokens: JWTs (RFC 7519) that a configured issuer signed, for this server and this time.
 
-Nothing in a token is followed: it chooses among configured issuers and their keys, no more.
+A token only chooses among the configured issuers and their keys. No address that stands in it is followed.
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ from pdp.model import JSON
 from pdp.server.identity.jwks import KeySource
 
 _MAX_BYTES = 16 * 1024
-# RFC 9068 access tokens, and the type that everybody else writes, or none.
+# `typ` of access tokens as RFC 9068 has it, and as most issuers write it. A token may also have none.
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifiedToken:
+    """What a token says whose signature, audience and times hold."""
+
     issuer: JwtConfig
-    # `sub` is there, and text.
+    # `sub` is among them, and is text.
     claims: Mapping[str, JSON]
 
     def policy_claims(self) -> Mapping[str, JSON]:
-        """The issuer, the scopes (`scope` or `scp`) and the claims that configuration lists."""
+        """Return what policy sees: the issuer, the scopes, and the claims that configuration lists."""
         listed = {name: self.claims[name] for name in self.issuer.claims if name in self.claims}
         return {**listed, "issuer": self.issuer.issuer, "scopes": _scopes(self.claims)}
 
 
 class TokenVerifier:
-    """Checks tokens of some issuers."""
+    """Checks the tokens of the configured issuers."""
 
     def __init__(
         self, issuers: Mapping[str, tuple[JwtConfig, KeySource]], *, clock: Callable[[], float] = time.time
@@ -100,7 +102,7 @@ def _refuse(name: str) -> Any:
 
 
 def _scopes(claims: Mapping[str, JSON]) -> list[str]:
-    """Return `scope` (RFC 8693 section 4.2: one text) or `scp` (a list, at some issuers)."""
+    """Return `scope` (one text, RFC 8693 section 4.2) or else `scp`, which is a list at some issuers."""
     scopes = claims.get("scope", claims.get("scp", ""))
     found = scopes.split() if isinstance(scopes, str) else scopes
     if not isinstance(found, list) or not all(isinstance(scope, str) for scope in found):

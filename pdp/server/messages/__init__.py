@@ -1,6 +1,6 @@
-"""Messages to domain values and back, one file a noun: total, and the only place where limits on input stand.
+"""Messages to domain values and back, one file a noun.
 
-A function that is called by what it returns (`evaluation_request`, `hops`, `agents`) reads a message, and
-checks every field; one called `..._message` writes it. A message that is refused raises `InvalidFieldError`
-with the field's path.
+A function that is called by what it returns (`evaluation_request`, `hops`, `agents`) reads a message and
+checks every field, its length included; it raises `InvalidFieldError` with the field's path. One that is
+called `..._message` writes a message.
 """

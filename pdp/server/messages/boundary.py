@@ -1,4 +1,4 @@
-"""Boundaries that callers send. Their written forms are `placet._wire.boundary`'s."""
+"""Boundaries that callers send, read; `placet._wire.boundary` writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chains of delegation: what is presented, and what is shown of a decision's."""
+"""Chains of delegation: the one that a caller presents, and the one that a decision is shown with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from placet._wire.numbers import EFFECT_NUMBERS
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
 
-# The root's, and one for each delegation.
+# The session's own agent, and one hop for each delegation.
 MAX_HOPS = MAX_CHAIN_DEPTH + 1
 
 
@@ -29,7 +29,7 @@ def hops(message: nouns.DelegationChain) -> tuple[Hop, ...]:
 
 
 def chain_hop_messages(decision: Decision) -> list[nouns.ChainHop]:
-    """Return the decision's hops. The last one carries the effect, if it is proven: it is who acted."""
+    """Return the decision's hops. The last one, who acted, carries the effect if it is proven."""
     messages = [_chain_hop_message(hop) for hop in decision.chain]
     if messages and messages[-1].verified:
         messages[-1].effect = EFFECT_NUMBERS[decision.effect]

@@ -16,7 +16,7 @@ MAX_SIGNAL = 4 * 1024
 
 
 def tenant(message: admin.PutTenantRequest, *, own: str) -> str:
-    """The tenant that is named; the caller's own if none is."""
+    """Return the tenant that is named; the caller's own if none is."""
     return optional_name(message.tenant, "tenant") or own
 
 

@@ -27,7 +27,7 @@ from placet.v1 import decision_service_pb2 as messages
 def evaluation_request(
     message: messages.EvaluateRequest, *, caller: Caller, deadline: float
 ) -> EvaluationRequest:
-    """`deadline` is an instant of `time.monotonic()`."""
+    """Return what is asked. `deadline` is an instant of `time.monotonic()`."""
     if not message.HasField("action"):
         raise InvalidFieldError("action", "is required")
     return EvaluationRequest(
@@ -45,7 +45,7 @@ def evaluation_request(
 def simulated_request(
     message: messages.SimulateRequest, *, tenant: str, deadline: float
 ) -> EvaluationRequest:
-    """The request as its simulated caller would send it; `deadline` as with `evaluation_request`."""
+    """Return the request as its simulated caller would send it, to be answered by `deadline`."""
     if not message.HasField("request"):
         raise InvalidFieldError("request", "is required")
     if not message.HasField("caller"):

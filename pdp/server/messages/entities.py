@@ -66,7 +66,7 @@ def patch(message: messages.PatchEntityRequest) -> Patch:
 
 
 def check_attributes(attributes: Mapping[str, JSON]) -> None:
-    """Refuse what a patch makes of an entity, if it could not have been put."""
+    """Raise `InvalidFieldError` for what a patch makes of an entity, if nobody could have put it so."""
     _attributes(arguments_json(attributes), "set")
 
 

@@ -18,7 +18,7 @@ _SHARED = ("session_id", "chain", "audience")
 def plan(
     message: decisions.EvaluateBatchRequest, *, caller: Caller, deadline: float
 ) -> tuple[EvaluationRequest, ...]:
-    """Return the items as requests of their own; `deadline` as with `evaluation_request`."""
+    """Return the items as requests of their own, to be answered together by `deadline`."""
     if not 1 <= len(message.items) <= MAX_ITEMS:
         raise InvalidFieldError("items", f"has {len(message.items)} entries; from 1 to {MAX_ITEMS}")
     items = tuple(

@@ -146,7 +146,7 @@ def _tool(message: admin.Tool, path: str) -> Tool:
 
 
 def tool_message(tool: Tool) -> admin.Tool:
-    """The inverse of what `tools` reads."""
+    """Return the message that `tools` reads as this tool."""
     message = admin.Tool(
         name=tool.name,
         effect=TOOL_EFFECT_NUMBERS[tool.effect],
@@ -334,5 +334,5 @@ def _one_of(known: dict[int, V], number: int, path: str) -> V:
 
 
 def _number(known: dict[int, V], value: V) -> Any:
-    """The number of a value that was read by `_one_of`; never the unspecified one if there is another."""
+    """Return the number that `_one_of` reads as this value; the unspecified one only if there is no other."""
     return max(number for number, meaning in known.items() if meaning == value)
