@@ -1,3 +1,6 @@
+# Every other limit is measured by the server, and stands in `input.limits`. This one is measured here, by the
+# arithmetic of pdp/authority/counters.py: without settings of its own a tenant has the window and the maximum of the
+# bundle's defaults, which the server does not know.
 package placet.rules.velocity
 
 import data.placet.settings
