@@ -1,7 +1,8 @@
-"""What the pipeline asks of the world, in its own words.
+"""What the server's core asks of the world, in its own words.
 
-Every deadline is an instant of `time.monotonic()`. One contract suite per port
-(tests/contract) holds the fake and the real adapter to the obligations below.
+Every deadline is an instant of `time.monotonic()`. What implementations MUST do, a contract suite
+for each port (tests/contract) checks on the fake and on the real adapter. Every method that reads
+or writes the database raises `StoreUnavailableError` when it does not answer.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class InformationPoint(Protocol):
         MUST take `now` from the clock that orders expiries; MUST read all facts of one
         request from one snapshot. Calls MAY be gathered into one read; a lone call MUST NOT
         wait for others. Raises `TenantUnknownError`, `StoreUnavailableError`,
-        `DeadlineExceededError`.
+        `DeadlineExceededError`, and `OverloadedError` at once when too many calls wait.
         """
         ...
 
@@ -108,15 +109,17 @@ class Ledger(Protocol):
         `move.must_be_live` and the session is past its expiry; MUST give positions of one
         writer without gaps. Raises `StoreUnavailableError` only when it is certain that
         nothing was recorded, or when the outcome is unknown and the writer's stream has been
-        closed. Raises `DeadlineExceededError` for work that it never began.
+        closed; `DeadlineExceededError` for work that it never began; and `OverloadedError` at once
+        when too many calls wait.
         """
         ...
 
     async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
         """Record one or more decisions, each on what the one before it leaves, in one transaction.
 
-        What `record` promises, for all of them or none: MUST raise `SessionMovedError`, leaving no
-        trace of any, where `record` would for one. They have one deadline.
+        Everything that `record` promises holds for all of them or none: MUST raise
+        `SessionMovedError`, leaving no trace of any, where `record` would for one of them. The
+        recordings have one deadline.
         """
         ...
 
@@ -137,19 +140,20 @@ class EntryLedger(Protocol):
         tool_call_id: str = "",
         caller: str | None = None,
     ) -> DecisionStatus | None:
-        """Return a decision with what became of it; by its id, else by session and tool call.
+        """Return a decision with what became of it; None if there is none.
 
-        By a call only those are found that hold something: with `caller` the latest of that subject's,
-        else the only one there is. Of several nobody knows which one is meant.
+        It is found by its id, or else by session and tool call. A call finds only a decision that holds
+        something: with `caller` the latest one of that subject; without, the only one there is. Where
+        there are several, nobody knows which one is meant, and there is none.
         """
         ...
 
     async def record_entry(self, entry: Entry) -> Position:
         """Record the entry and what it does to hold, key and counters, in one transaction.
 
-        What `Ledger.record` promises. MUST raise `SessionMovedError`, leaving no trace, when the
-        hold is no longer what the entry was taken on; and for a redemption when the tenant's
-        epoch or the session's state moved, or either is past its expiry or end.
+        Everything that `Ledger.record` promises holds here as well. MUST raise `SessionMovedError`,
+        leaving no trace, when the hold is no longer what the entry was taken on; and for a redemption
+        when the tenant's epoch or the session's state moved, or either is past its expiry or end.
         """
         ...
 
@@ -158,12 +162,14 @@ class EntryLedger(Protocol):
         ...
 
     async def count_open(self, *, limit: int) -> int:
-        """Return how many such allows all tenants have; `limit` if there are more."""
+        """Return how many expired allows of all tenants hold something and have no outcome, up to `limit`."""
         ...
 
     async def lapsed(self, *, limit: int) -> Sequence[LapsedDecision]:
-        """Return expired allows of all tenants that had to be redeemed, were not, and have no outcome;
-        the longest expired first."""
+        """Return expired allows of all tenants that had to be redeemed, were not, and have no outcome.
+
+        The longest expired come first; at most `limit`.
+        """
         ...
 
 
@@ -171,9 +177,9 @@ class SessionStore(Protocol):
     """Opens and ends sessions."""
 
     async def open(self, tenant: str, session: Session, *, epoch: int | None = None) -> Session:
-        """Store `session`, with the tenant's template, and return it; or the equal session that its
-        task already has.
+        """Store `session`, with the tenant's template, and return it.
 
+        If its task has an equal session already, return that one and store nothing.
         MUST raise `TaskExistsError` when the task's session has another issuer, principal,
         agent or boundary; `TenantUnknownError`; and, leaving no trace, `SessionMovedError` when
         `epoch` is given and no longer the tenant's at commit.
@@ -185,7 +191,7 @@ class SessionStore(Protocol):
         ...
 
     async def complete(self, tenant: str, session_id: str, reason: str) -> Session | None:
-        """Complete an open session's task; return the session as it then is.
+        """Complete an open session's task; return the session as it then is, None if there is none.
 
         Completing again, or a session that is over, changes nothing. MUST move the version
         when it completes it.
@@ -193,7 +199,10 @@ class SessionStore(Protocol):
         ...
 
     async def close(self, tenant: str, session_id: str, reason: str) -> Session | None:
-        """End it; closing again changes nothing. MUST move the version when it ends it."""
+        """Close a session; return it as it then is, None if there is none.
+
+        Closing again changes nothing. MUST move the version when it closes it.
+        """
         ...
 
 
@@ -205,11 +214,11 @@ class GrantStore(Protocol):
         ...
 
     async def grant_path(self, tenant: str, grant_hash: str) -> Sequence[GrantRow]:
-        """Return the grant and all that it was delegated from, root first; none if there is no such."""
+        """Return the grant and all that it was delegated from, root first; empty if there is none."""
         ...
 
     async def revoke_grant(self, tenant: str, grant_hash: str, *, by: str, reason: str) -> GrantRow | None:
-        """Revoke a grant; return it as it then is, None if there is no such.
+        """Revoke a grant; return it as it then is, None if there is no such grant.
 
         Revoking again changes nothing. MUST take the tenant's control lock exclusively and move
         its epoch when it revokes: no decision taken on the state before it commits after it.
@@ -221,26 +230,31 @@ class GrantStore(Protocol):
     ) -> Mapping[str, Sequence[DecisionEffect]]:
         """Return the latest decisions of a session's calls by the grant that they were made on.
 
-        At most `limit` for each grant, latest first. An empty hash: calls without a grant that
-        moved the session, so none of a stranger's.
+        At most `limit` for each grant, latest first. The empty hash stands for calls without a grant
+        that moved the session; a stranger's call moves none.
         """
         ...
 
 
 class ControlPlane(Protocol):
-    """What operators write. Each call MUST take the tenant's control lock exclusively and
-    move its epoch, so that no decision taken on the state before it commits after it.
+    """What operators write.
 
-    Each returns the new revision of what it wrote. Raises `TenantUnknownError`.
+    Each write MUST take the tenant's control lock exclusively and move its epoch, so that no decision
+    taken on the state before it commits after it. It returns the new revision of what it wrote. Every
+    call raises `TenantUnknownError`.
     """
 
     async def put_tenant(self, tenant: str, settings: bytes) -> int:
         """Create the tenant, or replace its settings (a JSON object)."""
         ...
 
-    async def put_agents(self, tenant: str, agents: Sequence[Agent]) -> int: ...
+    async def put_agents(self, tenant: str, agents: Sequence[Agent]) -> int:
+        """Create the agents, or replace all that was said of them."""
+        ...
 
-    async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int: ...
+    async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int:
+        """Register the tools, or replace their registrations."""
+        ...
 
     async def tools(
         self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
@@ -257,13 +271,15 @@ class ControlPlane(Protocol):
         ...
 
     async def roll_back_tools(self, tenant: str, revision: int) -> int | None:
-        """Make every tool what it was at `revision`, as a new revision; None if there was never such."""
+        """Make every tool what it was at `revision`, as a new revision; None if it never was."""
         ...
 
-    async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int: ...
+    async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int:
+        """Set the signals, or replace their values."""
+        ...
 
     async def put_issuer_keys(self, tenant: str, issuer: str, keys: Sequence[Mapping[str, str]]) -> int:
-        """Replace the keys of an issuer of task tokens; none revokes all.
+        """Replace the keys of an issuer of task tokens; without keys, all are revoked.
 
         Raises `InvalidFieldError` for more issuers than a tenant may have.
         """

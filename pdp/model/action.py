@@ -13,6 +13,8 @@ from pdp.model.json import JSON
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resource:
+    """The thing that an action is done to, as the tool's template names it: `invoice:INV-1001`."""
+
     type: str
     id: str
 
@@ -22,26 +24,34 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Action:
-    """One tool call, validated. `arguments` is parsed; numbers are int or Decimal."""
+    """One tool call, validated. Only tool and arguments count; the rest is what the caller claims."""
 
     tool: str
+    # Parsed JSON; numbers are int or Decimal.
     arguments: Mapping[str, JSON]
+    # The caller's own id of the call: one id is one call, however often it is asked about.
     tool_call_id: str
+    # Why the agent wants it, in free text.
     intent: str = ""
+    # "type:id"; a claim that differs from the resource that is derived blocks.
     claimed_resource: str = ""
+    # Where the arguments came from, by their names.
     provenance: Mapping[str, JSON] = field(default_factory=dict)
 
 
 def grant_hash(compact: str) -> str:
-    """Hex SHA-256 of a grant's bytes: how everything else names it."""
+    """Return the hex SHA-256 of a grant's bytes, by which everything else names it."""
     return hashlib.sha256(compact.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hop:
+    """One agent of a chain as a request presents it, with the grant that it acts on. Nothing is proven."""
+
     agent: str
+    # Compact JWS; empty for the session's own agent, which needs none.
     grant: str = ""
-    # Empty without a grant.
+    # Hex SHA-256 of the grant; empty without one.
     grant_hash: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -50,20 +60,25 @@ class Hop:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationRequest:
-    """`deadline` is an instant of `time.monotonic()`."""
+    """One question: may this caller take this action, in this session, on behalf of this chain?"""
 
     caller: Caller
     action: Action
     session_id: str
+    # An instant of `time.monotonic()`.
     deadline: float
+    # The chain of delegation, root first; none: the session's own agent acts.
     hops: tuple[Hop, ...] = ()
+    # The review that approves the action; None: none is claimed.
     review_id: str | None = None
+    # The caller's name for this attempt at the call, which the answer repeats.
     attempt_id: str = ""
+    # Whom the receipt is for: the tool server that is to check it.
     audience: str = ""
 
     @property
     def leaf_grant_hash(self) -> str:
-        """Of the grant that the caller acts on; empty without one."""
+        """The hash of the grant that the caller acts on; empty without one."""
         return self.hops[-1].grant_hash if self.hops else ""
 
 
@@ -91,7 +106,7 @@ class Derived:
 
     resource: Resource | None = None
     amount: Amount | None = None
-    # Normalised; secrets included.
+    # The arguments in their normal spelling, secrets included.
     arguments: Mapping[str, JSON] = field(default_factory=dict)
     # The same arguments, equal where they mean the same (`pdp.action.derivation.make_comparable`).
     comparable: Mapping[str, JSON] = field(default_factory=dict)

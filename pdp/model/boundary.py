@@ -23,11 +23,17 @@ class VelocityLimit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Boundary:
-    """What a task may need. Empty permits nothing."""
+    """What a task may need. An empty boundary permits nothing.
 
+    An action lies within it if its tool, or the tool's effect, is listed, and a rule permits its
+    resource; a payment, if its currency is listed and its amount within the limit for one action.
+    """
+
+    # Tools that are permitted by name, and effects whose tools are all permitted.
     tools: tuple[str, ...] = ()
     effects: tuple[ToolEffect, ...] = ()
     resources: tuple[ResourceRule, ...] = ()
+    # At most one for each currency; a currency without one is blocked.
     amounts: tuple[AmountLimit, ...] = ()
     # Tools that are still permitted once the task is completed.
     after_completion: tuple[str, ...] = ()
@@ -37,7 +43,7 @@ class Boundary:
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Looked up by value several times a decision, and may be long.
+        # A boundary is looked up by value several times in a decision, and may be long.
         parts = (self.tools, self.effects, self.resources, self.amounts, self.after_completion)
         object.__setattr__(self, "_hash", hash((*parts, self.max_actions, self.velocity)))
 

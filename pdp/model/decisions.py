@@ -14,6 +14,8 @@ from placet.model import Effect as Effect
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
+    """Where the ledger holds a record: the `seq`th of its writer's stream, counted from 1 without gaps."""
+
     writer: str
     seq: int
 
@@ -27,10 +29,11 @@ class DecisionEffect(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionKey:
-    """Requests with an equal key are repeats of one call (contract: Idempotency)."""
+    """Names one call. Requests with equal keys are repeats of it (docs/decisions/0006-idempotency-key.md)."""
 
     tenant: str
     session_id: str
+    # Subject of the caller's credential.
     caller: str
     # Hex SHA-256 of the leaf grant; empty without one.
     leaf_grant: str
@@ -40,10 +43,11 @@ class DecisionKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PriorDecision:
-    """The latest decision recorded under a key."""
+    """The latest decision recorded under a key: what a repeat of the call is compared with."""
 
     decision_id: str
     effect: Effect
+    # Keyed hash of the action that was decided.
     action_fingerprint: bytes
     recorded_at: datetime
     expires_at: datetime
@@ -57,14 +61,22 @@ class PriorDecision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
+    """One finding of the rules or of the PDP itself. A decision's effect is that of its strongest reason."""
+
+    # Stable and dotted: "boundary.amount".
     code: str
     effect: Effect
+    # One sentence for people.
     message: str = ""
+    # What it is about: "chain[1]", "decision:<id>", a field's name.
     at: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Obligation:
+    """What the caller has to do, or to wait for, if it acts on the decision."""
+
+    # The kind of obligation: "redeem", "after".
     id: str
     properties: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -79,12 +91,13 @@ class PolicyRevision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What the engine answered, checked for shape."""
+    """What policy says of one document, checked for shape: an effect, and at least one reason for it."""
 
     effect: Effect
     reasons: tuple[Reason, ...]
     policy: PolicyRevision
     obligations: tuple[Obligation, ...] = ()
+    # None: policy does not know when asking again makes sense.
     retry_after: timedelta | None = None
 
 
@@ -92,7 +105,8 @@ class Verdict:
 class ChainHop:
     """A hop of a decision's chain, as its receipt names it."""
 
-    # SHA-256 over agent and grant as they came, base64url; with it, nothing else is said.
+    # SHA-256 (base64url) over agent and grant as they came, if the hop is not proven; then nothing
+    # else of it is said. Empty for a proven hop.
     unverified: str = ""
     agent: str = ""
     delegated_by: str = ""
@@ -105,27 +119,38 @@ class ChainHop:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
+    """The answer to one request, as its receipt holds it. Only an ALLOW may be acted on, until it expires."""
+
+    # UUIDv7.
     decision_id: str
     effect: Effect
+    # At least one; `effect` is that of the strongest.
     reasons: tuple[Reason, ...]
     session_id: str
     tool_call_id: str
+    # Whole seconds, by the database's clock.
     decided_at: datetime
     expires_at: datetime
     policy: PolicyRevision
+    # The revisions of what the decision rested on: "settings", "tools", "agents", "signals", "entities".
     data_revisions: Mapping[str, int]
+    # What an agent's model may be told: codes and ids only.
     model_text: str
     obligations: tuple[Obligation, ...] = ()
+    # When asking again makes sense; None unless `retryable`, and where nobody knows.
     retry_after: timedelta | None = None
-    # 0: moved no session.
+    # Of the session after the decision; 0: it moved none.
     session_version: int = 0
+    # A block that asking again, with the same call, may lift.
     retryable: bool = False
     attempt_id: str = ""
+    # The stored answer to a repeat.
     replayed: bool = False
     # Root first.
     chain: tuple[ChainHop, ...] = ()
 
     def as_replayed(self) -> Decision:
+        """Return the same decision, as the answer to a repeat."""
         return replace(self, replayed=True)
 
 
@@ -145,13 +170,16 @@ class Simulation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
-    """`token` is the full receipt; its signed part ends before the first `~`."""
+    """What proves a decision (docs/receipts.md)."""
 
+    # The full receipt: a compact JWS, then its disclosures, each after a `~`.
     token: bytes
+    # None: it is not recorded yet.
     position: Position | None = None
 
     @property
     def signed(self) -> bytes:
+        """The signed part: all before the first `~`."""
         return self.token.split(b"~", 1)[0]
 
 
@@ -167,8 +195,10 @@ class RecordedDecision:
     """A decision as the ledger holds it."""
 
     key: DecisionKey
+    # Full receipt, disclosures included.
     token: bytes
     position: Position
+    # The exact document that the engine judged (JSON); None: it was erased.
     input_document: bytes | None
     # What became of it, as far as anybody said.
     outcome: Outcome | None = None

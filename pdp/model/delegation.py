@@ -22,7 +22,7 @@ class Grant:
     agent: str
     session_id: str
     task_id: str
-    # Delegations above it; 0: the session's own agent's.
+    # How many delegations lie above it; 0: it is the session's own agent's.
     depth: int
     boundary: Boundary
     # Hash of the grant that it was delegated from; None at the root.
@@ -65,7 +65,7 @@ class ChainProblem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifiedHop:
-    """A hop after verification. Unless `verified`, all but the hash is a claim, and worth nothing."""
+    """A hop after verification. Unless it is `verified`, all but its hash is a mere claim."""
 
     agent: str
     # Hash of its grant; empty for the session's own agent without one.
@@ -74,9 +74,9 @@ class VerifiedHop:
     # Subject of the credential that gave it its authority.
     delegated_by: str
     boundary: Boundary
-    # It acts by the same credential as the hop above it.
+    # The hop acts by the same credential as the one above it.
     same_runtime: bool
-    # It, and every hop above it, is proven.
+    # The hop and every one above it are proven.
     verified: bool
 
 
@@ -89,6 +89,7 @@ class Chain:
 
     @property
     def proven(self) -> bool:
+        """Whether every hop is verified, and there is one."""
         return bool(self.hops) and not self.problems and all(hop.verified for hop in self.hops)
 
     @property
@@ -98,5 +99,5 @@ class Chain:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """Hashes of the grants from root to leaf; none unless the chain is proven."""
+        """The hashes of the grants from root to leaf; none unless the chain is proven."""
         return tuple(hop.grant_hash for hop in self.hops if hop.grant_hash) if self.proven else ()

@@ -11,6 +11,8 @@ from pdp.model.json import JSON
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EntityName:
+    """Names an entity of a tenant: a vendor, an order, an invoice."""
+
     type: str
     id: str
 
@@ -22,8 +24,8 @@ class EntityName:
 class EntityQuery:
     """An entity to read, under the name that the tool gives it.
 
-    `via` absent: the one called `id`. Else the one whose id stands in the attribute `via` of
-    the entity (`of`, `id`).
+    Without `via` it is the entity (`type`, `id`). With it, it is the one of `type` whose id stands in
+    the attribute `via` of the entity (`of`, `id`).
     """
 
     name: str
@@ -39,7 +41,7 @@ class KnownEntity:
 
     name: EntityName
     revision: int
-    # None: there is none.
+    # None: the entity does not exist.
     attributes: Mapping[str, JSON] | None
 
 

@@ -25,15 +25,15 @@ class PrerequisiteKey:
 
     tool: str
     arguments: str
-    # The action's own, if it has one; the step is the same whatever it is.
+    # The action's amount, if it has one. It is no part of the key.
     amount: Amount | None = field(default=None, compare=False)
 
 
 class PriorAnswer(NamedTuple):
-    """What a prerequisite was answered, last."""
+    """The latest answer to an action that another one has as its prerequisite."""
 
     effect: Effect
-    # An answer before it, or it, was an escalation.
+    # This answer, or one before it, was an escalation.
     waited: bool = False
     # What an allow was for; None: no amount.
     amount: Amount | None = None
@@ -41,37 +41,45 @@ class PriorAnswer(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
-    """`trust` absent: the prior."""
+    """What operators say of an agent."""
 
     agent: str
     owner: str = ""
+    # From 0 to 1. None: there is no score, and no trust floor is cleared.
     trust: Decimal | None = None
     trust_explanation: str = ""
+    # What the agent runs, for receipts.
     model: str = ""
     version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
+    """A fact of the moment that operators set for rules to read, such as an incident."""
+
     name: str
     value: JSON
+    # None: until it is replaced.
     expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FactsRequest:
-    """What to read for one action. `agents` are all agents on the chain."""
+    """What to read for one action."""
 
+    # Under which its decision, and so an earlier one, is found.
     key: DecisionKey
     tool: str
+    # All agents that the request's chain names.
     agents: tuple[str, ...]
+    # An instant of `time.monotonic()`.
     deadline: float
     entities: tuple[EntityQuery, ...] = ()
     counters: tuple[CounterKey, ...] = ()
     # Hash of the normalised business key.
     business_key: str | None = None
     prerequisites: tuple[PrerequisiteKey, ...] = ()
-    # Those that boundaries list and point to.
+    # The entities that boundaries list, and whose attributes say what they permit.
     listed: tuple[EntityName, ...] = ()
     # Hashes of the grants that the request presents.
     grants: tuple[str, ...] = ()
@@ -85,25 +93,31 @@ class Facts:
     # Moves with every change of the tenant's settings, agents, tools or signals.
     epoch: int
     settings: Mapping[str, JSON]
-    # "settings", "tools", "agents", "signals", "entities".
+    # The revisions of "settings", "tools", "agents", "signals" and "entities".
     data_revisions: Mapping[str, int]
+    # Whosever it is; None: there is none.
     session: Session | None
+    # None: it is not registered.
     tool: Tool | None
+    # Registered agents of the chain, by name.
     agents: Mapping[str, Agent]
+    # What has not expired, by name.
     signals: Mapping[str, JSON]
+    # None: the key has no decision yet.
     prior: PriorDecision | None
-    # By the name that the tool gives them. What has no entry could not be read: its id is not known.
+    # By the names that the tool gives them. An entity whose id is not known has no entry.
     entities: Mapping[str, KnownEntity] = field(default_factory=dict)
     # A counter that never moved is absent.
     counters: Mapping[CounterKey, Counter] = field(default_factory=dict)
-    # Those of the business key that are not released.
+    # What earlier allows hold of the business key, and did not release.
     holds: tuple[Hold, ...] = ()
+    # Of the business key; 0: it was never held.
     key_version: int = 0
     # The answer to each prerequisite in this session; one that was never asked for is absent.
     prerequisites: Mapping[PrerequisiteKey, PriorAnswer] = field(default_factory=dict)
     # The sets of arguments by which other tools name this one as their prerequisite.
     prerequisite_of: tuple[tuple[str, ...], ...] = ()
-    # All that were asked for as `listed`.
+    # Every entity that was asked for as `listed`.
     listed: Mapping[EntityName, KnownEntity] = field(default_factory=dict)
-    # By hash; one that was never issued is absent.
+    # The grants that were asked for, by hash; one that was never issued is absent.
     grants: Mapping[str, GrantRow] = field(default_factory=dict)

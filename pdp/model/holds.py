@@ -16,7 +16,7 @@ class Hold:
 
     decision_id: str
     state: HoldState
-    # Keyed hash of the business key as it was given.
+    # Keyed hash of its business key as it was given.
     given: str
 
 
@@ -32,9 +32,11 @@ class KeyHashes:
 class Reservation:
     """What an allow leaves behind until its outcome is known."""
 
+    # What it adds to counters.
     guards: tuple[Guard, ...] = ()
     # Counters that existed when the decision was taken; others of the guards are created.
     existing: frozenset[CounterKey] = frozenset()
+    # The business key that it holds; None: it has none.
     key: KeyHashes | None = None
     # Version of the key that the decision was taken on; 0: it had never been held.
     key_version: int = 0
@@ -58,9 +60,10 @@ class HoldRecord:
     redeem_required: bool = False
     redeemed: bool = False
     outcome: Outcome | None = None
-    # Who reported `outcome` can be believed about money.
+    # Whoever reported `outcome` can be believed about money.
     believed: bool = False
     # Later reports that contradict `outcome`, and whether each can be believed; each once.
     conflicts: tuple[tuple[Outcome, bool], ...] = ()
+    # What it added to counters of money, and a release gives back.
     totals: tuple[tuple[CounterKey, int], ...] = ()
     version: int = 0

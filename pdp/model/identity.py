@@ -10,6 +10,8 @@ from pdp.model.json import JSON
 
 
 class Role(StrEnum):
+    """What a credential entitles to. docs/api.md says which calls each role may make."""
+
     SESSION_ISSUER = "session_issuer"
     AGENT = "agent"
     TOOL = "tool"
@@ -21,9 +23,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who speaks, as the transport proved it. Never read from a message."""
+    """Who speaks, as the transport proved it; no message is ever believed about that."""
 
     tenant: str
+    # The name that the credential proves.
     subject: str
     roles: frozenset[Role]
     # The agents that this credential may speak for.

@@ -12,7 +12,8 @@ from pdp.model.boundary import OnExceed
 ACTIONS = "actions"
 
 
-# A decision makes dozens of these, of limits and of guards: tuples are made four times as fast.
+# A decision makes dozens of these, of limits and of guards, and tuples are made four times as fast as
+# dataclasses.
 class CounterKey(NamedTuple):
     """Names one counter of a tenant. `unit` is a currency, or what is counted."""
 
@@ -54,7 +55,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ceiling:
-    """`maximum` in minor units."""
+    """What a session may pay to one counterparty in a currency. `maximum` is in minor units."""
 
     maximum: int
     on_exceed: OnExceed
@@ -104,13 +105,14 @@ class MeasuredLimit(NamedTuple):
 class Guard(NamedTuple):
     """What an allow adds to a counter, and what must still hold when it is recorded.
 
-    `ceiling` None: the limit was exceeded with an approval, and the counter only moves.
-    `window_seconds` None: the limit is on the total.
+    Otherwise the action is judged again (docs/decisions/0008-holds-and-guards.md).
     """
 
     key: CounterKey
     add: int
+    # What the counter may come to. None: the limit was exceeded with an approval, and nothing must hold.
     ceiling: int | None
+    # None: the limit is on the counter's total.
     window_seconds: int | None
 
 

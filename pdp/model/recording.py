@@ -33,8 +33,9 @@ class Recording:
     # False leaves the key pointing at the earlier decision: a call that reuses the id of
     # another action must not displace the answer to that action.
     claims_key: bool
-    # None for a decision that moves no session (a stranger's, an unknown session's).
+    # None: the session is unknown or somebody else's, and stays as it is.
     move: SessionMove | None
+    # An instant of `time.monotonic()`.
     deadline: float
     # Every entity that was read, with its revision.
     entities: Mapping[EntityName, int] = field(default_factory=dict)
@@ -45,6 +46,8 @@ class Recording:
 
 
 class EntryKind(StrEnum):
+    """What an entry about an earlier decision says."""
+
     OUTCOME = "outcome"
     CONFLICT = "outcome.conflict"
     REDEMPTION = "redemption"
@@ -61,7 +64,7 @@ class DecisionStatus:
     recorded_at: datetime
     hold: HoldRecord
     session: Session | None
-    # A grant that it was taken on, or one before that, was revoked since.
+    # A grant that the decision rests on was revoked since.
     revoked: bool
     now: datetime
     epoch: int
@@ -94,8 +97,9 @@ class Entry:
     kind: EntryKind
     # Compact JWS.
     token: bytes
+    # Subject of whoever reported or redeemed.
     caller: str
-    # What it was taken on.
+    # The decision that it is about, with what was known of it.
     about: DecisionStatus
     # The hold afterwards.
     hold: HoldRecord
@@ -105,4 +109,5 @@ class Entry:
 
     @property
     def key(self) -> DecisionKey:
+        """The key of the decision that it is about."""
         return self.about.key

@@ -14,8 +14,11 @@ from placet.model import SessionState as SessionState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
+    """What a session is for. `description` and `prompt` are for people, and never judged."""
+
     id: str
     description: str = ""
+    # What the principal asked for, word for word.
     prompt: str = ""
 
 
@@ -26,7 +29,7 @@ class Aggregates:
     allow: int = 0
     block: int = 0
     escalate: int = 0
-    # Allowed actions of effect `pay`, oldest first.
+    # When payments were allowed, oldest first.
     pay: tuple[Bucket, ...] = ()
 
 
@@ -43,13 +46,20 @@ class SessionScope(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
+    """One run of a task by an agent, on a principal's behalf, within a boundary."""
+
     session_id: str
     task: Task
+    # Whose task it is: "user:anna".
     principal: str
+    # The session's own agent, whom all delegation starts from.
     agent: str
+    # Subject of whoever opened it.
     issuer: str
     boundary: Boundary
+    # As it was written: `state_at` takes expiry into account.
     state: SessionState
+    # Moves with every decision and with every change of the state.
     version: int
     opened_at: datetime
     expires_at: datetime
@@ -63,10 +73,11 @@ class Session:
 
     @property
     def scope(self) -> SessionScope:
+        """What the session was opened for."""
         return SessionScope(self.session_id, self.task.id, self.principal, self.boundary, self.template)
 
     def state_at(self, now: datetime) -> SessionState:
-        """The state, with expiry taken into account."""
+        """Return the state at an instant of the database's clock, expiry included."""
         if self.state in (SessionState.OPEN, SessionState.COMPLETED) and now >= self.expires_at:
             return SessionState.EXPIRED
         return self.state
@@ -90,7 +101,7 @@ class SessionTerms:
     boundary: Boundary
     # None: an hour from opening.
     expires_at: datetime | None
-    # Of the task token that asked for it; empty without one.
+    # The id of the task token that asked for it; empty without one.
     token_id: str = ""
 
 
@@ -104,6 +115,7 @@ class IssuerKeys:
     written_at: datetime | None = None
 
     def by_id(self) -> dict[str, Mapping[str, str]]:
+        """Return the keys by their `kid`."""
         return {key["kid"]: key for key in self.keys}
 
 

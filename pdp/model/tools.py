@@ -13,21 +13,27 @@ from placet.normalise import NormalisationStep
 
 
 class AmountUnit(StrEnum):
+    """How many of the currency's smallest units an amount of 1 is: all of one major unit, or one."""
+
     MAJOR = "major"
     MINOR = "minor"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AmountRole:
-    """How a call's amount is read. `unit` absent: every amount is a problem."""
+    """How a call's amount is read."""
 
     argument: str
+    # None: nobody said, and every amount is a problem.
     unit: AmountUnit | None
+    # The argument that names the currency, or the one currency (ISO 4217) that all amounts are in.
     currency_argument: str | None = None
     currency_code: str | None = None
 
 
 class ArgumentRole(StrEnum):
+    """What an argument is for. Only SECRET changes anything: it is shown to nobody."""
+
     DESTINATION = "destination"
     SELECTOR = "selector"
     CONTENT = "content"
@@ -38,6 +44,8 @@ class ArgumentRole(StrEnum):
 
 
 class EntityRole(StrEnum):
+    """What an entity is to a call: the record that it is about, whom it deals with, what was ordered."""
+
     RECORD = "record"
     COUNTERPARTY = "counterparty"
     ORDER = "order"
@@ -45,6 +53,8 @@ class EntityRole(StrEnum):
 
 
 class OutputFormat(StrEnum):
+    """How a tool's output is written."""
+
     JSON = "json"
     YAML = "yaml"
     PYTHON_LITERAL = "python-literal"
@@ -52,6 +62,8 @@ class OutputFormat(StrEnum):
 
 
 class FieldTrust(StrEnum):
+    """How far a field of a tool's output can be relied on."""
+
     RECORD = "record"
     FREE_TEXT = "free-text"
     TRUSTED = "trusted"
@@ -87,7 +99,7 @@ class EntityRef:
     amount_attribute: str = ""
     currency_attribute: str = ""
     status_attribute: str = "status"
-    # This entity's id must equal that attribute.
+    # This entity's id must equal that attribute of another entity.
     must_match: EntityAttribute | None = None
 
 
@@ -101,15 +113,19 @@ class BusinessKeyRule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prerequisite:
-    """An action of `tool` with the `same` arguments that comes before."""
+    """An action of another tool that comes before this one, if it is asked for, or must."""
 
     tool: str
+    # The names of the arguments that both have in common.
     same: tuple[str, ...]
+    # True: without it this action is not allowed.
     required: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputField:
+    """One field of a tool's output."""
+
     name: str
     trust: FieldTrust
 
@@ -134,7 +150,7 @@ class Tool:
     # JSON text of the schema of the arguments; empty: no arguments.
     arguments_schema: str = ""
     amount: AmountRole | None = None
-    # Those of the role SECRET among them.
+    # Includes every argument whose role is SECRET.
     secret_arguments: tuple[str, ...] = ()
     description: str = ""
     reversible: bool = False
@@ -149,7 +165,7 @@ class Tool:
     revision: int = 0
 
     def entity_of(self, role: EntityRole) -> EntityRef | None:
-        """The tool's entity of a role; there is one at most, but for OTHER."""
+        """Return the tool's entity of a role, which it has one of at most, or the first one that is OTHER."""
         return next((ref for ref in self.entities if ref.role is role), None)
 
 

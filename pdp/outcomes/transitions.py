@@ -80,8 +80,13 @@ def was_executed(hold: HoldRecord) -> bool:
 
 def find_recounts(before: HoldRecord, after: HoldRecord) -> tuple[tuple[CounterKey, int], ...]:
     """Return what the change adds to counters: less than 0 where it gives back what was held."""
-    was, is_ = (hold.state is HoldState.RELEASED for hold in (before, after))
-    return tuple((key, add * (was - is_)) for key, add in before.totals) if was is not is_ else ()
+    was_released = before.state is HoldState.RELEASED
+    is_released = after.state is HoldState.RELEASED
+    if was_released is is_released:
+        return ()
+    if is_released:
+        return tuple((key, -add) for key, add in before.totals)
+    return before.totals
 
 
 def _state(hold: HoldRecord, outcome: Outcome, *, believed: bool) -> HoldState:
