@@ -45,7 +45,7 @@ CHECKS = (
     Check(name="client imports", argv=(*DEPTRY, "src"), directory=ROOT / "clients" / "python"),
     Check(
         name="other imports",
-        argv=(*DEPTRY, "--exclude", "^$", "--ignore", "DEP002,DEP004", "bench", "tests", "tools"),
+        argv=(*DEPTRY, "--exclude", "^$", "--ignore", "DEP002,DEP004", "bench", "examples", "tests", "tools"),
     ),
     Check(name="proto lint", argv=(BUF, "lint"), directory=ROOT / "proto"),
     Check(

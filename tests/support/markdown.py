@@ -13,7 +13,12 @@ _NAMED = re.compile(r"`([\w.-]+\.(?:json|yaml|csv))`[^`]*```(?:json|yaml|csv)\n(
 def documents() -> list[Path]:
     """Return every document that people read."""
     return sorted(
-        [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "clients").glob("python/*.md")]
+        [
+            *ROOT.glob("*.md"),
+            *(ROOT / "docs").rglob("*.md"),
+            *(ROOT / "examples").glob("*.md"),
+            *(ROOT / "clients").glob("python/*.md"),
+        ]
     )
 
 

@@ -50,7 +50,7 @@ from tests.support.markdown import ROOT, anchors, blocks, code, documents, prose
 COMMANDS = {"pdp": pdp_app, "placet": placet.cli.app.app}
 # Names of other people's things that the documents mention.
 FOREIGN = {"BadRequest", "Decimal", "EdDSA", "ErrorInfo", "NaN", "None", "RetryInfo"}
-FOLDERS = ("pdp", "rego", "proto", "clients", "docs", "tests", "tools")
+FOLDERS = ("pdp", "rego", "proto", "clients", "docs", "examples", "tests", "tools")
 
 
 def named(path: Path) -> str:
