@@ -33,7 +33,7 @@ from pdp.overload.queue_stats import QueueStats
 from pdp.server.grpc.rpcs import RPCS
 from pdp.server.grpc.status import _INTERNAL, _TABLE
 from pdp.server.messages import tools as tool_messages
-from placet._calls.answers import failed
+from placet._calls.answers import block_for
 from placet._calls.registry import put_tools
 from placet._calls.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
 from placet._calls.toolform import ROLES as ARGUMENT_ROLES
@@ -230,7 +230,7 @@ def client_errors() -> list[type[PlacetError]]:
 def test_failures_that_become_blocks_are_those_of_the_client() -> None:
     rows = table(section(text_of("docs/agent-developers.md"), "Failures are blocks"))
     said = {code(name)[0]: again for name, _, again in rows}
-    blocks_made = [failed(kind("x"), None) for kind in client_errors() if not issubclass(kind, Blocked)]
+    blocks_made = [block_for(kind("x"), None) for kind in client_errors() if not issubclass(kind, Blocked)]
     made = {block.reasons[0].code: "yes" if block.retryable else "no" for block in blocks_made}
     assert said == made
 

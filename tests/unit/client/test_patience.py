@@ -112,7 +112,7 @@ def test_refusal_of_all_holds_every_call_until_the_hint_has_passed() -> None:
     clock = ManualClock()
     overload = OverloadNotice(clock)
     assert overload.seconds(0.1) == 0
-    overload.heard(overloaded(2.0, "all"), left=0.5)
+    overload.note(overloaded(2.0, "all"), left=0.5)
     for left in (0.1, 0.5, 60.0):
         assert all(2.0 <= overload.seconds(left) <= 3.0 for _ in range(50))
     clock.advance(1.5)
@@ -123,7 +123,7 @@ def test_refusal_of_all_holds_every_call_until_the_hint_has_passed() -> None:
 
 def test_refusal_of_the_hurried_holds_nobody_who_has_more_time() -> None:
     overload = OverloadNotice(ManualClock())
-    overload.heard(overloaded(2.0, "hurried"), left=0.5)
+    overload.note(overloaded(2.0, "hurried"), left=0.5)
     assert overload.seconds(0.4) > 0
     assert overload.seconds(0.5) > 0
     assert overload.seconds(1.0) == 0
@@ -140,13 +140,13 @@ def test_refusal_of_the_hurried_holds_nobody_who_has_more_time() -> None:
 )
 def test_failure_that_says_nothing_about_others_holds_nobody(error: PlacetError) -> None:
     overload = OverloadNotice(ManualClock())
-    overload.heard(error, left=0.5)
+    overload.note(error, left=0.5)
     assert overload.seconds(0.1) == 0
 
 
 def test_no_server_holds_a_client_for_long() -> None:
     overload = OverloadNotice(ManualClock())
-    overload.heard(overloaded(3600.0, "all"), left=0.5)
+    overload.note(overloaded(3600.0, "all"), left=0.5)
     assert overload.seconds(60.0) <= 7.5
 
 

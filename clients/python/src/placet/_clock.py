@@ -1,4 +1,7 @@
-"""A clock that only goes forward."""
+"""A clock that only goes forward.
+
+Internal, without any promise of stability.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ SteadyClock = Callable[[], float]
 
 
 def steady() -> float:
-    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps.
+    """Return the seconds of a clock that nobody sets, and that goes on while the machine sleeps.
 
     `time.monotonic()` stands still during suspend on Linux: an allow would outlive it.
     """

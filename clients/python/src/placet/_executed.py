@@ -1,4 +1,7 @@
-"""What this process knows of actions' execution: those of a plan wait for the ones before them."""
+"""What this process knows of actions that were executed, since those of a plan wait for the ones before them.
+
+Internal, without any promise of stability.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ class Executed:
     def __init__(self, size: int = 4096) -> None:
         self._size = size
         self._lock = threading.Lock()
-        # True: executed.
+        # By decision id: True once the action was executed, False while it is only acted on.
         self._ids: OrderedDict[str, bool] = OrderedDict()
 
     def begin(self, decision_id: str) -> bool:
@@ -29,7 +32,7 @@ class Executed:
             self._put(decision_id, executed=True)
 
     def __contains__(self, decision_id: object) -> bool:
-        """Whether the decision's action was executed."""
+        """Return whether the decision's action was executed."""
         with self._lock:
             return isinstance(decision_id, str) and self._ids.get(decision_id, False)
 

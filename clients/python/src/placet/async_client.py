@@ -108,7 +108,7 @@ class AsyncClient(AsyncSide):
         marked as replayed; an allow of another attempt is not `allowed`. `attempt_id`
         continues an earlier attempt of this process, after a failure.
         """
-        asking = evaluation.evaluate(
+        asked = evaluation.evaluate(
             self._context,
             action,
             session=session,
@@ -118,12 +118,12 @@ class AsyncClient(AsyncSide):
             audience=audience,
             timeout=timeout,
         )
-        if isinstance(asking, Decision):
-            return asking
+        if isinstance(asked, Decision):
+            return asked
         try:
-            return await self._run_admitted(asking.call, asking.timeout)
+            return await self._run_admitted(asked.call, asked.timeout)
         except PlacetError as exc:
-            return asking.failed(exc)
+            return asked.block_for(exc)
 
     async def evaluate_plan(
         self,
@@ -143,7 +143,7 @@ class AsyncClient(AsyncSide):
         `allowed` once this client knows that the action before it was executed. Each decision is
         on a call of its own: it may be asked for again alone, as with `evaluate`.
         """
-        asking = evaluation.evaluate_plan(
+        asked = evaluation.evaluate_plan(
             self._context,
             actions,
             session=session,
@@ -153,12 +153,12 @@ class AsyncClient(AsyncSide):
             audience=audience,
             timeout=timeout,
         )
-        if isinstance(asking, tuple):
-            return asking
+        if isinstance(asked, tuple):
+            return asked
         try:
-            return await self._run_admitted(asking.call, asking.timeout)
+            return await self._run_admitted(asked.call, asked.timeout)
         except PlacetError as exc:
-            return asking.failed(exc)
+            return asked.blocks_for(exc)
 
     def guard(
         self,

@@ -109,7 +109,7 @@ class Client(SyncSide):
         marked as replayed; an allow of another attempt is not `allowed`. `attempt_id`
         continues an earlier attempt of this process, after a failure.
         """
-        asking = evaluation.evaluate(
+        asked = evaluation.evaluate(
             self._context,
             action,
             session=session,
@@ -119,12 +119,12 @@ class Client(SyncSide):
             audience=audience,
             timeout=timeout,
         )
-        if isinstance(asking, Decision):
-            return asking
+        if isinstance(asked, Decision):
+            return asked
         try:
-            return self._run_admitted(asking.call, asking.timeout)
+            return self._run_admitted(asked.call, asked.timeout)
         except PlacetError as exc:
-            return asking.failed(exc)
+            return asked.block_for(exc)
 
     def evaluate_plan(
         self,
@@ -144,7 +144,7 @@ class Client(SyncSide):
         `allowed` once this client knows that the action before it was executed. Each decision is
         on a call of its own: it may be asked for again alone, as with `evaluate`.
         """
-        asking = evaluation.evaluate_plan(
+        asked = evaluation.evaluate_plan(
             self._context,
             actions,
             session=session,
@@ -154,12 +154,12 @@ class Client(SyncSide):
             audience=audience,
             timeout=timeout,
         )
-        if isinstance(asking, tuple):
-            return asking
+        if isinstance(asked, tuple):
+            return asked
         try:
-            return self._run_admitted(asking.call, asking.timeout)
+            return self._run_admitted(asked.call, asked.timeout)
         except PlacetError as exc:
-            return asking.failed(exc)
+            return asked.blocks_for(exc)
 
     def guard(
         self,

@@ -49,7 +49,7 @@ class TlsCredentials:
         return self._credentials
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The metadata of every call. Raises `UnauthenticatedError` if there is no token to send."""
+        """Return the metadata of a call. Raises `UnauthenticatedError` if there is no token to send."""
         if self._token is None:
             return ()
         if isinstance(self._token, str):

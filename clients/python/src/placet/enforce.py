@@ -12,7 +12,7 @@ What happens when `pay` is called, in order:
 4. Right before running: the allow has not expired, and the arguments still are those that
    were judged.
 5. The function runs. `current_decision()` is the allow that it runs on.
-6. The PDP is told in the background what became of it (`placet.reports`): `executed`, with what was
+6. The PDP is told in the background what became of the call: `executed`, with what was
    returned where that is JSON; `not_executed` for `NotExecuted`; `unknown` for any other exception,
    which says nothing of whether there was an effect. An allow that is not acted on, and one that may
    have been given and never arrived, is voided. None of this delays or changes a result or an
@@ -22,7 +22,7 @@ The id of the call is, first found: the keyword argument `tool_call_id` (passed 
 function has such a parameter); `with tool_call("…")`; what `tool_call_id=` of the guard
 returns; else a new one for each call, so that nothing is ever a repeat.
 
-Inside `with decided(decision)` the PDP is not asked in step 2: see `placet._guard.decided`.
+Inside `with decided(decision)` the PDP is not asked in step 2: see `placet.decided`.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ _MAY_BE_ALLOWED = frozenset(
 
 
 class Guarded(Protocol):
-    """The decorator: keeps the function's signature."""
+    """A decorator that keeps the function's signature."""
 
     def __call__(self, function: F, /) -> F: ...
 
 
 @contextmanager
 def tool_call(tool_call_id: str) -> Iterator[None]:
-    """Guarded functions called inside are the framework's tool call `tool_call_id`."""
+    """Let guarded functions that are called inside be the framework's tool call `tool_call_id`."""
     token = _CALL_ID.set(tool_call_id)
     try:
         yield
@@ -84,15 +84,19 @@ def tool_call(tool_call_id: str) -> Iterator[None]:
 
 
 def current_decision() -> Decision:
-    """The allow that the guarded function runs on: to hand its receipt on. LookupError outside."""
+    """Return the allow that the guarded function runs on, to hand its receipt on.
+
+    Raises LookupError outside of a guarded function.
+    """
     return _DECISION.get()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuardOptions:
-    """`exclude` names parameters that are no part of the action: connections, contexts.
+    """What `guard` was given.
 
-    The first parameter of a method, `self` or `cls`, is excluded by itself.
+    `exclude` names parameters that are no part of the action: connections, contexts. The first
+    parameter of a method, `self` or `cls`, is excluded by itself.
     """
 
     session: Source[Session | str]
@@ -110,9 +114,9 @@ class GuardOptions:
 class _Invocation:
     """One call of a guarded function."""
 
-    plan: _Plan
+    spec: _GuardSpec
     args: tuple[Any, ...]
-    # Without a tool_call_id that is not the function's own.
+    # `tool_call_id` is among them only if the function has such a parameter.
     kwargs: dict[str, Any]
     tool_call_id: str
     attempt_id: str
@@ -120,26 +124,26 @@ class _Invocation:
     decision: Decision | None
 
     def arguments(self) -> Mapping[str, Any]:
-        """The bound arguments, by name; those of `**kwargs` under their own names."""
-        bound = self.plan.signature.bind(*self.args, **self.kwargs)
+        """Return the bound arguments by name; what `**kwargs` takes has its own names."""
+        bound = self.spec.signature.bind(*self.args, **self.kwargs)
         bound.apply_defaults()
         named: dict[str, Any] = {}
         for name, value in bound.arguments.items():
-            if name in self.plan.excluded:
+            if name in self.spec.excluded:
                 continue
-            if self.plan.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            if self.spec.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
                 for key, item in value.items():
-                    if key in self.plan.signature.parameters:
-                        raise TypeError(f"{self.plan.name}() has {key!r} both as parameter and in **{name}")
-                    if key not in self.plan.excluded:
+                    if key in self.spec.signature.parameters:
+                        raise TypeError(f"{self.spec.name}() has {key!r} both as parameter and in **{name}")
+                    if key not in self.spec.excluded:
                         named[key] = item
             else:
                 named[name] = value
         return named
 
     def question(self) -> dict[str, Any]:
-        """Keyword arguments of `evaluate`."""
-        options = self.plan.options
+        """Return the keyword arguments of `evaluate`."""
+        options = self.spec.options
         return {
             "action": Action(
                 tool=options.tool,
@@ -181,8 +185,11 @@ class _Invocation:
                 reports.void(question["session"], self.tool_call_id, self.attempt_id)
             raise
 
-    def decided(self, question: Mapping[str, Any]) -> Decision | None:
-        """The decision that there is already. Raises `Blocked` if it does not permit this call."""
+    def given_decision(self, question: Mapping[str, Any]) -> Decision | None:
+        """Return the decision that there is already, if any.
+
+        Raises `Blocked` if it does not permit this call.
+        """
         if self.decision is not None:
             check_decided(self.decision, question)
         return self.decision
@@ -207,7 +214,7 @@ class _Invocation:
 
 @dataclass(slots=True)
 class _Answer:
-    # None: there was none, for example because whoever asked was interrupted.
+    # None: there was no answer, for example because whoever asked was interrupted.
     decision: Decision | None = None
 
 
@@ -216,7 +223,7 @@ class _Run:
     result: Any = None
 
 
-class _Plan:
+class _GuardSpec:
     """What is known of a guarded function before it is called."""
 
     def __init__(self, function: Callable[..., Any], options: GuardOptions) -> None:
@@ -234,8 +241,8 @@ class _Plan:
             excluded.add(first)
         self.excluded = frozenset(excluded)
 
-    def invoked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Invocation:
-        """Raises TypeError for arguments that the function does not take."""
+    def invoke(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Invocation:
+        """Return one call of the function. Raises TypeError for arguments that it does not take."""
         given = kwargs.get(CALL_ID)
         if not self.passes_call_id:
             kwargs = {name: value for name, value in kwargs.items() if name != CALL_ID}
@@ -249,7 +256,7 @@ class _Plan:
         if not call_id and self.options.tool_call_id is not None:
             call_id = self.options.tool_call_id()
         return _Invocation(
-            plan=self,
+            spec=self,
             args=args,
             kwargs=kwargs,
             tool_call_id=call_id or f"call-{uuid4().hex}",
@@ -259,25 +266,25 @@ class _Plan:
 
 
 def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions, reports: Reports) -> Guarded:
-    """The guard of a `Client`. A coroutine function asks on a thread of its own."""
+    """Return the guard of a `Client`. A coroutine function asks on a thread of its own."""
 
     def decorate(function: F) -> F:
-        plan = _Plan(function, options)
+        spec = _GuardSpec(function, options)
         if _is_async(function):
 
             async def ask(**question: Any) -> Decision:
                 return await asyncio.to_thread(evaluate, **question)
 
-            return _guarded_async(function, plan, ask, reports)
+            return _guarded_async(function, spec, ask, reports)
 
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            invocation = plan.invoked(args, kwargs)
-            question, judged = _judged(invocation)
+            invocation = spec.invoke(args, kwargs)
+            question, judged = _freeze(invocation)
             with invocation.asking(question, judged, reports) as answer:
-                answer.decision = decision = invocation.decided(question) or evaluate(**question)
+                answer.decision = decision = invocation.given_decision(question) or evaluate(**question)
             with invocation.running(decision, reports) as run:
-                run.result = _ran(function(*invocation.args, **invocation.kwargs), plan)
+                run.result = _refuse_coroutine(function(*invocation.args, **invocation.kwargs), spec)
             return run.result
 
         return guarded  # type: ignore[return-value]  # the wrapper has the function's signature
@@ -288,25 +295,25 @@ def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions, reports
 def guard_async(
     evaluate: Callable[..., Awaitable[Decision]], options: GuardOptions, reports: Reports
 ) -> Guarded:
-    """The guard of an `AsyncClient`, for coroutine functions only."""
+    """Return the guard of an `AsyncClient`, for coroutine functions only."""
 
     def decorate(function: F) -> F:
         if not _is_async(function):
             raise TypeError("an AsyncClient guards coroutine functions; use a Client for this one")
-        return _guarded_async(function, _Plan(function, options), evaluate, reports)
+        return _guarded_async(function, _GuardSpec(function, options), evaluate, reports)
 
     return decorate
 
 
 def _guarded_async(
-    function: F, plan: _Plan, evaluate: Callable[..., Awaitable[Decision]], reports: Reports
+    function: F, spec: _GuardSpec, evaluate: Callable[..., Awaitable[Decision]], reports: Reports
 ) -> F:
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        invocation = plan.invoked(args, kwargs)
-        question, judged = _judged(invocation)
+        invocation = spec.invoke(args, kwargs)
+        question, judged = _freeze(invocation)
         with invocation.asking(question, judged, reports) as answer:
-            answer.decision = decision = invocation.decided(question) or await evaluate(**question)
+            answer.decision = decision = invocation.given_decision(question) or await evaluate(**question)
         with invocation.running(decision, reports) as run:
             run.result = await function(*invocation.args, **invocation.kwargs)
         return run.result
@@ -314,8 +321,8 @@ def _guarded_async(
     return guarded  # type: ignore[return-value]  # the wrapper has the function's signature
 
 
-def _judged(invocation: _Invocation) -> tuple[dict[str, Any], bytes]:
-    """The question, its arguments frozen as text, so that what is sent is what is compared.
+def _freeze(invocation: _Invocation) -> tuple[dict[str, Any], bytes]:
+    """Return the question with its arguments frozen as text, and that text: what is sent is what is compared.
 
     Arguments that have no text are left as they are, for `evaluate` to make a block of.
     """
@@ -329,17 +336,17 @@ def _judged(invocation: _Invocation) -> tuple[dict[str, Any], bytes]:
 
 
 def _may_stand(decision: Decision) -> bool:
-    """Whether an allow of this attempt may be held at the PDP, though nobody will act on it."""
+    """Return whether the PDP may hold an allow of this attempt, though nobody will act on it."""
     if decision.failure is not None:
         return decision.reasons[0].code in _MAY_BE_ALLOWED
     return decision.effect is Effect.ALLOW and decision.valid_until != -math.inf
 
 
-def _ran(result: Any, plan: _Plan) -> Any:
+def _refuse_coroutine(result: Any, spec: _GuardSpec) -> Any:
     """Refuse a coroutine: the function that returned it has not run yet."""
     if inspect.iscoroutine(result):
         result.close()
-        raise TypeError(f"{plan.name} returns a coroutine; guard the coroutine function itself")
+        raise TypeError(f"{spec.name} returns a coroutine; guard the coroutine function itself")
     return result
 
 

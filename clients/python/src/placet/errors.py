@@ -35,7 +35,7 @@ class PlacetError(Exception):
     who else an overloaded server turns away now ("all", "hurried": whoever has no more time left).
     """
 
-    # Reason code of the block that evaluate() makes of this failure.
+    # The reason code of the block that evaluate() makes of this failure.
     block_code: ClassVar[str] = "client.failed"
 
     def __init__(
@@ -59,7 +59,7 @@ class PlacetError(Exception):
 
     @property
     def field(self) -> str:
-        """Path of the first field that was refused; empty if none was."""
+        """The path of the first field that was refused; empty if none was."""
         return self.violations[0].field if self.violations else ""
 
     def __reduce__(self) -> Any:
@@ -86,13 +86,13 @@ class PermissionDeniedError(PlacetError):
 
 
 class NotFoundError(PlacetError):
-    """No such thing in the caller's tenant."""
+    """There is no such thing in the caller's tenant."""
 
     block_code = "client.refused"
 
 
 class AlreadyExistsError(PlacetError):
-    """There is one already, and it differs."""
+    """There is a thing of that name already, and it differs."""
 
     block_code = "client.refused"
 
@@ -160,7 +160,7 @@ class Blocked(PlacetError):
 
     @property
     def model_text(self) -> str:
-        """Short text that is safe to show to a model: codes and ids only."""
+        """A short text that is safe to show to a model: it has codes and ids only."""
         return self.decision.model_text if self.decision is not None else ""
 
 

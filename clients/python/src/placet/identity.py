@@ -1,4 +1,4 @@
-"""Who calls."""
+"""Who calls, as servers for development believe it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DevIdentity:
                     raise ValueError(f"{field}: {value!r} must not contain a comma")
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The metadata of every call."""
+        """Return the metadata of every call."""
         named = (
             ("placet-tenant", self.tenant),
             ("placet-subject", self.subject),

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey
 
 TYP = "placet-task+jwt"
-# A boundary may have a thousand rules.
+# The longest token, since a boundary may have a thousand rules.
 MAX_BYTES = 256 * 1024
-# Seconds from issuing to expiry at most. The session may last longer.
+# The most seconds from issuing to expiry. The session may last longer.
 MAX_LIFETIME = 3600
 REQUIRED = frozenset({"iss", "aud", "sub", "jti", "iat", "exp", "task", "agent", "boundary"})
 CLAIMS = REQUIRED | {"expires_at"}
@@ -51,7 +51,7 @@ class TaskToken:
     algorithm: str
     key_id: str
     issuer: str
-    # Those of `CLAIMS`, of which only the issuer has been looked at.
+    # The names are those of `CLAIMS`; of the values only the issuer's has been looked at.
     claims: Mapping[str, Any]
     signing_input: bytes
     signature: bytes

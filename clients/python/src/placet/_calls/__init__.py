@@ -1,4 +1,4 @@
 """The calls of the API: what is sent, and what an answer must be.
 
-Internal: no promise is made about anything here.
+Internal, without any promise of stability: anything here may change with any release.
 """

@@ -65,7 +65,7 @@ class Verifier(Protocol):
     """Checks a receipt's signature: `placet.verify.Verifier`, or one of your own."""
 
     def verify(self, token: bytes) -> ParsedReceipt:
-        """Return the receipt, proven. Raises `ReceiptError`."""
+        """Return the receipt once its signature is proven. Raises `ReceiptError`."""
         ...
 
 
@@ -78,7 +78,7 @@ class Attempts:
         self._lock = threading.Lock()
         self._started: OrderedDict[str, float] = OrderedDict()
 
-    def started(self, attempt_id: str) -> float:
+    def start(self, attempt_id: str) -> float:
         """Return the instant at which the attempt was first sent: now, if it is new."""
         with self._lock:
             started = self._started.setdefault(attempt_id, self.clock())
@@ -104,32 +104,32 @@ class Question:
     """One request to Evaluate, with what is needed to judge its answer."""
 
     request: decisions.EvaluateRequest
-    # As the PDP reads them.
+    # The arguments as the PDP reads them from the request's text.
     arguments: Mapping[str, Any]
     # Instant of the steady clock at which the attempt was first sent.
     started: float
     checks: AnswerChecks
 
-    def decision(self, data: bytes) -> Decision:
+    def read(self, data: bytes) -> Decision:
         """Return the decision that the answer's bytes hold, or a block."""
         try:
             response = parse_message(decisions.EvaluateResponse, data)
             if not response.HasField("decision"):
                 raise AnswerError("the answer has no decision")
         except PlacetError as exc:
-            return failed(exc, self.request)
-        return self.judged(response.decision)
+            return block_for(exc, self.request)
+        return self.judge(response.decision)
 
-    def judged(self, answer: nouns.Decision) -> Decision:
+    def judge(self, answer: nouns.Decision) -> Decision:
         """Return the decision of an answer, or a block."""
         decision: Decision | None = None
         try:
             decision = read_decision(answer)  # 1
-            return self._checked(decision)
+            return self._check(decision)
         except PlacetError as exc:
-            return failed(exc, self.request, answer=decision)
+            return block_for(exc, self.request, answer=decision)
 
-    def _checked(self, decision: Decision) -> Decision:
+    def _check(self, decision: Decision) -> Decision:
         request = self.request
         for name, found, sent in (  # 2
             ("session_id", decision.session_id, request.session_id),
@@ -193,7 +193,7 @@ class PlanQuestion:
             audience=first.audience,
         )
 
-    def decisions(self, data: bytes) -> tuple[Decision, ...]:
+    def read(self, data: bytes) -> tuple[Decision, ...]:
         """Return one decision for each item: what the answer's bytes hold, or a block.
 
         Of a plan that is to be allowed as a whole, what is allowed beside something that is not is a
@@ -206,26 +206,27 @@ class PlanQuestion:
                     f"the answer has {len(response.decisions)} decisions on {len(self.questions)} actions"
                 )
         except PlacetError as exc:
-            return self.failed(exc)
-        judged = tuple(
-            question.judged(answer)
+            return self.blocks_for(exc)
+        answers = tuple(
+            question.judge(answer)
             for question, answer in zip(self.questions, response.decisions, strict=True)
         )
-        if self.all_or_nothing and not all(decision.effect is Effect.ALLOW for decision in judged):
+        if self.all_or_nothing and not all(decision.effect is Effect.ALLOW for decision in answers):
             return tuple(
                 decision
                 if decision.effect is not Effect.ALLOW
-                else failed(
+                else block_for(
                     AnswerError("an action of an all-or-nothing plan is allowed, and another is not"),
                     question.request,
                     answer=decision,
                 )
-                for question, decision in zip(self.questions, judged, strict=True)
+                for question, decision in zip(self.questions, answers, strict=True)
             )
-        return judged
+        return answers
 
-    def failed(self, error: PlacetError) -> tuple[Decision, ...]:
-        return tuple(failed(error, question.request) for question in self.questions)
+    def blocks_for(self, error: PlacetError) -> tuple[Decision, ...]:
+        """Return a block for each item of a plan that failed as a whole."""
+        return tuple(block_for(error, question.request) for question in self.questions)
 
 
 def ask(
@@ -259,12 +260,12 @@ def ask(
             audience=audience,
         ),
         arguments=arguments,
-        started=attempts.started(attempt_id),
+        started=attempts.start(attempt_id),
         checks=checks,
     )
 
 
-def failed(
+def block_for(
     error: PlacetError, request: decisions.EvaluateRequest | None, *, answer: Decision | None = None
 ) -> Decision:
     """Return the block for a failure. What the answer said, if any, stays readable."""
@@ -299,7 +300,7 @@ def failed(
     )
 
 
-def recorded(data: bytes, checks: AnswerChecks, decision_id: str) -> Decision:
+def read_recorded(data: bytes, checks: AnswerChecks, decision_id: str) -> Decision:
     """Return the decision of a GetDecision answer: to read, not to act on. Raises `AnswerError`."""
     response = parse_message(decisions.GetDecisionResponse, data)
     if not response.HasField("decision"):
@@ -371,14 +372,14 @@ def check_receipt(receipt: ParsedReceipt, decision: Decision, *, tenant: str = "
 
 
 def whole_seconds(instant: Any) -> int:
-    """Unix seconds of a decision's instant. Raises `AnswerError` if they are not whole."""
+    """Return the Unix seconds of a decision's instant. Raises `AnswerError` if they are not whole."""
     if instant.microsecond:
         raise AnswerError("an instant of the answer is not in whole seconds, as its receipt must be")
     return int(instant.timestamp())
 
 
 def _after(obligations: Any) -> Any:
-    """The decisions that the obligations `after` name; None for what is malformed."""
+    """Return the decisions that the obligations `after` name; None for what is malformed."""
     if _members(obligations, "id") is None:
         return None
     properties = [item.get("properties") for item in obligations if item["id"] == "after"]
@@ -386,14 +387,14 @@ def _after(obligations: Any) -> Any:
 
 
 def _hops(items: Any) -> Any:
-    """What names each hop of a receipt's chain; None for anything else than a chain."""
+    """Return what names each hop of a receipt's chain; None for anything else than a chain."""
     if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
         return None
     return [(item.get("agent", ""), item.get("grant", ""), item.get("unverified", "")) for item in items]
 
 
 def _members(items: Any, name: str) -> Any:
-    """The named member of each item of a list; None for anything else."""
+    """Return the named member of each item of a list; None for anything else."""
     if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
         return None
     return [item.get(name) for item in items]

@@ -19,13 +19,13 @@ R = TypeVar("R")
 
 # Longer than anybody waits for a decision; a larger number is in milliseconds, or a mistake.
 MAX_TIMEOUT = 3600.0
-# A tool's own side redeems: what the caller has to do is to hand the receipt on. `Decision.allowed`
-# waits for what an action comes after.
+# Every caller fulfils these two. The tool's own side redeems: the caller only hands the receipt on. And
+# `Decision.allowed` is False until the action that an action comes after was executed.
 ALWAYS_UNDERSTOOD = frozenset({"redeem", "after"})
 
 
 class CallContext:
-    """The settings of one client, checked."""
+    """The checked settings of one client, and what it remembers of its attempts."""
 
     def __init__(
         self,

@@ -29,7 +29,10 @@ def delegate(
     expires_in: timedelta | float | None,
     expires_at: datetime | None,
 ) -> Call[Grant]:
-    """Delegate from the chain's last hop; without a hop, from the root grant that the session came with."""
+    """Return the call that delegates from the chain's last hop.
+
+    Without a hop it delegates from the root grant that the session came with.
+    """
     given = chain_message(chain)
     if not given.hops and isinstance(session, Session) and session.grant:
         given = nouns.DelegationChain(hops=[nouns.Hop(agent=session.agent, grant=session.grant)])
@@ -45,7 +48,7 @@ def delegate(
 
 
 def revoke_grant(session: Session | str, grant: Grant | str, reason: str) -> Call[datetime]:
-    """`grant` is the grant itself, or its hash."""
+    """Return the call that ends a grant, which is given as itself or by its hash."""
     named = grant.grant_hash if isinstance(grant, Grant) else grant
     request = messages.RevokeGrantRequest(session_id=session_id_of(session), reason=text(reason, "reason"))
     if "." in text(named, "grant"):

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from placet._calls.action import Hops, chain_message, checked_action, session_id_of
-from placet._calls.answers import PlanQuestion, Question, ask, failed, recorded
+from placet._calls.answers import PlanQuestion, Question, ask, block_for, read_recorded
 from placet._calls.call import Call
 from placet._calls.context import CallContext
 from placet._calls.fields import text
@@ -18,27 +18,27 @@ from placet.v1 import decision_service_pb2 as messages
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asking:
+class EvaluateCall:
     """A call of Evaluate, and the block that a failure of it becomes. `timeout` is in seconds."""
 
     call: Call[Decision]
     question: Question
     timeout: float
 
-    def failed(self, error: PlacetError) -> Decision:
-        return failed(error, self.question.request)
+    def block_for(self, error: PlacetError) -> Decision:
+        return block_for(error, self.question.request)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AskingPlan:
+class PlanCall:
     """A call of EvaluateBatch, and the blocks that a failure of it becomes. `timeout` is in seconds."""
 
     call: Call[tuple[Decision, ...]]
     question: PlanQuestion
     timeout: float
 
-    def failed(self, error: PlacetError) -> tuple[Decision, ...]:
-        return self.question.failed(error)
+    def blocks_for(self, error: PlacetError) -> tuple[Decision, ...]:
+        return self.question.blocks_for(error)
 
 
 def evaluate(
@@ -51,8 +51,8 @@ def evaluate(
     attempt_id: str | None,
     audience: str,
     timeout: float | None,
-) -> Asking | Decision:
-    """Return the call; or at once the block, for what cannot be asked."""
+) -> EvaluateCall | Decision:
+    """Return the call, or the block at once if it cannot be asked."""
     request: messages.EvaluateRequest | None = None
     try:
         question = ask(
@@ -66,13 +66,13 @@ def evaluate(
             checks=context.checks,
         )
         request = question.request
-        return Asking(
+        return EvaluateCall(
             question=question,
-            call=Call(request=request, read=question.decision),
+            call=Call(request=request, read=question.read),
             timeout=context.deadline(timeout),
         )
     except PlacetError as exc:
-        return failed(exc, request)
+        return block_for(exc, request)
 
 
 def evaluate_plan(
@@ -85,8 +85,8 @@ def evaluate_plan(
     attempt_id: str | None,
     audience: str,
     timeout: float | None,
-) -> AskingPlan | tuple[Decision, ...]:
-    """Return the call; or at once the blocks, for what cannot be asked."""
+) -> PlanCall | tuple[Decision, ...]:
+    """Return the call, or a block for each action at once if the plan cannot be asked."""
     asked = list(actions)
     if not asked:
         return ()
@@ -113,18 +113,18 @@ def evaluate_plan(
                 (violation,) = exc.violations
                 raise invalid(f"items[{index}].{violation.field}", violation.description) from exc
         question = PlanQuestion(questions=tuple(questions), all_or_nothing=all_or_nothing)
-        return AskingPlan(
+        return PlanCall(
             question=question,
-            call=Call(request=question.request(), read=question.decisions),
+            call=Call(request=question.request(), read=question.read),
             timeout=context.deadline(timeout),
         )
     except PlacetError as exc:
-        return tuple(failed(exc, None) for _ in asked)
+        return tuple(block_for(exc, None) for _ in asked)
 
 
 def get_decision(context: CallContext, decision_id: str) -> Call[Decision]:
-    """Ask for a recorded decision, to read and not to act on."""
+    """Return the call for a recorded decision, which is to be read and not to be acted on."""
     return Call(
         request=messages.GetDecisionRequest(decision_id=text(decision_id, "decision_id")),
-        read=lambda data: recorded(data, context.checks, decision_id),
+        read=lambda data: read_recorded(data, context.checks, decision_id),
     )

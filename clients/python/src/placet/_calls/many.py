@@ -47,8 +47,8 @@ def evaluate_many(
                 )
                 asking.add_done_callback(lambda done, number=number: answered.put((number, done)))  # type: ignore[misc]
                 asked += 1
-                # An answer that is there is handed on; one that is not is waited for when the
-                # stream takes no more.
+                # Answers that have come are handed on at once. The others are waited for only when
+                # the stream takes no more calls.
                 while asked and (asked == in_flight or not answered.empty()):
                     answer = answered.get()
                     asked -= 1
@@ -68,7 +68,7 @@ async def _close(stream: DecisionStream, link: AsyncLink) -> None:
 
 @contextmanager
 def _loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """A running event loop; it ends with everything that still runs on it."""
+    """Run an event loop in a thread. At the end it stops, with everything that still runs on it."""
     begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def live() -> None:

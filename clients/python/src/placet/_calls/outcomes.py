@@ -26,9 +26,9 @@ def report_outcome(
     attempt_id: str,
     executed: Executed,
 ) -> Call[Reported]:
-    """Report by `decision_id`, or else by session and tool call.
+    """Return the call that reports by `decision_id`, or else by session and tool call.
 
-    That it was executed is added to `executed` once the PDP has taken the report.
+    A decision that is reported as executed is added to `executed` once the PDP has taken the report.
     """
     request = messages.ReportOutcomeRequest(
         outcome=_reportable(one_of(Outcome, outcome, "outcome")),
@@ -53,7 +53,7 @@ def report_outcome(
 
 
 def redeem(decision_id: str, *, tool: str, arguments: Mapping[str, Any] | bytes, audience: str) -> Call[None]:
-    """Anything but the redemption of this very decision is none."""
+    """Return the call that uses an allow; its answer must name this very decision."""
 
     def read(answer: messages.RedeemResponse) -> None:
         if answer.decision_id != decision_id:

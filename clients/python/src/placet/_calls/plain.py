@@ -13,7 +13,7 @@ from placet.model import AmountLimit, Decision, Simulation
 _HIDDEN = frozenset(
     {"failure", "valid_until", "clock", "executed", "retry_after", "receipt", "input_document"}
 )
-# What `decision_json` always has.
+# The members that `decision_json` always has.
 DECISION_NAMES = frozenset(item.name for item in fields(Decision)) - _HIDDEN | {
     "allowed",
     "receipt",
@@ -22,7 +22,7 @@ DECISION_NAMES = frozenset(item.name for item in fields(Decision)) - _HIDDEN | {
 
 
 def decision_json(decision: Decision) -> dict[str, Any]:
-    """A decision, with its receipt as text and what went wrong."""
+    """Return a decision as JSON, with its receipt as text and with what went wrong."""
     result = {
         item.name: getattr(decision, item.name) for item in fields(decision) if item.name not in _HIDDEN
     }
@@ -38,7 +38,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
 
 
 def simulation_json(simulation: Simulation) -> dict[str, Any]:
-    """A simulation."""
+    """Return a simulation as JSON."""
     names = [item.name for item in fields(simulation) if item.name not in ("retry_after", "input_document")]
     result: dict[str, Any] = plain({name: getattr(simulation, name) for name in names})
     result["retry_after_seconds"] = _seconds(simulation.retry_after)
@@ -47,7 +47,7 @@ def simulation_json(simulation: Simulation) -> dict[str, Any]:
 
 
 def error_json(error: Any) -> dict[str, Any]:
-    """What is known of a `PlacetError`."""
+    """Return what is known of a `PlacetError` as JSON."""
     return {
         "code": None if error.code is None else error.code.name,
         "reason": error.reason,
@@ -58,7 +58,7 @@ def error_json(error: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """The value in types of JSON; instants in UTC as text."""
+    """Return a value in types of JSON; instants are text in UTC."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime):

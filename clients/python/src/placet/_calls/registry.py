@@ -24,7 +24,7 @@ _TOOL = frozenset(field.name for field in fields(Tool))
 
 
 def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str) -> Call[int]:
-    """An empty `tenant` is the caller's own."""
+    """Return the call that sets a tenant's settings; an empty `tenant` is the caller's own."""
     return Call(
         request=messages.PutTenantRequest(
             tenant=text(tenant, "tenant"), settings=object_text(settings, "settings")

@@ -105,7 +105,7 @@ def set_expiry(
     expires_in: timedelta | float | None,
     expires_at: datetime | None,
 ) -> None:
-    """Set when something expires, given as a span from now or as an instant; neither: the server says."""
+    """Set the expiry: after a span from now, or at an instant; without either the server decides."""
     if expires_in is not None and expires_at is not None:
         raise invalid("expires_at", "give expires_in or expires_at, not both")
     if expires_in is not None:

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from placet._calls.action import Hops
 from placet._calls.context import CallContext
-from placet._calls.evaluation import Asking, evaluate
+from placet._calls.evaluation import EvaluateCall, evaluate
 from placet._transport.channel import AsyncLink
 from placet._transport.failures import call_error, placet_error
 from placet._transport.methods import method_of
@@ -38,14 +38,14 @@ from placet.errors import (
 from placet.model import Action, Decision, Session
 from placet.v1 import decision_service_pb2 as decisions
 
-# As many as a server takes; more would wait in its transport.
+# A server takes as many calls of one stream at a time; further ones would wait in its transport.
 MAX_IN_FLIGHT = 256
-# As with a call of its own: sent again when the server was not there, under the same attempt id.
+# A call is sent again when the server was not there, under the same attempt id, as a call of its own is.
 _MAX_ATTEMPTS = 3
 _BACKOFF = 0.05
-# The longest that a server accepts; seconds.
+# The longest timeout that a server accepts, in seconds.
 _LONGEST = 120.0
-# What a server accepts: a larger message would end the stream for all.
+# The largest message that a server accepts; a larger one would end the stream for all its calls.
 _MAX_BYTES = 1024 * 1024
 
 
@@ -87,8 +87,8 @@ class DecisionStream:
         audience: str = "",
         timeout: float | None = None,
     ) -> Decision:
-        """See `Client.evaluate`: the same arguments, checks and promises."""
-        asking = evaluate(
+        """Return the decision on an action, as `Client.evaluate` does, with the same promises."""
+        asked = evaluate(
             self._context,
             action,
             session=session,
@@ -98,28 +98,28 @@ class DecisionStream:
             audience=audience,
             timeout=timeout,
         )
-        if isinstance(asking, Decision):
-            return asking
+        if isinstance(asked, Decision):
+            return asked
         try:
             try:
-                async with asyncio.timeout(asking.timeout), self._places:
-                    data = await self._answer(asking)
-                    return await self._context.read(asking.call, data, asking.timeout)
+                async with asyncio.timeout(asked.timeout), self._places:
+                    data = await self._answer(asked)
+                    return await self._context.read(asked.call, data, asked.timeout)
             except TimeoutError as exc:
                 raise DeadlineError("no answer in time") from exc
         except PlacetError as exc:
-            return asking.failed(exc)
+            return asked.block_for(exc)
 
-    async def _answer(self, asking: Asking) -> bytes:
+    async def _answer(self, asked: EvaluateCall) -> bytes:
         """Return an EvaluateResponse. Raises a `PlacetError`."""
-        end = asyncio.get_running_loop().time() + asking.timeout
+        end = asyncio.get_running_loop().time() + asked.timeout
         attempt = 1
         while True:
             left = end - asyncio.get_running_loop().time()
             fresh = self._open is None or self._open.over is not None
             try:
                 self._link.overload.check(left)
-                return await self._sent(asking, left)
+                return await self._send(asked, left)
             except UnavailableError:
                 if attempt == _MAX_ATTEMPTS or self._closed:
                     raise
@@ -131,18 +131,18 @@ class DecisionStream:
                     raise
                 attempt += 1
             except PlacetError as exc:
-                self._link.overload.heard(exc, left)
+                self._link.overload.note(exc, left)
                 wait = pause(exc, end - asyncio.get_running_loop().time())
                 if wait is None:
                     raise
                 await asyncio.sleep(wait)
 
-    async def _sent(self, asking: Asking, left: float) -> bytes:
+    async def _send(self, asked: EvaluateCall, left: float) -> bytes:
         if self._closed:
             raise UnavailableError("the stream is closed")
         if self._open is None or self._open.over is not None:
             self._open = _OpenStream(self._link.stream(method_of(decisions.EvaluateStreamRequest)))
-        message = decisions.StreamedAction(id=str(next(self._ids)), request=asking.question.request)
+        message = decisions.StreamedAction(id=str(next(self._ids)), request=asked.question.request)
         message.timeout.FromTimedelta(timedelta(seconds=min(max(left, 0.001), _LONGEST)))
         if message.ByteSize() > _MAX_BYTES:
             raise invalid("request", f"is {message.ByteSize()} bytes long; at most {_MAX_BYTES} are sent")
@@ -166,7 +166,7 @@ class _OpenStream:
         self._call = call
         self._waiting: dict[str, asyncio.Future[decisions.StreamedAnswer]] = {}
         self._outgoing: asyncio.Queue[decisions.StreamedAction] = asyncio.Queue()
-        # Why nothing can be asked any more.
+        # Why nothing can be asked on this stream any more; None while it is open.
         self.over: PlacetError | None = None
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
 
@@ -210,13 +210,13 @@ class _OpenStream:
         try:
             while True:
                 first = await self._outgoing.get()
-                await self._call.write(self._gathered(first).SerializeToString())
+                await self._call.write(self._gather(first).SerializeToString())
         except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
             # The reader learns why.
             return
 
-    def _gathered(self, first: decisions.StreamedAction) -> decisions.EvaluateStreamRequest:
-        """Everything that waits to be sent, as far as one message may hold it."""
+    def _gather(self, first: decisions.StreamedAction) -> decisions.EvaluateStreamRequest:
+        """Return a message of everything that waits to be sent, as far as it fits into one."""
         message, size, action = decisions.EvaluateStreamRequest(), 0, first
         while True:
             if action.id in self._waiting:

@@ -1,4 +1,4 @@
 """What a guard does besides asking: decisions given, reports made.
 
-Internal: no promise is made about anything here.
+Internal, without any promise of stability: anything here may change with any release.
 """

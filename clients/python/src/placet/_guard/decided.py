@@ -36,7 +36,7 @@ class _Given:
 
 @contextmanager
 def decided(decision: Decision) -> Iterator[None]:
-    """The first call inside of a guarded function runs on this decision; others ask, as ever."""
+    """Let the first call of a guarded function inside run on this decision; further ones ask, as ever."""
     token = _GIVEN.set(_Given(decision))
     try:
         yield

@@ -37,13 +37,13 @@ from placet.model import Outcome, Reported, Session
 
 MAX_WAITING = 1024
 FLUSH_SECONDS = 5.0
-# What a server takes.
+# The most bytes of output that a server takes.
 MAX_OUTPUT = 256 * 1024
 _SENDERS = 16
 _TIMEOUT = 5.0
-# Seconds before each further try.
+# How many seconds pass before each further try.
 _PAUSES = (0.1, 0.5, 2.0, 5.0)
-# After as long without work a thread ends: a client that nobody closes keeps none.
+# A thread that has nothing to do for so many seconds ends, so that a client that nobody closes keeps none.
 _IDLE = 5.0
 _PASSING = (ContendedError, DeadlineError, OverloadedError, UnavailableError)
 _LOG = logging.getLogger("placet.reports")
@@ -52,7 +52,7 @@ _LOG = logging.getLogger("placet.reports")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Report:
     call: Call[Reported]
-    # For the log.
+    # What the log says if the report is lost.
     about: str
     voids: bool = False
 
@@ -77,7 +77,7 @@ class Reports:
         self._link = SyncLink(context.connection)
         self._outboxes: dict[int, _Outbox] = {}
         self._closed = False
-        # Scripts end without closing anything.
+        # Scripts end without closing their clients, so what is left is sent when the process ends.
         weakref.finalize(self, _flush, self._outboxes, FLUSH_SECONDS)
 
     @property
@@ -151,7 +151,7 @@ class Reports:
     def _ensure_sender(self, outbox: _Outbox) -> bool:
         """Return whether there is a thread to send one report more; called under the outbox's lock."""
         if outbox.senders <= len(outbox.waiting) + outbox.under_way and outbox.senders < _SENDERS:
-            # A daemon: nobody's exit waits for a server that is away.
+            # The thread is a daemon, so that no process waits at its end for a server that is away.
             sender = threading.Thread(target=self._serve, args=(outbox,), name="placet reports", daemon=True)
             try:
                 sender.start()

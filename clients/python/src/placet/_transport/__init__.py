@@ -1,4 +1,4 @@
 """How calls are sent: channels, failures, when to ask again.
 
-Internal: no promise is made about anything here.
+Internal, without any promise of stability: anything here may change with any release.
 """

@@ -89,13 +89,13 @@ class Credentials(Protocol):
     def channel_credentials(self) -> grpc.ChannelCredentials: ...
 
     def metadata(self) -> Metadata:
-        """Metadata of every call; asked anew for each."""
+        """Return the metadata of a call; it is asked for anew for each."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Connection:
-    """Where and as whom to call. `credentials` absent: no TLS."""
+    """Where and as whom to call; without `credentials` there is no TLS."""
 
     target: str
     metadata: Callable[[], Metadata]
@@ -128,14 +128,14 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(slots=True)
 class _Opened:
-    """A process's channels, by event loop; None is the one of no loop.
+    """The channels of one process, by event loop; a client without a loop has its channel under None.
 
     The lock is the process's own: one that was held during a fork would be held for ever.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     channels: dict[asyncio.AbstractEventLoop | None, Any] = field(default_factory=dict)
-    # Free places of each channel: an `asyncio.Semaphore` where it has a loop.
+    # For each channel, how many more calls may be under way: an `asyncio.Semaphore` where it has a loop.
     places: dict[asyncio.AbstractEventLoop | None, Any] = field(default_factory=dict)
 
 
@@ -144,7 +144,7 @@ class _Link:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        # What all its calls know of an overloaded server.
+        # What the calls of this link know of an overloaded server.
         self.overload = OverloadNotice()
         self._opened: dict[int, _Opened] = {}
         self._closed = False
@@ -174,7 +174,7 @@ class _Link:
                 )
             return opened.channels[loop], opened.places[loop]
 
-    def _take(self) -> dict[asyncio.AbstractEventLoop | None, Any]:
+    def _take_channels(self) -> dict[asyncio.AbstractEventLoop | None, Any]:
         """Mark as closed; return the channels that this process has to close."""
         self._closed = True
         opened = self._opened.pop(_Forks.generation, None)
@@ -193,7 +193,7 @@ class SyncLink(_Link):
         channel, places = self._channel(grpc, None)
         began = time.monotonic()
         if not places.acquire(timeout=timeout):
-            raise _crowded()
+            raise _no_place()
         try:
             left = timeout - (time.monotonic() - began)
             if admitted:
@@ -206,7 +206,7 @@ class SyncLink(_Link):
         except grpc.RpcError as exc:
             error = placet_error(exc)
             if admitted:
-                self.overload.heard(error, left)
+                self.overload.note(error, left)
             raise error from exc
         except ValueError as exc:  # what gRPC raises for a channel that was closed meanwhile
             raise UnavailableError("the client is closed") from exc
@@ -215,7 +215,7 @@ class SyncLink(_Link):
         return answer
 
     def close(self) -> None:
-        for channel in self._take().values():
+        for channel in self._take_channels().values():
             channel.close()
 
 
@@ -238,7 +238,7 @@ class AsyncLink(_Link):
             async with asyncio.timeout(timeout if places.locked() else None):
                 await places.acquire()
         except TimeoutError as exc:
-            raise _crowded() from exc
+            raise _no_place() from exc
         try:
             left = timeout - (time.monotonic() - began)
             if admitted:
@@ -252,7 +252,7 @@ class AsyncLink(_Link):
         except grpc.RpcError as exc:
             error = placet_error(exc)
             if admitted:
-                self.overload.heard(error, left)
+                self.overload.note(error, left)
             raise error from exc
         except grpc.aio.UsageError as exc:
             raise UnavailableError("the client is closed") from exc
@@ -260,7 +260,10 @@ class AsyncLink(_Link):
             places.release()
 
     def stream(self, method: str) -> Any:
-        """Open a stream both ways, of bytes; as whom is asked now. Raises a `PlacetError`."""
+        """Open a stream of bytes in both directions, as whom the credentials say now.
+
+        Raises a `PlacetError`.
+        """
         channel, _ = self._channel(grpc.aio, asyncio.get_running_loop())
         try:
             return channel.stream_stream(method)(metadata=self._connection.metadata())
@@ -269,12 +272,12 @@ class AsyncLink(_Link):
 
     async def close(self) -> None:
         """Close this loop's channel; those of other loops end with their last call."""
-        channel = self._take().get(asyncio.get_running_loop())
+        channel = self._take_channels().get(asyncio.get_running_loop())
         if channel is not None:
             await channel.close()
 
 
-def _crowded() -> DeadlineError:
+def _no_place() -> DeadlineError:
     return DeadlineError(f"not sent in time: {CALLS_AT_ONCE} calls of this client are under way")
 
 

@@ -1,4 +1,4 @@
-"""gRPC failures to the client's errors."""
+"""Makes the client's errors of gRPC failures."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _error(code: grpc.StatusCode, details: str, status: status_pb2.Status) -> Pl
 
 
 def _status(metadata: Iterable[tuple[str, str | bytes]] | None) -> status_pb2.Status:
-    """The details that came with the failure; empty if there are none that can be read."""
+    """Return the details that came with the failure; they are empty if none can be read."""
     for key, value in metadata or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
             try:

@@ -17,14 +17,14 @@ from placet.errors import OverloadedError, PlacetError
 
 # Failures that pass: the server says when it makes sense to ask again.
 _PASSING = frozenset({"OVERLOADED", "SESSION_CONTENDED"})
-# No refusal holds other calls back for longer; seconds.
+# The longest that a refusal holds other calls back, in seconds.
 _LONGEST_HOLD = 5.0
-# Calls with about as much time left as the one that had too little.
+# A call that had too little time speaks for those that have up to this many times as much.
 _ABOUT = 1.25
 
 
 def pause(error: PlacetError, left: float) -> float | None:
-    """Seconds to wait before sending the call again; None: it has failed.
+    """Return how many seconds to wait before sending the call again; None: it has failed.
 
     `left` is how many seconds the call still has. Never sooner than the hint, and up to half as
     long again, so that those who were turned away together do not come back together.
@@ -43,11 +43,12 @@ class OverloadNotice:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Until when, how long that was, and for calls with how much time left at most; seconds.
+        # Until when calls are held back, for how long that was, and which: calls that have at most so much
+        # time left. All in seconds.
         self._held = (-float("inf"), 0.0, 0.0)
 
-    def heard(self, error: PlacetError, left: float) -> None:
-        """A call that had `left` seconds when it was sent has failed."""
+    def note(self, error: PlacetError, left: float) -> None:
+        """Note that a call that had `left` seconds when it was sent has failed."""
         if error.reason != "OVERLOADED" or error.retry_after is None:
             return
         if error.others not in ("all", "hurried"):
@@ -57,7 +58,7 @@ class OverloadNotice:
         self._held = (self._clock() + span, span, for_up_to)
 
     def seconds(self, left: float) -> float:
-        """How long a call that has `left` seconds must wait before it makes sense to send it.
+        """Return how many seconds a call that has `left` must wait before it makes sense to send it.
 
         0 for one that may be sent now. Up to half as long again as the server asked for, so that
         the first ones hear how the server is before the others ask.
