@@ -154,12 +154,12 @@ async def serve(config: Config) -> None:
         )
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(
             DecisionService(
-                decision_point,
-                outcome_point,
-                DecisionReader(ledger=store.ledger, sessions=store.sessions, grants=store.grants),
-                Listing(chains, store.control_plane),
-                edge,
-                stopping,
+                decision_point=decision_point,
+                outcome_point=outcome_point,
+                reader=DecisionReader(ledger=store.ledger, sessions=store.sessions, grants=store.grants),
+                listing=Listing(chains, store.control_plane),
+                edge=edge,
+                stopping=stopping,
             ),
             server,
         )

@@ -26,6 +26,7 @@ _LOG = structlog.get_logger("pdp")
 class DecisionService(stubs.DecisionServiceServicer):
     def __init__(
         self,
+        *,
         decision_point: DecisionPoint,
         outcome_point: OutcomePoint,
         reader: DecisionReader,
