@@ -47,10 +47,10 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 def derive(action: Action, tool: Tool | None) -> Derived:
-    """Return what the registry says of an action. Never raises: problems block.
+    """Return what the registry says of an action. It never raises: what is wrong is a problem, and blocks.
 
     The schema judges the arguments as they were given; everything else is derived from
-    the normalised ones.
+    the normalised ones. `tool` None: no tool of that name is registered.
     """
     if tool is None:
         return Derived(
@@ -99,7 +99,7 @@ def make_comparable(arguments: Mapping[str, JSON], amount: AmountRole | None) ->
             continue
         text = identifier(value)
         if amount is not None and name == amount.argument:
-            # What is no amount blocks, and is left as it is.
+            # An amount that cannot be read is left as it is: the call is blocked for it.
             with suppress(AmountError):
                 text = number_text(value)
         result[name] = value if text is None else text
@@ -166,7 +166,7 @@ def _check_entities(tool: Tool, field: str) -> None:
 
 
 def _check_measure(tool: Tool, ref: EntityRef, path: str) -> None:
-    """What amounts are measured against must have an amount, and a currency to read it in."""
+    """Refuse a record or an order whose amount could not be read. Raises `InvalidFieldError`."""
     if ref.role not in (EntityRole.RECORD, EntityRole.ORDER):
         if ref.amount_attribute or ref.currency_attribute:
             raise InvalidFieldError(f"{path}.role", "only a record or an order has an amount")
@@ -227,7 +227,7 @@ def _normalised(
 
 
 def _queries(refs: Sequence[EntityRef], arguments: Mapping[str, JSON]) -> tuple[EntityQuery, ...]:
-    """What to read; an entity whose id cannot be derived is not there to be read."""
+    """Return which entities to read. One whose id cannot be derived is left out."""
     ids = {ref.name: (ref.type, fill(ref.id, arguments)) for ref in refs if ref.id is not None}
     queries = []
     for ref in refs:
@@ -247,7 +247,7 @@ def _queries(refs: Sequence[EntityRef], arguments: Mapping[str, JSON]) -> tuple[
 def _business_key(
     rule: BusinessKeyRule | None, normal: Mapping[str, JSON], given: Mapping[str, JSON]
 ) -> BusinessKey | None:
-    """An argument that is absent is equal to another that is absent, and to nothing else."""
+    """Return the call's business key. An absent argument equals one that is absent, and nothing else."""
     if rule is None:
         return None
     return BusinessKey(
@@ -266,7 +266,7 @@ def _resource(template: str, arguments: Mapping[str, JSON]) -> Resource | None:
     if match is None:
         return None
     resource_id = fill(match["id"], arguments)
-    # Where ".." leads is not in the text, and so not in a boundary's prefix that the text begins with.
+    # Where ".." leads the text does not say, so a boundary's prefix cannot be compared with it.
     if resource_id is None or ".." in _STEPS.split(resource_id):
         return None
     return Resource(type=match["type"], id=resource_id)

@@ -21,7 +21,7 @@ from pdp.model import (
 from pdp.money import AmountError, major_to_minor, minor_digits, read_number
 
 _PPM = 1_000_000
-# What is beyond any tolerance, and still an exact integer for every reader of JSON.
+# Beyond any tolerance, and still an exact integer for every reader of JSON.
 _BEYOND = 2**53 - 1
 
 
@@ -101,7 +101,7 @@ def _matched(ref: EntityRef, known: Mapping[str, KnownEntity]) -> bool:
 
 def _is_named(ref: EntityRef, derived: Derived, known: Mapping[str, KnownEntity]) -> bool:
     if ref.id is not None:
-        # An argument that is there but no identifier names something, too, and so does a part of a name.
+        # An argument that is there names something even if it is no identifier, or only a part of a name.
         names = placeholders(ref.id)
         return not names or any(derived.arguments.get(name) is not None for name in names)
     assert ref.via is not None  # one of the two is set
@@ -119,7 +119,7 @@ def _attributes(ref: EntityRef, known: Mapping[str, KnownEntity]) -> Mapping[str
 
 
 def _amount(ref: EntityRef, known: Mapping[str, KnownEntity], currency: JSON) -> Amount | None:
-    """Return an entity's amount; `currency` is what it is in where it names none itself."""
+    """Return an entity's amount; `currency` is what it is in where no attribute says so."""
     attributes = _attributes(ref, known)
     if attributes is None or ref.amount_attribute not in attributes:
         return None

@@ -1,4 +1,4 @@
-"""What counts as the answer to a prerequisite. Pure."""
+"""Prerequisites: what counts as the answer to an action that another one needs. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pdp.model import Amount, Effect, PriorAnswer
 
 
 def update_answer(before: PriorAnswer | None, effect: Effect, amount: Amount | None) -> PriorAnswer:
-    """Return what counts after one more answer, on an action of this amount.
+    """Return what counts after one more answer, which is about an action of this amount.
 
-    What waits for a person goes on waiting when it is asked for again and blocked: else an agent
-    could end the waiting by asking for what cannot be allowed.
+    An action that waits for a person goes on waiting when it is asked for again and blocked: else an
+    agent could end the waiting by asking for what cannot be allowed.
     """
     if before is not None and before.effect is Effect.ESCALATE and effect is Effect.BLOCK:
         return before
@@ -21,7 +21,7 @@ def update_answer(before: PriorAnswer | None, effect: Effect, amount: Amount | N
 
 
 def effect_for(answer: PriorAnswer, amount: Amount | None) -> Effect:
-    """Return what the answer is to an action of this amount that comes after it.
+    """Return what the answer means for an action of this amount that comes after it.
 
     Once something had to wait for a person, an allow stands for no more than it was for: else an
     agent could end the waiting by asking for less.

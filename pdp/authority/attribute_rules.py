@@ -1,6 +1,6 @@
 """Attribute rules of boundaries: which entities they point to, and which ids they then permit. Pure.
 
-What cannot be read permits nothing: an entity that does not exist, an attribute that is no text.
+An entity that does not exist permits nothing, nor does an attribute that is no text.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _ids(
     for entity in listed_entities(boundary, of_type):
         read = known.get(entity)
         value = None if read is None or read.attributes is None else read.attributes.get(attribute)
-        # Text, as it stands: what an id looks like as a number, nobody said.
+        # Only text permits an id, as it stands: nobody said how a number would be written as one.
         if isinstance(value, str) and len(value) <= MAX_RESOURCE_ID and identifier(value) is not None:
             found.add(value)
     return tuple(sorted(found))

@@ -33,7 +33,7 @@ from placet._wire.boundary import counts_json, resource_json
 
 MAX_RULES = 1_000
 MAX_VELOCITY = 8
-# Entities that a boundary's attribute rules point to.
+# So many entities a boundary's attribute rules may point to.
 MAX_LISTED = 256
 MAX_ACTIONS = 2**53 - 1
 _MEMBERS = frozenset(
@@ -42,7 +42,7 @@ _MEMBERS = frozenset(
 
 
 def parse_boundary(value: JSON, path: str) -> Boundary:
-    """Check the JSON form. Raises `InvalidFieldError` with the path of what is wrong."""
+    """Return the boundary of a JSON form. Raises `InvalidFieldError` with the path of what is wrong."""
     members = _object(value, path, _MEMBERS)
     amounts = [_amount(item, at) for item, at in _items(members, "amounts", path)]
     unique([limit.currency for limit in amounts], f"{path}.amounts", "currency")
@@ -88,12 +88,12 @@ def listed_entities(boundary: Boundary, of_type: str) -> tuple[EntityName, ...]:
 
 @lru_cache(maxsize=1024)
 def intern_boundary(boundary: Boundary) -> Boundary:
-    """Return the same object for equal boundaries: most are compared with one that equals them."""
+    """Return one object for equal boundaries, which are then compared at a glance."""
     return boundary
 
 
 def read_boundary(form: Mapping[str, Any]) -> Boundary:
-    """Return a boundary from the form that `boundary_json` wrote, without checking it again."""
+    """Return a boundary from the JSON form that the server itself has written, without checking it again."""
     read = written.read_boundary(form)
     return Boundary(
         tools=read.tools,

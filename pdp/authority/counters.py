@@ -13,20 +13,21 @@ from itertools import pairwise
 
 from pdp.model import Bucket, Counter, Guard
 
-# (age up to which it applies, width), seconds; each width divides the next one.
+# (age up to which it applies, width of a bucket), in seconds; each width divides the next one.
 _RESOLUTION = ((120, 2), (7_200, 60), (172_800, 3_600))
 _NARROWEST = _RESOLUTION[0][1]
 MAX_WINDOW = _RESOLUTION[-1][0] - _RESOLUTION[-1][1]
-# More than there can be of those that are as wide as their age permits.
+# Beyond this many, buckets are made as wide as their age permits; then there are fewer.
 MOST_BUCKETS = 256
-# What a counter never passes: the tables hold 64 bits.
+# No counter passes this: the tables hold 64 bits.
 MAX_TOTAL = 2**62
 
 
 def add_to_buckets(buckets: tuple[Bucket, ...], now: int, amount: int = 1) -> tuple[Bucket, ...]:
-    """Return `buckets` with `amount` more at `now` (Unix seconds), coarsened by age once there are many."""
+    """Return `buckets` with `amount` more at `now` (Unix seconds), made wider by age once there are many."""
     new = Bucket(now - now % _NARROWEST, _NARROWEST, amount)
-    # Behind by a wide bucket, or by another replica's later one, it is not the last.
+    # Its place need not be the last: a wide bucket of the same start comes after it, and so does one
+    # that another replica counted later.
     place = len(buckets)
     while place and buckets[place - 1][:2] > new[:2]:
         place -= 1
@@ -39,7 +40,7 @@ def add_to_buckets(buckets: tuple[Bucket, ...], now: int, amount: int = 1) -> tu
 
 
 def room_for_buckets(buckets: tuple[Bucket, ...]) -> int:
-    """Return how many more there can be before any is made wider."""
+    """Return how many more buckets there can be before any is made wider."""
     return max(0, MOST_BUCKETS - len(buckets))
 
 
@@ -54,14 +55,17 @@ def _coarsened(buckets: Iterable[Bucket], now: int) -> tuple[Bucket, ...]:
 
 
 def count_used(counter: Counter, window_seconds: int | None, now: int) -> int:
-    """Return what counts at `now`: the total, or what lies at least partly in the window."""
+    """Return what counts at `now` (Unix seconds): the sum of all buckets that reach into the window.
+
+    Without a window (None) it is the counter's total.
+    """
     if window_seconds is None:
         return counter.total
     return sum(b.number for b in counter.buckets if b.start + b.width > now - window_seconds)
 
 
 def known_since(window_seconds: int, now: int) -> int:
-    """Return since when (Unix seconds) buckets must be known to judge a window, and how long to wait."""
+    """Return since when (Unix seconds) buckets must be known, to judge a window and the wait for it."""
     return now - window_seconds - _final_width(window_seconds)
 
 
@@ -70,15 +74,15 @@ def retry_after(
 ) -> int | None:
     """Return after how many seconds the window holds `room` or less; None if waiting never helps.
 
-    Never early: buckets that may have been made coarser by then count to their new end.
-    `most`: the actions that can be counted in such a window; None: any number.
+    It is never too early: a bucket that may be made wider by then counts to the end that it would have.
+    `most`: how many actions such a window can come to hold; None: any number.
     """
     if room < 0:
         return None
     # How many buckets there may come to be before what counts now has left the window for good.
     coming = window_seconds // _NARROWEST + 2
     if most is not None:
-        # It takes longer than one window, and less than two.
+        # That takes less than two windows, and each can come to hold `most`.
         coming = min(coming, 2 * most)
     width = _NARROWEST if coming <= room_for_buckets(counter.buckets) else _final_width(window_seconds)
     ends = sorted((_aligned(b.start + b.width, width), b.number) for b in counter.buckets)
@@ -95,7 +99,7 @@ def retry_after(
 
 
 def fits(guard: Guard, counter: Counter, now: int) -> bool:
-    """Whether what was allowed may still be added to the counter."""
+    """Return whether the counter has room for what an allow adds, under its guard."""
     if counter.total + guard.add > MAX_TOTAL:
         return False
     return (
@@ -104,7 +108,10 @@ def fits(guard: Guard, counter: Counter, now: int) -> bool:
 
 
 def add_to_counter(counter: Counter, guards: Sequence[Guard], now: int) -> Counter:
-    """Return the counter after an allow. `guards` are the allow's own on this counter: it counts once."""
+    """Return the counter after an allow, which counts once however many guards it has on the counter.
+
+    `guards` are these guards, at least one.
+    """
     add = guards[0].add
     windowed = any(guard.window_seconds is not None for guard in guards)
     return Counter(
@@ -114,9 +121,10 @@ def add_to_counter(counter: Counter, guards: Sequence[Guard], now: int) -> Count
 
 
 def apply_recount(counter: Counter, add: int, at: int) -> Counter:
-    """Return the counter with `add` more of what was counted at `at` (Unix seconds).
+    """Return the counter with `add` more counted at `at` (Unix seconds), in the bucket of that instant.
 
-    Less than 0: it turned out not to have happened. What has left every window stays out.
+    `add` is less than 0 for what turned out not to have happened. If the bucket is gone, it has left
+    every window, and only the total changes.
     """
     buckets = list(counter.buckets)
     for place, bucket in enumerate(buckets):
@@ -127,17 +135,17 @@ def apply_recount(counter: Counter, add: int, at: int) -> Counter:
 
 
 def _width(bucket: Bucket, now: int) -> int | None:
-    """The width that a bucket of this age has; None when it is too old for any window."""
+    """Return the width that a bucket of this age has; None if it is too old for any window."""
     age = now - (bucket.start + bucket.width)
     for limit, width in _RESOLUTION:
         if age < limit:
-            # Never split: a bucket that is wide already stays so.
+            # A bucket that is wide already stays so: nobody knows how to split it.
             return max(width, bucket.width)
     return None
 
 
 def _final_width(window_seconds: int) -> int:
-    """How wide a bucket may be when it has left the window for good.
+    """Return how wide a bucket may be by the time it has left the window for good.
 
     One that has left comes back if it is made so much wider that it reaches in again.
     """
@@ -148,4 +156,5 @@ def _final_width(window_seconds: int) -> int:
 
 
 def _aligned(end: int, width: int) -> int:
+    """Return the end of the bucket of this width that holds all up to `end`."""
     return end + -end % width

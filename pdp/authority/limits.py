@@ -1,7 +1,7 @@
-"""Which limits an action meets, on what counters. Pure.
+"""Limits: which ones an action meets, on which counters, and what is left of them. Pure.
 
-Only payments count for totals, budgets and what one counterparty gets. What cannot be derived
-(an amount, a counterparty) leaves the limit without a number, and rules restrict that.
+Only payments count for totals, budgets and what one counterparty gets. Where something cannot be
+derived (a counterparty, say) a limit lacks a number, and rules restrict that.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ N = TypeVar("N", int, Decimal)
 
 
 class Limits(NamedTuple):
-    """What an action meets, and the counters that are to be read for it."""
+    """The limits that an action meets, and the counters that have to be read for them."""
 
     met: tuple[Limit, ...] = ()
     counters: tuple[CounterKey, ...] = ()
@@ -106,7 +106,10 @@ class _Payment(NamedTuple):
 def _limits(
     places: tuple[tuple[str, str, str, Boundary], ...], effect: ToolEffect, payment: _Payment | None
 ) -> Limits:
-    """The limits of a path. Each place says whose it is, and the kind and name of its counters."""
+    """Return the limits of the boundaries on the path from the session to the agent, and of a payment.
+
+    Each place says whose boundary it is, and the kind and name of the counters that go with it.
+    """
     own = drop_implied_limits(tuple(boundary for *_, boundary in places))
     found: list[Limit] = []
     for (of, kind, name, _), boundary in zip(places, own, strict=True):
@@ -150,11 +153,11 @@ def _limits(
 
 @lru_cache(maxsize=1024)
 def drop_implied_limits(boundaries: tuple[Boundary, ...]) -> tuple[Boundary, ...]:
-    """Return the boundaries of a path, the session's first, without the limits that one before implies.
+    """Return the boundaries of a path, the session's first, without limits that an earlier one implies.
 
-    What counts for a boundary counts for all before it, so a limit that is no tighter is never the
-    first to be met, and needs no counter. It follows from the path down to it alone, which never
-    changes: a counter that is not kept is not missed later.
+    Whatever counts for a boundary counts for all before it, so a limit that is no tighter is never the
+    first to be exceeded, and needs no counter. Which limits these are follows from the path alone, which
+    never changes: a counter that is not kept will not be missed later.
     """
     return tuple(
         replace(
@@ -269,7 +272,7 @@ def _implies(outer: VelocityLimit, rule: VelocityLimit) -> bool:
 
 
 def _own_amount(rule: AmountLimit, above: Sequence[AmountLimit]) -> AmountLimit:
-    """The amounts of one action stay: they count nothing."""
+    """Return the limits without implied totals. What one action may come to stays: it counts nothing."""
     outer = [o for o in above if o.currency == rule.currency and o.on_exceed.as_strict_as(rule.on_exceed)]
     return replace(
         rule,
@@ -279,12 +282,15 @@ def _own_amount(rule: AmountLimit, above: Sequence[AmountLimit]) -> AmountLimit:
 
 
 def _tighter(limit: N | None, above: Sequence[N | None]) -> N | None:
-    """The limit, unless one above implies it."""
+    """Return the limit, or None if one above implies it."""
     return None if any(o is not None and limit is not None and o <= limit for o in above) else limit
 
 
 def _totals(of: str, kind: str, name: str, rules: Sequence[AmountLimit], payment: _Payment) -> list[Limit]:
-    """A currency that a boundary does not list is blocked by `boundary.amount` already."""
+    """Return a boundary's limits on what is paid in all.
+
+    There are none for a currency that it does not list: `boundary.amount` blocks that already.
+    """
     found = []
     for rule in rules:
         if rule.currency != payment.currency:
@@ -316,7 +322,10 @@ def _totals(of: str, kind: str, name: str, rules: Sequence[AmountLimit], payment
 
 
 def _session_total(settings: Mapping[str, JSON], currency: str) -> tuple[Ceiling | None, ...]:
-    """The ceiling on what a session pays to one counterparty; nothing where the tenant limits nothing."""
+    """Return the ceiling on what a session pays to one counterparty: the one of the currency, or None.
+
+    Empty where the tenant limits nothing.
+    """
     totals = counterparty_session_total(settings)
     return () if totals is None else (totals.get(currency),)
 
@@ -380,7 +389,7 @@ def _party_key(kind: str, name: str, payment: _Payment) -> CounterKey | None:
 
 
 def _key(*parts: str, unit: str) -> CounterKey:
-    """Name a counter so that no two scopes share a name, whatever their parts hold."""
+    """Return the counter of a scope. No two scopes share a name, whatever their parts hold."""
     scope = json.dumps(parts, separators=(",", ":"))
     if len(scope) > _LONGEST_SCOPE:
         scope = "sha256:" + hashlib.sha256(scope.encode()).hexdigest()

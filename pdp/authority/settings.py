@@ -40,7 +40,7 @@ _NAMES = frozenset(
 )
 _MAX_BUDGETS = 16
 _PPM = 1_000_000
-# Settings objects whose reading is kept.
+# So many settings objects are kept with what was read of them.
 _KEPT = 256
 
 
@@ -48,7 +48,10 @@ _T = TypeVar("_T")
 
 
 def _once(read: Callable[[Mapping[str, JSON]], _T]) -> Callable[[Mapping[str, JSON]], _T]:
-    """Read the same settings object once. Facts hold one object for equal settings, which nobody changes."""
+    """Wrap a function of settings so that it reads the same object once.
+
+    Facts hold one object for equal settings, and nobody changes it.
+    """
     kept: OrderedDict[int, tuple[Mapping[str, JSON], _T]] = OrderedDict()
 
     @wraps(read)
@@ -111,27 +114,27 @@ def policy_settings(settings: Mapping[str, JSON]) -> dict[str, Any]:
 
 
 def boundary_template(settings: Mapping[str, JSON]) -> Boundary | None:
-    """The boundary that every new session's actions must lie within, beside its own; None: no limit."""
+    """Return the boundary that every new session's actions must lie within, beside its own; None: any."""
     if "boundary_template" not in settings:
         return None
     return parse_boundary(settings["boundary_template"], "settings.boundary_template")
 
 
 def allow_ttl(settings: Mapping[str, JSON]) -> int:
-    """Seconds for which an answer stands."""
+    """Return for how many seconds an answer stands."""
     return _whole(
         settings.get("allow_ttl_seconds", DEFAULT_ALLOW_TTL), "allow_ttl_seconds", 1, _MAX_ALLOW_TTL
     )
 
 
 def max_chain_depth(settings: Mapping[str, JSON]) -> int:
-    """How many delegations may lie between the session's own agent and the one that acts."""
+    """Return how many delegations may lie between the session's own agent and the one that acts."""
     return _whole(settings.get("max_chain_depth", DEFAULT_CHAIN_DEPTH), "max_chain_depth", 1, MAX_CHAIN_DEPTH)
 
 
 @_once
 def budgets(settings: Mapping[str, JSON]) -> tuple[Budget, ...]:
-    """What the tenant's payments may come to, beside what each task may spend."""
+    """Return what the tenant's payments may come to, beside what each task may spend."""
     given = settings.get("budgets", ())
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise InvalidFieldError("settings.budgets", "must be a list")
@@ -144,7 +147,7 @@ def budgets(settings: Mapping[str, JSON]) -> tuple[Budget, ...]:
 
 @_once
 def counterparty_session_total(settings: Mapping[str, JSON]) -> Mapping[str, Ceiling] | None:
-    """What a session may pay to one counterparty, by currency; None: the tenant limits nothing."""
+    """Return what a session may pay to one counterparty, by currency; None: the tenant limits nothing."""
     if "counterparty_session_total" not in settings:
         return None
     totals = {}

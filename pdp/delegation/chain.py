@@ -30,14 +30,15 @@ from pdp.ports import InformationPoint
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PresentedChain:
-    """A chain as a request presents it, its grants read."""
+    """A chain as a request presents it, with what its grants say. Nothing of it is proven yet."""
 
     hops: tuple[Hop, ...]
-    # By hash; None: it was not signed by any of us.
+    # By hash; None for a grant that no replica of ours signed.
     grants: Mapping[str, Grant | None]
 
     @property
     def hashes(self) -> tuple[str, ...]:
+        """The hashes of all grants that are presented."""
         return tuple(self.grants)
 
     def verify(self, caller: Caller, facts: Facts) -> Chain:
@@ -60,7 +61,7 @@ class ChainContext:
 
     facts: Facts
     chain: Chain
-    # None: it is unknown, or not the caller's.
+    # The caller's own session; None if it is unknown or somebody else's.
     session: Session | None
 
 
@@ -83,9 +84,9 @@ async def read_chain(hops: tuple[Hop, ...], grants: GrantTokens, *, deadline: fl
 
 
 def own_session(caller: Caller, facts: Facts, chain: Chain) -> Session | None:
-    """The session, if the caller may speak for its agent, or for the last one of a proven chain.
+    """Return the session, if the caller may speak for its agent or for the last agent of a proven chain.
 
-    To anybody else it does not exist.
+    To anybody else it does not exist, and this is None.
     """
     session = facts.session
     if session is None:
@@ -97,23 +98,25 @@ def own_session(caller: Caller, facts: Facts, chain: Chain) -> Session | None:
 
 
 class Chains:
-    """Verifies chains outside of an evaluation, exactly as one would."""
+    """Verifies chains outside of an evaluation, exactly as an evaluation would."""
 
     def __init__(self, information: InformationPoint, grants: GrantTokens) -> None:
         self._information = information
         self._grants = grants
 
-    async def known(
+    async def read_context(
         self, caller: Caller, session_id: str, hops: tuple[Hop, ...], *, deadline: float
     ) -> ChainContext:
-        """Return what is known now. `deadline` is an instant of `time.monotonic()`.
+        """Return what is known now of the session and the chain.
+
+        `deadline` is an instant of `time.monotonic()`.
 
         Raises `TenantUnknownError`, `StoreUnavailableError`, `DeadlineExceededError`.
         """
         presented = await read_chain(hops, self._grants, deadline=deadline)
         facts = await self._information.gather(
             FactsRequest(
-                # Of no call: there is none under this key.
+                # This key is no call's: only session, settings and grants are read.
                 key=DecisionKey(
                     tenant=caller.tenant,
                     session_id=session_id,

@@ -37,7 +37,7 @@ _OPTIONAL = frozenset({"parent", "act"})
 
 
 def grant_row(grant: Grant, compact: str) -> GrantRow:
-    """What the server keeps of a grant that it has issued as `compact`."""
+    """Return what the server keeps of a grant that it has issued as `compact`."""
     return GrantRow(
         grant_hash=grant_hash(compact),
         session_id=grant.session_id,
@@ -52,7 +52,7 @@ def grant_row(grant: Grant, compact: str) -> GrantRow:
 
 
 def grant_claims(grant: Grant) -> dict[str, Any]:
-    """Return what is signed. `read_claims` is the inverse."""
+    """Return the claims that are signed. `read_claims` is the inverse."""
     claims: dict[str, Any] = {
         "iss": grant.issuer,
         "tenant": grant.tenant,

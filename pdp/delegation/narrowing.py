@@ -13,12 +13,12 @@ from pdp.model import AmountLimit, AttributeRule, Boundary, ResourceRule, ToolEf
 
 @lru_cache(maxsize=512)
 def find_excess(child: Boundary, parent: Boundary) -> str | None:
-    """Return the first part of `child` that is not proven to lie within `parent`; None: all of it is.
+    """Return the first part of `child` that is not proven to lie within `parent`; None: all of it does.
 
-    Such as "tools[0]", "resources[2]", "amounts[EUR].total", "max_actions", "velocity". Judged
-    from the two boundaries alone: which effect a tool has is not known here, so a tool must be
-    named in `parent` as a tool, and an effect as an effect. Kept for equal boundaries: a chain is
-    verified again with each of its actions.
+    A part is named like "tools[0]", "resources[2]", "amounts[EUR].total", "max_actions", "velocity".
+    Which effect a tool has is not known here, so a tool must be named in `parent` as a tool, and an
+    effect as an effect. The result is kept for equal boundaries: a chain is verified again with each
+    of its actions.
     """
     return next(_excess(child, parent), None)
 
@@ -63,11 +63,12 @@ class _Resources:
                 self._listed.setdefault(rule.type, set()).update(_listed(rule))
 
     def covers(self, rule: ResourceRule, of: _Resources) -> bool:
-        """Whether everything is permitted here that `rule` permits among those of `of`."""
+        """Return whether all is permitted here that `rule`, a rule of the boundary `of`, permits there."""
         if rule.prefix is not None:
             return self._prefixed(rule.type, rule.prefix)
         if rule.attribute is not None:
-            # Of every id there is, or the same attribute of entities that are listed here one by one.
+            # Either every id is permitted here, or the same rule stands here, and every entity that is listed
+            # for it there is listed here too.
             kind = rule.attribute.of_type
             return self._prefixed(rule.type, "") or (
                 (rule.type, rule.attribute) in self._attributes
@@ -82,7 +83,7 @@ class _Resources:
 
 
 def _listed(rule: ResourceRule) -> tuple[str, ...]:
-    """The ids that a rule names one by one."""
+    """Return the ids that a rule names one by one."""
     return (rule.id,) if rule.id is not None else rule.ids or ()
 
 

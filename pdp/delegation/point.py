@@ -1,4 +1,4 @@
-"""Root grants and delegations: verify, narrow, sign, store, return."""
+"""The delegation point: issues root grants and delegations. Read `DelegationPoint.delegate` first."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ MAX_GRANT = 32 * 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delegation:
-    """What is asked for. `boundary` and `expires_at` None: the parent's."""
+    """What somebody asks to hand on, in a session, to another agent."""
 
     session_id: str
     # From the root to the parent, each with its grant.
     hops: tuple[Hop, ...]
     to_agent: str
+    # None: the parent's.
     boundary: Boundary | None
+    # For people.
     purpose: str
+    # None: the parent's.
     expires_at: datetime | None
 
 
@@ -48,9 +51,10 @@ class DelegationPoint:
         self._issuer = issuer
 
     async def root(self, tenant: str, session: Session, now: datetime) -> str:
-        """Return a new root grant of the session; empty if there can be none.
+        """Return a new root grant for the session's own agent; empty if there can be none.
 
-        There is none of a session that is over, and none of a boundary that no grant can hold.
+        That is so for a session that is over, and for a boundary that is too long for a grant. Raises
+        `SignerUnavailableError`, `StoreUnavailableError`.
         """
         issued_at = _seconds(now)
         if session.state_at(now) not in (SessionState.OPEN, SessionState.COMPLETED):
@@ -82,11 +86,13 @@ class DelegationPoint:
 
         1. Verify  the chain up to the parent, as an evaluation would.
         2. Narrow  what is asked for must lie within the parent's.
-        3. Sign    and store it: a grant that is not stored is none.
+        3. Sign    and store it: a grant that is not stored proves nothing.
 
-        Raises `NotFoundError`, `ChainRefusedError`, `SessionOverError`, `GrantExceedsParentError`.
+        `deadline` is an instant of `time.monotonic()`. Raises `NotFoundError`, `ChainRefusedError`,
+        `SessionOverError`, `GrantExceedsParentError`, `InvalidFieldError`, `SignerUnavailableError`,
+        `StoreUnavailableError`.
         """
-        known = await self._chains.known(caller, asked.session_id, asked.hops, deadline=deadline)  # 1
+        known = await self._chains.read_context(caller, asked.session_id, asked.hops, deadline=deadline)  # 1
         session = _delegable(caller, asked, known)
         chain, facts = known.chain, known.facts
         parent = chain.hops[-1]
@@ -134,7 +140,7 @@ def _delegable(caller: Caller, asked: Delegation, known: ChainContext) -> Sessio
     """Return the session, if the chain is proven and its last agent the caller's."""
     facts, chain = known.facts, known.chain
     there = facts.session
-    # Who holds none of its grants learns nothing of the session.
+    # Whoever holds none of its grants learns nothing of the session.
     holds = there is not None and (
         there.agent in caller.agents
         or any(

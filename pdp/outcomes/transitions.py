@@ -29,9 +29,11 @@ _TERMINAL = frozenset({Outcome.EXECUTED, Outcome.FAILED, Outcome.NOT_EXECUTED})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """What to record; `kind` tells whether the report agrees with the first."""
+    """What a report changes."""
 
+    # Whether the report agrees with the first one that counts.
     kind: EntryKind
+    # The hold afterwards.
     hold: HoldRecord
 
 
@@ -50,7 +52,7 @@ def report(hold: HoldRecord, outcome: Outcome, *, believed: bool) -> Change | No
 
 
 def contradicts(hold: HoldRecord, outcome: Outcome) -> bool:
-    """Whether the report says something else than is known for good."""
+    """Return whether the report says something else than is known for good."""
     if outcome is Outcome.EXECUTED and (hold.outcome is Outcome.LAPSED or hold.state is HoldState.RELEASED):
         return True
     return hold.outcome in _TERMINAL and outcome in _TERMINAL and outcome is not hold.outcome
@@ -71,8 +73,11 @@ def lapse(hold: HoldRecord, now: datetime) -> HoldRecord | None:
 
 
 def was_executed(hold: HoldRecord) -> bool:
-    """Whether what comes after the action may be done: it was redeemed, or said to be executed, and
-    nobody said otherwise. Without its redemption an agent's word is not enough where one is required."""
+    """Return whether the action counts as done, so that what comes after it may be done.
+
+    It was redeemed, or reported to be executed, and nobody said otherwise. Where a redemption is
+    required and there was none, an agent's own word is not enough.
+    """
     if hold.conflicts or hold.outcome is None:
         return hold.redeemed and not hold.conflicts
     return hold.outcome is Outcome.EXECUTED and (hold.redeemed or hold.believed or not hold.redeem_required)

@@ -7,14 +7,19 @@ A call is turned away at once, before any work on it, when
 
 *What a decision needs now* is one number: the seconds that recent decisions took, while no more
 were in flight than go together in one batch; beyond a batch they queue, and the time grows with
-their number (Little's law). A call that nothing is before is always begun: the estimate is never
-the reason why there is nothing to measure.
+their number (Little's law). While no decision is being judged a call is always begun: the estimate
+must not be the reason why there is nothing to measure.
+
+A call is looked at three times, since time passes in between: at the server's edge (`check`), before
+anything else is done for it; when it takes its place among those in flight (`enter`), once it is
+known who asks and for how many decisions; and when its session's turn has come (`judging`), which may
+have taken most of its time.
 
 Queues are served in order of arrival: a session's actions have an order, and since nothing is
 admitted that cannot be answered, the oldest call in a queue is still worth its work. (Last in,
 first out would decide the newest and let the others expire; it helps only where queues outgrow
-deadlines.) What turns out too late all the same is dropped when its turn comes, or a batch is
-made up.
+deadlines.) A call that turns out to be too late all the same is dropped when its turn comes, or
+when a batch is made up.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from pdp.errors import DeadlineExceededError, OverloadedError
 from pdp.overload.latency import LatencyEstimate
 from pdp.overload.queue_stats import QueueStats
 
-# Decisions that go through a stage together cost each other little; beyond, they wait in line.
+# So many decisions go through a stage together and cost each other little; more wait in line.
 TOGETHER = 32
 MAX_IN_FLIGHT = 1024
 # Bounds of the hint when to come back, seconds.
@@ -45,25 +50,25 @@ class Admission:
         self._clock = clock
         self._pace = LatencyEstimate(clock)
         self._in_flight = 0
-        # Those of them that have their session's turn, and so are worked on.
+        # How many of the decisions in flight have their session's turn, and so are worked on.
         self._judging = 0
         self._dropped: Counter[str] = Counter()
 
     @property
     def of_a_session(self) -> int:
-        """How many calls of one session may be in flight: one session must not fill all places."""
+        """How many decisions of one session may be in flight: it must not fill all places."""
         return max(1, self._max_in_flight // 4)
 
     def load(self) -> QueueStats:
-        """How many decisions are in flight, and how many calls were turned away."""
+        """Return how many decisions are in flight, and how many calls were turned away."""
         return QueueStats(waiting=self._in_flight, dropped=dict(self._dropped))
 
     def need(self) -> float:
-        """Seconds that a decision which begins now will take."""
+        """Return how many seconds a decision takes that begins now."""
         return self._pace.seconds() * max(1.0, (self._judging + 1) / TOGETHER)
 
     def hint(self) -> float:
-        """Seconds after which it makes sense to ask again."""
+        """Return after how many seconds it makes sense to ask again."""
         return min(max(self.need(), _SOONEST), _LATEST)
 
     def check(self, deadline: float, places: int = 1) -> None:
@@ -78,7 +83,8 @@ class Admission:
         self._check_time(deadline)
 
     def _taken(self, places: int) -> int:
-        """A plan takes no more than one session may, so that there is always room for it some time."""
+        """Return how many places a call takes: no more than one session may have, or a long plan
+        would never find enough of them free."""
         return min(places, self.of_a_session)
 
     @contextmanager
@@ -93,15 +99,17 @@ class Admission:
 
     @contextmanager
     def judging(self, deadline: float, places: int = 1) -> Iterator[None]:
-        """Measure decisions that go together, from their turn to their answer. Raises if the turn
-        came too late."""
+        """Measure decisions that are judged together, from their turn to their answer.
+
+        Raises `OverloadedError` or `DeadlineExceededError` if the turn came too late for them.
+        """
         self._check_time(deadline)
         self._judging += places
         beside, began = self._judging, self._clock()
         try:
             yield
         except BaseException:
-            # Failed, late or given up: it would have taken longer, or says nothing.
+            # It failed, was late or was given up: it would have taken longer, or tells nothing.
             self._pace.took_longer_than(self._in_a_batch(began, beside))
             raise
         else:
@@ -119,5 +127,5 @@ class Admission:
             raise OverloadedError(self.hint(), others="hurried")
 
     def _in_a_batch(self, began: float, beside: int) -> float:
-        """Seconds since `began`, less what the line beyond one batch cost."""
+        """Return the seconds since `began`, without what waiting in line beyond one batch cost."""
         return (self._clock() - began) * TOGETHER / max(beside, self._judging, TOGETHER)

@@ -13,8 +13,8 @@ from pdp.errors import DeadlineExceededError, OverloadedError, PdpError
 from pdp.overload.latency import LatencyEstimate
 from pdp.overload.queue_stats import QueueStats
 
-# Turns of the event loop without an arrival, after which a batch is complete. gRPC hands new calls
-# over one by one, a few turns apart; a turn in which nothing else is to do takes microseconds.
+# A batch is complete after so many turns of the event loop without an arrival. gRPC hands new calls
+# over one by one, a few turns apart; a turn in which nothing else is to be done takes microseconds.
 QUIET_TURNS = 16
 
 Value = TypeVar("Value")
@@ -80,7 +80,7 @@ class Inbox(Generic[Value, Result]):
         self._batch = batch
         self._tickets: deque[Ticket[Value, Result]] = deque()
         self._waiting = 0
-        # Begun, and not answered yet.
+        # How many calls are begun and not answered yet.
         self._serving = 0
         self._arrivals = 0
         self._last_batch = 0
@@ -141,8 +141,8 @@ class Inbox(Generic[Value, Result]):
     async def until_gathered(self, most: int) -> None:
         """Return when somebody waits, and whoever else is just coming in waits too.
 
-        There is no timer: under load the loop's other work waits a few turns, until calls stop
-        coming in or `most` wait. A call that nothing shows to have company is not held up.
+        There is no timer: it lets the event loop go round until no call has come in for a few turns, or
+        `most` wait. A call that comes alone, after a batch of one, is not held up.
         """
         await self.until_any()
         if self._waiting == 1 and not self._serving and self._last_batch <= 1:
@@ -189,8 +189,8 @@ class Inbox(Generic[Value, Result]):
             ticket.begun = True
             self._waiting -= 1
             self._serving += 1
-            # One that is done already is counted off here: its caller may not have run yet, and
-            # whoever serves would find somebody waiting, and nobody to take, without end.
+            # A call that is done already is counted off here as well. Its caller may not have run yet
+            # to do so, and whoever serves would see somebody waiting and find nobody to take, for ever.
             if not ticket.done:
                 return ticket
             self._dropped["gone"] += ticket.future.cancelled()

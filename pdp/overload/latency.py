@@ -8,8 +8,8 @@ from collections.abc import Callable
 # A shorter time is believed sooner than a longer one: too low an estimate wastes some work, too
 # high a one turns away what could have been done.
 _FALL, _RISE = 1 / 4, 1 / 8
-# An estimate that nothing confirms stands for a second and then loses half of itself in each. What
-# was slow once must not turn everybody away for ever, when nobody gets as far as to find it fast.
+# An estimate that nothing confirms stands for a second, and then halves every second. Otherwise work
+# that was slow once would turn everybody away for good: nobody would get far enough to find it fast.
 _STANDS = 1.0
 _HALF_LIFE = 1.0
 
@@ -25,7 +25,7 @@ class LatencyEstimate:
         self._at = clock()
 
     def seconds(self) -> float:
-        """The estimate for work that begins now."""
+        """Return the estimate for work that begins now; 0 while nothing is known."""
         if not self._seconds:
             return 0.0
         unconfirmed = self._clock() - self._at - _STANDS
@@ -34,12 +34,12 @@ class LatencyEstimate:
         return float(self._seconds * 0.5 ** (unconfirmed / _HALF_LIFE))
 
     def took(self, seconds: float) -> None:
-        """Work was done, in so many seconds."""
+        """Take note that work was done in so many seconds."""
         now = self.seconds()
         self._move(now, seconds, _FALL if seconds < now else _RISE)
 
     def took_longer_than(self, seconds: float) -> None:
-        """Work was given up after so many seconds, so it would have taken longer."""
+        """Take note that work was given up after so many seconds: it would have taken longer."""
         now = self.seconds()
         if seconds > now:
             self._move(now, seconds, _RISE)

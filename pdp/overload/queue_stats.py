@@ -11,7 +11,7 @@ class QueueStats:
     """A queue as it is now, for metrics. `dropped` counts calls since the start, by reason.
 
     Reasons: `full` (no place was left), `late` (less time was left than the work needs),
-    `gone` (the caller had given up). Nothing that was dropped had been begun.
+    `gone` (the caller had given up). Work on a call that was dropped had never begun.
     """
 
     waiting: int

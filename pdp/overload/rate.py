@@ -13,7 +13,10 @@ _MAX_CALLERS = 4096
 
 
 class Rate:
-    """`burst` calls at once, and `per_second` more each second, for each caller of each tenant."""
+    """A token bucket for each caller: `burst` calls at once, and `per_second` more each second.
+
+    Bounded: beyond 4,096 callers the one that called longest ago is forgotten, and has a full burst.
+    """
 
     def __init__(
         self, *, burst: float, per_second: float, clock: Callable[[], float] = time.monotonic
@@ -21,7 +24,7 @@ class Rate:
         self._burst = burst
         self._per_second = per_second
         self._clock = clock
-        # What is left of each caller's burst, and when that was.
+        # By tenant and subject: how many calls were left of a caller's burst, and when.
         self._left: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def charge(self, caller: Caller) -> None:

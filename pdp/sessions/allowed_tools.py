@@ -42,7 +42,7 @@ class Listing:
         too often, `TenantUnknownError`, `StoreUnavailableError` and `DeadlineExceededError`.
         """
         self._rate.charge(caller)
-        known = await self._chains.known(caller, session_id, hops, deadline=deadline)
+        known = await self._chains.read_context(caller, session_id, hops, deadline=deadline)
         session, leaf = known.session, known.chain.leaf
         if session is None:
             return AllowedTools(tools=())
