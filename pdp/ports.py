@@ -131,7 +131,7 @@ class Ledger(Protocol):
 class EntryLedger(Protocol):
     """Holds what became of decisions."""
 
-    async def standing(
+    async def status(
         self,
         tenant: str,
         *,

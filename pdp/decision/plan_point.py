@@ -127,7 +127,7 @@ class PlanPoint:
         """Return the item as a block of its own, for want of another one."""
         evaluation, decision = item.answer, item.decision
         if isinstance(evaluation, StoredAnswer):
-            # What was answered before goes on standing under the key.
+            # The key goes on naming the answer that was given before.
             call = NewCall(fingerprint=evaluation.prior.action_fingerprint, claims_key=False)
             stored, evaluation = decision, prepare_call(item.context, call, self._fingerprints)
             decision = replace(evaluation.decide(None), effect=stored.effect, reasons=stored.reasons)

@@ -1,4 +1,7 @@
-"""Reports and redemptions: read, judge, sign, record; judged again when what they rest on moved."""
+"""The outcome point: reports and redemptions. Each is read, judged, signed and recorded.
+
+It is judged again when what it rests on has moved until it is recorded.
+"""
 
 from __future__ import annotations
 
@@ -89,26 +92,26 @@ class OutcomePoint:
         `attempt_id`; `OutcomeRefusedError` for one that allowed nothing.
         """
         for _ in range(_ATTEMPTS):
-            standing = await self._standing(caller, decision_id, session_id, tool_call_id)
-            if attempt_id and _attempt(standing) != attempt_id:
+            status = await self._find_status(caller, decision_id, session_id, tool_call_id)
+            if attempt_id and _attempt(status) != attempt_id:
                 raise NotFoundError("no decision on this attempt")
-            believed = bool(caller.roles & _BELIEVED) and not _has_a_stake(caller, standing)
-            if standing.effect is not Effect.ALLOW:
+            believed = bool(caller.roles & _BELIEVED) and not _has_a_stake(caller, status)
+            if status.effect is not Effect.ALLOW:
                 raise OutcomeRefusedError("only an allow has an outcome")
-            change = report(standing.hold, outcome, believed=believed)
+            change = report(status.hold, outcome, believed=believed)
             if change is None:
                 return RecordedReport(
-                    decision_id=standing.decision_id,
-                    hold=standing.hold,
-                    conflict=contradicts(standing.hold, outcome),
+                    decision_id=status.decision_id,
+                    hold=status.hold,
+                    conflict=contradicts(status.hold, outcome),
                 )
             try:
-                await self._record(caller, standing, change.kind, change.hold, deadline, outcome, output)
+                await self._record(caller, status, change.kind, change.hold, deadline, outcome, output)
             except SessionMovedError:
                 continue
             conflict = change.kind is EntryKind.CONFLICT
             self._reported(outcome, conflict)
-            return RecordedReport(decision_id=standing.decision_id, hold=change.hold, conflict=conflict)
+            return RecordedReport(decision_id=status.decision_id, hold=change.hold, conflict=conflict)
         raise SessionContendedError(retry_after=1.0)
 
     async def redeem(
@@ -121,25 +124,27 @@ class OutcomePoint:
         audience: str,
         deadline: float,
     ) -> DecisionStatus:
-        """Use an allow, once and for this very action. Raises `NotRedeemableError`."""
+        """Use an allow, once and for this very action; return what it was before.
+
+        `audience` is who redeems it, as the receipt names it. `deadline` is an instant of
+        `time.monotonic()`. Raises `NotFoundError`, `NotRedeemableError`.
+        """
         for _ in range(_ATTEMPTS):
-            standing = await self._standing(caller, decision_id, "", "")
-            _check(standing, tool, arguments, audience)
-            await self._check_order(standing)
-            after = redeem(standing.hold)
+            status = await self._find_status(caller, decision_id, "", "")
+            _check(status, tool, arguments, audience)
+            await self._check_order(status)
+            after = redeem(status.hold)
             if after is None:
                 raise NotRedeemableError("it was redeemed, reported or voided before")
             try:
-                await self._record(
-                    caller, standing, EntryKind.REDEMPTION, after, deadline, None, b"", audience
-                )
+                await self._record(caller, status, EntryKind.REDEMPTION, after, deadline, None, b"", audience)
             except SessionMovedError:
                 continue
-            return standing
+            return status
         raise SessionContendedError(retry_after=1.0)
 
     async def open_decisions(self, caller: Caller, *, after: str, limit: int) -> Sequence[OpenDecision]:
-        """Return expired allows without an outcome, oldest first."""
+        """Return the tenant's expired allows without an outcome, oldest first, from after the id `after`."""
         return await self._ledger.open_decisions(caller.tenant, after=after, limit=limit)
 
     async def count_open(self, *, limit: int) -> int:
@@ -149,63 +154,64 @@ class OutcomePoint:
     async def release_lapsed(self, *, limit: int, seconds: float) -> int:
         """Release what expired allows hold that had to be redeemed and were not; return how many.
 
-        Each is recorded once, whoever else does the same. At most `limit`, `seconds` for each.
+        Each is recorded once, even if other replicas try the same. At most `limit` are released, and
+        recording one may take `seconds`.
         """
         released = 0
         for tenant, decision_id in await self._ledger.lapsed(limit=limit):
-            standing = await self._ledger.standing(tenant, decision_id=decision_id)
-            after = None if standing is None else lapse(standing.hold, standing.now)
-            if standing is None or after is None:
+            status = await self._ledger.status(tenant, decision_id=decision_id)
+            after = None if status is None else lapse(status.hold, status.now)
+            if status is None or after is None:
                 continue
             itself = Caller(tenant=tenant, subject=self._issuer, roles=frozenset(), agents=frozenset())
             deadline = time.monotonic() + seconds
             try:
-                await self._record(itself, standing, EntryKind.OUTCOME, after, deadline, Outcome.LAPSED, b"")
+                await self._record(itself, status, EntryKind.OUTCOME, after, deadline, Outcome.LAPSED, b"")
             except SessionMovedError:
                 continue  # another replica, or a report, was faster
             self._reported(Outcome.LAPSED, False)
             released += 1
         return released
 
-    async def _check_order(self, standing: DecisionStatus) -> None:
-        """Raise unless what the decision comes after was executed."""
-        for obligation in read_decision(standing.token).obligations:
+    async def _check_order(self, status: DecisionStatus) -> None:
+        """Raise `NotRedeemableError` unless all that the decision comes after was executed."""
+        for obligation in read_decision(status.token).obligations:
             if obligation.id != AFTER:
                 continue
             earlier = str(obligation.properties.get("decision_id", ""))
-            before = await self._ledger.standing(standing.key.tenant, decision_id=earlier)
+            before = await self._ledger.status(status.key.tenant, decision_id=earlier)
             if before is None or not was_executed(before.hold):
                 raise NotRedeemableError(f"it comes after decision {earlier}, which was not executed")
 
-    async def _standing(
+    async def _find_status(
         self, caller: Caller, decision_id: str, session_id: str, tool_call_id: str
     ) -> DecisionStatus:
         sees_all = bool(caller.roles & _BELIEVED)
-        standing = None
-        # Of a call, the caller's own decision comes first.
+        status = None
+        # Where others made the same call, the caller's own decision is meant.
         for subject in (None,) if decision_id or sees_all else (caller.subject, None):
-            standing = await self._ledger.standing(
+            status = await self._ledger.status(
                 caller.tenant,
                 decision_id=decision_id,
                 session_id=session_id,
                 tool_call_id=tool_call_id,
                 caller=subject,
             )
-            if standing is not None:
+            if status is not None:
                 break
-        if standing is None or not (
+        if status is None or not (
             sees_all
-            or standing.key.caller == caller.subject
-            or (standing.session is not None and may_see(caller, standing.session))
+            or status.key.caller == caller.subject
+            or (status.session is not None and may_see(caller, status.session))
         ):
             several = "" if decision_id else ", or several of this call: name one by its decision_id"
             raise NotFoundError(f"no such decision of yours{several}")
-        return standing
+        return status
 
     async def _record(
         self,
         caller: Caller,
-        standing: DecisionStatus,
+        status: DecisionStatus,
         kind: EntryKind,
         hold: HoldRecord,
         deadline: float,
@@ -213,16 +219,16 @@ class OutcomePoint:
         output: bytes,
         audience: str = "",
     ) -> None:
-        entry_id = uuid7(standing.now)
+        entry_id = uuid7(status.now)
         token = await sign_entry(
             self._signer,
             issuer=self._issuer,
             entry_id=entry_id,
             kind=kind,
-            about=standing.decision_id,
-            receipt=standing.token.split(b"~", 1)[0],
+            about=status.decision_id,
+            receipt=status.token.split(b"~", 1)[0],
             by=caller,
-            now=standing.now,
+            now=status.now,
             state=hold.state,
             outcome=outcome,
             output=output,
@@ -234,42 +240,42 @@ class OutcomePoint:
                 kind=kind,
                 token=token,
                 caller=caller.subject,
-                about=standing,
+                about=status,
                 hold=hold,
-                recounts=find_recounts(standing.hold, hold),
+                recounts=find_recounts(status.hold, hold),
                 deadline=deadline,
             )
         )
 
 
-def _has_a_stake(caller: Caller, standing: DecisionStatus) -> bool:
-    """Whether it would gain by a release: it asked, or speaks for an agent that the action is of."""
-    return standing.key.caller == caller.subject or any(
-        hop.agent in caller.agents for hop in read_decision(standing.token).chain
+def _has_a_stake(caller: Caller, status: DecisionStatus) -> bool:
+    """Return whether the caller would gain by a release: it asked, or speaks for an agent of the chain."""
+    return status.key.caller == caller.subject or any(
+        hop.agent in caller.agents for hop in read_decision(status.token).chain
     )
 
 
-def _attempt(standing: DecisionStatus) -> str:
+def _attempt(status: DecisionStatus) -> str:
     try:
-        return str(parse(standing.token).payload.get("attempt", ""))
+        return str(parse(status.token).payload.get("attempt", ""))
     except ReceiptError as exc:
         raise StoreUnavailableError("a stored receipt cannot be read") from exc
 
 
-def _check(standing: DecisionStatus, tool: str, arguments: Mapping[str, JSON], audience: str) -> None:
-    """Raise unless the decision allows this very action, for this audience, still."""
-    if standing.effect is not Effect.ALLOW:
+def _check(status: DecisionStatus, tool: str, arguments: Mapping[str, JSON], audience: str) -> None:
+    """Raise `NotRedeemableError` unless the decision still allows this very action, for this audience."""
+    if status.effect is not Effect.ALLOW:
         raise NotRedeemableError("it is no allow")
-    if standing.now >= standing.hold.expires_at:
+    if status.now >= status.hold.expires_at:
         raise NotRedeemableError("it has expired")
-    if standing.session is None or not is_unchanged_since(
-        standing.session, recorded_at=standing.recorded_at, now=standing.now
+    if status.session is None or not is_unchanged_since(
+        status.session, recorded_at=status.recorded_at, now=status.now
     ):
         raise NotRedeemableError("its session is over")
-    if standing.revoked:
+    if status.revoked:
         raise NotRedeemableError("a grant that it rests on was revoked")
     try:
-        claims: Any = parse(standing.token).claims
+        claims: Any = parse(status.token).claims
         salt = b64url_decode(claims["ad_salt"])
     except (ReceiptError, KeyError, TypeError, ValueError) as exc:
         raise NotRedeemableError("what it allowed was erased") from exc

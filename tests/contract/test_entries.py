@@ -62,12 +62,12 @@ async def allowed(
     store: Store, session: Session, *, key: KeyHashes | None = KEY, required: bool = False
 ) -> DecisionStatus:
     kept = Reservation(guards=MONEY, key=key, redeem_required=required)
-    return await standing(store, await record(store, session, kept))
+    return await status_of(store, await record(store, session, kept))
 
 
-async def standing(store: Store, of: Recording | DecisionStatus) -> DecisionStatus:
+async def status_of(store: Store, of: Recording | DecisionStatus) -> DecisionStatus:
     decision_id = of.decision.decision_id if isinstance(of, Recording) else of.decision_id
-    found = await store.ledger.standing(TENANT, decision_id=decision_id)
+    found = await store.ledger.status(TENANT, decision_id=decision_id)
     assert found is not None
     return found
 
@@ -102,7 +102,7 @@ def lapsing(about: DecisionStatus) -> Entry:
 async def say(
     store: Store, of: Recording | DecisionStatus, outcome: Outcome, *, believed: bool = True
 ) -> None:
-    await store.ledger.record_entry(entry(await standing(store, of), outcome, believed=believed))
+    await store.ledger.record_entry(entry(await status_of(store, of), outcome, believed=believed))
 
 
 async def counted(store: Store, session: Session) -> tuple[int, int, int]:
@@ -131,10 +131,10 @@ async def test_new_allow_is_reserved_and_has_no_outcome(store: Store, session: S
 
 
 @pytest.mark.parametrize("field", ["decision_id", "session_id"])
-async def test_unknown_decision_and_call_have_no_standing(store: Store, session: Session, field: str) -> None:
-    assert await store.ledger.standing(TENANT, **{field: "nothing"}) is None
+async def test_unknown_decision_and_call_have_no_status(store: Store, session: Session, field: str) -> None:
+    assert await store.ledger.status(TENANT, **{field: "nothing"}) is None
     about = await allowed(store, session)
-    assert await store.ledger.standing("globex", decision_id=about.decision_id) is None
+    assert await store.ledger.status("globex", decision_id=about.decision_id) is None
 
 
 async def test_call_finds_the_decision_that_holds_something_and_none_of_several(
@@ -143,14 +143,12 @@ async def test_call_finds_the_decision_that_holds_something_and_none_of_several(
     call = "call-1"
     first = await record(store, session, Reservation(), by="svc-1", tool_call_id=call)
     await record(store, session, None, Effect.BLOCK, by="svc-3", tool_call_id=call)
-    found = await store.ledger.standing(TENANT, session_id=session.session_id, tool_call_id=call)
+    found = await store.ledger.status(TENANT, session_id=session.session_id, tool_call_id=call)
     assert found is not None
     assert found.decision_id == first.decision.decision_id
     await record(store, session, Reservation(), by="svc-2", tool_call_id=call)
-    assert await store.ledger.standing(TENANT, session_id=session.session_id, tool_call_id=call) is None
-    own = await store.ledger.standing(
-        TENANT, session_id=session.session_id, tool_call_id=call, caller="svc-1"
-    )
+    assert await store.ledger.status(TENANT, session_id=session.session_id, tool_call_id=call) is None
+    own = await store.ledger.status(TENANT, session_id=session.session_id, tool_call_id=call, caller="svc-1")
     assert own is not None
     assert own.decision_id == first.decision.decision_id
 
@@ -161,7 +159,7 @@ async def test_call_finds_the_latest_of_a_callers_own(store: Store, session: Ses
         await record(store, session, Reservation(), by="svc-1", tool_call_id="call-1", leaf_grant=leaf)
         for leaf in leaves
     ]
-    found = await store.ledger.standing(
+    found = await store.ledger.status(
         TENANT, session_id=session.session_id, tool_call_id="call-1", caller="svc-1"
     )
     assert found is not None
@@ -171,21 +169,21 @@ async def test_call_finds_the_latest_of_a_callers_own(store: Store, session: Ses
 async def test_report_is_kept_with_who_can_be_believed(store: Store, session: Session) -> None:
     about = await allowed(store, session)
     await say(store, about, Outcome.FAILED, believed=False)
-    hold = (await standing(store, about)).hold
+    hold = (await status_of(store, about)).hold
     assert (hold.state, hold.outcome, hold.believed) == (HoldState.UNRESOLVED, Outcome.FAILED, False)
     recorded = await store.ledger.decision(TENANT, about.decision_id)
     assert recorded is not None
     assert (recorded.outcome, recorded.redeemed) == (Outcome.FAILED, False)
     await say(store, about, Outcome.FAILED)
-    hold = (await standing(store, about)).hold
+    hold = (await status_of(store, about)).hold
     assert (hold.state, hold.believed) == (HoldState.RELEASED, True)
 
 
 async def test_what_held_nothing_gets_an_outcome_too(store: Store, session: Session) -> None:
-    about = await standing(store, await record(store, session, None))
+    about = await status_of(store, await record(store, session, None))
     assert about.hold.version == 0
     await say(store, about, Outcome.EXECUTED)
-    assert (await standing(store, about)).hold.outcome is Outcome.EXECUTED
+    assert (await status_of(store, about)).hold.outcome is Outcome.EXECUTED
     with pytest.raises(SessionMovedError):
         await store.ledger.record_entry(entry(about, Outcome.FAILED))
 
@@ -215,7 +213,7 @@ async def test_conflict_is_kept_once(store: Store, session: Session) -> None:
     about = await allowed(store, session)
     await say(store, about, Outcome.EXECUTED)
     await say(store, about, Outcome.FAILED)
-    hold = (await standing(store, about)).hold
+    hold = (await status_of(store, about)).hold
     assert hold.conflicts == ((Outcome.FAILED, True),)
     assert report(hold, Outcome.FAILED, believed=True) is None
     assert await counted(store, session) == (70, 70, 1)
@@ -262,7 +260,7 @@ async def test_of_many_redemptions_at_once_one_is_recorded(store: Store, session
         *(store.ledger.record_entry(redemption(about)) for _ in range(20)), return_exceptions=True
     )
     assert sum(isinstance(answer, Position) for answer in answers) == 1
-    hold = (await standing(store, about)).hold
+    hold = (await status_of(store, about)).hold
     assert (hold.redeemed, hold.state) == (True, HoldState.RESERVED)
 
 
@@ -294,7 +292,7 @@ async def test_redemption_does_not_commit_on_what_moved(
     await meanwhile(store, session, about)  # type: ignore[operator]
     with pytest.raises(SessionMovedError):
         await store.ledger.record_entry(redemption(about))
-    assert not (await standing(store, about)).hold.redeemed
+    assert not (await status_of(store, about)).hold.redeemed
 
 
 async def test_redemption_does_not_care_about_other_actions_of_the_session(
@@ -310,7 +308,7 @@ async def test_redemption_does_not_care_about_other_actions_of_the_session(
     )
     await store.ledger.record(moved)
     await store.ledger.record_entry(redemption(about))
-    assert (await standing(store, about)).hold.redeemed
+    assert (await status_of(store, about)).hold.redeemed
 
 
 # --- silence ------------------------------------------------------------------------
@@ -345,14 +343,14 @@ async def test_what_had_to_be_redeemed_lapses_once_and_gives_all_back(store: Sto
     assert await counted(store, session) == (70, 70, 1)
     assert await store.ledger.lapsed(limit=9) == [(TENANT, about.decision_id)]
     assert await store.ledger.count_open(limit=9) == 0
-    late = await standing(store, about)
+    late = await status_of(store, about)
     answers = await asyncio.gather(
         *(store.ledger.record_entry(lapsing(late)) for _ in range(8)), return_exceptions=True
     )
     assert sum(isinstance(answer, Position) for answer in answers) == 1
     assert await counted(store, session) == (0, 0, 1)
     assert await store.ledger.lapsed(limit=9) == []
-    assert (await standing(store, about)).hold.outcome is Outcome.LAPSED
+    assert (await status_of(store, about)).hold.outcome is Outcome.LAPSED
 
 
 async def test_what_was_redeemed_does_not_lapse(store: Store, session: Session) -> None:
@@ -364,17 +362,17 @@ async def test_what_was_redeemed_does_not_lapse(store: Store, session: Session) 
     assert await store.ledger.count_open(limit=9) == 1
 
 
-async def test_standing_says_that_a_grant_it_rests_on_was_revoked(store: Store, session: Session) -> None:
+async def test_status_says_that_a_grant_it_rests_on_was_revoked(store: Store, session: Session) -> None:
     rows = await path(store, session)
     on_leaf, on_root = [
         await record(store, session, None, leaf_grant=rows[n].grant_hash, tool_call_id=f"call-{n}")
         for n in (2, 0)
     ]
     without = await record(store, session, None)
-    assert not any([(await standing(store, each)).revoked for each in (on_leaf, on_root, without)])
+    assert not any([(await status_of(store, each)).revoked for each in (on_leaf, on_root, without)])
     await store.grants.revoke_grant(TENANT, rows[1].grant_hash, by="ops", reason="")
     # What rests on a grant below the revoked one is revoked with it, and nothing above it is.
-    seen = [(await standing(store, each)).revoked for each in (on_leaf, on_root, without)]
+    seen = [(await status_of(store, each)).revoked for each in (on_leaf, on_root, without)]
     assert seen == [True, False, False]
 
 
@@ -383,8 +381,8 @@ async def test_redemption_that_a_revocation_overtook_is_refused(store: Store, se
     recorded = await record(
         store, session, Reservation(guards=(), key=None, redeem_required=True), leaf_grant=rows[2].grant_hash
     )
-    about = await standing(store, recorded)
+    about = await status_of(store, recorded)
     await store.grants.revoke_grant(TENANT, rows[1].grant_hash, by="ops", reason="")
     with pytest.raises(SessionMovedError):
         await store.ledger.record_entry(redemption(about))
-    assert not (await standing(store, recorded)).hold.redeemed
+    assert not (await status_of(store, recorded)).hold.redeemed

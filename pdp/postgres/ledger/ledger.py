@@ -121,7 +121,7 @@ class PostgresLedger:
             raise StoreUnavailableError("the ledger is closed")
         return await self._inbox.ask(work, deadline)
 
-    async def standing(
+    async def status(
         self,
         tenant: str,
         *,

@@ -136,7 +136,7 @@ class FakeLedger:
             redeemed=held.redeemed,
         )
 
-    async def standing(
+    async def status(
         self,
         tenant: str,
         *,

@@ -40,8 +40,8 @@ class Between(FakeLedger):
         self.meanwhile: Callable[[], Awaitable[object]] | None = meanwhile
         self.always = always
 
-    async def standing(self, tenant: str, **of: Any) -> DecisionStatus | None:
-        found = await super().standing(tenant, **of)
+    async def status(self, tenant: str, **of: Any) -> DecisionStatus | None:
+        found = await super().status(tenant, **of)
         if self.meanwhile is not None:
             run, self.meanwhile = self.meanwhile, self.meanwhile if self.always else None
             await run()
