@@ -62,31 +62,10 @@ class FakeLedger:
             raise
 
     def _record(self, recording: Recording) -> Position:
-        key, move, decision = recording.key, recording.move, recording.decision
-        tenant = self._state.tenants.get(key.tenant)
-        if tenant is None or tenant.epoch != recording.epoch:
-            raise SessionMovedError("the tenant's epoch moved")
-        if self._state.keys.get(key) != recording.prior_decision_id:
-            raise SessionMovedError("the key's latest decision is another")
-        if any(tenant.known(name).revision != revision for name, revision in recording.entities.items()):
-            raise SessionMovedError("an entity moved")
+        """Record the decision, or raise `SessionMovedError` and change nothing."""
+        key, move, decision, kept = recording.key, recording.move, recording.decision, recording.reservation
+        tenant = self._check_unmoved(recording)
         counters = _counters_after(recording, tenant, self._state.moment)
-        kept = recording.reservation
-        if (
-            kept is not None
-            and kept.key is not None
-            and tenant.keys.get(kept.key.normal, 0) != kept.key_version
-        ):
-            raise SessionMovedError("the business key's holds moved")
-        session = None
-        if move is not None:
-            session = self._state.sessions.get((key.tenant, move.session_id))
-            if session is None or session.version != move.version:
-                raise SessionMovedError("the session moved")
-            if move.must_be_live and session.state_at(self._state.moment) not in LIVE:
-                raise SessionMovedError("the session is over")
-        if (key.tenant, decision.decision_id) in self._state.decisions:
-            raise StoreUnavailableError("the decision is recorded already")
         position = self._next_position()
         self._state.recorded.append(recording)
         self._state.recorded_at[decision.decision_id] = self._state.moment
@@ -111,14 +90,40 @@ class FakeLedger:
         for step in recording.steps:
             place = (key.session_id, step)
             tenant.steps[place] = update_answer(tenant.steps.get(place), decision.effect, step.amount)
-        if move is not None and session is not None:
+        if move is not None:
             self._state.sessions[key.tenant, move.session_id] = replace(
-                session,
+                self._state.sessions[key.tenant, move.session_id],
                 version=move.version + 1,
                 aggregates=move.aggregates,
                 last_receipt=hashlib.sha256(recording.receipt.signed).digest(),
             )
         return position
+
+    def _check_unmoved(self, recording: Recording) -> TenantState:
+        """Return the tenant's state. Raises `SessionMovedError` if what the recording rests on moved."""
+        key, move, kept = recording.key, recording.move, recording.reservation
+        tenant = self._state.tenants.get(key.tenant)
+        if tenant is None or tenant.epoch != recording.epoch:
+            raise SessionMovedError("the tenant's epoch moved")
+        if self._state.keys.get(key) != recording.prior_decision_id:
+            raise SessionMovedError("the key's latest decision is another")
+        if any(tenant.known(name).revision != revision for name, revision in recording.entities.items()):
+            raise SessionMovedError("an entity moved")
+        if (
+            kept is not None
+            and kept.key is not None
+            and tenant.keys.get(kept.key.normal, 0) != kept.key_version
+        ):
+            raise SessionMovedError("the business key's holds moved")
+        if move is not None:
+            session = self._state.sessions.get((key.tenant, move.session_id))
+            if session is None or session.version != move.version:
+                raise SessionMovedError("the session moved")
+            if move.must_be_live and session.state_at(self._state.moment) not in LIVE:
+                raise SessionMovedError("the session is over")
+        if (key.tenant, recording.decision.decision_id) in self._state.decisions:
+            raise StoreUnavailableError("the decision is recorded already")
+        return tenant
 
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         self._state.check_up()

@@ -51,6 +51,8 @@ OPTIONS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Connection:
+    """What the options say of where the PDP is, and who calls it."""
+
     target: str
     tenant: str
     subject: str
@@ -124,7 +126,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def offline(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that calls nobody."""
+    """Give a command that calls nobody its options, and print its failures."""
     own = list(inspect.signature(command, eval_str=True).parameters.values())
     return _with_signature(reporting(command), own)
 
