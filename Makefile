@@ -9,7 +9,7 @@ FUZZ ?= 1000000
 BENCH ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage fuzz test-data bench check fmt rule proto proto-image setup setup-run clean
+.PHONY: help run test coverage fuzz test-data bench check fmt rule proto client proto-image setup setup-run clean
 
 help:
 	@echo 'make run     set up, start everything on this machine, play the first story, serve until Ctrl-C'
@@ -24,6 +24,7 @@ help:
 	@echo 'make fmt     format Python and Rego'
 	@echo 'make rule    begin a rule of the policy, with its tests and its row in the docs (NAME=category/rule)'
 	@echo 'make proto   generate the gRPC stubs from proto/'
+	@echo 'make client  make the synchronous client from the asynchronous one'
 	@echo 'make proto-image   release the proto: later changes must be compatible with this one'
 	@echo 'make clean   delete what was built and installed; stacks and their databases stay (.placet)'
 
@@ -64,6 +65,9 @@ rule: setup
 
 proto: setup
 	@$(PYTHON_RUN) tools/stubs.py
+
+client: setup
+	@$(PYTHON_RUN) tools/sync_client.py
 
 proto-image: setup
 	@cd proto && ../.tools/bin/buf build -o image.binpb

@@ -1,7 +1,7 @@
 """Make the synchronous `Client` from `AsyncClient`, or check that it is current.
 
-`python tools/sync_client.py` writes clients/python/src/placet/client.py; with `--check` it fails if the
-committed file is another. What the two do differently stands in placet/_sides.py, by hand.
+`python tools/sync_client.py` (or `make client`) writes clients/python/src/placet/client.py; with `--check` it
+fails if the committed file is another. What the two do differently stands in placet/_sides.py, by hand.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SOURCE = PACKAGE / "async_client.py"
 TARGET = PACKAGE / "client.py"
 
 HEADER = """\
-# Made by tools/sync_client.py from async_client.py: edit that, and run `python tools/sync_client.py`.
+# Made by tools/sync_client.py from async_client.py: edit that, and run `make client`.
 
 """
 # `placet.client` is where people import both from.
@@ -97,7 +97,7 @@ def main() -> int:
     committed = TARGET.read_text("utf-8")
     if committed == text:
         return 0
-    print("client.py is not what async_client.py gives; run `python tools/sync_client.py`:")
+    print("client.py is not what async_client.py gives; run `make client`:")
     sys.stdout.writelines(
         difflib.unified_diff(committed.splitlines(True), text.splitlines(True), "client.py", "generated")
     )

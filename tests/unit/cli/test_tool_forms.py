@@ -14,8 +14,9 @@ from pdp.model import ArgumentRole, BusinessKeyRule, Prerequisite, Tool
 from pdp.server.messages import tools as convert_tools
 from placet._calls.registry import put_tools
 from placet._calls.toolform import tool_form
-from placet.errors import InvalidRequestError
+from placet.errors import AnswerError, InvalidRequestError
 from placet.v1 import admin_service_pb2 as admin
+from placet.v1 import session_service_pb2 as sessions
 from tests.e2e.invoices import TOOLS
 from tests.support import builders
 
@@ -167,3 +168,16 @@ def test_numbers_of_enums_that_nobody_knows_are_refused() -> None:
     message.tools[0].argument_roles["invoice"] = admin.ARGUMENT_ROLE_UNSPECIFIED
     with pytest.raises(InvalidFieldError):
         convert_tools.tools(message)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"effect": 99},
+        {"argument_roles": {"invoice": 99}},
+        {"amount": admin.Amount(argument="a", unit=99)},  # type: ignore[arg-type]
+    ],
+)
+def test_an_answer_with_a_number_that_nobody_knows_is_refused(part: dict[str, Any]) -> None:
+    with pytest.raises(AnswerError, match="99 is none that this client knows"):
+        tool_form(admin.Tool(name="t", **({"effect": sessions.TOOL_EFFECT_READ} | part)))

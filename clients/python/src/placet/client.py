@@ -1,4 +1,4 @@
-# Made by tools/sync_client.py from async_client.py: edit that, and run `python tools/sync_client.py`.
+# Made by tools/sync_client.py from async_client.py: edit that, and run `make client`.
 
 """`Client`: ask the PDP, fail closed.
 

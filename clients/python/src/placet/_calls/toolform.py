@@ -11,17 +11,18 @@ import json
 from typing import Any
 
 from placet._calls.fields import items, mapping, members, text, texts
-from placet.errors import invalid
+from placet.errors import AnswerError, invalid
+from placet.model import ToolEffect
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import session_service_pb2 as sessions
 
-# Each enum's values in lower case, without its prefix.
+# The values of each enum of the proto, in lower case and without its prefix.
 ROLES = ("destination", "selector", "content", "attachment", "secret", "profile", "other")
 STEPS = ("trim", "upper", "lower", "nfkc", "hyphenate", "compact")
 ENTITY_ROLES = ("record", "counterparty", "order", "other")
 FORMATS = ("json", "yaml", "python_literal", "text")
 TRUSTS = ("record", "free_text", "trusted")
-EFFECTS = ("read", "write", "send", "pay", "delete", "share", "credential")
+EFFECTS = tuple(ToolEffect)
 _REF = {
     "name",
     "type",
@@ -88,10 +89,13 @@ def add_parts(
 
 
 def tool_form(message: admin.Tool) -> dict[str, Any]:
-    """Return a registration as plain values; putting them again registers the same."""
+    """Return a registration as plain values; putting them again registers the same.
+
+    Raises `AnswerError` for a value that this client does not know.
+    """
     form: dict[str, Any] = {
         "name": message.name,
-        "effect": _word(sessions.ToolEffect.Name(message.effect), "TOOL_EFFECT"),
+        "effect": _word(sessions.ToolEffect, message.effect, "TOOL_EFFECT"),
         "reversible": message.reversibility == admin.REVERSIBILITY_REVERSIBLE,
         "resource": message.resource,
     }
@@ -102,7 +106,7 @@ def tool_form(message: admin.Tool) -> dict[str, Any]:
     if message.HasField("amount"):
         form["amount"] = _amount_form(message.amount)
     roles = {
-        name: _word(admin.ArgumentRole.Name(role), "ARGUMENT_ROLE")
+        name: _word(admin.ArgumentRole, role, "ARGUMENT_ROLE")
         for name, role in sorted(message.argument_roles.items())
     }
     secret = [name for name in message.secret_arguments if roles.get(name) != "secret"]
@@ -112,9 +116,7 @@ def tool_form(message: admin.Tool) -> dict[str, Any]:
         form["argument_roles"] = roles
     if message.normalise:
         form["normalise"] = {
-            rule.argument: [
-                _word(admin.NormalisationStep.Name(step), "NORMALISATION_STEP") for step in rule.steps
-            ]
+            rule.argument: [_word(admin.NormalisationStep, step, "NORMALISATION_STEP") for step in rule.steps]
             for rule in message.normalise
         }
     if message.entities:
@@ -165,7 +167,7 @@ def _add_output(message: admin.Output, value: Any, path: str) -> None:
 def _amount_form(message: admin.Amount) -> dict[str, Any]:
     form: dict[str, Any] = {"argument": message.argument}
     if message.unit != admin.AMOUNT_UNIT_UNSPECIFIED:
-        form["unit"] = _word(admin.AmountUnit.Name(message.unit), "AMOUNT_UNIT")
+        form["unit"] = _word(admin.AmountUnit, message.unit, "AMOUNT_UNIT")
     currency = message.WhichOneof("currency")
     if currency is not None:
         form[currency] = getattr(message, currency)
@@ -178,7 +180,7 @@ def _entity_form(message: admin.EntityRef) -> dict[str, Any]:
         form["via"] = {"entity": message.via.entity, "attribute": message.via.attribute}
     else:
         form["id"] = message.id
-    form["role"] = _word(admin.EntityRole.Name(message.role), "ENTITY_ROLE")
+    form["role"] = _word(admin.EntityRole, message.role, "ENTITY_ROLE")
     for name in ("amount_attribute", "currency_attribute"):
         if getattr(message, name):
             form[name] = getattr(message, name)
@@ -193,17 +195,22 @@ def _entity_form(message: admin.EntityRef) -> dict[str, Any]:
 
 
 def _output_form(message: admin.Output) -> dict[str, Any]:
-    form: dict[str, Any] = {"format": _word(admin.OutputFormat.Name(message.format), "OUTPUT_FORMAT")}
+    form: dict[str, Any] = {"format": _word(admin.OutputFormat, message.format, "OUTPUT_FORMAT")}
     if message.fields:
         form["fields"] = {
-            item.name: _word(admin.FieldTrust.Name(item.trust), "FIELD_TRUST") for item in message.fields
+            item.name: _word(admin.FieldTrust, item.trust, "FIELD_TRUST") for item in message.fields
         }
     if message.author_field:
         form["author_field"] = message.author_field
     return form
 
 
-def _word(name: str, prefix: str) -> str:
+def _word(enum: Any, number: int, prefix: str) -> str:
+    """Return what a number of a message is called here. Raises `AnswerError` for one that nobody knows."""
+    try:
+        name: str = enum.Name(number)
+    except ValueError as exc:
+        raise AnswerError(f"the answer's {prefix} {number} is none that this client knows") from exc
     return name.removeprefix(f"{prefix}_").lower()
 
 
