@@ -12,7 +12,7 @@ from pdp.model import JSON, Amount, AmountRole, AmountUnit
 
 # Amounts reach policy as JSON integers, which must stay exact everywhere (RFC 8259 §6).
 MAX_MINOR = 2**53 - 1
-# Shifts the decimal point of any number that can be read; the default context rounds to 28 digits.
+# Exact for any number that can be read: the default context would round to 28 digits.
 _EXACT = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pdp.errors import InvalidFieldError
 
+# Characters of an identifier.
 MAX_NAME = 256
 # Bounds the part of a resource after its type: "INV-1001" in "invoice:INV-1001".
 MAX_RESOURCE_ID = 512
@@ -41,6 +42,7 @@ def text(value: str, path: str, most: int) -> str:
 
 
 def unique(names: list[str], path: str, field: str) -> None:
+    """Raise `InvalidFieldError` if a name is there twice. `path` is the list's, `field` the name's in it."""
     """Raise `InvalidFieldError` naming the entry of the list `path` whose `field` repeats an earlier one."""
     seen: set[str] = set()
     for index, item in enumerate(names):

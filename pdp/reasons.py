@@ -28,7 +28,7 @@ _TIMED = frozenset({"boundary.velocity", "limit.budget"})
 
 
 def key_reused(original: str) -> Reason:
-    """The call's id belongs to another action, decided as `original`."""
+    """Return the reason for a call whose id belongs to another action, decided as `original`."""
     return Reason(
         code="action.key_reused",
         effect=Effect.BLOCK,
@@ -38,7 +38,7 @@ def key_reused(original: str) -> Reason:
 
 
 def replay_stale(original: str) -> Reason:
-    """The call was allowed before, as `original`, and that answer no longer stands."""
+    """Return the reason for a call that was allowed before, as `original`, when that no longer holds."""
     return Reason(
         code="action.replay_stale",
         effect=Effect.BLOCK,
@@ -48,7 +48,7 @@ def replay_stale(original: str) -> Reason:
 
 
 def not_whole(item: int) -> Reason:
-    """The plan was to be allowed as a whole, and this item of it is not allowed."""
+    """Return the reason for a plan that was to be allowed as a whole, when `item` is not allowed."""
     return Reason(
         code="plan.not_whole",
         effect=Effect.BLOCK,
@@ -58,7 +58,7 @@ def not_whole(item: int) -> Reason:
 
 
 def chain_refused(code: str, at: str) -> Reason:
-    """The hop `at` has a problem that policy did not name."""
+    """Return the reason for a hop, `at`, with a problem that policy did not name."""
     return Reason(
         code=code, effect=Effect.BLOCK, message="The chain of delegation is not what it should be.", at=at
     )
@@ -71,7 +71,7 @@ def is_retryable(effect: Effect, reasons: Iterable[Reason], retry_after: timedel
 
 
 def model_text(effect: Effect, decision_id: str, reasons: tuple[Reason, ...], *, retryable: bool) -> str:
-    """Return short, stable text that leaks nothing: codes and ids only."""
+    """Return what an agent's model may be told: short, stable text of codes and ids only."""
     match effect:
         case Effect.ALLOW:
             return f"POLICY_ALLOWED decision_id={decision_id}."

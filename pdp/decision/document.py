@@ -39,8 +39,8 @@ from pdp.model import (
 )
 from placet._wire.boundary import resource_json
 
-# Seconds of payments that rules see where the tenant sets no window of its own: the bundle's
-# default may be as long.
+# So many seconds of payments rules see where the tenant sets no window of its own: the bundle's default
+# window may be as long.
 _WINDOW = 3_600
 
 
@@ -57,8 +57,9 @@ def input_document(
 ) -> bytes:
     """Return the document as JSON text.
 
-    `session` is the caller's own session; `chain` as far as it is proven; `limits` those that
-    the action meets, with what is used of them.
+    `session` is the caller's own session, `chain` the chain as far as it is proven, `limits` are those
+    that the action meets, `key` are the hashes of its business key, and `prerequisites` what comes
+    before it, each with the key under which `facts` hold its answer.
     """
     caller, action = request.caller, request.action
     settings = policy_settings(facts.settings)
@@ -109,7 +110,7 @@ def _session(
             "escalate": aggregates.escalate,
         }
     }
-    # Only rules on payments read the windows of payments, and of those what lies in the window.
+    # Only rules on payments read when payments were made, and only what lies in their window.
     if tool is not None and tool.effect is ToolEffect.PAY:
         window = settings.get("velocity", {}).get("payments", {}).get("window_seconds", _WINDOW)
         since = known_since(window, int(now.timestamp()))
@@ -137,13 +138,14 @@ def _session(
 def _boundaries(
     session: Session, chain: Chain, facts: Facts, derived: Derived
 ) -> tuple[list[orjson.Fragment], dict[int, int]]:
-    """The boundaries that an action must lie within, and by a proven hop's depth, which of them is its own.
+    """Return the boundaries that an action must lie within, and by the depth of each proven hop which
+    of them is its own.
 
-    The session's comes first, which is the root grant's. What permits the same of an action as one
-    before it is not said again.
+    The session's boundary, which is the root grant's as well, comes first. One that permits the same
+    of an action as an earlier one is not repeated.
     """
     kind = "" if derived.resource is None else derived.resource.type
-    # By what it permits: whose it is, in order.
+    # Whose each boundary is ("of" and "at"), by what it permits of one action, in order.
     whose: dict[Boundary, tuple[str, str]] = {without_counts(session.boundary): ("session", "")}
     if session.template is not None:
         whose.setdefault(without_counts(session.template), ("template", ""))
@@ -164,9 +166,9 @@ def _boundaries(
 def _boundary(
     of: str, at: str, boundary: Boundary, permitted: tuple[tuple[ResourceRule, tuple[str, ...]], ...]
 ) -> orjson.Fragment:
-    """Written once for equal boundaries: a session's is the same in all its decisions, and may be long.
+    """Return a boundary as rules see it. `permitted` are the ids that its attribute rules permit.
 
-    `permitted` are the ids of those attribute rules that were looked up.
+    Equal boundaries are written once: a session's is the same in all its decisions, and may be long.
     """
     document = {"of": of} | ({"at": at} if at else {}) | boundary_document(boundary)
     ids = dict(permitted)
@@ -177,7 +179,7 @@ def _boundary(
 
 
 def _hop(hop: VerifiedHop, boundary: int | None) -> dict[str, Any]:
-    """Of a hop that is not proven, nothing is known. `boundary`: which of the listed is its own."""
+    """Return a hop as rules see it: nothing of one that is not proven. `boundary` is the place of its own."""
     if not hop.verified:
         return {"depth": hop.depth, "verified": False}
     described = {
@@ -246,7 +248,7 @@ def _earlier(
     key: KeyHashes | None,
     prerequisites: Sequence[tuple[Prerequisite, PrerequisiteKey]],
 ) -> dict[str, Any]:
-    """What was decided before that stands in the action's way, or has to come first."""
+    """Return what was decided before and stands in the action's way, or has to come first."""
     result: dict[str, Any] = {}
     if key is not None:
         result["holds"] = [

@@ -32,8 +32,8 @@ class Fingerprints:
     def of(self, request: EvaluationRequest) -> bytes:
         """Return an HMAC-SHA-256 (32 bytes) of everything that a repeat must have in common.
 
-        That is the action with its claims, the chain and the audience; not the intent,
-        which is free text, and not the attempt.
+        That is the action with its claims, the chain and the audience. The intent, which is free text,
+        is no part of it, nor is the attempt.
         """
         action = request.action
         document = canonical_json(

@@ -10,7 +10,7 @@
 | escalate, otherwise | judged anew |
 | allow, otherwise | judged, and blocked: `action.replay_stale` |
 
-A session is as it was while it is open, or completed and the decision was taken after that.
+A session is still the caller's while it is open, or was completed before the decision was taken.
 """
 
 from __future__ import annotations

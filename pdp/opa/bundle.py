@@ -1,4 +1,4 @@
-"""The policy bundle: staged, worded, built and signed by OPA itself.
+"""The policy bundle: its sources, the words that people read for its codes, and OPA's signed build of it.
 
 Sources stand in rego/ (beside the package in a checkout, inside it in the wheel). The build
 takes them without their tests and adds `data.placet.catalogue`: for each code what people

@@ -32,7 +32,7 @@ from pdp.overload.latency import LatencyEstimate
 from pdp.overload.queue_stats import QueueStats
 
 _QUERY = "?strict-builtin-errors=true&provenance=true"
-# Callers hear of a time-out this much before their deadline, so that they hear of it in time.
+# A call times out so long before its deadline, so that its caller hears of it in time.
 _MARGIN_SECONDS = 0.005
 # A batch gets half of what its most hurried document has left, but no less than this, before its
 # documents go again one by one.

@@ -22,7 +22,7 @@ class _StaleConnectionError(Exception):
 
 
 class OpaTransport:
-    """Posts to OPA. Connections are opened when needed, kept, and opened anew when lost."""
+    """Posts to OPA. Connections are opened when they are needed, kept, and replaced when they are lost."""
 
     def __init__(self, socket_path: str, *, token: str, max_answer_bytes: int, max_idle: int) -> None:
         self._socket_path = socket_path
@@ -83,7 +83,7 @@ class OpaTransport:
         try:
             status, body = await connection.exchange(request, deadline)
         except BaseException:
-            # Cancelled, late, broken: whatever still comes belongs to nobody.
+            # The request was cancelled, late or broken: whatever still comes belongs to nobody.
             connection.abort()
             raise
         if connection.reusable and len(self._idle) < self._max_idle:
@@ -101,7 +101,7 @@ class OpaTransport:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; at most one request under way."""
+    """One connection, with at most one request under way."""
 
     def __init__(self, max_answer_bytes: int, on_lost: Callable[[_Connection], None]) -> None:
         self._max_answer_bytes = max_answer_bytes
@@ -148,7 +148,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None or self._waiter.done():
-            # Nothing was asked, or more than was asked: the stream can no longer be trusted.
+            # More came than was asked for: the stream can no longer be trusted.
             self.abort()
             return
         try:

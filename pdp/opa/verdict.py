@@ -1,4 +1,4 @@
-"""OPA's answers, checked for shape. What is not a verdict in every part is none at all."""
+"""OPA's answers, checked for shape. An answer that is odd in any part is no verdict at all."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _strongest(reasons: Collection[Reason]) -> Effect:
 
 
 def _retry_after(result: Mapping[str, Any], effect: Effect) -> timedelta | None:
-    """Only a block can be waited out."""
+    """Return when to ask again; None if policy does not say. Only a block may say so."""
     if "retry_after_seconds" not in result:
         return None
     seconds = result["retry_after_seconds"]
@@ -153,7 +153,7 @@ def _text(source: Mapping[str, Any], key: str) -> str:
 
 
 def _json(value: Any) -> JSON:
-    """The value with decimals in place of binary floats."""
+    """Return the value with decimals in place of binary floats."""
     if isinstance(value, float):
         return Decimal(repr(value))
     if isinstance(value, list):
