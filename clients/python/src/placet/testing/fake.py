@@ -45,14 +45,15 @@ class FakePdp:
       before it, and is neither expired nor revoked;
     - an allow is redeemed once, for its action, while it stands; outcomes are noted, a later one
       that contradicts is a conflict, and the state of a hold is what its outcome says;
-    - roles, required fields, tenants and error details are checked.
+    - roles, required fields and tenants are checked, and failures carry the PDP's error details.
 
     It never does what the PDP decides or proves, and is not meant to learn it:
 
     - no policy: no rule, boundary, settings, trust, registered tool or entity has a say;
     - no limits and no duplicates: a hold has a state, and holds nothing back;
-    - delegation compares tools, effects and expiry with the parent's grant, nothing else;
-    - no signature is checked, of a task token or anything else; its own grants are not signed;
+    - of a boundary, delegation compares tools, effects and expiry with the parent's, nothing else;
+    - no signature is checked: it believes every task token, refuses tokens of principals, and does not
+      sign its own grants;
     - what operators write is checked and counted, not kept; the calls that would read it, and all
       of EntityService, are refused as UNIMPLEMENTED;
     - nothing outlives the object, and input documents are empty.
