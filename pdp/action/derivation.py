@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
 import orjson
 
+from pdp.action.templates import TemplateError, identifier, read_template
 from pdp.errors import InvalidFieldError
 from pdp.model import (
     JSON,
@@ -34,16 +34,14 @@ from pdp.model import (
     Tool,
 )
 from pdp.money import AmountError, minor_digits, number_text, read_amount
-from pdp.names import MAX_RESOURCE_ID
-from placet.canonical import canonical_json, canonical_number
-from placet.normalise import NormalisationError, normalise
+from placet.canonical import canonical_json
+from placet.normalise import NormalisationError, NormalisationStep, normalise
 
 SECRET = "[secret]"
 _TEMPLATE = re.compile(r"(?P<type>[a-z][a-z0-9_.-]{0,63}):(?P<id>.{1,512})", re.DOTALL)
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _REF_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _STEPS = re.compile(r"[/\\]")
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 def derive(action: Action, tool: Tool | None) -> Derived:
@@ -63,7 +61,7 @@ def derive(action: Action, tool: Tool | None) -> Derived:
     arguments, settled = _normalised(action.arguments, tool.normalise)
     if not (settled and _schema(tool.arguments_schema).is_valid(action.arguments)):
         problems.append("registry.arguments_invalid")
-    resource = _resource(tool.resource, arguments)
+    resource = _resource(tool, arguments)
     if resource is None:
         problems.append("registry.resource_underivable")
     if action.claimed_resource and action.claimed_resource != str(resource):
@@ -80,7 +78,7 @@ def derive(action: Action, tool: Tool | None) -> Derived:
         amount=amount,
         arguments=arguments,
         comparable=equal,
-        entities=_queries(tool.entities, arguments),
+        entities=_queries(tool, arguments),
         business_key=_business_key(tool.business_key, equal, action.arguments),
         problems=tuple(problems),
         shown_arguments=_without_secrets(action.arguments, tool.secret_arguments),
@@ -193,11 +191,10 @@ def _check_attribute(of: EntityAttribute, named: Mapping[str, EntityRef], path: 
 
 
 def _check_template(template: str, path: str) -> None:
-    for name in placeholders(template):
-        if not name:
-            raise InvalidFieldError(path, "has empty braces")
-    if set(_PLACEHOLDER.sub("", template)) & set("{}"):
-        raise InvalidFieldError(path, "has a brace without its pair")
+    try:
+        read_template(template)
+    except TemplateError as exc:
+        raise InvalidFieldError(path, str(exc)) from exc
 
 
 @lru_cache(maxsize=4096)
@@ -222,13 +219,16 @@ def _normalised(
             try:
                 result[rule.argument] = normalise(value, rule.steps)
             except NormalisationError:
+                # What has no normal spelling is part of no identifier.
+                result.pop(rule.argument, None)
                 settled = False
     return result, settled
 
 
-def _queries(refs: Sequence[EntityRef], arguments: Mapping[str, JSON]) -> tuple[EntityQuery, ...]:
+def _queries(tool: Tool, arguments: Mapping[str, JSON]) -> tuple[EntityQuery, ...]:
     """Return which entities to read. One whose id cannot be derived is left out."""
-    ids = {ref.name: (ref.type, fill(ref.id, arguments)) for ref in refs if ref.id is not None}
+    refs = tool.entities
+    ids = {ref.name: (ref.type, _filled(ref.id, tool, arguments)) for ref in refs if ref.id is not None}
     queries = []
     for ref in refs:
         if ref.via is None:
@@ -261,44 +261,27 @@ def _text_of(arguments: Mapping[str, JSON], name: str) -> str:
     return canonical_json(arguments[name]).decode() if name in arguments else ""
 
 
-def _resource(template: str, arguments: Mapping[str, JSON]) -> Resource | None:
-    match = _TEMPLATE.fullmatch(template)
+def _resource(tool: Tool, arguments: Mapping[str, JSON]) -> Resource | None:
+    match = _TEMPLATE.fullmatch(tool.resource)
     if match is None:
         return None
-    resource_id = fill(match["id"], arguments)
+    resource_id = _filled(match["id"], tool, arguments)
     # Where ".." leads the text does not say, so a boundary's prefix cannot be compared with it.
     if resource_id is None or ".." in _STEPS.split(resource_id):
         return None
     return Resource(type=match["type"], id=resource_id)
 
 
-def placeholders(template: str) -> list[str]:
-    """Return the names of the arguments that a template is filled from."""
-    return _PLACEHOLDER.findall(template)
+def _filled(template: str, tool: Tool, arguments: Mapping[str, JSON]) -> str | None:
+    """Return the id that a template makes of normalised arguments; None if it makes none.
 
-
-def fill(template: str, arguments: Mapping[str, JSON]) -> str | None:
-    """Return the template with its arguments; None if one of them cannot be part of an identifier."""
-    parts = _PLACEHOLDER.split(template)
-    # Odd places hold the names of arguments.
-    for index in range(1, len(parts), 2):
-        text = identifier(arguments.get(parts[index]))
-        if text is None:
-            return None
-        parts[index] = text
-    result = "".join(parts)
-    return result if len(result) <= MAX_RESOURCE_ID else None
-
-
-def identifier(value: JSON) -> str | None:
-    """Return a value as part of an identifier: text that is one line and not blank."""
-    if isinstance(value, bool):
+    A registration of earlier rules may hold a template that is none today: it makes no id.
+    """
+    paths = [rule.argument for rule in tool.normalise if NormalisationStep.PATH in rule.steps]
+    try:
+        return read_template(template).fill(arguments, paths=paths, glob=tool.glob)
+    except TemplateError:
         return None
-    if isinstance(value, int | Decimal):
-        return str(canonical_number(value))
-    if isinstance(value, str) and value and value == value.strip() and value.isprintable():
-        return value
-    return None
 
 
 def _without_secrets(arguments: Mapping[str, JSON], secret: tuple[str, ...]) -> Mapping[str, Any]:

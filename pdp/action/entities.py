@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pdp.action.derivation import identifier, placeholders
+from pdp.action.templates import TemplateError, identifier, read_template
 from pdp.model import (
     JSON,
     Amount,
@@ -102,7 +102,10 @@ def _matched(ref: EntityRef, known: Mapping[str, KnownEntity]) -> bool:
 def _is_named(ref: EntityRef, derived: Derived, known: Mapping[str, KnownEntity]) -> bool:
     if ref.id is not None:
         # An argument that is there names something even if it is no identifier, or only a part of a name.
-        names = placeholders(ref.id)
+        try:
+            names = read_template(ref.id).names
+        except TemplateError:
+            return True
         return not names or any(derived.arguments.get(name) is not None for name in names)
     assert ref.via is not None  # one of the two is set
     named_by = known.get(ref.via.entity)

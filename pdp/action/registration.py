@@ -102,13 +102,15 @@ def details(tool: Tool) -> dict[str, Any]:
         }
     if tool.redeem_required:
         result["redeem_required"] = True
+    if tool.glob:
+        result["glob"] = True
     return result
 
 
 def read_details(members: Mapping[str, Any]) -> dict[str, Any]:
     """Inverse of `details`: arguments of `Tool`. Other members are left alone."""
     result: dict[str, Any] = {
-        name: members[name] for name in ("reversible", "redeem_required") if name in members
+        name: members[name] for name in ("reversible", "redeem_required", "glob") if name in members
     }
     if "argument_roles" in members:
         result["argument_roles"] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pdp.action.derivation import identifier
+from pdp.action.templates import identifier
 from pdp.authority.boundary import listed_entities
 from pdp.model import Boundary, EntityName, KnownEntity, ResourceRule
 from pdp.names import MAX_RESOURCE_ID

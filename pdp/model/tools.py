@@ -162,6 +162,8 @@ class Tool:
     output: Output | None = None
     # The tool itself redeems each decision before it acts.
     redeem_required: bool = False
+    # Paths among the arguments may be patterns of the shell; the resource is the folder that they match in.
+    glob: bool = False
     revision: int = 0
 
     def entity_of(self, role: EntityRole) -> EntityRef | None:

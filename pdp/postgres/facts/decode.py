@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from pdp.action.derivation import identifier
+from pdp.action.templates import identifier
 from pdp.model import JSON, EntityName, Facts, FactsRequest, KnownEntity
 from pdp.postgres.facts.statement import (
     AGENTS_AT,

@@ -67,6 +67,7 @@ _STEPS: dict[int, NormalisationStep] = {
     admin.NORMALISATION_STEP_NFKC: NormalisationStep.NFKC,
     admin.NORMALISATION_STEP_HYPHENATE: NormalisationStep.HYPHENATE,
     admin.NORMALISATION_STEP_COMPACT: NormalisationStep.COMPACT,
+    admin.NORMALISATION_STEP_PATH: NormalisationStep.PATH,
 }
 _ENTITY_ROLES: dict[int, EntityRole] = {
     admin.ENTITY_ROLE_UNSPECIFIED: EntityRole.OTHER,
@@ -138,6 +139,7 @@ def _tool(message: admin.Tool, path: str) -> Tool:
         ),
         output=_output(message.output, f"{path}.output") if message.HasField("output") else None,
         redeem_required=message.redeem == admin.REDEEM_RULE_REQUIRED,
+        glob=message.glob,
     )
     if message.redeem not in (admin.REDEEM_RULE_UNSPECIFIED, admin.REDEEM_RULE_REQUIRED):
         raise InvalidFieldError(f"{path}.redeem", "must be one of the known rules")
@@ -168,6 +170,7 @@ def tool_message(tool: Tool) -> admin.Tool:
             for rule in tool.prerequisites
         ],
         redeem=admin.REDEEM_RULE_REQUIRED if tool.redeem_required else admin.REDEEM_RULE_UNSPECIFIED,
+        glob=tool.glob,
     )
     if tool.amount is not None:
         message.amount.argument = tool.amount.argument

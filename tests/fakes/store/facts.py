@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pdp.action.derivation import identifier
+from pdp.action.templates import identifier
 from pdp.model import JSON, EntityName, EntityQuery, Facts, FactsRequest, KnownEntity, PriorDecision
 from tests.fakes.store.state import StoreState, TenantState
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from placet.normalise import MAX_TEXT, NormalisationError, NormalisationStep, normalise
 
-TRIM, UPPER, LOWER, NFKC, HYPHENATE, COMPACT = NormalisationStep
+TRIM, UPPER, LOWER, NFKC, HYPHENATE, COMPACT, PATH = NormalisationStep
 INVOICE = (TRIM, UPPER, HYPHENATE)
 
 
@@ -31,6 +31,11 @@ INVOICE = (TRIM, UPPER, HYPHENATE)
         ("", INVOICE, ""),
         (" ", INVOICE, ""),
         ("as it is ", (), "as it is "),
+        ("/srv//share/./a/../b/", (PATH,), "/srv/share/b"),
+        ("./README.md", (PATH,), "README.md"),
+        ("a/..", (PATH,), "."),
+        ("/", (PATH,), "/"),
+        ("/..a/b..", (PATH,), "/..a/b.."),
     ],
 )
 def test_steps(given_: str, steps: tuple[NormalisationStep, ...], normal: str) -> None:
@@ -53,6 +58,14 @@ def test_every_text_has_an_invoices_spelling(text: str) -> None:
 
 def test_last_step_has_the_last_word() -> None:
     assert normalise("aB", (UPPER, LOWER)) == "ab"
+
+
+@pytest.mark.parametrize(
+    "path", ["..", "../a", "/..", "a/../../b", "a\\b", "%2e%2e/a", "a%2Fb", "a%5Cb", "/a/../../b"]
+)
+def test_path_that_leads_elsewhere_has_no_normal_form(path: str) -> None:
+    with pytest.raises(NormalisationError):
+        normalise(path, (PATH,))
 
 
 def test_longer_text_than_any_identifier_is_refused() -> None:

@@ -18,6 +18,8 @@ _SPACE = "\t\n\v\f\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u30
 _ENDS = re.compile(rf"\A[{_SPACE}]+|[{_SPACE}]+\Z")
 _GAPS = re.compile(rf"[{_SPACE}_]+")
 _FILLING = re.compile(rf"[{_SPACE}-]+")
+# Where a path separates its segments and where it leads, when a tool decodes percent signs as well.
+_ODD_IN_PATHS = re.compile(r"\\|%2e|%2f|%5c", re.IGNORECASE)
 _ROUNDS = 8
 MAX_TEXT = 4096
 
@@ -32,10 +34,31 @@ class NormalisationStep(StrEnum):
     NFKC = "nfkc"
     HYPHENATE = "hyphenate"
     COMPACT = "compact"
+    PATH = "path"
 
 
 class NormalisationError(ValueError):
     """A text has no normal form under these steps."""
+
+
+def _path(text: str) -> str:
+    """Return a path (POSIX.1-2017 §4.13) without `.`, `..` and empty segments; the root keeps its slash.
+
+    Raises `NormalisationError` for one that climbs out of where it begins, and for one with
+    backslashes or percent-encoded dots, slashes and backslashes: what it leads to depends on its reader.
+    """
+    if _ODD_IN_PATHS.search(text):
+        raise NormalisationError("holds a backslash, or an encoded dot, slash or backslash")
+    segments: list[str] = []
+    for segment in text.split("/"):
+        if segment == "..":
+            if not segments:
+                raise NormalisationError("climbs out of where it begins")
+            segments.pop()
+        elif segment not in ("", "."):
+            segments.append(segment)
+    root = "/" if text.startswith("/") else ""
+    return root + "/".join(segments) or ("." if text else "")
 
 
 _APPLY: Mapping[NormalisationStep, Callable[[str], str]] = {
@@ -45,6 +68,7 @@ _APPLY: Mapping[NormalisationStep, Callable[[str], str]] = {
     NormalisationStep.NFKC: lambda text: unicodedata.normalize("NFKC", text),
     NormalisationStep.HYPHENATE: lambda text: _GAPS.sub("-", text),
     NormalisationStep.COMPACT: lambda text: _FILLING.sub("", text),
+    NormalisationStep.PATH: _path,
 }
 
 

@@ -18,7 +18,7 @@ from placet.v1 import session_service_pb2 as sessions
 
 # The values of each enum of the proto, in lower case and without its prefix.
 ROLES = ("destination", "selector", "content", "attachment", "secret", "profile", "other")
-STEPS = ("trim", "upper", "lower", "nfkc", "hyphenate", "compact")
+STEPS = ("trim", "upper", "lower", "nfkc", "hyphenate", "compact", "path")
 ENTITY_ROLES = ("record", "counterparty", "order", "other")
 FORMATS = ("json", "yaml", "python_literal", "text")
 TRUSTS = ("record", "free_text", "trusted")

@@ -15,7 +15,7 @@ from typing import Any
 
 from placet._calls.toolform import EFFECTS, FORMATS, ROLES
 from placet.cli.exits import CommandError
-from placet.cli.toolfiles import UNKNOWN_EFFECT, Imported
+from placet.cli.toolfiles import UNKNOWN_EFFECT, Imported, as_text
 
 _MEMBERS = {"effect", "arguments", "reversible", "unit", "currency", "output"}
 
@@ -55,7 +55,7 @@ def _convert_tool(name: str, said: Mapping[str, Any], effects: Mapping[str, str]
         "name": name,
         "effect": effect,
         "reversible": said.get("reversible") is True,
-        "resource": f"tool:{name}",
+        "resource": f"tool:{as_text(name)}",
         "arguments_schema": {
             "type": "object",
             "properties": {argument: {} for argument in roles},

@@ -106,7 +106,7 @@ def _import_tool(
         form |= {"effect": effect, "reversible": reversible}
         notes.append(f"effect: {note}")
     if "resource" not in said:
-        form["resource"] = f"tool:{tool['name']}"
+        form["resource"] = f"tool:{as_text(tool['name'])}"
         notes.append("resource: nobody says what it touches; taken as the tool itself")
     if isinstance(tool.get("description"), str):
         form["description"] = tool["description"]
@@ -126,6 +126,11 @@ def _import_tool(
     if "amount" not in said:
         notes.append("amount: nobody says which argument is an amount; none is read")
     return Imported(form=form | said, notes=tuple(notes))
+
+
+def as_text(name: str) -> str:
+    """Return a name as literal text of an id template, in which single braces hold arguments."""
+    return name.replace("{", "{{").replace("}", "}}")
 
 
 def _by_hints(annotations: Any, accept_hints: bool) -> tuple[str, bool, str]:

@@ -93,6 +93,10 @@ class _NormalisationStepEnumTypeWrapper(google.protobuf.internal.enum_type_wrapp
     """Each run of white space and underscores becomes one hyphen."""
     NORMALISATION_STEP_COMPACT: _NormalisationStep.ValueType  # 6
     """White space and hyphens go."""
+    NORMALISATION_STEP_PATH: _NormalisationStep.ValueType  # 7
+    """The segments `.`, `..` and the empty ones of a path go. A path that climbs out of where it begins, or
+    that holds backslashes or encoded separators, has no normal form.
+    """
 
 class NormalisationStep(_NormalisationStep, metaclass=_NormalisationStepEnumTypeWrapper): ...
 
@@ -107,6 +111,10 @@ NORMALISATION_STEP_HYPHENATE: NormalisationStep.ValueType  # 5
 """Each run of white space and underscores becomes one hyphen."""
 NORMALISATION_STEP_COMPACT: NormalisationStep.ValueType  # 6
 """White space and hyphens go."""
+NORMALISATION_STEP_PATH: NormalisationStep.ValueType  # 7
+"""The segments `.`, `..` and the empty ones of a path go. A path that climbs out of where it begins, or
+that holds backslashes or encoded separators, has no normal form.
+"""
 Global___NormalisationStep: typing_extensions.TypeAlias = NormalisationStep
 
 class _EntityRole:
@@ -379,6 +387,7 @@ class Tool(google.protobuf.message.Message):
     PREREQUISITES_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
     REDEEM_FIELD_NUMBER: builtins.int
+    GLOB_FIELD_NUMBER: builtins.int
     name: builtins.str
     effect: placet.v1.session_service_pb2.ToolEffect.ValueType
     resource: builtins.str
@@ -389,6 +398,10 @@ class Tool(google.protobuf.message.Message):
     reversibility: Global___Reversibility.ValueType
     """Unset: irreversible."""
     redeem: Global___RedeemRule.ValueType
+    glob: builtins.bool
+    """Arguments that are paths may be patterns of the shell. The resource is then the folder that everything
+    they can match lies in. Without it, a pattern names no resource.
+    """
     @property
     def amount(self) -> Global___Amount:
         """Set for a tool whose calls carry an amount of money."""
@@ -443,10 +456,11 @@ class Tool(google.protobuf.message.Message):
         prerequisites: collections.abc.Iterable[Global___Prerequisite] | None = ...,
         output: Global___Output | None = ...,
         redeem: Global___RedeemRule.ValueType = ...,
+        glob: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "business_key", b"business_key", "output", b"output"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "argument_roles", b"argument_roles", "arguments_schema", b"arguments_schema", "business_key", b"business_key", "description", b"description", "effect", b"effect", "entities", b"entities", "name", b"name", "normalise", b"normalise", "output", b"output", "prerequisites", b"prerequisites", "redeem", b"redeem", "resource", b"resource", "reversibility", b"reversibility", "secret_arguments", b"secret_arguments"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "argument_roles", b"argument_roles", "arguments_schema", b"arguments_schema", "business_key", b"business_key", "description", b"description", "effect", b"effect", "entities", b"entities", "glob", b"glob", "name", b"name", "normalise", b"normalise", "output", b"output", "prerequisites", b"prerequisites", "redeem", b"redeem", "resource", b"resource", "reversibility", b"reversibility", "secret_arguments", b"secret_arguments"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Tool: typing_extensions.TypeAlias = Tool
