@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import lru_cache
@@ -12,6 +13,8 @@ from pdp.model import JSON, Amount, AmountRole, AmountUnit
 
 # Amounts reach policy as JSON integers, which must stay exact everywhere (RFC 8259 §6).
 MAX_MINOR = 2**53 - 1
+# Decimal text without needless zeros in front of it and without a point that nothing follows.
+_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 # Exact for any number that can be read: the default context would round to 28 digits.
 _EXACT = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
@@ -43,10 +46,14 @@ def read_amount(role: AmountRole, arguments: Mapping[str, JSON]) -> Amount:
         raise AmountError("amount.currency_invalid")
     if role.argument not in arguments:
         raise AmountError("amount.missing")
-    number = read_number(arguments[role.argument])
-    if role.unit is AmountUnit.MAJOR:
-        return Amount(minor=major_to_minor(number, digits), currency=currency)
-    return Amount(minor=_integral(number), currency=currency)
+    given, in_major = arguments[role.argument], role.unit is AmountUnit.MAJOR
+    number = read_number(given)
+    if isinstance(given, str):
+        _check_text(given, digits if in_major else None)
+    minor = major_to_minor(number, digits) if in_major else _integral(number)
+    if minor == 0 and not role.allow_zero:
+        raise AmountError("amount.zero")
+    return Amount(minor=minor, currency=currency)
 
 
 def major_to_minor(number: Decimal, digits: int) -> int:
@@ -83,6 +90,18 @@ def read_number(value: JSON) -> Decimal:
         except ValueError as exc:
             raise AmountError("amount.invalid") from exc
     raise AmountError("amount.invalid")
+
+
+def _check_text(text: str, digits: int | None) -> None:
+    """Refuse an argument's decimal text that somebody may read as another number. Raises `AmountError`.
+
+    "1.200" euros are twelve hundred to some: a text has no more decimals than its currency, trailing
+    zeros included, and no point at all where `digits` is None because it counts minor units.
+    """
+    if _PLAIN.fullmatch(text) is None or (digits is None and "." in text):
+        raise AmountError("amount.invalid")
+    if digits is not None and len(text.partition(".")[2]) > digits:
+        raise AmountError("amount.precision")
 
 
 def number_text(value: JSON) -> str:

@@ -40,7 +40,8 @@ def registration(tool: Tool) -> dict[str, Any]:
             "unit": amount.unit.value if amount.unit is not None else None,
             "currency_argument": amount.currency_argument,
             "currency_code": amount.currency_code,
-        },
+        }
+        | ({"allow_zero": True} if amount.allow_zero else {}),
         "secret_arguments": list(tool.secret_arguments),
         "description": tool.description,
         **details(tool),
@@ -62,6 +63,7 @@ def read_registration(members: Mapping[str, Any], *, revision: int) -> Tool:
             unit=None if amount["unit"] is None else AmountUnit(amount["unit"]),
             currency_argument=amount["currency_argument"],
             currency_code=amount["currency_code"],
+            allow_zero=amount.get("allow_zero", False),
         ),
         secret_arguments=tuple(members["secret_arguments"]),
         description=members["description"],

@@ -29,6 +29,8 @@ class AmountRole:
     # The argument that names the currency, or the one currency (ISO 4217) that all amounts are in.
     currency_argument: str | None = None
     currency_code: str | None = None
+    # Whether an amount of zero is one; without it such a call is a problem.
+    allow_zero: bool = False
 
 
 class ArgumentRole(StrEnum):

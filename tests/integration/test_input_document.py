@@ -259,6 +259,8 @@ CASES: dict[str, tuple[bytes, Effect, list[str]]] = {
     ),
     "payment tool without an amount": (built(tool=builders.tool(amount=None)), BLOCK, ["amount.missing"]),
     "negative amount": (built(what=pay(amount=-1)), BLOCK, ["amount.out_of_range"]),
+    "no money at all": (built(what=pay(amount="0.00")), BLOCK, ["amount.zero"]),
+    "decimals that somewhere part thousands": (built(what=pay(amount="1.200")), BLOCK, ["amount.precision"]),
     "too many decimals": (built(what=pay(amount="1.001")), BLOCK, ["amount.precision"]),
     "odd currency": (built(what=pay(currency="XYZZY")), BLOCK, ["amount.currency_invalid"]),
     "odd argument": (built(what=pay(invoice=7)), BLOCK, ["registry.arguments_invalid"]),

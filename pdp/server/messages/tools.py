@@ -175,6 +175,7 @@ def tool_message(tool: Tool) -> admin.Tool:
     if tool.amount is not None:
         message.amount.argument = tool.amount.argument
         message.amount.unit = _number(_UNITS, tool.amount.unit)
+        message.amount.allow_zero = tool.amount.allow_zero
         if tool.amount.currency_argument is not None:
             message.amount.currency_argument = tool.amount.currency_argument
         if tool.amount.currency_code is not None:
@@ -206,6 +207,7 @@ def _amount_role(message: admin.Amount, path: str) -> AmountRole:
         unit=_UNITS[message.unit],
         currency_argument=message.currency_argument if message.HasField("currency_argument") else None,
         currency_code=message.currency_code if message.HasField("currency_code") else None,
+        allow_zero=message.allow_zero,
     )
 
 

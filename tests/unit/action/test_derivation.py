@@ -142,6 +142,21 @@ def test_what_differs_is_other_business(one: dict[str, Any], other: dict[str, An
         ({"amount": [5], "currency": "EUR"}, "amount.invalid"),
         ({"amount": "--5", "currency": "EUR"}, "amount.invalid"),
         ({"amount": "", "currency": "EUR"}, "amount.invalid"),
+        # Somewhere twelve hundred.
+        ({"amount": "1.200", "currency": "EUR"}, "amount.precision"),
+        ({"amount": "1200.000", "currency": "EUR"}, "amount.precision"),
+        ({"amount": "5.0", "currency": "JPY"}, "amount.precision"),
+        ({"amount": "0100", "currency": "EUR"}, "amount.invalid"),
+        ({"amount": "00.5", "currency": "EUR"}, "amount.invalid"),
+        ({"amount": ".5", "currency": "EUR"}, "amount.invalid"),
+        ({"amount": "5.", "currency": "EUR"}, "amount.invalid"),
+        ({"amount": "+5", "currency": "EUR"}, "amount.invalid"),
+        ({"amount": "-5", "currency": "EUR"}, "amount.out_of_range"),
+        ({"amount": "٥", "currency": "EUR"}, "amount.invalid"),
+        ({"amount": 0, "currency": "EUR"}, "amount.zero"),
+        ({"amount": "0.00", "currency": "EUR"}, "amount.zero"),
+        ({"amount": "-0", "currency": "EUR"}, "amount.zero"),
+        ({"amount": Decimal("0E+3"), "currency": "EUR"}, "amount.zero"),
         ({"amount": 5}, "amount.currency_invalid"),
         ({"amount": 5, "currency": "eur"}, "amount.currency_invalid"),
         ({"amount": 5, "currency": "XAU"}, "amount.currency_invalid"),
@@ -172,6 +187,19 @@ def test_spellings_of_one_amount(amount: Any) -> None:
 def test_amount_without_a_unit_is_a_problem_whatever_the_arguments() -> None:
     with pytest.raises(AmountError, match=r"amount\.unit_missing"):
         read_amount(replace(builders.EUROS, unit=None), {"amount": 5, "currency": "EUR"})
+
+
+def test_zero_is_an_amount_where_the_registration_says_so() -> None:
+    role = replace(builders.EUROS, allow_zero=True)
+    assert read_amount(role, {"amount": "0.00", "currency": "EUR"}).minor == 0
+
+
+@pytest.mark.parametrize(("cents", "code"), [("120000.0", "invalid"), ("5.00", "invalid"), ("0", "zero")])
+def test_text_of_minor_units_has_no_point(cents: str, code: str) -> None:
+    role = AmountRole(argument="cents", unit=AmountUnit.MINOR, currency_code="EUR")
+    assert read_amount(role, {"cents": "120000"}).minor == 120000
+    with pytest.raises(AmountError, match=rf"amount\.{code}"):
+        read_amount(role, {"cents": cents})
 
 
 def test_minor_units_are_taken_as_they_are() -> None:

@@ -22,6 +22,7 @@ unknown_problem_disproven if {
 			"amount.invalid",
 			"amount.currency_invalid",
 			"amount.precision",
+			"amount.zero",
 			"amount.out_of_range",
 		}
 	}

@@ -26,6 +26,7 @@ test_unknown_problem_every_known_problem_blocks_by_a_rule_of_its_own if {
 		"amount.invalid",
 		"amount.currency_invalid",
 		"amount.precision",
+		"amount.zero",
 		"amount.out_of_range",
 	] {
 		document := fixtures.replaced("/action/problems", [problem])

@@ -687,11 +687,14 @@ class Amount(google.protobuf.message.Message):
     UNIT_FIELD_NUMBER: builtins.int
     CURRENCY_ARGUMENT_FIELD_NUMBER: builtins.int
     CURRENCY_CODE_FIELD_NUMBER: builtins.int
+    ALLOW_ZERO_FIELD_NUMBER: builtins.int
     argument: builtins.str
     """Name of the argument that carries the number."""
     unit: Global___AmountUnit.ValueType
     currency_argument: builtins.str
     currency_code: builtins.str
+    allow_zero: builtins.bool
+    """Whether an amount of zero is one. Without it a call with such an amount is blocked."""
     def __init__(
         self,
         *,
@@ -699,10 +702,11 @@ class Amount(google.protobuf.message.Message):
         unit: Global___AmountUnit.ValueType = ...,
         currency_argument: builtins.str = ...,
         currency_code: builtins.str = ...,
+        allow_zero: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["currency", b"currency", "currency_argument", b"currency_argument", "currency_code", b"currency_code"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["argument", b"argument", "currency", b"currency", "currency_argument", b"currency_argument", "currency_code", b"currency_code", "unit", b"unit"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["allow_zero", b"allow_zero", "argument", b"argument", "currency", b"currency", "currency_argument", b"currency_argument", "currency_code", b"currency_code", "unit", b"unit"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_currency: typing_extensions.TypeAlias = typing.Literal["currency_argument", "currency_code"]
     _WhichOneofArgType_currency: typing_extensions.TypeAlias = typing.Literal["currency", b"currency"]
