@@ -66,11 +66,13 @@ def reference(tool: Tool, derived: Derived, known: Mapping[str, KnownEntity]) ->
         "record_known": record_ref is not None and _attributes(record_ref, known) is not None,
         "order_named": order_ref is not None and _is_named(order_ref, derived, known),
     }
-    fixed = tool.amount.currency_code if tool.amount is not None else None
+    currency: JSON = tool.amount.currency_code if tool.amount is not None else None
     if record_ref is not None:
-        record = _amount(record_ref, known, fixed)
+        record = _amount(record_ref, known, currency)
+        # An order without a currency of its own is in its record's, also where that has no amount.
+        currency = _currency(record_ref, known, currency)
     if order_ref is not None:
-        order = _amount(order_ref, known, fixed if record is None else record.currency)
+        order = _amount(order_ref, known, currency)
     for name, amount in (("record", record), ("order", order)):
         if amount is not None:
             result[name] = {"minor": amount.minor, "currency": amount.currency}
@@ -126,8 +128,7 @@ def _amount(ref: EntityRef, known: Mapping[str, KnownEntity], currency: JSON) ->
     attributes = _attributes(ref, known)
     if attributes is None or ref.amount_attribute not in attributes:
         return None
-    if ref.currency_attribute:
-        currency = attributes.get(ref.currency_attribute)
+    currency = _currency(ref, known, currency)
     digits = minor_digits(currency) if isinstance(currency, str) else None
     if digits is None or not isinstance(currency, str):
         return None
@@ -137,6 +138,13 @@ def _amount(ref: EntityRef, known: Mapping[str, KnownEntity], currency: JSON) ->
         )
     except AmountError:
         return None
+
+
+def _currency(ref: EntityRef, known: Mapping[str, KnownEntity], otherwise: JSON) -> JSON:
+    """Return what the registration says of an entity's currency: its attribute, or `otherwise`."""
+    if not ref.currency_attribute:
+        return otherwise
+    return (_attributes(ref, known) or {}).get(ref.currency_attribute)
 
 
 def _excess(amount: int, measure: int) -> int:

@@ -7,6 +7,13 @@ test_settings_of_the_tenant_go_over_the_defaults_name_by_name if {
 		with data.placet.defaults as {"trust_floor": {"pay": 0.5, "send": 0.4}, "other": 1}
 }
 
+test_settings_by_currency_are_the_tenants_alone if {
+	settings.effective == {"large_amount": {"EUR": 2}, "dual_control_amount": {"EUR": 3, "USD": 3}} with input as {"settings": {"large_amount": {"EUR": 2}}}
+		with data.placet.defaults as {"large_amount": {"EUR": 1, "USD": 1}, "dual_control_amount": {"EUR": 3, "USD": 3}}
+	settings.effective == {"large_amount": {}} with input as {"settings": {"large_amount": {}}}
+		with data.placet.defaults as {"large_amount": {"EUR": 1, "USD": 1}}
+}
+
 test_settings_are_the_defaults_where_the_tenant_says_nothing if {
 	settings.effective == {"a": 1} with input as {"settings": {}} with data.placet.defaults as {"a": 1}
 }

@@ -114,6 +114,15 @@ def test_order_that_is_named_in_part_is_named(template: str, given_: dict[str, J
     assert reference(tool, derived, {})["order_named"] is named
 
 
+def test_record_without_an_amount_leaves_the_order_to_measure_by() -> None:
+    record = {name: value for name, value in INVOICE.items() if name != "amount"}
+    found = measured(amount=1200, invoice=record, order={"open": "1000"})
+    assert found["record_known"] is True
+    assert "record" not in found
+    assert found["order"] == {"minor": 100000, "currency": "EUR", "excess_ppm": 200_000}
+    assert "order" not in measured(invoice={**record, "currency": "XXX"})
+
+
 def test_fixed_currency_of_the_tool_is_the_records() -> None:
     assert TOOL.amount is not None
     record = replace(TOOL.entities[0], currency_attribute="")

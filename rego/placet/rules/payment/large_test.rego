@@ -25,7 +25,11 @@ test_large_fires_for_a_currency_without_a_threshold if {
 
 test_large_takes_the_tenants_own_threshold if {
 	"payment.large" in payment.escalate with input as fixtures.replaced("/settings", {"large_amount": {"EUR": {"minor": 100}}}) with data.placet.defaults as fixtures.defaults
-	not "payment.large" in payment.escalate with input as fixtures.replaced("/settings", {"large_amount": {"CHF": {"minor": 100}}}) with data.placet.defaults as fixtures.defaults
+	not "payment.large" in payment.escalate with input as fixtures.replaced("/settings", {"large_amount": {"EUR": {"minor": 900000}}}) with data.placet.defaults as fixtures.defaults
+}
+
+test_large_fires_for_a_currency_that_only_the_bundle_has_a_threshold_for if {
+	"payment.large" in payment.escalate with input as fixtures.replaced("/settings", {"large_amount": {"CHF": {"minor": 100}}}) with data.placet.defaults as fixtures.defaults
 }
 
 test_large_fires_for_a_threshold_of_the_wrong_type if {

@@ -38,3 +38,6 @@ below_floor_cleared if {
 below_floor_moot if "session.unknown" in data.placet.rules.session.block
 
 below_floor_moot if "registry.unknown_tool" in data.placet.rules.registry.block
+
+# Nobody's trust is judged by a chain that is wrong, and the chain's own code says what is.
+below_floor_moot if data.placet.rules.chain.unproven_explained

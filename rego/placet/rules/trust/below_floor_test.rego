@@ -77,3 +77,20 @@ test_below_floor_fires_without_settings if {
 test_below_floor_fires_without_defaults if {
 	"trust.below_floor" in trust.escalate with input as fixtures.document with data.placet.defaults as null
 }
+
+test_below_floor_leaves_a_chain_that_is_wrong_to_the_chains_own_code if {
+	document := json.patch(fixtures.document, [
+		{"op": "replace", "path": "/agents", "value": {}},
+		{"op": "replace", "path": "/chain_problems", "value": [{"code": "chain.revoked", "at": "chain[1]"}]},
+	])
+	not "trust.below_floor" in trust.escalate with input as document with data.placet.defaults as fixtures.defaults
+	"chain.revoked" in data.placet.rules.chain.block with input as document with data.placet.defaults as fixtures.defaults
+}
+
+test_below_floor_fires_beside_a_problem_that_nobody_knows if {
+	document := json.patch(fixtures.document, [
+		{"op": "replace", "path": "/agents", "value": {}},
+		{"op": "replace", "path": "/chain_problems", "value": [{"code": "chain.other", "at": "chain[1]"}]},
+	])
+	"trust.below_floor" in trust.escalate with input as document with data.placet.defaults as fixtures.defaults
+}
