@@ -76,11 +76,19 @@ def test_what_is_not_enforced_yet_comes_back_when_it_is_stored() -> None:
         business_key=BusinessKeyRule(name="payment", arguments=("invoice",)),
         prerequisites=(Prerequisite(tool="invoices.approve", same=("invoice",), required=True),),
         redeem_required=True,
+        glob=True,
     )
+    assert tool.amount is not None
+    tool = replace(tool, amount=replace(tool.amount, allow_zero=True))
+    assert read_registration(json.loads(json.dumps(registration(tool))), revision=tool.revision) == tool
     form = tool_form(convert_tools.tool_message(tool))
     assert form["business_key"] == {"name": "payment", "arguments": ["invoice"]}
     assert form["prerequisites"] == [{"tool": "invoices.approve", "same": ["invoice"], "required": True}]
     assert form["redeem"] == "required"
+    assert form["glob"] is True
+    assert form["amount"]["allow_zero"] is True
+    [again] = converted(form)
+    assert (again.glob, again.amount) == (tool.glob, tool.amount)
 
 
 def test_secret_role_makes_an_argument_secret() -> None:
@@ -150,6 +158,8 @@ def test_registration_that_cannot_be_applied_is_refused_by_field(part: dict[str,
         ({"output": {"format": "xml"}}, "tools[0].output.format"),
         ({"output": {"fields": {"id": "sure"}}}, "tools[0].output.fields.id"),
         ({"redeem": "maybe"}, "tools[0].redeem"),
+        ({"glob": 1}, "tools[0].glob"),
+        ({"amount": {"argument": "a", "unit": "major", "allow_zero": 0}}, "tools[0].amount.allow_zero"),
     ],
 )
 def test_odd_form_is_refused_before_it_is_sent(part: dict[str, Any], field: str) -> None:

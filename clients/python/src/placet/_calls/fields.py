@@ -91,6 +91,13 @@ def count(value: Any, path: str, *, most: int) -> int:
     return value
 
 
+def flag(value: Any, path: str) -> bool:
+    """Return true or false, and nothing that merely counts as such."""
+    if not isinstance(value, bool):
+        raise invalid(path, "must be true or false")
+    return value
+
+
 def revision(value: int, path: str) -> int:
     """Return a revision; 0 is the present one."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:

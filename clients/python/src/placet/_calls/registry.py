@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from placet._calls.call import Call, read_instant, reader
-from placet._calls.fields import instant, items, members, one_of, page_limit, revision, text, texts
+from placet._calls.fields import flag, instant, items, members, one_of, page_limit, revision, text, texts
 from placet._calls.jsontext import json_text, object_text
 from placet._calls.toolform import add_parts, tool_form
 from placet._wire.numbers import AMOUNT_UNIT_NUMBERS, TOOL_EFFECT_NUMBERS
@@ -175,6 +175,7 @@ def _tool_message(value: Tool | Mapping[str, Any], path: str) -> messages.Tool:
         prerequisites=tool.prerequisites,
         output=tool.output,
         redeem=tool.redeem,
+        glob=tool.glob,
     )
     return message
 
@@ -191,6 +192,7 @@ def _amount_message(amount: AmountRole, path: str) -> messages.Amount:
         message.currency_argument = text(amount.currency_argument, f"{path}.currency_argument")
     if amount.currency_code is not None:
         message.currency_code = text(amount.currency_code, f"{path}.currency_code")
+    message.allow_zero = flag(amount.allow_zero, f"{path}.allow_zero")
     return message
 
 

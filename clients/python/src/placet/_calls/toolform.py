@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from placet._calls.fields import items, mapping, members, text, texts
+from placet._calls.fields import flag, items, mapping, members, text, texts
 from placet.errors import AnswerError, invalid
 from placet.model import ToolEffect
 from placet.v1 import admin_service_pb2 as admin
@@ -48,11 +48,10 @@ def add_parts(
     prerequisites: Any,
     output: Any,
     redeem: Any,
+    glob: Any,
 ) -> None:
     """Set what these parts say in the message of a tool; None and empty parts say nothing."""
-    if not isinstance(reversible, bool):
-        raise invalid(f"{path}.reversible", "must be true or false")
-    if reversible:
+    if flag(reversible, f"{path}.reversible"):
         message.reversibility = admin.REVERSIBILITY_REVERSIBLE
     for name, role in mapping(argument_roles or {}, f"{path}.argument_roles").items():
         at = f"{path}.argument_roles.{name}"
@@ -72,9 +71,7 @@ def add_parts(
         message.business_key.arguments.extend(texts(given["arguments"], f"{at}.arguments"))
     for at, rule in items(prerequisites or (), f"{path}.prerequisites"):
         given = members(rule, at, {"tool", "same", "required"}, required=("tool",))
-        required = given.get("required", False)
-        if not isinstance(required, bool):
-            raise invalid(f"{at}.required", "must be true or false")
+        required = flag(given.get("required", False), f"{at}.required")
         message.prerequisites.add(
             tool=text(given["tool"], f"{at}.tool"),
             same=texts(given.get("same", ()), f"{at}.same"),
@@ -86,6 +83,7 @@ def add_parts(
         raise invalid(f"{path}.redeem", "must be required, or left out")
     if redeem:
         message.redeem = admin.REDEEM_RULE_REQUIRED
+    message.glob = flag(glob, f"{path}.glob")
 
 
 def tool_form(message: admin.Tool) -> dict[str, Any]:
@@ -135,6 +133,8 @@ def tool_form(message: admin.Tool) -> dict[str, Any]:
         form["output"] = _output_form(message.output)
     if message.redeem == admin.REDEEM_RULE_REQUIRED:
         form["redeem"] = "required"
+    if message.glob:
+        form["glob"] = True
     return form
 
 
@@ -171,6 +171,8 @@ def _amount_form(message: admin.Amount) -> dict[str, Any]:
     currency = message.WhichOneof("currency")
     if currency is not None:
         form[currency] = getattr(message, currency)
+    if message.allow_zero:
+        form["allow_zero"] = True
     return form
 
 

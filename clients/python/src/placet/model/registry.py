@@ -31,6 +31,8 @@ class AmountRole:
     unit: str = ""
     currency_argument: str | None = None
     currency_code: str | None = None
+    # Whether an amount of zero is one; without it a call with such an amount is blocked.
+    allow_zero: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +57,8 @@ class Tool:
     output: Mapping[str, Any] | None = None
     # "required": an allow must be redeemed before the tool runs. Or empty.
     redeem: str = ""
+    # Paths among the arguments may be patterns of the shell: the resource is the folder that they match in.
+    glob: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
