@@ -10,7 +10,7 @@ from placet.scenario.model import Part, Text
 
 
 class Caller(Part):
-    """In place of the one that a step has by itself.
+    """A caller in place of the one that a step has by itself.
 
     Servers in --insecure-dev believe it. To others the credentials of `subject` say who calls, and
     the rest is unused.

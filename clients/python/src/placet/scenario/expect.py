@@ -40,7 +40,7 @@ class ExpectError(Part):
     """A call that must fail. At least one of the fields; those that are given must be so."""
 
     reason: Text | None = None
-    """The server's stable reason, for example SESSION_CLOSED."""
+    """The server's stable reason, for example SESSION_OVER."""
     field: Text | None = None
     """The field that is refused, for example boundary.amounts."""
     code: Text | None = None
@@ -64,7 +64,7 @@ class ExpectError(Part):
 
 
 class Expect(Part):
-    """Of a step that only succeeds or fails."""
+    """What is expected of a step that only succeeds or fails."""
 
     error: ExpectError | None = None
 
@@ -86,7 +86,7 @@ class Expect(Part):
 
 
 class ExpectSession(Expect):
-    """Of a step that answers with a session."""
+    """What is expected of a step that answers with a session."""
 
     fields: dict[Annotated[str, AfterValidator(_session_path)], Json] = Field(default_factory=dict)
     """Dotted path = value, for example session.state: closed."""
@@ -96,7 +96,7 @@ class ExpectSession(Expect):
 
 
 class ExpectHold(Expect):
-    """Of a step that says what became of an allow."""
+    """What is expected of a step that says what became of an allow."""
 
     hold: Literal["reserved", "committed", "unresolved", "released"] | None = None
     """What the allow holds then of its limits and its business key."""
@@ -132,7 +132,7 @@ class ExpectReceipt(Part):
     verified: Literal[True] | None = None
     """Its signature is the PDP's, by the published keys; and it is for this answer."""
     tamper_evident: Literal[True] | None = None
-    """With one byte changed it is refused."""
+    """It is refused when one byte of it is changed."""
     recorded: Literal[True] | None = None
     """The ledger has the same bytes."""
     same_as: Name | None = None
@@ -158,7 +158,7 @@ class ExpectReceipt(Part):
 
 
 class ExpectDecision(Expect):
-    """Of a step that answers with a decision."""
+    """What is expected of a step that answers with a decision."""
 
     effect: Effect | None = None
     codes: list[Text] | None = None
@@ -205,7 +205,7 @@ class ExpectDecision(Expect):
 
 
 class ExpectMany(Part):
-    """Of a step that runs many times."""
+    """What is expected of a step that runs many times."""
 
     counts: dict[Literal["allow", "block", "escalate", "ok", "error"], Annotated[int, Field(ge=0)]] | None = (
         None

@@ -116,7 +116,7 @@ class Fixture(Part):
     issuers: list[Text] = Field(default_factory=list)
     """Issuers of signed tasks; each gets a key."""
     sessions: dict[Name, Terms] = Field(default_factory=dict)
-    """By the names that steps call them."""
+    """Sessions by the names that steps call them."""
 
     def merge(self, more: Fixture) -> Fixture:
         """Return a fixture with both; where a name is in both, the part from `more`."""

@@ -97,5 +97,5 @@ def as_junit(results: Sequence[ScenarioResult]) -> bytes:
 
 
 def _legal(text: str) -> str:
-    """Without what XML 1.0 cannot hold."""
+    """Return the text without the characters that XML 1.0 cannot hold."""
     return "".join(char if char.isprintable() or char == "\n" else " " for char in text)

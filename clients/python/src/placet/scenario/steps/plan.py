@@ -51,7 +51,7 @@ class Plan(Step):
     replica: Annotated[int, Field(ge=1)] | None = None
     """Which --target is asked, from 1."""
     expect: Expect = Field(default_factory=Expect)
-    """Of the call as a whole: an error."""
+    """What is expected of the call as a whole: an error."""
 
     def asked(self) -> str:
         return f"plan of {len(self.items)} in {self.plan}"

@@ -26,9 +26,9 @@ class SetEntity(Step):
     set_entity: Text
     """vendor:V-1"""
     attributes: JsonObject = Field(default_factory=dict)
-    """Those to set."""
+    """The attributes to set."""
     unset: list[Text] = Field(default_factory=list)
-    """Those to remove."""
+    """The names of the attributes to remove."""
     as_: Caller | None = Field(default=None, alias="as")
     expect: Expect = Field(default_factory=Expect)
 
