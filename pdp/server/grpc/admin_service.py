@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pdp.authority.settings import parse_settings
 from pdp.errors import InvalidFieldError, NotFoundError, PermissionDeniedError
 from pdp.ports import Clock, ControlPlane
 from pdp.server.identity.caller import current_caller
@@ -26,9 +25,7 @@ class AdminService(stubs.AdminServiceServicer):
         tenant = control_plane.tenant(request, own=own)
         if tenant != own:
             raise PermissionDeniedError("a caller writes its own tenant only")
-        settings = request.settings or b"{}"
-        parse_settings(settings)
-        revision = await self._store.put_tenant(tenant, settings)
+        revision = await self._store.put_tenant(tenant, control_plane.settings(request))
         return messages.PutTenantResponse(settings_revision=revision)
 
     async def PutAgents(self, request: messages.PutAgentsRequest, context: Any) -> messages.PutAgentsResponse:
@@ -59,15 +56,7 @@ class AdminService(stubs.AdminServiceServicer):
             limit=fields.limit(request.limit, default=20, most=100),
         )
         return messages.ListToolHistoryResponse(
-            revisions=[
-                messages.ToolRevision(
-                    revision=item.revision,
-                    written_at=fields.timestamp(item.written_at),
-                    written=item.written,
-                    removed=item.removed,
-                )
-                for item in history
-            ]
+            revisions=[tools.revision_message(revision) for revision in history]
         )
 
     async def RollbackTools(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 
+from pdp.authority.settings import parse_settings
 from pdp.errors import InvalidFieldError
 from pdp.model import Agent, IssuerKeys, Signal
 from pdp.names import name, optional_name, text, unique
@@ -18,6 +19,13 @@ MAX_SIGNAL = 4 * 1024
 def tenant(message: admin.PutTenantRequest, *, own: str) -> str:
     """Return the tenant that is named; the caller's own if none is."""
     return optional_name(message.tenant, "tenant") or own
+
+
+def settings(message: admin.PutTenantRequest) -> bytes:
+    """Return the settings (a JSON object) as they were sent, checked; no settings are an empty object."""
+    given = message.settings or b"{}"
+    parse_settings(given)
+    return given
 
 
 def agents(message: admin.PutAgentsRequest) -> list[Agent]:

@@ -25,9 +25,10 @@ from pdp.model import (
     Prerequisite,
     Tool,
     ToolEffect,
+    ToolRevision,
 )
 from pdp.names import name, optional_name, text, unique
-from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, check_count
+from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, check_count, timestamp
 from placet._wire.numbers import TOOL_EFFECT_NUMBERS, TOOL_EFFECTS
 from placet.canonical import CanonicalError, parse_object
 from placet.normalise import NormalisationStep
@@ -191,6 +192,15 @@ def tool_message(tool: Tool) -> admin.Tool:
             for field in tool.output.fields
         )
     return message
+
+
+def revision_message(revision: ToolRevision) -> admin.ToolRevision:
+    return admin.ToolRevision(
+        revision=revision.revision,
+        written_at=timestamp(revision.written_at),
+        written=revision.written,
+        removed=revision.removed,
+    )
 
 
 def _tool_effect(number: int, path: str) -> ToolEffect:
