@@ -138,8 +138,10 @@ class RowParameters:
             raise TypeError(f"the columns are {', '.join(self.names)}")
         return [array(values[name]) for name, array in self._columns.items()]
 
-    def transposed(self, rows: Sequence[Sequence[Any]]) -> list[Any]:
-        """Return the parameters of `unnest` for rows with the columns in order; at least one."""
+    def arrays_of(self, rows: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return the parameters of `unnest` for rows that have the columns in order."""
+        if not rows:
+            return [array(()) for array in self._columns.values()]
         return [
             array(column)
             for array, column in zip(self._columns.values(), zip(*rows, strict=True), strict=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+import pdp.postgres
 from pdp.postgres.access.arrays import integers, texts
 from pdp.postgres.columns import Columns, RowParameters, SelectList
+
+ADAPTER = Path(pdp.postgres.__file__).parent
 
 
 class Point(NamedTuple):
@@ -64,10 +69,64 @@ def test_parameters_are_given_by_name_in_any_order() -> None:
     )
     assert (rows.sql, rows.select("r")) == ("name, x", "r.name, r.x")
     assert rows.arrays(x=[1, 2], name=["a", "b"]) == [texts(["a", "b"]), integers([1, 2])]
-    assert rows.transposed([("a", 1), ("b", 2)]) == rows.arrays(name=["a", "b"], x=[1, 2])
+    assert rows.arrays_of([("a", 1), ("b", 2)]) == rows.arrays(name=["a", "b"], x=[1, 2])
+    assert rows.arrays_of([]) == rows.arrays(name=[], x=[])
 
 
 @pytest.mark.parametrize("given", [{"name": ["a"]}, {"name": ["a"], "x": [1], "y": [2]}])
 def test_parameter_left_out_or_unknown_is_refused(given: dict[str, list[object]]) -> None:
     with pytest.raises(TypeError, match="the columns are name, x"):
         RowParameters(name=texts, x=integers).arrays(**given)
+
+
+# --- the whole adapter -------------------------------------------------------
+
+
+def test_no_column_is_read_by_its_position() -> None:
+    """The first of a row may be: of the only column that a statement returns."""
+    found = [
+        f"{path.relative_to(ADAPTER)}:{node.lineno}: {ast.unparse(node)}"
+        for path in sorted(ADAPTER.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Subscript) and by_position(node)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("row[3]", True),
+        ("rows[0][1]", True),
+        ("row[1:]", True),
+        ("row[:4]", True),
+        ("row[-1]", True),
+        ("place[1]", True),
+        ("path[-1]", False),
+        ("row[0]", False),
+        ("row[name]", False),
+        ("row[first:end]", False),
+        ("digest[:8]", False),
+        ("tuple[int, str]", False),
+    ],
+)
+def test_what_counts_as_a_position(text: str, expected: bool) -> None:
+    node = ast.parse(text, mode="eval").body
+    assert isinstance(node, ast.Subscript)
+    assert by_position(node) is expected
+
+
+def by_position(node: ast.Subscript) -> bool:
+    """Whether an item other than the first or last is taken by number, or anything but the first of a row."""
+    of_row = "row" in ast.unparse(node.value)
+    if isinstance(node.slice, ast.Slice):
+        return of_row and any(_number(bound) is not None for bound in (node.slice.lower, node.slice.upper))
+    return _number(node.slice) not in ((None, 0) if of_row else (None, 0, -1))
+
+
+def _number(node: ast.expr | None) -> int | None:
+    try:
+        value = None if node is None else ast.literal_eval(node)
+    except ValueError:
+        return None
+    return value if isinstance(value, int) else None
