@@ -33,7 +33,7 @@ from pdp.overload.queue_stats import QueueStats
 from pdp.server.grpc.rpcs import RPCS
 from pdp.server.grpc.status import _INTERNAL, _TABLE
 from pdp.server.messages import tools as tool_messages
-from placet._calls.answers import block_for
+from placet._calls.blocks import block_for
 from placet._calls.registry import put_tools
 from placet._calls.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
 from placet._calls.toolform import ROLES as ARGUMENT_ROLES

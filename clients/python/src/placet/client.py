@@ -18,8 +18,8 @@ from typing import Any
 from placet._calls import decisions, delegation, evaluation, outcomes, registry, sessions
 from placet._calls import entities as entity_calls
 from placet._calls.action import Hops
-from placet._calls.answers import Verifier
 from placet._calls.context import CallContext
+from placet._calls.receipts import Verifier
 from placet._clock import SteadyClock, steady
 from placet._sides import SyncSide
 from placet._transport.channel import Credentials

@@ -21,52 +21,28 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from placet._calls.action import evaluate_request
-from placet._calls.call import parse as parse_message
+from placet._calls.blocks import block_for
+from placet._calls.call import parse_answer
 from placet._calls.decisions import read_decision
 from placet._calls.jsontext import parsed_object
 from placet._calls.outcomes import read_outcome
+from placet._calls.receipts import Verifier, check_receipt, read_receipt, whole_seconds
 from placet._clock import SteadyClock
 from placet._executed import Executed
 from placet.errors import (
     AnswerError,
-    PdpUnavailable,
     PlacetError,
     ReceiptMismatchError,
     UnknownObligationError,
-    blocked_text,
 )
-from placet.model import Action, Decision, Effect, Reason, ReceiptStatus
-from placet.receipt import ParsedReceipt, ReceiptError, check_binding, parse
+from placet.model import Action, Decision, Effect
+from placet.receipt import ReceiptError, check_binding
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
-
-_MESSAGES = {
-    "client.unreachable": "The policy decision point cannot be reached.",
-    "client.deadline": "The policy decision point did not answer in time.",
-    "client.overloaded": "The policy decision point has too much to do.",
-    "client.contended": "Others moved the session at the same time.",
-    "client.refused": "The policy decision point refused the request.",
-    "client.malformed": "The answer is malformed.",
-    "client.unknown_effect": "The answer has an effect that this client does not know.",
-    "client.unknown_obligation": "The answer has an obligation that this client does not understand.",
-    "client.receipt_mismatch": "The receipt is missing or is not for this answer to this action.",
-    "client.failed": "The policy decision point failed.",
-}
-_RETRYABLE = frozenset({"client.unreachable", "client.deadline", "client.overloaded", "client.contended"})
-# An allow's lifetime that is longer than this is somebody's mistake.
-_MAX_LIFETIME = 24 * 3600
-
-
-class Verifier(Protocol):
-    """Checks a receipt's signature: `placet.verify.Verifier`, or one of your own."""
-
-    def verify(self, token: bytes) -> ParsedReceipt:
-        """Return the receipt once its signature is proven. Raises `ReceiptError`."""
-        ...
 
 
 class Attempts:
@@ -113,7 +89,7 @@ class Question:
     def read(self, data: bytes) -> Decision:
         """Return the decision that the answer's bytes hold, or a block."""
         try:
-            response = parse_message(decisions.EvaluateResponse, data)
+            response = parse_answer(decisions.EvaluateResponse, data)
             if not response.HasField("decision"):
                 raise AnswerError("the answer has no decision")
         except PlacetError as exc:
@@ -200,7 +176,7 @@ class PlanQuestion:
         block too: such an answer makes no sense, or one of its items failed the checks here.
         """
         try:
-            response = parse_message(decisions.EvaluateBatchResponse, data)
+            response = parse_answer(decisions.EvaluateBatchResponse, data)
             if len(response.decisions) != len(self.questions):
                 raise AnswerError(
                     f"the answer has {len(response.decisions)} decisions on {len(self.questions)} actions"
@@ -265,44 +241,9 @@ def ask(
     )
 
 
-def block_for(
-    error: PlacetError, request: decisions.EvaluateRequest | None, *, answer: Decision | None = None
-) -> Decision:
-    """Return the block for a failure. What the answer said, if any, stays readable."""
-    code = error.block_code
-    retryable = code in _RETRYABLE
-    decision_id = answer.decision_id if answer is not None else ""
-    failure = PdpUnavailable(
-        str(error),
-        code=error.code,
-        reason=error.reason,
-        violations=error.violations,
-        retry_after=error.retry_after,
-        request_id=error.request_id,
-    )
-    failure.__cause__ = error
-    return Decision(
-        effect=Effect.BLOCK,
-        reasons=(
-            Reason(code=code, effect=Effect.BLOCK, message=_MESSAGES[code], at=error.field),
-            *(answer.reasons if answer is not None else ()),
-        ),
-        model_text=blocked_text(decision_id, code, retryable=retryable),
-        decision_id=decision_id,
-        obligations=answer.obligations if answer is not None else (),
-        retry_after=error.retry_after,
-        session_id=request.session_id if request is not None else "",
-        tool_call_id=request.action.tool_call_id if request is not None else "",
-        attempt_id=request.attempt_id if request is not None else "",
-        retryable=retryable,
-        receipt=answer.receipt if answer is not None else b"",
-        failure=failure,
-    )
-
-
 def read_recorded(data: bytes, checks: AnswerChecks, decision_id: str) -> Decision:
     """Return the decision of a GetDecision answer: to read, not to act on. Raises `AnswerError`."""
-    response = parse_message(decisions.GetDecisionResponse, data)
+    response = parse_answer(decisions.GetDecisionResponse, data)
     if not response.HasField("decision"):
         raise AnswerError("the answer has no decision")
     decision = read_decision(response.decision)
@@ -317,84 +258,3 @@ def read_recorded(data: bytes, checks: AnswerChecks, decision_id: str) -> Decisi
         outcome=read_outcome(response.outcome),
         redeemed=response.redeemed,
     )
-
-
-def read_receipt(decision: Decision, verifier: Verifier | None) -> tuple[ParsedReceipt, ReceiptStatus]:
-    """Return the receipt, verified if there is a verifier. Raises `ReceiptMismatchError`."""
-    if not decision.receipt:
-        raise ReceiptMismatchError("the answer has no receipt")
-    try:
-        if verifier is not None:
-            return verifier.verify(decision.receipt), ReceiptStatus.VERIFIED
-        return parse(decision.receipt), ReceiptStatus.UNVERIFIED
-    except ReceiptError as exc:
-        raise ReceiptMismatchError(f"the receipt cannot be relied on: {exc}") from exc
-
-
-def check_receipt(receipt: ParsedReceipt, decision: Decision, *, tenant: str = "") -> int:
-    """Compare message and receipt, except for the action; return the lifetime in seconds.
-
-    Raises `ReceiptMismatchError`, which names the field.
-    """
-    claims = receipt.claims
-    expected: dict[str, Any] = {
-        "kind": "decision",
-        "effect": str(decision.effect),
-        "jti": decision.decision_id,
-        "session": decision.session_id,
-        "tool_call_id": decision.tool_call_id,
-        "attempt": decision.attempt_id,
-        "iat": whole_seconds(decision.decided_at),
-        "exp": whole_seconds(decision.expires_at),
-        "obligations": [obligation.id for obligation in decision.obligations],
-        "after": list(decision.after),
-        "reasons": [reason.code for reason in decision.reasons],
-        "chain": [(hop.agent, hop.grant_hash, hop.unverified) for hop in decision.chain],
-    }
-    if tenant:
-        expected["tenant"] = tenant
-    for name, value in expected.items():
-        found = claims.get(name)
-        if name == "obligations":
-            found = _members(found, "id")
-        elif name == "after":
-            found = _after(claims.get("obligations"))
-        elif name == "reasons":
-            found = _members(found, "code")
-        elif name == "chain":
-            found = _hops(found)
-        if found != value or type(found) is not type(value):
-            raise ReceiptMismatchError(f"{name}: the receipt says {found!r}, the answer {value!r}")
-    lifetime: int = expected["exp"] - expected["iat"]
-    if not 0 <= lifetime <= _MAX_LIFETIME:
-        raise ReceiptMismatchError(f"exp: the receipt is good for {lifetime} seconds")
-    return lifetime
-
-
-def whole_seconds(instant: Any) -> int:
-    """Return the Unix seconds of a decision's instant. Raises `AnswerError` if they are not whole."""
-    if instant.microsecond:
-        raise AnswerError("an instant of the answer is not in whole seconds, as its receipt must be")
-    return int(instant.timestamp())
-
-
-def _after(obligations: Any) -> Any:
-    """Return the decisions that the obligations `after` name; None for what is malformed."""
-    if _members(obligations, "id") is None:
-        return None
-    properties = [item.get("properties") for item in obligations if item["id"] == "after"]
-    return _members(properties, "decision_id")
-
-
-def _hops(items: Any) -> Any:
-    """Return what names each hop of a receipt's chain; None for anything else than a chain."""
-    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
-        return None
-    return [(item.get("agent", ""), item.get("grant", ""), item.get("unverified", "")) for item in items]
-
-
-def _members(items: Any, name: str) -> Any:
-    """Return the named member of each item of a list; None for anything else."""
-    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
-        return None
-    return [item.get(name) for item in items]

@@ -33,10 +33,10 @@ class Call(Generic[T]):
 
 def reader(kind: type[M], read: Callable[[M], V]) -> Callable[[bytes], V]:
     """Return what reads an answer of a kind from its bytes."""
-    return lambda data: read(parse(kind, data))
+    return lambda data: read(parse_answer(kind, data))
 
 
-def parse(kind: type[M], data: bytes) -> M:
+def parse_answer(kind: type[M], data: bytes) -> M:
     """Return the message that the bytes are. Raises `AnswerError`."""
     try:
         return kind.FromString(data)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from placet._calls.answers import AnswerChecks, Attempts, Verifier
+from placet._calls.answers import AnswerChecks, Attempts
 from placet._calls.call import Call
+from placet._calls.receipts import Verifier
 from placet._clock import SteadyClock
 from placet._transport.channel import Connection, Credentials, Metadata
 from placet.errors import DeadlineError, invalid

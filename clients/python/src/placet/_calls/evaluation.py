@@ -8,7 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 from placet._calls.action import Hops, chain_message, checked_action, session_id_of
-from placet._calls.answers import PlanQuestion, Question, ask, block_for, read_recorded
+from placet._calls.answers import PlanQuestion, Question, ask, read_recorded
+from placet._calls.blocks import block_for
 from placet._calls.call import Call
 from placet._calls.context import CallContext
 from placet._calls.fields import text

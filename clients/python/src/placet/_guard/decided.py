@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from placet._calls.action import session_id_of
-from placet._calls.answers import whole_seconds
 from placet._calls.jsontext import parsed_object
+from placet._calls.receipts import whole_seconds
 from placet.errors import ArgumentsChanged, ReplayedAllow
 from placet.model import Action, Decision
 from placet.receipt import ReceiptError, check_binding, parse

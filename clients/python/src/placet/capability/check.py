@@ -34,7 +34,7 @@ from placet.receipt import (
 )
 
 if TYPE_CHECKING:
-    from placet._calls.answers import Verifier
+    from placet._calls.receipts import Verifier
 
 HEADER = "Placet-Receipt"
 # Obligations that redeeming fulfils: the PDP knows whether the receipt was used, and whether the action's

@@ -21,7 +21,7 @@ from placet.capability.uses import MemoryUses, Uses
 from placet.errors import NotFoundError, PlacetError, PreconditionError
 
 if TYPE_CHECKING:
-    from placet._calls.answers import Verifier
+    from placet._calls.receipts import Verifier
     from placet.client import AsyncClient, Client
 
 

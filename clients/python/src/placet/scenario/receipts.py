@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from placet._calls.answers import Verifier
+from placet._calls.receipts import Verifier
 from placet.errors import PlacetError
 from placet.model import Decision, ReceiptStatus
 from placet.receipt import ReceiptError, b64url_decode, b64url_encode, parse

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from google.protobuf.duration_pb2 import Duration
 
 from placet import model, task_token
-from placet._calls.answers import Verifier
+from placet._calls.receipts import Verifier
 from placet._transport.channel import Connection
 from placet._transport.failures import placet_error
 from placet.client import AsyncClient
