@@ -58,7 +58,8 @@ def reference(tool: Tool, derived: Derived, known: Mapping[str, KnownEntity]) ->
 
     `record` and `order`: the amounts that can be read, with `excess_ppm`, by how many
     millionths the call's amount lies above them, rounded up. `record_known`: the record
-    exists. `order_named`: the call or its record names an order, readable or not.
+    exists. `order_named`: the call or its record names an order, readable or not. `measures`:
+    how many of `record` and `order` there are.
     """
     record_ref, order_ref = tool.entity_of(EntityRole.RECORD), tool.entity_of(EntityRole.ORDER)
     record = order = None
@@ -78,6 +79,7 @@ def reference(tool: Tool, derived: Derived, known: Mapping[str, KnownEntity]) ->
             result[name] = {"minor": amount.minor, "currency": amount.currency}
             if derived.amount is not None:
                 result[name]["excess_ppm"] = _excess(derived.amount.minor, amount.minor)
+    result["measures"] = (record is not None) + (order is not None)
     return result
 
 

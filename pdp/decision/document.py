@@ -1,7 +1,8 @@
 """The input document: everything that policy judges an action on, as JSON.
 
 Its schema is rego/schemas/input.json; docs/policies.md explains it. What is not known is
-absent, and rules restrict what is absent.
+absent, and rules restrict what is absent. An element that is absent from a list cannot be seen
+there, so the document says apart from each list how many elements it has.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pdp.model import (
     Boundary,
     Chain,
     Derived,
+    EntityRole,
     EvaluationRequest,
     Facts,
     KeyHashes,
@@ -42,6 +44,7 @@ from placet._wire.boundary import resource_json
 # So many seconds of payments rules see where the tenant sets no window of its own: the bundle's default
 # window may be as long.
 _WINDOW = 3_600
+_NO_ROLES = {role.value: False for role in EntityRole}
 
 
 def input_document(
@@ -90,6 +93,7 @@ def input_document(
         "limits": describe_limits(limits, facts.counters, int(facts.now.timestamp())),
         "settings": settings,
         "signals": facts.signals,
+        "counts": _counts(facts, derived, chain=chain, boundaries=len(boundaries), limits=len(limits)),
     }
     return orjson.dumps(document, default=exact_number)
 
@@ -97,6 +101,21 @@ def input_document(
 def rfc3339(instant: datetime) -> str:
     """Return an aware UTC instant in whole seconds (RFC 3339 §5.6)."""
     return instant.isoformat(timespec="seconds")[:19] + "Z"
+
+
+def _counts(facts: Facts, derived: Derived, *, chain: Chain, boundaries: int, limits: int) -> dict[str, int]:
+    """Return how many elements the document's lists have, by the names of the lists."""
+    refs = () if facts.tool is None else facts.tool.entities
+    return {
+        "boundaries": boundaries,
+        "chain": len(chain.hops),
+        "chain_problems": len(chain.problems),
+        "entities": len(refs),
+        "holds": len(facts.holds),
+        "limits": limits,
+        "must_match": sum(ref.must_match is not None for ref in refs),
+        "problems": len(derived.problems),
+    }
 
 
 def _session(
@@ -121,6 +140,7 @@ def _session(
             for start, width, number in aggregates.pay
             if start + width > since
         ]
+        history["pay_count"] = len(history["pay"])
     return {
         "id": session.session_id,
         "state": session.state_at(now),
@@ -173,9 +193,14 @@ def _boundary(
     document = {"of": of} | ({"at": at} if at else {}) | boundary_document(boundary)
     ids = dict(permitted)
     document["resources"] = [
-        resource_json(rule) | ({"resolved": ids[rule]} if rule in ids else {}) for rule in boundary.resources
+        _resource_rule(rule) | ({"resolved": ids[rule]} if rule in ids else {}) for rule in boundary.resources
     ]
     return orjson.Fragment(orjson.dumps(document))
+
+
+def _resource_rule(rule: ResourceRule) -> dict[str, Any]:
+    """A rule that permits every id says so: an empty prefix would permit as much, and may be a lost one."""
+    return {"type": rule.type, "any": True} if rule.prefix == "" else resource_json(rule)
 
 
 def _hop(hop: VerifiedHop, boundary: int | None) -> dict[str, Any]:
@@ -213,7 +238,9 @@ def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dic
     if tool is not None:
         described["effect"] = tool.effect
         described["reversible"] = tool.reversible
-        described["roles"] = sorted({ref.role for ref in tool.entities})
+        described["amount"] = tool.amount is not None
+        # Each role is there, so that one which is not known cannot pass for one that the tool has not.
+        described["roles"] = _NO_ROLES | {ref.role.value: True for ref in tool.entities}
         described["measured"] = is_measured(tool)
         described["must_match"] = [ref.name for ref in tool.entities if ref.must_match is not None]
     action: dict[str, Any] = {

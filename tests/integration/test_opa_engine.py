@@ -265,14 +265,12 @@ def paying(paid: tuple[Bucket, ...], now: int, window: int) -> bytes:
     rule = {"max": 8, "window_seconds": window, "on_exceed": "block"}
     document = payment_document(now_unix=now, settings={"velocity": {"payments": rule}})
     since = counters.known_since(window, now)
-    document["session"]["history"] |= {
-        "pay_since": since,
-        "pay": [
-            {"start": start, "width": width, "count": number}
-            for start, width, number in paid
-            if start + width > since
-        ],
-    }
+    pay = [
+        {"start": start, "width": width, "count": number}
+        for start, width, number in paid
+        if start + width > since
+    ]
+    document["session"]["history"] |= {"pay_since": since, "pay": pay, "pay_count": len(pay)}
     return encode(document)
 
 

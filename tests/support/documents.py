@@ -30,6 +30,7 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
                 "pay": [{"start": NOW - 60, "width": 2, "count": 1}],
                 "pay_since": NOW - 3660,
                 "pay_room": 255,
+                "pay_count": 1,
             },
         },
         "boundaries": [
@@ -37,7 +38,7 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
                 "of": "session",
                 "tools": ["payments.create", "invoices.approve"],
                 "effects": ["read"],
-                "resources": [{"type": "invoice", "id": "INV-1001"}, {"type": "vendor", "prefix": ""}],
+                "resources": [{"type": "invoice", "id": "INV-1001"}, {"type": "vendor", "any": True}],
                 "amounts": {"EUR": {"per_action_minor": 500_000}},
                 "after_completion": [],
             }
@@ -60,7 +61,8 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
                 "known": True,
                 "effect": "pay",
                 "reversible": False,
-                "roles": ["counterparty", "order", "record"],
+                "roles": {"record": True, "counterparty": True, "order": True, "other": False},
+                "amount": True,
                 "measured": True,
                 "must_match": ["vendor"],
                 "business_key": False,
@@ -80,6 +82,7 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
                 "status": "active",
             },
             "reference": {
+                "measures": 2,
                 "record_known": True,
                 "record": {"minor": amount_minor, "currency": "EUR", "excess_ppm": 0},
                 "order_named": True,
@@ -101,6 +104,16 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
         "limits": [],
         "settings": {},
         "signals": {},
+        "counts": {
+            "boundaries": 1,
+            "chain": 1,
+            "chain_problems": 0,
+            "entities": 3,
+            "holds": 0,
+            "limits": 0,
+            "must_match": 1,
+            "problems": 0,
+        },
     }
     return document | top
 

@@ -63,6 +63,7 @@ def test_amounts_of_record_and_order_are_in_minor_units() -> None:
         "order_named": True,
         "record": {"minor": 120000, "currency": "EUR", "excess_ppm": 100009},
         "order": {"minor": 120000, "currency": "EUR", "excess_ppm": 100009},
+        "measures": 2,
     }
 
 
@@ -79,6 +80,7 @@ def test_currency_that_cannot_be_read_leaves_no_amount(currency: JSON) -> None:
     found = measured(invoice=INVOICE | {"currency": currency})
     # The order is in its record's currency.
     assert not {"record", "order"} & set(found)
+    assert found["measures"] == 0
 
 
 def test_order_is_named_by_whatever_stands_there() -> None:

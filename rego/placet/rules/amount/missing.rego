@@ -9,10 +9,15 @@ package placet.rules.amount
 block contains "amount.missing" if "amount.missing" in input.action.problems
 
 block contains "amount.missing" if {
-	input.action.tool.effect == "pay"
+	missing_judged
 	not missing_disproven
 	not missing_explained
 }
+
+# A payment, and every tool that is registered with an amount. What is not known to have none is judged.
+missing_judged if not input.action.tool.amount == false
+
+missing_judged if input.action.tool.effect == "pay"
 
 missing_disproven if "amount" in object.keys(input.action)
 

@@ -29,10 +29,25 @@ test_missing_leaves_missing_problems_to_unknown_problem if {
 
 test_missing_fires_for_a_payment_without_an_amount if {
 	"amount.missing" in amount.block with input as fixtures.removed("/action/amount")
+	without := json.remove(fixtures.replaced("/action/tool/amount", false), ["/action/amount"])
+	"amount.missing" in amount.block with input as without
 }
 
-test_missing_quiet_for_another_effect_without_an_amount if {
-	not "amount.missing" in amount.block with input as json.remove(fixtures.replaced("/action/tool/effect", "read"), ["/action/amount"])
+reading := json.remove(fixtures.replaced("/action/tool/effect", "read"), ["/action/amount"])
+
+test_missing_quiet_for_another_effect_whose_tool_has_no_amount if {
+	not "amount.missing" in amount.block with input as json.patch(reading, [{"op": "replace", "path": "/action/tool/amount", "value": false}])
+}
+
+test_missing_fires_for_another_effect_whose_tool_has_an_amount if {
+	"amount.missing" in amount.block with input as reading
+}
+
+test_missing_fires_when_it_is_not_known_whether_the_tool_has_an_amount if {
+	every odd in [null, 0, "false", {}] {
+		"amount.missing" in amount.block with input as json.patch(reading, [{"op": "replace", "path": "/action/tool/amount", "value": odd}])
+	}
+	"amount.missing" in amount.block with input as json.remove(reading, ["/action/tool/amount"])
 }
 
 test_missing_leaves_it_to_a_problem_that_explains_it if {

@@ -37,7 +37,14 @@ resource_matches(permitted) if {
 }
 
 resource_matches(permitted) if {
+	permitted.any == true
+	count(permitted) == 2
+}
+
+# An empty one would permit every id, which `any` says.
+resource_matches(permitted) if {
 	is_string(permitted.prefix)
+	permitted.prefix != ""
 	startswith(input.action.resource.id, permitted.prefix)
 	count(permitted) == 2
 }

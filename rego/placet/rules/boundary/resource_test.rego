@@ -46,6 +46,9 @@ test_resource_fires_for_a_rule_that_says_nothing_or_too_much if {
 		{"type": "invoice"},
 		{"type": "invoice", "id": "INV-1001", "prefix": "X"},
 		{"type": "invoice", "prefix": null},
+		{"type": "invoice", "prefix": ""},
+		{"type": "invoice", "any": "true"},
+		{"type": "invoice", "any": true, "id": "INV-2"},
 		{"id": "INV-1001"},
 		"invoice:INV-1001",
 		null,
@@ -95,12 +98,12 @@ test_resource_fires_unless_every_boundary_includes_it if {
 }
 
 test_resource_quiet_when_every_boundary_includes_it if {
-	wider := {"of": "template", "resources": [{"type": "invoice", "prefix": ""}]}
+	wider := {"of": "template", "resources": [{"type": "invoice", "any": true}]}
 	not "boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries/-", wider)
 }
 
 test_resource_fires_without_the_sessions_own_boundary if {
-	every odd in [[], null, {}, [{"of": "template", "resources": [{"type": "invoice", "prefix": ""}]}]] {
+	every odd in [[], null, {}, [{"of": "template", "resources": [{"type": "invoice", "any": true}]}]] {
 		"boundary.resource" in boundary.block with input as fixtures.replaced("/boundaries", odd)
 	}
 }

@@ -13,7 +13,7 @@ block contains "chain.unproven" if {
 
 unproven_disproven if {
 	is_array(input.chain)
-	is_array(input.boundaries)
+	count(input.boundaries) == input.counts.boundaries
 	every depth, hop in input.chain {
 		hop.verified == true
 		hop.depth == depth
@@ -27,8 +27,10 @@ unproven_disproven if {
 	# The root's is the session's.
 	input.chain[0].boundary == 0
 	input.chain_problems == []
+	input.counts.chain_problems == 0
 	input.chain[0].agent == input.session.agent
-	input.chain[count(input.chain) - 1].agent in input.caller.agents
+	count(input.chain) == input.counts.chain
+	input.chain[input.counts.chain - 1].agent in input.caller.agents
 }
 
 # Blocked already, by the reason that explains it.

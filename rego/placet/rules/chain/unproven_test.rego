@@ -71,7 +71,10 @@ test_unproven_fires_without_a_chain if {
 }
 
 test_unproven_fires_for_a_grant_whose_boundary_is_not_judged if {
-	gone := json.patch(fixtures.delegated, [{"op": "remove", "path": "/boundaries/1"}])
+	gone := json.patch(fixtures.delegated, [
+		{"op": "remove", "path": "/boundaries/1"},
+		{"op": "replace", "path": "/counts/boundaries", "value": 1},
+	])
 	"chain.unproven" in chain.block with input as gone
 	every odd in [2, -1, "1", null, {}] {
 		"chain.unproven" in chain.block with input as changed(fixtures.delegated, "/chain/1/boundary", odd)
@@ -87,9 +90,23 @@ test_unproven_fires_for_a_root_whose_boundary_is_not_the_sessions if {
 test_unproven_quiet_for_a_grant_that_permits_what_one_above_does if {
 	same := json.patch(fixtures.delegated, [
 		{"op": "remove", "path": "/boundaries/1"},
+		{"op": "replace", "path": "/counts/boundaries", "value": 1},
 		{"op": "replace", "path": "/chain/1/boundary", "value": 0},
 	])
 	not "chain.unproven" in chain.block with input as same
+}
+
+test_unproven_fires_when_a_hop_a_boundary_or_a_problem_was_lost if {
+	# Whoever speaks for both agents could leave out the one that is trusted less, and its boundary.
+	both := changed(fixtures.delegated, "/caller/agents", ["agent:payer", "agent:clerk"])
+	not "chain.unproven" in chain.block with input as both
+	"chain.unproven" in chain.block with input as json.remove(both, ["/chain/1"])
+	every name in ["boundaries", "chain", "chain_problems"] {
+		path := sprintf("/counts/%s", [name])
+		"chain.unproven" in chain.block with input as changed(fixtures.document, path, fixtures.document.counts[name] + 1)
+		"chain.unproven" in chain.block with input as fixtures.removed(path)
+	}
+	"chain.unproven" in chain.block with input as fixtures.removed("/counts")
 }
 
 test_unproven_fires_for_boundaries_missing_or_of_the_wrong_type if {

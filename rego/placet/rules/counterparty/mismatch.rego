@@ -7,23 +7,20 @@ package placet.rules.counterparty
 # custom:
 #   remediation: Name the counterparty of the record.
 block contains "counterparty.mismatch" if {
-	mismatch_judged
+	not mismatch_exempt
 	not mismatch_disproven
 	not mismatch_moot
 }
 
-# Every tool with an entity that must match another. What is not known to have none is judged.
-mismatch_judged if count(input.action.tool.must_match) > 0
-
-mismatch_judged if {
-	input.action.tool.known == true
-	not mismatch_listed
+# A tool without an entity that must match another. What is not known to have none is judged.
+mismatch_exempt if {
+	input.action.tool.must_match == []
+	input.counts.must_match == 0
 }
 
-mismatch_listed if is_array(input.action.tool.must_match)
-
 mismatch_disproven if {
-	mismatch_listed
+	is_array(input.action.tool.must_match)
+	count(input.action.tool.must_match) == input.counts.must_match
 	every name in input.action.tool.must_match {
 		input.entities[name].matched == true
 	}
@@ -31,3 +28,5 @@ mismatch_disproven if {
 
 # Blocked already, by the reason that explains it.
 mismatch_moot if "session.unknown" in data.placet.rules.session.block
+
+mismatch_moot if "registry.unknown_tool" in data.placet.rules.registry.block

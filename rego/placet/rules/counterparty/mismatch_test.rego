@@ -31,9 +31,21 @@ test_mismatch_fires_when_a_known_tools_list_is_missing_or_odd if {
 }
 
 test_mismatch_quiet_for_a_tool_without_such_entities if {
-	not "counterparty.mismatch" in counterparty.block with input as json.remove(fixtures.replaced("/action/tool/must_match", []), ["/entities"])
+	not "counterparty.mismatch" in counterparty.block with input as json.remove(fixtures.listed("/action/tool/must_match", []), ["/entities"])
 }
 
 test_mismatch_is_moot_for_a_strangers_session if {
 	not "counterparty.mismatch" in counterparty.block with input as json.remove(fixtures.without_session, ["/entities"])
+}
+
+test_mismatch_fires_when_a_name_was_lost if {
+	every names in [[], ["vendor"]] {
+		"counterparty.mismatch" in counterparty.block with input as fixtures.shortened("/action/tool/must_match", names)
+	}
+	"counterparty.mismatch" in counterparty.block with input as fixtures.removed("/counts/must_match")
+	"counterparty.mismatch" in counterparty.block with input as fixtures.replaced("/counts/must_match", 0)
+}
+
+test_mismatch_is_moot_for_an_unknown_tool if {
+	not "counterparty.mismatch" in counterparty.block with input as fixtures.replaced("/action/tool", {"name": "x", "known": false})
 }

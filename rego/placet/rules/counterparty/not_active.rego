@@ -7,20 +7,13 @@ package placet.rules.counterparty
 # custom:
 #   remediation: Have the counterparty's record checked; the block holds until its status is active.
 block contains "counterparty.not_active" if {
-	active_judged
+	not active_exempt
 	not active_proven
 	not active_moot
 }
 
-# Every tool that is registered as dealing with somebody. What is not known to deal with nobody is judged.
-active_judged if "counterparty" in input.action.tool.roles
-
-active_judged if {
-	input.action.tool.known == true
-	not active_roles_known
-}
-
-active_roles_known if is_array(input.action.tool.roles)
+# A tool that is registered without somebody to deal with. What is not known to deal with nobody is judged.
+active_exempt if input.action.tool.roles.counterparty == false
 
 active_proven if {
 	input.action.counterparty.known == true
@@ -29,3 +22,5 @@ active_proven if {
 
 # Blocked already, by the reason that explains it.
 active_moot if "session.unknown" in data.placet.rules.session.block
+
+active_moot if "registry.unknown_tool" in data.placet.rules.registry.block

@@ -11,7 +11,7 @@ block contains "limit.unknown" if not unknown_disproven
 unknown_disproven if {
 	is_array(input.limits)
 	codes := [limit.code | some limit in input.limits]
-	count(codes) == count(input.limits)
+	count(codes) == input.counts.limits
 	count({code | some code in codes} - unknown_none_of) == 0
 }
 

@@ -5,7 +5,7 @@ import data.placet.rules.limit
 
 test_unknown_quiet_for_limits_that_rules_judge if {
 	not "limit.unknown" in limit.block with input as fixtures.document
-	not "limit.unknown" in limit.block with input as fixtures.replaced("/limits", [])
+	not "limit.unknown" in limit.block with input as fixtures.listed("/limits", [])
 }
 
 test_unknown_fires_for_a_limit_that_no_rule_judges if {
@@ -22,4 +22,11 @@ test_unknown_fires_for_limits_of_the_wrong_type if {
 	every odd in [null, {}, "", [1], [{}]] {
 		"limit.unknown" in limit.block with input as fixtures.replaced("/limits", odd)
 	}
+}
+
+test_unknown_fires_when_a_limit_was_lost if {
+	every limits in [[], fixtures.document.limits] {
+		"limit.unknown" in limit.block with input as fixtures.shortened("/limits", limits)
+	}
+	"limit.unknown" in limit.block with input as fixtures.removed("/counts/limits")
 }

@@ -29,7 +29,7 @@ amount_over_order_disproven if {
 	limit := settings.effective.variance_block_factor.ppm
 	is_number(limit)
 	measures := {"record", "order"} & object.keys(input.action.reference)
-	count(measures) > 0
+	count(measures) == input.action.reference.measures
 	every name in measures {
 		is_number(input.action.reference[name].excess_ppm)
 		input.action.reference[name].excess_ppm + 1000000 <= limit

@@ -12,7 +12,8 @@ test_amount_over_order_fires_above_the_limit if {
 test_amount_over_order_quiet_at_the_limit_and_below if {
 	not "payment.amount_over_order" in payment.block with input as fixtures.document with data.placet.defaults as fixtures.defaults
 	not "payment.amount_over_order" in payment.block with input as fixtures.replaced("/action/reference/order/excess_ppm", 1000000) with data.placet.defaults as fixtures.defaults
-	not "payment.amount_over_order" in payment.block with input as fixtures.removed("/action/reference/record") with data.placet.defaults as fixtures.defaults
+	unread := json.remove(fixtures.replaced("/action/reference/measures", 1), ["/action/reference/record"])
+	not "payment.amount_over_order" in payment.block with input as unread with data.placet.defaults as fixtures.defaults
 }
 
 test_amount_over_order_fires_for_an_excess_that_is_missing_or_odd if {
@@ -61,4 +62,11 @@ test_amount_over_order_quiet_for_a_tool_that_is_not_measured if {
 test_amount_over_order_is_moot_when_another_reason_explains_it if {
 	not "payment.amount_over_order" in payment.block with input as json.remove(fixtures.without_session, ["/action/reference"]) with data.placet.defaults as fixtures.defaults
 	not "payment.amount_over_order" in payment.block with input as json.remove(fixtures.document, ["/action/amount", "/action/reference"]) with data.placet.defaults as fixtures.defaults
+}
+
+test_amount_over_order_fires_when_a_measure_was_lost if {
+	every name in ["record", "order", "measures"] {
+		document := fixtures.removed(sprintf("/action/reference/%s", [name]))
+		"payment.amount_over_order" in payment.block with input as document with data.placet.defaults as fixtures.defaults
+	}
 }

@@ -16,6 +16,7 @@ duplicate_judged if not input.action.tool.business_key == false
 
 duplicate_disproven if {
 	is_array(input.action.holds)
+	count(input.action.holds) == input.counts.holds
 	every hold in input.action.holds {
 		duplicate_another(hold)
 	}

@@ -28,7 +28,7 @@ order_unknown_disproven if is_number(input.action.reference.order.minor)
 # What names no order is measured against its record.
 order_unknown_disproven if {
 	input.action.reference.order_named == false
-	"record" in input.action.tool.roles
+	input.action.tool.roles.record == true
 }
 
 # Blocked already, by the reason that explains it.

@@ -20,7 +20,7 @@ test_order_unknown_fires_for_a_tool_without_a_record_whose_call_names_no_order i
 	unordered := fixtures.replaced("/action/reference/order_named", false)
 	"payment.order_unknown" in payment.block with input as json.patch(unordered, [
 		{"op": "remove", "path": "/action/reference/order"},
-		{"op": "replace", "path": "/action/tool/roles", "value": ["order"]},
+		{"op": "replace", "path": "/action/tool/roles/record", "value": false},
 	])
 }
 
@@ -40,7 +40,7 @@ test_order_unknown_fires_without_a_reference if {
 
 # On this the rules on amounts rely: what cannot be measured is blocked by one of the two.
 test_order_unknown_or_record_unknown_fires_whenever_nothing_can_be_measured if {
-	every roles in [["record"], ["order"], ["order", "record"], [], null] {
+	every roles in [{"record": true}, {"record": false}, {"record": null}, {}, null] {
 		every named in [true, false, null] {
 			every known in [true, false, null] {
 				some code in ["payment.order_unknown", "payment.record_unknown"]

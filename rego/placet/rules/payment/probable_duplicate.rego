@@ -15,6 +15,7 @@ probable_duplicate_judged if not input.action.tool.business_key == false
 
 probable_duplicate_disproven if {
 	is_array(input.action.holds)
+	count(input.action.holds) == input.counts.holds
 	every hold in input.action.holds {
 		probable_duplicate_another(hold)
 	}

@@ -23,10 +23,7 @@ record_unknown_judged if {
 
 record_unknown_measured_known if is_boolean(input.action.tool.measured)
 
-record_unknown_disproven if {
-	is_array(input.action.tool.roles)
-	not "record" in input.action.tool.roles
-}
+record_unknown_disproven if input.action.tool.roles.record == false
 
 record_unknown_disproven if {
 	input.action.reference.record_known == true

@@ -15,6 +15,7 @@ unresolved_judged if not input.action.tool.business_key == false
 
 unresolved_disproven if {
 	is_array(input.action.holds)
+	count(input.action.holds) == input.counts.holds
 	every hold in input.action.holds {
 		hold.state in {"reserved", "committed"}
 	}

@@ -8,9 +8,15 @@ package placet.rules.registry
 #   remediation: Update the policy bundle, so that it knows every problem that the server reports.
 block contains "registry.unknown_problem" if not unknown_problem_disproven
 
-# Every problem has a rule that blocks; what has none is caught here.
+unknown_problem_disproven if {
+	input.action.problems == []
+	input.counts.problems == 0
+}
+
+# Every problem has a rule that blocks; what has none is caught here, and so is one that was lost.
 unknown_problem_disproven if {
 	is_array(input.action.problems)
+	count(input.action.problems) == input.counts.problems
 	every problem in input.action.problems {
 		problem in {
 			"registry.unknown_tool",

@@ -4,7 +4,7 @@ import data.placet.fixtures_test as fixtures
 import data.placet.rules.registry
 
 test_unknown_problem_fires if {
-	"registry.unknown_problem" in registry.block with input as fixtures.replaced("/action/problems", ["amount.missing", "amount.from_next_year"])
+	"registry.unknown_problem" in registry.block with input as fixtures.listed("/action/problems", ["amount.missing", "amount.from_next_year"])
 }
 
 test_unknown_problem_quiet_without_problems if {
@@ -12,7 +12,7 @@ test_unknown_problem_quiet_without_problems if {
 }
 
 test_unknown_problem_quiet_for_problems_with_a_rule if {
-	not "registry.unknown_problem" in registry.block with input as fixtures.replaced("/action/problems", ["amount.missing"])
+	not "registry.unknown_problem" in registry.block with input as fixtures.listed("/action/problems", ["amount.missing"])
 }
 
 test_unknown_problem_every_known_problem_blocks_by_a_rule_of_its_own if {
@@ -29,7 +29,7 @@ test_unknown_problem_every_known_problem_blocks_by_a_rule_of_its_own if {
 		"amount.zero",
 		"amount.out_of_range",
 	] {
-		document := fixtures.replaced("/action/problems", [problem])
+		document := fixtures.listed("/action/problems", [problem])
 		problem in data.placet.decision.blocks with input as document
 	}
 }
@@ -46,4 +46,11 @@ test_unknown_problem_fires_without_problems_said if {
 
 test_unknown_problem_fires_without_a_document if {
 	"registry.unknown_problem" in registry.block with input as {}
+}
+
+test_unknown_problem_fires_when_a_problem_was_lost if {
+	every problems in [[], ["amount.missing"]] {
+		"registry.unknown_problem" in registry.block with input as fixtures.shortened("/action/problems", problems)
+	}
+	"registry.unknown_problem" in registry.block with input as fixtures.removed("/counts/problems")
 }

@@ -99,6 +99,7 @@ payments_readable if {
 	is_number(payments_limit.window_seconds)
 	payments_limit.window_seconds > 0
 	is_array(input.session.history.pay)
+	count(input.session.history.pay) == input.session.history.pay_count
 	every bucket in input.session.history.pay {
 		is_number(bucket.start)
 		is_number(bucket.width)

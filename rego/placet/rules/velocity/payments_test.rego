@@ -4,18 +4,18 @@ import data.placet.fixtures_test as fixtures
 import data.placet.rules.velocity
 
 test_payments_fires_when_the_window_is_full if {
-	"velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
-	not "velocity.payments" in velocity.block with input as fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
+	"velocity.payments" in velocity.escalate with input as fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
+	not "velocity.payments" in velocity.block with input as fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
 }
 
 test_payments_blocks_where_the_settings_say_so if {
-	"velocity.payments" in velocity.block with input as object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}) with data.placet.defaults as fixtures.defaults
-	not "velocity.payments" in velocity.escalate with input as object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}) with data.placet.defaults as fixtures.defaults
+	"velocity.payments" in velocity.block with input as object.union(fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}) with data.placet.defaults as fixtures.defaults
+	not "velocity.payments" in velocity.escalate with input as object.union(fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}) with data.placet.defaults as fixtures.defaults
 }
 
 test_payments_blocks_for_an_odd_consequence if {
 	every odd in ["", "warn", null, 1] {
-		document := json.patch(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), [{
+		document := json.patch(fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), [{
 			"op": "add",
 			"path": "/settings/velocity",
 			"value": {"payments": {"on_exceed": odd}},
@@ -25,24 +25,24 @@ test_payments_blocks_for_an_odd_consequence if {
 }
 
 test_payments_quiet_below_the_maximum if {
-	not "velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 4}]) with data.placet.defaults as fixtures.defaults
-	not "velocity.payments" in velocity.block with input as fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 4}]) with data.placet.defaults as fixtures.defaults
+	not "velocity.payments" in velocity.escalate with input as fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 4}]) with data.placet.defaults as fixtures.defaults
+	not "velocity.payments" in velocity.block with input as fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 4}]) with data.placet.defaults as fixtures.defaults
 }
 
 test_payments_quiet_for_another_effect if {
-	not "velocity.payments" in velocity.escalate with input as object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"action": {"tool": {"effect": "write"}}}) with data.placet.defaults as fixtures.defaults
+	not "velocity.payments" in velocity.escalate with input as object.union(fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"action": {"tool": {"effect": "write"}}}) with data.placet.defaults as fixtures.defaults
 }
 
 test_payments_counts_a_bucket_that_is_partly_in_the_window if {
-	"velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", [{"start": 1795514339, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
+	"velocity.payments" in velocity.escalate with input as fixtures.listed("/session/history/pay", [{"start": 1795514339, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
 }
 
 test_payments_forgets_a_bucket_that_has_left_the_window if {
-	not "velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", [{"start": 1795514338, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
+	not "velocity.payments" in velocity.escalate with input as fixtures.listed("/session/history/pay", [{"start": 1795514338, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
 }
 
 test_payments_counts_a_bucket_of_the_future if {
-	"velocity.payments" in velocity.escalate with input as fixtures.replaced("/session/history/pay", [{"start": 1795514500, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
+	"velocity.payments" in velocity.escalate with input as fixtures.listed("/session/history/pay", [{"start": 1795514500, "width": 2, "count": 5}]) with data.placet.defaults as fixtures.defaults
 }
 
 test_payments_fires_without_history if {
@@ -116,22 +116,19 @@ test_payments_says_when_to_come_back if {
 		{"start": 1795514352, "width": 2, "count": 6},
 		{"start": 1795514398, "width": 2, "count": 4},
 	]
-	document := json.patch(object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}), [{
-		"op": "replace",
-		"path": "/session/history/pay",
-		"value": buckets,
-	}])
+	settings := {"velocity": {"payments": {"on_exceed": "block"}}}
+	document := object.union(fixtures.listed("/session/history/pay", buckets), {"settings": settings})
 	velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": 14}} with input as document
 		with data.placet.defaults as fixtures.defaults
 }
 
 test_payments_says_nothing_when_waiting_never_helps if {
-	document := json.patch(object.union(fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}), [{"op": "add", "path": "/settings/velocity/payments/max", "value": 0}])
+	document := json.patch(object.union(fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}]), {"settings": {"velocity": {"payments": {"on_exceed": "block"}}}}), [{"op": "add", "path": "/settings/velocity/payments/max", "value": 0}])
 	count(velocity.retry_after_seconds) == 0 with input as document with data.placet.defaults as fixtures.defaults
 }
 
 test_payments_says_nothing_when_it_escalates if {
-	document := fixtures.replaced("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}])
+	document := fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}])
 	count(velocity.retry_after_seconds) == 0 with input as document with data.placet.defaults as fixtures.defaults
 }
 
@@ -141,10 +138,11 @@ test_payments_says_when_to_come_back_for_buckets_that_overlap if {
 		{"start": 1795514340, "width": 60, "count": 3},
 		{"start": 1795514350, "width": 2, "count": 3},
 	]
-	document := json.patch(fixtures.document, [
-		{"op": "replace", "path": "/session/history/pay", "value": buckets},
-		{"op": "add", "path": "/settings/velocity", "value": {"payments": {"on_exceed": "block", "max": 3}}},
-	])
+	document := json.patch(fixtures.listed("/session/history/pay", buckets), [{
+		"op": "add",
+		"path": "/settings/velocity",
+		"value": {"payments": {"on_exceed": "block", "max": 3}},
+	}])
 	velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": 60}} with input as document
 		with data.placet.defaults as fixtures.defaults
 }
@@ -175,4 +173,13 @@ test_payments_is_exact_while_history_has_room if {
 		velocity.retry_after_seconds == {{"code": "velocity.payments", "seconds": window}} with input as full(window, 6)
 			with data.placet.defaults as fixtures.defaults
 	}
+}
+
+test_payments_fires_when_a_payment_was_lost if {
+	every buckets in [[], [{"start": 1795514350, "width": 2, "count": 1}]] {
+		document := fixtures.shortened("/session/history/pay", buckets)
+		"velocity.payments" in velocity.escalate with input as document with data.placet.defaults as fixtures.defaults
+	}
+	uncounted := fixtures.removed("/session/history/pay_count")
+	"velocity.payments" in velocity.escalate with input as uncounted with data.placet.defaults as fixtures.defaults
 }
