@@ -146,7 +146,7 @@ async def test_roll_back_is_a_new_revision_with_the_old_content(store: Store) ->
         (1, ("payments.create",), ()),
     ]
     assert await store.control_plane.tool_history(TENANT, before=3, limit=1) == history[1:2]
-    # And forward again.
+    # Then it is rolled forward again.
     assert await store.control_plane.roll_back_tools(TENANT, 2) == 4
     assert (await facts(store, tool="new")).tool == replace(builders.tool("new"), revision=4)
 

@@ -178,7 +178,7 @@ async def test_close_overtakes_an_allow(store: Store, session: Session) -> None:
     closed = await store.sessions.close(TENANT, session.session_id, "done")
     assert closed is not None
     await leaves_no_trace(store, builders.recording(key, epoch=epoch, moves=session))
-    # Not even when it was taken on the closed session.
+    # This is so even for a decision that was taken on the closed session.
     await leaves_no_trace(store, builders.recording(key, epoch=epoch, moves=closed))
     await store.ledger.record(builders.recording(key, epoch=epoch, moves=closed, effect=Effect.BLOCK))
 

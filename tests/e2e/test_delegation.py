@@ -485,7 +485,7 @@ async def test_counts_of_each_grant_on_the_path_are_kept(scene: Scene) -> None:
     clerk = await stage.delegate(helper.chain, CLERK, boundary={**BOUNDARY, "max_actions": 1})
     assert (await stage.ask(clerk.chain, read())).allowed
     assert codes(await stage.ask(clerk.chain, read())) == ["boundary.max_actions"]
-    # Asked in vain counts for nothing.
+    # A call that was not allowed counts for nothing.
     for _ in range(2):
         assert (await stage.ask(helper.chain, read(), replica=2)).allowed
     assert codes(await stage.ask(helper.chain, read())) == ["boundary.max_actions"]

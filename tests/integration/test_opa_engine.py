@@ -244,7 +244,7 @@ async def test_verdicts_carry_the_revision_of_the_bundle(
 
 @pytest.mark.parametrize("window", [1, 60, 119, 120, 600, 7_199, 7_200, 100_000, counters.MAX_WINDOW])
 async def test_coming_back_when_policy_says_is_never_too_early(opa: RunningOpa, window: int) -> None:
-    """Also when history has grown coarser meanwhile."""
+    """This holds also when history has grown coarser meanwhile."""
     engine = opa.engine()
     spread = random.Random(window)
     for _ in range(12):

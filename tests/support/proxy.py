@@ -18,7 +18,7 @@ COMMIT = b"COMMIT\0"
 # A COMMIT that psycopg prepares: nothing is committed yet, and from then on it is sent by this name alone
 # (protocol: Parse, Bind).
 _PREPARED = re.compile(rb"(_pg3_\d+)\0COMMIT\0")
-# Of a transaction that is no pipeline (protocol: Query): the ledger has none.
+# The COMMIT of a transaction that is no pipeline (protocol: Query): the ledger has none.
 _SIMPLE = b"Q\0\0\0\x0bCOMMIT\0"
 
 

@@ -109,7 +109,7 @@ def test_order_that_the_call_itself_names_is_named_though_it_be_no_identifier() 
     ],
 )
 def test_order_that_is_named_in_part_is_named(template: str, given_: dict[str, JSON], named: bool) -> None:
-    """Else an agent would leave a part out, and be measured against no order."""
+    """Otherwise an agent could leave a part out, and be measured against no order."""
     order = replace(builders.payment_tool().entities[2], id=template, via=None)
     tool = replace(TOOL, entities=(*TOOL.entities[:2], order))
     derived = derive(builders.action(arguments={"invoice": "INV-1001", **given_}), tool)

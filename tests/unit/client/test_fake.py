@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from placet.testing import FakePdp
 from tests.support.rpcs import methods
 
-# Of the whole API but for DevService, which moves a clock: the fake's moves by `advance`.
+# The calls of the whole API but for DevService, which moves a clock: the fake's moves by `advance`.
 METHODS = {method.name: method for path, method in methods() if "DevService" not in path}
 REFUSED = {
     "ListTools",

@@ -273,7 +273,7 @@ async def test_plan_that_is_not_whole_is_blocked_and_leaves_nothing(bench: Bench
     )
     for decision, receipt in answers:
         assert read_decision(receipt.token) == decision
-    # Asked alone, what was allowed is allowed.
+    # Asked for alone, what was allowed is still allowed.
     decision, _ = await bench.point().evaluate(bench.act(PAY, "B-1", call=decisions[0].tool_call_id))
     assert decision.effect is Effect.ALLOW
 

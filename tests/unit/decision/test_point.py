@@ -455,7 +455,7 @@ def payment(bench: Bench) -> EvaluationRequest:
 
 
 async def test_entities_are_found_by_the_registration_that_holds(bench: Bench) -> None:
-    """Also the first time, when which they are is not known before the registration is read."""
+    """This is so the first time too, when nobody knows which they are before the registration is read."""
     bench.engine.judge_by(by_status)
     await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by="ops")
     point = bench.point()

@@ -190,7 +190,7 @@ async def test_call_with_less_time_left_than_a_batch_takes_is_not_begun() -> Non
 
 
 async def test_of_calls_that_are_all_too_late_the_last_to_expire_is_begun() -> None:
-    """Or nobody would ever find out that the work is fast again."""
+    """Otherwise nobody would ever find out that the work is fast again."""
     box = inbox()
     for _ in range(100):
         box.served(builders.deadline(-10.0))
