@@ -51,7 +51,7 @@ class StoredAnswer:
 class NewCall:
     """A call that needs a decision of its own."""
 
-    # Of the action (`Fingerprints.of`).
+    # The fingerprint of the action (`Fingerprints.of`).
     fingerprint: bytes
     # Reasons to block that the decision carries whatever policy says.
     reasons: tuple[Reason, ...] = ()
@@ -86,7 +86,7 @@ def judge_repeat(
 
 
 def _is_still_good(prior: PriorDecision, session: Session, now: datetime) -> bool:
-    """Whether what led to the earlier answer still does, as far as session and time go."""
+    """Return whether the earlier answer still holds, as far as session and time go."""
     if now >= prior.expires_at or prior.has_outcome:
         return False
     return is_unchanged_since(session, recorded_at=prior.recorded_at, now=now)

@@ -124,7 +124,7 @@ class PlanPoint:
         ]
 
     def _as_block(self, item: _Judged, broken_by: int) -> _Judged:
-        """Return the item as a block of its own, for want of another one."""
+        """Return the item as a block of its own, because another item is not allowed."""
         evaluation, decision = item.answer, item.decision
         if isinstance(evaluation, StoredAnswer):
             # The key goes on naming the answer that was given before.

@@ -116,7 +116,7 @@ class DecisionReader:
 
 
 def _decided_on(hop: ChainHop, taken: Mapping[str, Sequence[DecisionEffect]]) -> Sequence[DecisionEffect]:
-    """What was decided on a hop's calls; `taken` is that by grant. The root also acts without a grant."""
+    """Return what was decided on a hop's calls. `taken` has it by grant; the root acts without one, too."""
     if hop.unverified:
         return ()
     grants = {hop.grant_hash} if hop.depth else {hop.grant_hash, ""}

@@ -63,7 +63,7 @@ def make_decision(context: ActionContext, verdict: Verdict | None, found: tuple[
 
 
 def _expiry(context: ActionContext, decided_at: datetime) -> datetime:
-    """An answer does not outlive its session, nor a grant that it rests on."""
+    """Return when the answer ends. It does not outlive its session, nor a grant that it rests on."""
     facts, session = context.facts, context.session
     expires_at = decided_at + timedelta(seconds=allow_ttl(facts.settings))
     if session is None:

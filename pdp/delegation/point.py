@@ -35,7 +35,7 @@ class Delegation:
     to_agent: str
     # None: the parent's.
     boundary: Boundary | None
-    # For people.
+    # What the work is, in words for people.
     purpose: str
     # None: the parent's.
     expires_at: datetime | None

@@ -139,7 +139,7 @@ class Decision:
     obligations: tuple[Obligation, ...] = ()
     # When asking again makes sense; None unless `retryable`, and where nobody knows.
     retry_after: timedelta | None = None
-    # Of the session after the decision; 0: it moved none.
+    # The session's version after the decision; 0: it moved no session.
     session_version: int = 0
     # A block that asking again, with the same call, may lift.
     retryable: bool = False

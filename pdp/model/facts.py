@@ -95,7 +95,7 @@ class Facts:
     settings: Mapping[str, JSON]
     # The revisions of "settings", "tools", "agents", "signals" and "entities".
     data_revisions: Mapping[str, int]
-    # Whosever it is; None: there is none.
+    # The session that the request names, whoever may use it; None: there is none.
     session: Session | None
     # None: it is not registered.
     tool: Tool | None
@@ -111,7 +111,7 @@ class Facts:
     counters: Mapping[CounterKey, Counter] = field(default_factory=dict)
     # What earlier allows hold of the business key, and did not release.
     holds: tuple[Hold, ...] = ()
-    # Of the business key; 0: it was never held.
+    # The version of the business key; 0: it was never held.
     key_version: int = 0
     # The answer to each prerequisite in this session; one that was never asked for is absent.
     prerequisites: Mapping[PrerequisiteKey, PriorAnswer] = field(default_factory=dict)

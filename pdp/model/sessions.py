@@ -57,7 +57,7 @@ class Session:
     # Subject of whoever opened it.
     issuer: str
     boundary: Boundary
-    # As it was written: `state_at` takes expiry into account.
+    # The state as it was written: `state_at` takes expiry into account.
     state: SessionState
     # Moves with every decision and with every change of the state.
     version: int
