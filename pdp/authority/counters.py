@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from pdp.model import Bucket, Counter, Guard
+from pdp.model import Bucket, Counter, CounterKey, Guard
 
 # (age up to which it applies, width of a bucket), in seconds; each width divides the next one.
 _RESOLUTION = ((120, 2), (7_200, 60), (172_800, 3_600))
@@ -105,6 +105,14 @@ def fits(guard: Guard, counter: Counter, now: int) -> bool:
     return (
         guard.ceiling is None or count_used(counter, guard.window_seconds, now) + guard.add <= guard.ceiling
     )
+
+
+def group_by_counter(guards: Iterable[Guard]) -> dict[CounterKey, list[Guard]]:
+    """Return an allow's guards by the counter that they are on: each counter counts the allow once."""
+    result: dict[CounterKey, list[Guard]] = {}
+    for guard in guards:
+        result.setdefault(guard.key, []).append(guard)
+    return result
 
 
 def add_to_counter(counter: Counter, guards: Sequence[Guard], now: int) -> Counter:

@@ -10,14 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pdp.action.prerequisites import update_answer
-from pdp.authority.counters import add_to_counter
+from pdp.authority.counters import add_to_counter, group_by_counter
 from pdp.model import (
     Counter,
-    CounterKey,
     Decision,
     Effect,
     Facts,
-    Guard,
     Hold,
     HoldState,
     KeyHashes,
@@ -65,7 +63,7 @@ def apply_earlier_items(facts: Facts, earlier: Iterable[PendingEffects], key: Ke
             prerequisites[own] = update_answer(prerequisites.get(own), effects.effect, own.amount)
         if effects.reservation is None:
             continue
-        for counter, guards in _by_counter(effects.reservation.guards).items():
+        for counter, guards in group_by_counter(effects.reservation.guards).items():
             counters[counter] = add_to_counter(counters.get(counter, Counter()), guards, now)
         held = effects.reservation.key
         if held is not None and key is not None and held.normal == key.normal:
@@ -111,11 +109,3 @@ def as_plan_block(decision: Decision, item: int) -> Decision:
         retry_after=None,
         model_text=model_text(Effect.BLOCK, decision.decision_id, reasons, retryable=True),
     )
-
-
-def _by_counter(guards: Iterable[Guard]) -> dict[CounterKey, list[Guard]]:
-    """Group an allow's guards by their counters: each counter counts the allow once."""
-    result: dict[CounterKey, list[Guard]] = {}
-    for guard in guards:
-        result.setdefault(guard.key, []).append(guard)
-    return result

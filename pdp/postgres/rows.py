@@ -41,6 +41,7 @@ from pdp.model import (
     Tool,
     ToolEffect,
 )
+from pdp.postgres.access.connection import storable
 from pdp.postgres.columns import Columns
 from placet._wire.boundary import boundary_json
 
@@ -265,6 +266,19 @@ def _prior_answer(
 ) -> tuple[PrerequisiteKey, PriorAnswer]:
     amount = None if minor is None else Amount(minor=minor, currency=currency)
     return PrerequisiteKey(tool=tool, arguments=arguments), PriorAnswer(Effect(effect), waited, amount)
+
+
+def check_storable(key: DecisionKey) -> None:
+    """Raise `InvalidFieldError`, which names the request's field, for a key that no table can hold."""
+    for field, text in (
+        ("tenant", key.tenant),
+        ("session_id", key.session_id),
+        ("caller", key.caller),
+        ("chain", key.leaf_grant),
+        ("action.tool_call_id", key.tool_call_id),
+        ("review_id", key.review_id or ""),
+    ):
+        storable(field, text)
 
 
 SESSION = Columns(_session)

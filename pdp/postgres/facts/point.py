@@ -24,6 +24,7 @@ from pdp.postgres.access.connection import (
 )
 from pdp.postgres.facts.decode import TenantFacts, read_facts, read_scalars
 from pdp.postgres.facts.statement import query_facts
+from pdp.postgres.rows import check_storable
 
 BATCH = 64
 READERS = 2
@@ -68,14 +69,8 @@ class PostgresInformationPoint:
     async def gather(self, request: FactsRequest) -> Facts:
         if not self._readers or any(reader.done() for reader in self._readers):
             raise StoreUnavailableError("the store is closed")
-        key = request.key
+        check_storable(request.key)
         for field, text in (
-            ("tenant", key.tenant),
-            ("session_id", key.session_id),
-            ("caller", key.caller),
-            ("chain", key.leaf_grant),
-            ("action.tool_call_id", key.tool_call_id),
-            ("review_id", key.review_id or ""),
             ("action.tool", request.tool),
             *(("chain", agent) for agent in request.agents),
             *(("action.arguments", query.id) for query in request.entities),

@@ -18,7 +18,6 @@ from pdp.errors import (
     StoreUnavailableError,
 )
 from pdp.model import (
-    DecisionKey,
     DecisionStatus,
     Entry,
     LapsedDecision,
@@ -29,11 +28,12 @@ from pdp.model import (
 )
 from pdp.overload.inbox import Inbox, Ticket
 from pdp.overload.queue_stats import QueueStats
-from pdp.postgres.access.connection import Access, Connection, bounded, connect, storable, unavailable
+from pdp.postgres.access.connection import Access, Connection, bounded, connect, unavailable
 from pdp.postgres.access.pool import Pool
 from pdp.postgres.ledger.recording import BatchItem, parts
 from pdp.postgres.ledger.standing import read_lapsed, read_open, read_open_count, read_recorded, read_standing
 from pdp.postgres.ledger.stream import RefusedError, Stream, StreamLostError
+from pdp.postgres.rows import check_storable
 
 BATCH = 64
 # Entities that a batch locks, out of room that the server shares (max_locks_per_transaction).
@@ -103,13 +103,13 @@ class PostgresLedger:
         return self._inbox.load()
 
     async def record(self, recording: Recording) -> Position:
-        _check(recording.key)
+        check_storable(recording.key)
         (position,) = await self._ask(recording, recording.deadline)
         return position
 
     async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
         for recording in recordings:
-            _check(recording.key)
+            check_storable(recording.key)
         return await self._ask(tuple(recordings), recordings[0].deadline)
 
     async def record_entry(self, entry: Entry) -> Position:
@@ -339,19 +339,6 @@ def _answer(tickets: list[_Ticket], positions: Any) -> None:
             ticket.answer(found)
         else:
             ticket.fail(SessionMovedError("what the decision was taken on no longer holds"))
-
-
-def _check(key: DecisionKey) -> None:
-    """Raise `InvalidFieldError` for what the database cannot hold."""
-    for field, text in (
-        ("tenant", key.tenant),
-        ("session_id", key.session_id),
-        ("caller", key.caller),
-        ("chain", key.leaf_grant),
-        ("action.tool_call_id", key.tool_call_id),
-        ("review_id", key.review_id or ""),
-    ):
-        storable(field, text)
 
 
 def _refused(refusal: psycopg.Error) -> PdpError:

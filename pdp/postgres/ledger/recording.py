@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
-from pdp.authority.counters import add_to_counter, apply_recount, fits
+from pdp.authority.counters import add_to_counter, apply_recount, fits, group_by_counter
 from pdp.model import (
     Aggregates,
     Counter,
@@ -17,7 +17,6 @@ from pdp.model import (
     EntityName,
     Entry,
     EntryKind,
-    Guard,
     Recording,
     SessionState,
 )
@@ -175,11 +174,8 @@ def _counted(
     if recording.reservation is None:
         return {}
     now = int(locked.now.timestamp())
-    by_key: dict[CounterKey, list[Guard]] = {}
-    for guard in recording.reservation.guards:
-        by_key.setdefault(guard.key, []).append(guard)
     result = {}
-    for key, guards in by_key.items():
+    for key, guards in group_by_counter(recording.reservation.guards).items():
         place = (recording.key.tenant, key)
         counter = applied.counters.get(place, locked.counters.get(place))
         if counter is None or not all(fits(guard, counter, now) for guard in guards):

@@ -17,6 +17,7 @@ from pdp.authority.counters import (
     apply_recount,
     count_used,
     fits,
+    group_by_counter,
     retry_after,
 )
 from pdp.model import Bucket, Counter, CounterKey, Guard
@@ -182,3 +183,12 @@ def _covers(bucket: Bucket, at: int) -> bool:
 def test_counter_never_falls_below_nothing_nor_grows_past_the_tables() -> None:
     assert apply_recount(Counter(total=5), -9, 1000).total == 0
     assert apply_recount(Counter(total=MAX_TOTAL), 9, 1000).total == MAX_TOTAL
+
+
+def test_guards_are_grouped_by_their_counter_in_order() -> None:
+    a, b = CounterKey("s", "EUR"), CounterKey("s", "actions")
+    guards = [
+        Guard(key=key, add=1, ceiling=ceiling, window_seconds=None)
+        for key, ceiling in ((a, 1), (b, 2), (a, 3))
+    ]
+    assert group_by_counter(guards) == {a: [guards[0], guards[2]], b: [guards[1]]}
