@@ -212,6 +212,7 @@ def _hop(hop: VerifiedHop, boundary: int | None) -> dict[str, Any]:
         "depth": hop.depth,
         "verified": True,
         "same_runtime": hop.same_runtime,
+        "own_runtime": hop.own_runtime,
         "delegated_by": hop.delegated_by,
     }
     return described if boundary is None else described | {"boundary": boundary}

@@ -85,6 +85,7 @@ def _own_agent(hops: tuple[Hop, ...], session: Session | None, caller: Caller) -
         delegated_by=session.issuer,
         boundary=session.boundary,
         same_runtime=False,
+        own_runtime=True,
         verified=True,
     )
     return Chain(hops=(own,))
@@ -159,6 +160,7 @@ def _verified(
             delegated_by=link.grant.delegated_by,
             boundary=link.grant.boundary,
             same_runtime=index > 0 and credentials[index] == credentials[index - 1],
+            own_runtime=credentials[index] not in credentials[:index],
             verified=True,
         )
 
@@ -171,5 +173,6 @@ def _claimed(agent: str, hash: str, depth: int) -> VerifiedHop:
         delegated_by="",
         boundary=Boundary(),
         same_runtime=False,
+        own_runtime=False,
         verified=False,
     )

@@ -76,6 +76,8 @@ class VerifiedHop:
     boundary: Boundary
     # The hop acts by the same credential as the one above it.
     same_runtime: bool
+    # No hop above it acts by its credential.
+    own_runtime: bool
     # The hop and every one above it are proven.
     verified: bool
 

@@ -33,6 +33,12 @@ async def test_tenant_may_demand_a_runtime_of_its_own_for_each_agent(scene: Scen
     refused = await both.evaluate(pay(1), session=session, chain=grant.chain)
     assert (refused.effect, codes(refused)) == ("block", ["chain.same_runtime"])
     assert (await own.evaluate(pay(1), session=session, chain=grant.chain)).allowed
+    # Handed on and back: the last of three acts by the credential of the first.
+    onward = await own.delegate(session, grant.chain, to_agent=CLERK)
+    back = await scene.client("svc-ap", "agent", agents=(CLERK,))
+    returned = await back.evaluate(pay(1), session=session, chain=onward.chain)
+    assert (returned.effect, codes(returned)) == ("block", ["chain.same_runtime"])
+    assert [hop.same_runtime for hop in returned.chain] == [False, False, False]
     # Alone there is nobody to share with.
     assert (await both.evaluate(pay(1), session=session)).allowed
 

@@ -79,6 +79,7 @@ def document(boundaries: Sequence[Boundary], what: dict[str, Any]) -> bytes:
                 delegated_by="svc-else",
                 boundary=boundary,
                 same_runtime=False,
+                own_runtime=True,
                 verified=True,
             )
             for depth, boundary in enumerate(boundaries)

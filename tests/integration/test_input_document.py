@@ -161,6 +161,7 @@ def hop(depth: int, agent: str, *, bounds: Boundary | None = None, verified: boo
         delegated_by="svc-else",
         boundary=bounds or builders.boundary(),
         same_runtime=False,
+        own_runtime=True,
         verified=verified,
     )
 

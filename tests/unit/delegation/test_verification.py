@@ -59,6 +59,20 @@ async def test_hop_of_the_same_credential_is_marked() -> None:
     chain = await prove(grants, SESSION, links, by=caller)
     assert chain.proven
     assert [hop.same_runtime for hop in chain.hops] == [False, True, False, True]
+    assert [hop.own_runtime for hop in chain.hops] == [True, False, True, False]
+
+
+async def test_credential_that_comes_back_is_not_the_hops_own() -> None:
+    """Credentials of the hops here: svc-x, svc-y, svc-x."""
+    grants = await new_grants()
+    links: list[Link] = []
+    for agent, by in (("a", None), ("b", "svc-x"), ("c", "svc-y")):
+        grant = grant_of(SESSION, links, agent=f"agent:{agent}", delegated_by=by)
+        links.append(await link(grants, grant))
+    caller = builders.caller(subject="svc-x", agents=frozenset({"agent:c"}))
+    chain = await prove(grants, SESSION, links, by=caller)
+    assert [hop.same_runtime for hop in chain.hops] == [False, False, False]
+    assert [hop.own_runtime for hop in chain.hops] == [True, True, False]
 
 
 @pytest.mark.parametrize("hops", [(), (Hop(agent="agent:a"),)])

@@ -5,7 +5,7 @@ import data.placet.settings
 # METADATA
 # scope: rule
 # title: Agents that share a credential
-# description: Two agents of the chain that follow each other act by one credential, which the tenant does not permit.
+# description: Two agents of the chain act by one credential, which the tenant does not permit.
 # custom:
 #   remediation: Run the agent under an identity of its own.
 block contains "chain.same_runtime" if {
@@ -19,7 +19,7 @@ same_runtime_permitted if settings.effective.distinct_runtimes == false
 same_runtime_disproven if {
 	is_array(input.chain)
 	count(input.chain) > 0
-	every hop in input.chain { hop.same_runtime == false }
+	every hop in input.chain { hop.own_runtime == true }
 }
 
 # Blocked already, by the reason that explains it.

@@ -5,7 +5,7 @@ import data.placet.rules.chain
 
 distinct := {"op": "replace", "path": "/settings", "value": {"distinct_runtimes": true}}
 
-shared := {"op": "replace", "path": "/chain/1/same_runtime", "value": true}
+shared := {"op": "replace", "path": "/chain/1/own_runtime", "value": false}
 
 test_same_runtime_fires_where_runtimes_must_be_distinct if {
 	"chain.same_runtime" in chain.block with input as json.patch(fixtures.delegated, [distinct, shared])
@@ -24,11 +24,11 @@ test_same_runtime_quiet_where_it_is_permitted if {
 
 test_same_runtime_fires_for_hops_missing_or_of_the_wrong_type if {
 	every odd in [null, "false", 0, []] {
-		patch := {"op": "replace", "path": "/chain/1/same_runtime", "value": odd}
+		patch := {"op": "replace", "path": "/chain/1/own_runtime", "value": odd}
 		"chain.same_runtime" in chain.block with input as json.patch(fixtures.delegated, [distinct, patch])
 			with data.placet.defaults as fixtures.defaults
 	}
-	every odd in [null, [], {}, {"a": {"same_runtime": false}}] {
+	every odd in [null, [], {}, {"a": {"own_runtime": true}}] {
 		patch := {"op": "replace", "path": "/chain", "value": odd}
 		"chain.same_runtime" in chain.block with input as json.patch(fixtures.delegated, [distinct, patch])
 			with data.placet.defaults as fixtures.defaults
