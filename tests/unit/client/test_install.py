@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import placet
+
 PROJECT = Path(__file__).parents[3] / "clients/python"
 # A finder that knows the standard library and these packages, and nothing else.
 THIN = """
@@ -37,6 +39,13 @@ def test_base_install_needs_grpc_and_protobuf_only() -> None:
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = {re.split(r"[<>=]", name)[0] for name in declared}
     assert names == {"grpcio", "protobuf", "googleapis-common-protos"}
+
+
+def test_the_server_needs_the_client_that_is_released_with_it() -> None:
+    client = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    server = tomllib.loads((PROJECT.parents[1] / "pyproject.toml").read_text())["project"]
+    assert client["version"] == server["version"] == placet.__version__
+    assert f"placet[cli]=={client['version']}" in server["dependencies"]
 
 
 def test_everything_but_the_extras_works_without_them() -> None:
