@@ -37,7 +37,7 @@ test: setup
 	@$(PYTHON_RUN) -m coverage run -m pytest -m "not docker and not data" \
 		-p tests.support.left_out -p tests.support.coverage_by_room $(PYTEST_ARGS)
 
-# Of the latest `make test`.
+# Reads what the latest `make test` measured.
 coverage: setup
 	@$(PYTHON_RUN) -m coverage report --show-missing --skip-covered --skip-empty
 

@@ -44,7 +44,7 @@ def main(
         for case, subjects in results.rounds.items()
         for subject, rounds in subjects.items()
         for measured in rounds
-        # Turning callers away is what an overloaded PDP should do.
+        # An overloaded PDP should turn callers away, so refusals are no failures there.
         if measured.failures and case != "overload"
     }
     if failed:

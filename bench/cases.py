@@ -1,5 +1,7 @@
-"""What is measured: each case drives its subjects in turn, round after round, so that a machine that
-slows down slows them all."""
+"""The cases that are measured.
+
+Each case drives its subjects in turn, round after round, so that a machine that slows down slows them all.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from bench.stack import Stack
 OURS, NAIVE, OPA, CERBOS, CERBOS_AUDIT = "placet", "naive", "opa alone", "cerbos", "cerbos, file audit"
 OPA_PATH = "/v1/data/placet/decision/decision?strict-builtin-errors=true&provenance=true"
 OVERLOAD = 5
-# How long a caller of an overloaded PDP waits; seconds. What comes later is no goodput.
+# How long a caller of an overloaded PDP waits, in seconds. Answers that come later are not counted.
 PATIENCE = 1.0
 # Seconds for which each subject is driven before anything is measured: connections, caches, plans.
 WARMING = 0.5
@@ -29,7 +31,7 @@ WARMING = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """How much is measured. Times in seconds, of one round."""
+    """How much is measured. Times are in seconds and for one round."""
 
     name: str
     rounds: int
@@ -42,7 +44,7 @@ class Profile:
     history_sessions: int
     # How many rules are measured beside the product's own number of them.
     rules: tuple[int, ...]
-    # What else the full database holds.
+    # How many more entities and open sessions the full database holds.
     entities: int
     open_sessions: int
     # Whether peers that have to be fetched take part.
@@ -99,13 +101,13 @@ PROFILES = {
 
 @dataclass(slots=True)
 class Results:
-    """Every round of every subject, by case; and what could not be measured, with the reason."""
+    """The measurements of every round, by case and subject, and the reason for each that is missing."""
 
     rounds: dict[str, dict[str, list[Measured]]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def rate(self, case: str, subject: str) -> float:
-        """Median, answers a second."""
+        """Return the subject's median rate over the rounds, in answers a second."""
         return statistics.median(measured.rate for measured in self.rounds[case][subject])
 
 
@@ -230,8 +232,10 @@ def spread(bench: Bench, ours: Target) -> None:
 
 
 def history(bench: Bench, ours: Target) -> None:
-    """Sessions with a history: of approvals, which look at counters, and of payments, which look at the
-    windows too."""
+    """Measure sessions that have a history.
+
+    A history of approvals makes decisions look at counters, one of payments at windows too.
+    """
     load = bench.load(bench.profile.history_sessions)
     seeded = {
         f"{actions:,} before": asyncio.run(

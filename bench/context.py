@@ -30,7 +30,7 @@ RUNTIME = DevIdentity(tenant=TENANT, subject="svc-ap", roles=("agent",), agents=
 # Rows of one INSERT.
 CHUNK = 50_000
 
-# There is so much of everything that every payment of a run is allowed.
+# The limits are so high that every payment of a run is allowed.
 _PLENTY, _MANY = "1000000000.00", 1_000_000
 BOUNDARY: dict[str, Any] = {
     "tools": ["payments.create"],
@@ -113,7 +113,7 @@ ENTITIES: list[dict[str, Any]] = [
     ),
 ]
 
-# A row like another except for the named columns, whatever columns there are.
+# Copies a row and changes the named columns only, whatever other columns the table has.
 _MORE_ENTITIES = """
     INSERT INTO placet.entities
     SELECT (jsonb_populate_record(e, jsonb_build_object('id', 'INV-seed-' || n))).*

@@ -10,7 +10,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def seconds(pid: int) -> float:
-    """CPU that a process and all its children have used, those included that have ended.
+    """Return the CPU time that a process and all its children have used, including children that ended.
 
     A child of a child counts once it has ended and was waited for. Raises `FileNotFoundError` if
     the process is gone.
@@ -34,7 +34,7 @@ def usage(pids: Mapping[str, int]) -> dict[str, float]:
 
 
 def _times(pid: int) -> tuple[float, float, int]:
-    """Own CPU, that of ended children, and the parent: fields 14 to 17 and 4 of proc_pid_stat(5)."""
+    """Return CPU, that of ended children, and the parent's id: fields 14 to 17 and 4 of proc_pid_stat(5)."""
     text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     # The name in parentheses may hold spaces; what follows it starts with field 3.
     fields = text[text.rindex(")") + 2 :].split()

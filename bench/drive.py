@@ -47,7 +47,10 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """How hard: a closed loop of `in_flight` calls, or `rate` calls a second. Times in seconds."""
+    """How hard a target is driven. Times are in seconds.
+
+    Without `rate`, a closed loop of `in_flight` calls; with it, so many calls a second.
+    """
 
     in_flight: int = 1
     rate: float | None = None
@@ -58,9 +61,9 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """What came of one run. Times in milliseconds; None where nothing was answered.
+    """What one run measured. Times are in milliseconds, and None where nothing was answered.
 
-    `answered` counts those of the warm-up too; `cpu_us` is the CPU of one of them, by process.
+    `answered` includes answers during the warm-up; `cpu_us` is the CPU time of one answer, by process.
     """
 
     rate: float

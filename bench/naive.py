@@ -67,7 +67,7 @@ class Service:
 
 
 class Engine:
-    """One HTTP request a document."""
+    """Sends one HTTP request for each document."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
@@ -85,7 +85,7 @@ class Engine:
 
 
 class Ledger:
-    """One transaction a recording, over a pool of connections; each is a writer of its own."""
+    """Records each decision in a transaction of its own. Every connection of the pool is a writer."""
 
     def __init__(self, reading: ports.Ledger) -> None:
         """`reading` answers what the ledger holds."""

@@ -24,7 +24,7 @@ from pdp.opa import bundle, sidecar
 
 START_PATIENCE = 60.0
 STOP_PATIENCE = 20.0
-# What makes the sidecar ours; OPA as shipped has neither.
+# The variables and the flag that the PDP starts OPA with; OPA as shipped has neither.
 TUNED_ENVIRONMENT = ("GOGC", "GOMEMLIMIT")
 TUNED_FLAG = "--optimize-store-for-read-speed"
 
@@ -41,7 +41,7 @@ class Part:
 def opa(
     stack: BenchStack, name: str, *, sources: Path | None = None, shipped: bool = False
 ) -> Iterator[Part]:
-    """An OPA with a bundle of `sources` (the product's), with the stack's tokens.
+    """Run an OPA with the stack's tokens and a bundle of `sources` (by default the product's policy).
 
     `shipped`: with OPA's own defaults instead of those that the PDP runs it with.
     """
@@ -82,7 +82,7 @@ def opa(
 
 @contextlib.contextmanager
 def pdp(stack: BenchStack, opa_part: Part, name: str) -> Iterator[Part]:
-    """A further replica of the stack's PDP, on another OPA."""
+    """Run a further replica of the stack's PDP, on another OPA."""
     grpc_port, http_port = ports.free_ports(2)
     settings = yaml.safe_load((stack.directory / "pdp-1.yaml").read_text(encoding="utf-8"))
     settings |= {
@@ -103,7 +103,7 @@ def pdp(stack: BenchStack, opa_part: Part, name: str) -> Iterator[Part]:
 
 @contextlib.contextmanager
 def naive(stack: BenchStack, opa_part: Part) -> Iterator[Part]:
-    """The naive design, on the stack's database."""
+    """Run the naive design on the stack's database."""
     address = f"{ports.HOST}:{ports.free_ports(1)[0]}"
     argv = [
         sys.executable,

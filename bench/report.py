@@ -45,7 +45,10 @@ class Target:
 def ratio(
     results: Results, above: tuple[str, str], below: tuple[str, str], of: Callable[[Measured], float | None]
 ) -> float | None:
-    """The median over rounds of one subject's value by another's; each is (case, subject)."""
+    """Return the median over rounds of one subject's value divided by another's.
+
+    `above` and `below` are (case, subject). None if no round measured both.
+    """
     pairs = zip(_rounds(results, above), _rounds(results, below), strict=False)
     quotients = [a / b for x, y in pairs if (a := of(x)) is not None and (b := of(y))]
     return statistics.median(quotients) if quotients else None
@@ -64,7 +67,7 @@ def p99(measured: Measured) -> float | None:
 
 
 def targets(results: Results, profile: Profile) -> list[Target]:
-    """What the PDP is held to."""
+    """Return the targets that the PDP is held to, with what was measured."""
 
     def beside(case: str, above: str, below: str) -> float | None:
         return ratio(results, (case, above), (case, below), rate)
@@ -100,7 +103,7 @@ def peak(results: Results, profile: Profile) -> float:
 
 
 def comparisons(results: Results, profile: Profile) -> dict[str, dict[str, float]]:
-    """The PDP's rate by each other subject's, by case."""
+    """Return, by case, the PDP's rate divided by that of each other subject."""
     found: dict[str, dict[str, float]] = {}
     for level in profile.levels:
         case = f"{level} in flight"
@@ -112,7 +115,7 @@ def comparisons(results: Results, profile: Profile) -> dict[str, dict[str, float
 
 
 def median(rounds: Sequence[Measured]) -> Measured:
-    """The median of each value by itself. Failures are added up."""
+    """Return the median of each value by itself, and the sum of the failures."""
 
     def middle(values: Sequence[float | None]) -> float | None:
         known = [value for value in values if value is not None]
@@ -135,7 +138,7 @@ def median(rounds: Sequence[Measured]) -> Measured:
 
 
 def described(results: Results, profile: Profile, postgres: str) -> dict[str, Any]:
-    """The whole report as JSON values."""
+    """Return the whole report as JSON values."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(postgres),

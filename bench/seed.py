@@ -28,7 +28,7 @@ CHUNK = 10_000
 # Seconds between two seeded payments of a session, at most: a day holds them all.
 DAY = 86_400
 
-# A row like another except for the named columns, whatever columns there are.
+# Copies a row and changes the named columns only, whatever other columns the table has.
 _SESSIONS = """
     INSERT INTO placet.sessions
     SELECT (jsonb_populate_record(s, jsonb_build_object(

@@ -1,4 +1,4 @@
-"""What is asked: payments that policy allows, each a call of its own, in many sessions or one.
+"""What callers ask for in the bench: payments that policy allows, in many sessions or one, each a new call.
 
 A payment is the dearest of the ordinary actions: resource, amount and currency are derived, and every
 rule has something to look at.
@@ -25,7 +25,7 @@ DEADLINE = 60.0
 OPERATOR = DevIdentity(tenant=TENANT, subject="ops", roles=("operator",))
 ISSUER = DevIdentity(tenant=TENANT, subject="svc-tasks", roles=("session_issuer",))
 RUNTIME = DevIdentity(tenant=TENANT, subject="svc-ap", roles=("agent",), agents=(AGENT,))
-# So many payments in a window would be escalated; the bench measures allows.
+# The bundle's default would escalate as many payments as the bench makes, and the bench measures allows.
 SETTINGS = {"velocity": {"payments": {"max": 1_000_000, "window_seconds": 60, "on_exceed": "escalate"}}}
 METHOD = "/placet.v1.DecisionService/Evaluate"
 STREAM_METHOD = "/placet.v1.DecisionService/EvaluateStream"

@@ -60,7 +60,10 @@ class Module:
 
     @property
     def version(self) -> str:
-        """The pinned version, for example v1.22.2: that of the longest module path that fits."""
+        """The pinned version, for example v1.22.2.
+
+        Several modules may be prefixes of the package; the longest is the one that it is in.
+        """
         found = [
             (len(path), version)
             for path, version in re.findall(r"^\s*(?:require\s+)?(\S+)\s+(v\S+)", self.text, re.MULTILINE)
@@ -70,7 +73,7 @@ class Module:
 
     @property
     def go(self) -> tuple[int, ...]:
-        """The oldest Go that builds it."""
+        """The version of the oldest Go that builds the tool."""
         line = re.search(r"^go\s+([\d.]+)", self.text, re.MULTILINE)
         return numbers(line.group(1)) if line else (1, 21)
 
@@ -118,7 +121,7 @@ def opa_version(path: Path | str) -> str:
 
 
 def ready_made_opa(module: Module, target: Path) -> Path | None:
-    """An opa on PATH that is exactly the pinned version."""
+    """Return an opa on PATH that is exactly of the pinned version; None if there is none."""
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         path = Path(folder or ".") / "opa"
         if os.access(path, os.X_OK) and path.absolute() != target and path.is_file():

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = (sys.executable, "-m")
 DEPTRY = (*PYTHON, "deptry", "--no-ansi")
 BUF = str(ROOT / ".tools" / "bin" / "buf")
-# The package has no `python -m`; its script's first line breaks in a path with spaces.
+# import-linter cannot be run with `python -m`, and its script does not start from a path with spaces.
 FLOORS = "from importlinter.cli import lint_imports_command as main; main()"
 
 

@@ -25,7 +25,7 @@ def end_with_parent() -> None:
 
 
 def terminal() -> int | None:
-    """The controlling terminal, if we are its foreground job."""
+    """Return a descriptor of the controlling terminal; None unless we are its foreground job."""
     with contextlib.suppress(OSError):
         descriptor = os.open("/dev/tty", os.O_RDWR)
         if os.tcgetpgrp(descriptor) == os.getpgrp():
@@ -36,7 +36,8 @@ def terminal() -> int | None:
 
 def main(argv: list[str]) -> int:
     end_with_parent()
-    # To take the terminal back from the background; and nobody here resumes a stopped job.
+    # SIGTTOU would stop us when we take the terminal back from the background, and nobody would resume a
+    # job that SIGTSTP has stopped.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     descriptor = terminal()

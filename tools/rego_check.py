@@ -44,7 +44,10 @@ def conventions() -> str:
 
 
 def tested() -> str:
-    """Tests, and every line of policy run by one. OPA leaves `coverage` out of a file at 0 %."""
+    """Return failed tests, else the lines that no test runs.
+
+    OPA's report has no figure for a file of which nothing runs.
+    """
     code, output = run(OPA, "test", "rego")
     if code:
         return output

@@ -45,7 +45,7 @@ def stubs(folder: Path) -> dict[str, bytes]:
 
 
 def differences() -> list[str]:
-    """Names of stubs that are missing, superfluous or not what proto/ gives."""
+    """Return the names of stubs that are missing, superfluous or not what proto/ gives."""
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
         fresh = stubs(Path(folder) / PACKAGE)
