@@ -1,4 +1,4 @@
-"""What a session is opened with: what is asked for, the terms, and the session they make. Pure."""
+"""From what is asked for to the terms of a session, and from these to the session. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_LIFETIME = timedelta(days=30)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpeningRequest:
-    """What somebody says who opens a session. Empty text and None: it is not said.
+    """A request to open a session. Empty text and None say nothing.
 
     With a task token everything else may be left out, and must not contradict the token.
     """

@@ -29,10 +29,10 @@ OPEN_SERVICES = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rpc:
-    """What the edge does before a handler sees the call."""
+    """How the edge admits calls of one RPC, before a handler sees them."""
 
-    # Any one of these roles will do. An empty set: every authenticated caller may call, and what it may
-    # do with the thing that it names is decided by whose that is.
+    # A caller needs one of these roles. With an empty set every authenticated caller may call, and the use
+    # case decides by whose the session or the decision is.
     roles: frozenset[Role]
     # The call needs the whole pipeline, so a full replica turns it away before it asks who calls.
     admitted: bool = False
@@ -44,7 +44,7 @@ def _callable_by(*roles: Role, admitted: bool = False) -> Rpc:
 
 _DECISIONS = {
     "Evaluate": _callable_by(Role.AGENT, admitted=True),
-    # Not the stream is admitted but each action in it, by the pipeline.
+    # The pipeline admits each action of a stream; the stream itself costs nothing that could run out.
     "EvaluateStream": _callable_by(Role.AGENT),
     "EvaluateBatch": _callable_by(Role.AGENT, admitted=True),
     "Simulate": _callable_by(Role.POLICY_AUTHOR, admitted=True),
@@ -98,7 +98,7 @@ _DECISION_SERVICE = decision_service_pb2.DESCRIPTOR.services_by_name["DecisionSe
 EVALUATE = path_of(_DECISION_SERVICE, "Evaluate")
 EVALUATE_BATCH = path_of(_DECISION_SERVICE, "EvaluateBatch")
 EVALUATE_STREAM = path_of(_DECISION_SERVICE, "EvaluateStream")
-# By path. An RPC that is not listed cannot be called.
+# The RPCs by their paths. One that is not listed cannot be called.
 RPCS: Mapping[str, Rpc] = {
     **_paths(_DECISION_SERVICE, _DECISIONS),
     **_paths(session_service_pb2.DESCRIPTOR.services_by_name["SessionService"], _SESSIONS),

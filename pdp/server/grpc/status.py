@@ -57,7 +57,7 @@ _INTERNAL = (grpc.StatusCode.INTERNAL, reasons.ERROR_REASON_INTERNAL)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """What a call ends with that failed."""
+    """How a failed call ends."""
 
     code: grpc.StatusCode
     message: str

@@ -29,7 +29,7 @@ _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifiedToken:
-    """What a token says whose signature, audience and times hold."""
+    """A token whose signature, issuer, audience and times hold."""
 
     issuer: JwtConfig
     # `sub` is among them, and is text.

@@ -1,4 +1,4 @@
-"""What operators write of a tenant beside its tools: agents, signals, issuers of task tokens."""
+"""Tenants: their settings, agents, signals and issuers of task tokens, as operators write them."""
 
 from __future__ import annotations
 
