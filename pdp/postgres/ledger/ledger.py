@@ -30,8 +30,8 @@ from pdp.overload.inbox import Inbox, Ticket
 from pdp.overload.queue_stats import QueueStats
 from pdp.postgres.access.connection import Access, Connection, bounded, connect, unavailable
 from pdp.postgres.access.pool import Pool
+from pdp.postgres.ledger.reading import read_lapsed, read_open, read_open_count, read_recorded, read_status
 from pdp.postgres.ledger.recording import BatchItem, parts
-from pdp.postgres.ledger.standing import read_lapsed, read_open, read_open_count, read_recorded, read_standing
 from pdp.postgres.ledger.stream import RefusedError, Stream, StreamLostError
 from pdp.postgres.rows import check_storable
 
@@ -133,9 +133,7 @@ class PostgresLedger:
         if any("\0" in text for text in (decision_id, session_id, tool_call_id)):
             return None
         return await self._pool.run(
-            lambda connection: read_standing(
-                connection, tenant, decision_id, session_id, tool_call_id, caller
-            )
+            lambda connection: read_status(connection, tenant, decision_id, session_id, tool_call_id, caller)
         )
 
     async def open_decisions(self, tenant: str, *, after: str, limit: int) -> Sequence[OpenDecision]:

@@ -21,7 +21,7 @@ from pdp.model import (
     SessionState,
 )
 
-# What holds as a whole or not at all: a tuple is a plan's recordings, in order.
+# What is recorded as a whole or not at all. A tuple has the recordings of a plan, in order.
 BatchItem: TypeAlias = Recording | Entry | tuple[Recording, ...]
 LIVE = frozenset({SessionState.OPEN, SessionState.COMPLETED})
 
@@ -37,18 +37,26 @@ class SessionRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LockedRows:
-    """The rows as they stood when they were locked. What is absent does not exist."""
+    """The rows as they stood when they were locked. What is absent does not exist.
 
+    Where a key is a pair, its first member is the tenant.
+    """
+
+    # The database's time, once every lock was had.
     now: datetime
+    # The epoch of each tenant.
     epochs: dict[str, int]
+    # By session id.
     sessions: dict[tuple[str, str], SessionRow]
+    # The decision that each key points at; None: it was created to be locked.
     keys: dict[DecisionKey, str | None]
-    # The revision of each entity, by tenant; what was never written is absent.
+    # The revision of each entity; one that was never written is absent.
     entities: dict[tuple[str, EntityName], int] = field(default_factory=dict)
-    # Those of the reservations, which exist: what was missing was created before it was locked.
+    # Counters that reservations and recounts touch. All exist: missing ones were created before the lock.
     counters: dict[tuple[str, CounterKey], Counter] = field(default_factory=dict)
+    # The version of each business key, by its hash.
     business_keys: dict[tuple[str, str], int] = field(default_factory=dict)
-    # Versions of the holds that entries are about.
+    # The version of each hold that entries are about, by its decision's id.
     holds: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -63,16 +71,17 @@ class SessionUpdate:
 
 @dataclass(slots=True)
 class BatchResult:
-    """What to write."""
+    """What to write: the rows as they are after the batch, by the same keys as in `LockedRows`."""
 
-    # Indices of the work that holds, in order.
+    # Indices of the batch's items that hold, in order.
     winners: list[int] = field(default_factory=list)
     sessions: dict[tuple[str, str], SessionUpdate] = field(default_factory=dict)
+    # The decision that claims each key.
     keys: dict[DecisionKey, str] = field(default_factory=dict)
     counters: dict[tuple[str, CounterKey], Counter] = field(default_factory=dict)
-    # Versions.
+    # The new version of each business key.
     business_keys: dict[tuple[str, str], int] = field(default_factory=dict)
-    # The last entry about each hold that holds.
+    # The entry about each hold: one entry about a hold can hold in a batch.
     holds: dict[tuple[str, str], Entry] = field(default_factory=dict)
 
     def copy(self) -> BatchResult:
@@ -87,12 +96,12 @@ class BatchResult:
 
 
 def parts(work: BatchItem) -> tuple[Recording | Entry, ...]:
-    """Return what is written of it, in order."""
+    """Return the recordings and entries of an item, in order."""
     return work if isinstance(work, tuple) else (work,)
 
 
 def key_order(key: DecisionKey) -> tuple[str, str, str, str, str, bool, str]:
-    """The order in which key rows are created and locked."""
+    """Return what key rows are sorted by before they are created and locked: one order for every batch."""
     return (
         key.tenant,
         key.session_id,
@@ -105,31 +114,36 @@ def key_order(key: DecisionKey) -> tuple[str, str, str, str, str, bool, str]:
 
 
 def apply(batch: Sequence[BatchItem], indices: Iterable[int], locked: LockedRows) -> BatchResult:
-    """Apply the work of `indices` one after the other, each on what the one before left.
+    """Apply the items at `indices` one after the other, each on what the one before left.
 
-    What was taken on something else is left out and leaves no trace; so is, in its turn,
-    everything that was taken on the state that it would have left.
+    An item that was judged on other rows than these is left out and leaves no trace; so is, in its turn,
+    every item that was judged on the state that it would have left.
     """
     applied = BatchResult()
     for index in indices:
         work = batch[index]
         if not isinstance(work, tuple):
-            if _holds(work, locked, applied):
+            if _apply_part(work, locked, applied):
                 applied.winners.append(index)
             continue
         with_all = applied.copy()
-        if all(_holds(recording, locked, with_all) for recording in work):
+        if all(_apply_part(recording, locked, with_all) for recording in work):
             applied = with_all
             applied.winners.append(index)
     return applied
 
 
-def _holds(work: Recording | Entry, locked: LockedRows, applied: BatchResult) -> bool:
+def _apply_part(work: Recording | Entry, locked: LockedRows, applied: BatchResult) -> bool:
     """Apply a recording or an entry; False if it no longer holds, and left no trace."""
-    return _entered(work, locked, applied) if isinstance(work, Entry) else _recorded(work, locked, applied)
+    return (
+        _apply_entry(work, locked, applied)
+        if isinstance(work, Entry)
+        else _apply_recording(work, locked, applied)
+    )
 
 
-def _recorded(recording: Recording, locked: LockedRows, applied: BatchResult) -> bool:
+def _apply_recording(recording: Recording, locked: LockedRows, applied: BatchResult) -> bool:
+    """Apply a decision; False if it no longer holds, and left no trace."""
     key, move = recording.key, recording.move
     if locked.epochs.get(key.tenant) != recording.epoch or key not in locked.keys:
         return False
@@ -140,16 +154,16 @@ def _recorded(recording: Recording, locked: LockedRows, applied: BatchResult) ->
         for name, revision in recording.entities.items()
     ):
         return False
-    counters = _counted(recording, locked, applied)
-    if counters is None or not _unheld(recording, locked, applied):
+    counters = _count(recording, locked, applied)
+    if counters is None or not _key_is_as_judged(recording, locked, applied):
         return False
     if move is not None:
         place = (key.tenant, move.session_id)
         row = locked.sessions.get(place)
         if row is None:
             return False
-        moved = applied.sessions.get(place)
-        if (moved.version if moved is not None else row.version) != move.version:
+        earlier = applied.sessions.get(place)
+        if (row if earlier is None else earlier).version != move.version:
             return False
         if move.must_be_live and (row.state not in LIVE or locked.now >= row.expires_at):
             return False
@@ -167,7 +181,7 @@ def _recorded(recording: Recording, locked: LockedRows, applied: BatchResult) ->
     return True
 
 
-def _counted(
+def _count(
     recording: Recording, locked: LockedRows, applied: BatchResult
 ) -> dict[tuple[str, CounterKey], Counter] | None:
     """Return the counters after this allow; None if a limit no longer has room for it."""
@@ -184,8 +198,8 @@ def _counted(
     return result
 
 
-def _unheld(recording: Recording, locked: LockedRows, applied: BatchResult) -> bool:
-    """Whether the business key is held by none but those that the decision knew of."""
+def _key_is_as_judged(recording: Recording, locked: LockedRows, applied: BatchResult) -> bool:
+    """Whether nothing has taken hold of the business key, or let go of it, since the decision was judged."""
     reservation = recording.reservation
     if reservation is None or reservation.key is None:
         return True
@@ -194,7 +208,7 @@ def _unheld(recording: Recording, locked: LockedRows, applied: BatchResult) -> b
     return version == reservation.key_version
 
 
-def _entered(entry: Entry, locked: LockedRows, applied: BatchResult) -> bool:
+def _apply_entry(entry: Entry, locked: LockedRows, applied: BatchResult) -> bool:
     """Apply an entry about an earlier decision; False if it no longer holds, and left no trace."""
     tenant, about = entry.key.tenant, entry.about
     place = (tenant, about.decision_id)

@@ -89,7 +89,7 @@ _DECISION_AT = _LIST.add(
 _KEY_AT = _LIST.add(DECISION_KEY, "l")
 _HOLD_AT = _LIST.add(Columns(_hold), "h", expires_at="l.expires_at")
 _SESSION_AT = _LIST.add(SESSION, "s")
-_STANDING = f"""
+_STATUS = f"""
     SELECT {_LIST.sql}
     FROM placet.ledger l
     JOIN placet.tenants t ON t.tenant = l.tenant
@@ -212,7 +212,7 @@ async def read_recorded(connection: Connection, tenant: str, decision_id: str) -
     )
 
 
-async def read_standing(
+async def read_status(
     connection: Connection,
     tenant: str,
     decision_id: str,
@@ -222,7 +222,7 @@ async def read_standing(
 ) -> DecisionStatus | None:
     cursor = connection.cursor(binary=True)
     await cursor.execute(
-        _STANDING, [tenant, decision_id or None, caller, tenant, session_id, tool_call_id, caller]
+        _STATUS, [tenant, decision_id or None, caller, tenant, session_id, tool_call_id, caller]
     )
     row = await cursor.fetchone()
     if row is None:
