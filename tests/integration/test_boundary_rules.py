@@ -47,7 +47,7 @@ def document(boundaries: Sequence[Boundary], what: dict[str, Any]) -> bytes:
             effect=what["effect"],
             resource=f"{what['type']}:{{id}}",
             arguments_schema='{"type": "object"}',
-            amount=builders.EUROS if what["effect"] is PAY else None,
+            amount=replace(builders.EUROS, allow_zero=True) if what["effect"] is PAY else None,
         ),
         entities=(EntityRef(name="party", type="vendor", id="{party}", role=EntityRole.COUNTERPARTY),),
     )
