@@ -156,7 +156,7 @@ class Metrics:
             self._stages[name].observe(time.perf_counter() - started)
 
     def render(self) -> bytes:
-        """The exposition, in `CONTENT_TYPE`."""
+        """Return the exposition, in `CONTENT_TYPE`."""
         return generate_latest(self.registry)
 
 

@@ -45,7 +45,7 @@ class OpaAdministration:
         self._timeout = timeout
 
     async def healthy(self) -> bool:
-        """Whether OPA answers and has activated its bundle once. Unknown health is unhealthy."""
+        """Return whether OPA answers and has activated its bundle once. Unknown health is unhealthy."""
         async with self._client() as client:
             answer: bool = await client.check_health({"bundles": "true", "plugins": "true"})
             return answer

@@ -199,7 +199,7 @@ def _code_of(file: PurePosixPath) -> str | None:
 
 
 def _policy_files(sources: Path) -> Iterator[Path]:
-    """The bundle's own files, in a fixed order: its manifest, its data, its policy without tests."""
+    """Return the bundle's own files, in a fixed order: its manifest, its data, its policy without tests."""
     for file in sorted(sources.rglob("*")):
         if file.is_file() and (
             file.name in (".manifest", "data.json")

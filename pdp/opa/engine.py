@@ -215,7 +215,7 @@ class OpaPolicyEngine:
         except PolicyUnavailableError as exc:
             self._report(len(batch), now, exc.cause)
             if exc.cause == "connection":
-                # Nobody is there; single calls would not find anybody either.
+                # OPA is not there; single calls would not find it either.
                 for ticket in batch:
                     _settle(ticket, exc)
             else:
@@ -231,7 +231,7 @@ class OpaPolicyEngine:
             tasks = [group.create_task(self._judge_again(ticket)) for ticket in batch]
         judged = [task.result() for task in tasks]
         if judged.count(True) <= len(batch) / 2:
-            # Not one document's fault: the engine is slow, or down.
+            # It is not one document's fault: the engine is slow, or down.
             return
         until = time.monotonic() + _APART_SECONDS
         for ticket, found in zip(batch, judged, strict=True):

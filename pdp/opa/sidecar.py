@@ -126,7 +126,7 @@ class OpaSidecar:
         return self.directory / "authz.rego"
 
     def config(self) -> dict[str, Any]:
-        """OPA's configuration. Decision logs stay off: they can drop events and hold arguments."""
+        """Return OPA's configuration. Decision logs stay off: they can drop events and hold arguments."""
         bundle: dict[str, Any] = {
             "signing": {"keyid": self.bundle.key_id, "scope": self.bundle.scope},
             "persist": False,
@@ -151,7 +151,7 @@ class OpaSidecar:
         return config
 
     def authorization(self) -> str:
-        """The `system.authz` policy. It holds the tokens' hashes, not the tokens."""
+        """Return the `system.authz` policy. It holds the tokens' hashes, not the tokens."""
         return _AUTHORIZATION.format(
             decision_token_hash=hashlib.sha256(self.decision_token.encode()).hexdigest(),
             admin_token_hash=hashlib.sha256(self.admin_token.encode()).hexdigest(),
@@ -165,7 +165,7 @@ class OpaSidecar:
         self.socket_path.unlink(missing_ok=True)
 
     def command(self) -> SidecarCommand:
-        """The command line and environment, the same each time."""
+        """Return the command line and environment, which are the same each time."""
         return SidecarCommand(
             argv=(
                 str(self.opa.resolve()),

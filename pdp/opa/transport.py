@@ -156,7 +156,7 @@ class _Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             self._fail("malformed", f"not HTTP: {exc}")
             return
-        # Not before all that came has been read: a second answer spoils the first.
+        # The answer is given only after all that came has been read: a second answer spoils the first.
         if self._complete and not self._waiter.done():
             self._waiter.set_result((self._parser.get_status_code(), b"".join(self._body)))
 

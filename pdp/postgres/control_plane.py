@@ -248,7 +248,7 @@ class PostgresControlPlane:
         storable("tenant", tenant)
 
         async def work(connection: Connection) -> IssuerList:
-            # One statement, one snapshot.
+            # One statement reads one snapshot.
             cursor = await connection.execute(
                 f"""
                 SELECT t.issuers_revision, {ISSUER_KEYS.select("k")}
@@ -293,7 +293,7 @@ class PostgresControlPlane:
 async def _write_tools(connection: Connection, tenant: str, tools: Sequence[Tool], revision: int) -> None:
     cursor = connection.cursor()
     await cursor.executemany(_PUT_TOOL, [_tool_row(tenant, tool, revision) for tool in tools])
-    # Never removed: a rule that no tool has any more costs a row, and one that is missing a prerequisite.
+    # Rules are never removed: one that no tool has any more costs a row, a missing one a prerequisite.
     rules = {(rule.tool, tuple(sorted(rule.same))) for tool in tools for rule in tool.prerequisites}
     await cursor.executemany(
         """

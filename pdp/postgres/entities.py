@@ -16,8 +16,8 @@ from pdp.postgres.access.pool import Pool
 from pdp.postgres.columns import Columns
 from pdp.postgres.rows import json_text, json_value
 
-# The row of the clock first, which makes writes of a tenant follow each other; it stays locked
-# until the commit, so that no later revision can be seen before this one.
+# The row of the entity clock is written first, which makes writes of a tenant follow each other. It stays
+# locked until the commit, so that no later revision can be seen before this one.
 _TICK = """
     INSERT INTO placet.entity_clock AS c (tenant, revision)
     SELECT t.tenant, 1 FROM placet.tenants t WHERE t.tenant = %s
@@ -90,7 +90,7 @@ class PostgresEntityStore:
         _storable([name])
 
         async def work(connection: Connection) -> EntityVersion | None:
-            # Only once it is known to exist: a patch of nothing is no revision.
+            # Nothing is begun for an entity that does not exist: a patch of nothing makes no revision.
             if await _read(connection, tenant, [name]) == {}:
                 return None
             revision = await _begin(connection, tenant, [name])
@@ -159,7 +159,7 @@ def _storable(names: Iterable[EntityName]) -> None:
 
 
 def _text(attributes: Mapping[str, JSON]) -> str:
-    """Attributes as JSON text in ASCII, which is read in SQL as well."""
+    """Return attributes as JSON text in ASCII, which is read in SQL as well."""
     return json_text(attributes)
 
 

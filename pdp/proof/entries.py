@@ -32,8 +32,8 @@ async def sign_entry(
     """Return the signed entry about the decision `about`. Raises `SignerUnavailableError`.
 
     `receipt` is the signed part of that decision's receipt, which the entry names by its SHA-256.
-    `output`, if there is any, is not in the entry either: its SHA-256 is. `state` is the hold's, after
-    the entry.
+    `output`, if there is any, is not in the entry either, only its SHA-256. `state` is that of the hold
+    after the entry.
     """
     claims: dict[str, Any] = {
         "jti": entry_id,

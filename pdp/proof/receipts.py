@@ -209,12 +209,12 @@ def _claims(decision: Decision, basis: ReceiptInputs) -> tuple[dict[str, Any], l
 
 
 def _previous(session: Session | None) -> list[str]:
-    """The session's receipt before this one; a list, since with replicas order is a DAG."""
+    """Return the hash of the session's receipt before; a list, since with replicas order is a DAG."""
     return [] if session is None or session.last_receipt is None else [b64url_encode(session.last_receipt)]
 
 
 def _acting_agent(basis: ReceiptInputs) -> Agent:
-    """The agent that the caller proved to speak for; a stranger is its own credential."""
+    """Return the agent that the caller proved to speak for; a stranger is its own credential."""
     if basis.session is None:
         return Agent(agent=basis.request.caller.subject)
     leaf = basis.chain.leaf
@@ -223,7 +223,7 @@ def _acting_agent(basis: ReceiptInputs) -> Agent:
 
 
 def _hops(decision: Decision, chain: Chain) -> list[dict[str, Any]]:
-    """The chain's claims. Its last hop is the one that was answered."""
+    """Return the chain's claims. Its last hop is the one that was answered."""
     claims = [_hop(hop, verified) for hop, verified in zip(decision.chain, chain.hops, strict=True)]
     if claims and not decision.chain[-1].unverified:
         claims[-1]["effect"] = decision.effect
@@ -265,12 +265,12 @@ def _unverified(hop: Hop) -> str:
 
 @lru_cache(maxsize=1024)
 def _scope_digest(boundary: Boundary) -> str:
-    """Kept for equal boundaries only: a session's is the same in all its decisions."""
+    """Return the digest of a boundary. It is kept: a session's is the same in all its decisions."""
     return b64url_encode(hashlib.sha256(canonical_json(boundary_document(boundary))).digest())
 
 
 def _lowest_trust(chain: Chain, agents: Mapping[str, Agent]) -> str | None:
-    """The trust ceiling of the chain as decimal text; None when an agent's is unknown, or the chain is."""
+    """Return the lowest trust on a proven chain as decimal text; None if it is unknown or not proven."""
     if not chain.proven:
         return None
     scores = [agents[hop.agent].trust if hop.agent in agents else None for hop in chain.hops]

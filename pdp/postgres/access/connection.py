@@ -66,14 +66,14 @@ class Access:
 
     conninfo: str
     role: str = "placet_server"
-    # For each host that the conninfo names.
+    # This holds for each host that the conninfo names.
     connect_timeout: float = 5.0
-    # Short: a batch waits as one for what one of it needs.
+    # It is short, because a whole batch waits for what one call in it needs.
     lock_timeout: float = 0.5
     statement_timeout: float = 10.0
     # Between two statements of a transaction we only compute: a replica that stopped there holds locks.
     idle_timeout: float = 2.0
-    # For calls whose port names no deadline.
+    # This bounds calls whose port names no deadline.
     call_timeout: float = 10.0
 
     def arguments(self, application: str) -> str:
@@ -93,7 +93,7 @@ class Access:
             self.conninfo,
             options=options.strip(),
             application_name=application,
-            # Per host; libpq tries one after the other.
+            # This holds for each host; libpq tries one after the other.
             connect_timeout=max(2, round(self.connect_timeout)),
         )
 

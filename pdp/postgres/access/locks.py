@@ -6,7 +6,7 @@ import hashlib
 
 from pdp.model import EntityName
 
-# Held for the length of a migration.
+# A migration holds this lock from its beginning to its end.
 MIGRATION_LOCK = 0x706C6163_6D696772
 
 

@@ -64,7 +64,7 @@ class Pool:
             else:
                 self._idle.append(connection)
         if warnings:
-            # For example a standby that was not waited for.
+            # PostgreSQL warns, for example, of a standby that was not waited for.
             raise StoreUnavailableError(f"the commit is in doubt: {'; '.join(warnings)}")
         return result
 

@@ -1,4 +1,4 @@
-"""From a row of the facts statement to facts."""
+"""Makes facts of a row of the facts statement."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _entities(
     queries = entity_queries(request)
     for place, entity_id, revision, attributes in rows:
         query = queries[place - 1]
-        # What is no identifier is nobody's id.
+        # A text that is no identifier is no entity's id.
         if entity_id is None or identifier(entity_id) is None:
             continue
         entity = KnownEntity(
@@ -104,7 +104,7 @@ def _entities(
 
 @lru_cache(maxsize=4096)
 def _attributes(text: str) -> dict[str, JSON]:
-    """The cache is of the parsing alone: equal text, equal attributes."""
+    """Return the attributes. Only the parsing is cached: equal text gives equal attributes."""
     attributes = json_value(text)
     if not isinstance(attributes, dict):
         raise TypeError("attributes are not an object")

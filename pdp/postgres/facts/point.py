@@ -28,7 +28,7 @@ from pdp.postgres.rows import check_storable
 
 BATCH = 64
 READERS = 2
-# Entities that boundaries point to, in a batch: each has 16 KiB of attributes at most.
+# How many entities that boundaries point to a batch may read: each has 16 KiB of attributes at most.
 LISTED = 1024
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0
 
@@ -63,7 +63,7 @@ class PostgresInformationPoint:
         self._inbox.fail_waiting(lambda: StoreUnavailableError("the store is closed"))
 
     def load(self) -> QueueStats:
-        """What waits to be read."""
+        """Return how many calls wait to be read, and how many were dropped."""
         return self._inbox.load()
 
     async def gather(self, request: FactsRequest) -> Facts:
@@ -125,7 +125,7 @@ class PostgresInformationPoint:
             for ticket in batch:
                 ticket.fail(unavailable(error))
             return
-        # One of them breaks the statement: ask for each alone.
+        # One of the requests breaks the statement, so each is read alone.
         for ticket in batch:
             if ticket.done:
                 continue

@@ -36,13 +36,13 @@ from pdp.postgres.ledger.stream import RefusedError, Stream, StreamLostError
 from pdp.postgres.rows import check_storable
 
 BATCH = 64
-# Entities that a batch locks, out of room that the server shares (max_locks_per_transaction).
+# How many entities a batch may lock, out of room that the server shares (max_locks_per_transaction).
 LOCKED_ENTITIES = 1024
-# Streams whose last batch is still under way beside the one that serves.
+# How many streams may have their last batch under way, beside the one that serves.
 LINGERING = 3
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0
 ATTEMPTS = 5
-# Worth another attempt: what stood in the way passes.
+# These refusals are worth another attempt: what stood in the way passes.
 _PASSING = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
@@ -99,7 +99,7 @@ class PostgresLedger:
             await self._stream.close()
 
     def load(self) -> QueueStats:
-        """What waits to be recorded."""
+        """Return how many calls wait to be recorded, and how many were dropped."""
         return self._inbox.load()
 
     async def record(self, recording: Recording) -> Position:
@@ -253,7 +253,7 @@ class PostgresLedger:
     async def _attempt(self, flight: _Flight, tickets: list[_Ticket]) -> psycopg.Error | None:
         """Try once. Return the server's refusal; otherwise every ticket has its answer."""
         stream = flight.stream
-        # The whole flight's: giving up the connection would fail those that are still to come.
+        # The whole flight's deadline counts: giving the connection up would fail calls that are yet to come.
         until = max(ticket.deadline for ticket in flight.tickets)
         try:
             positions = await bounded(
@@ -296,7 +296,7 @@ class PostgresLedger:
             ticket.fail(StoreUnavailableError(f"the connection was lost: {cause}{unknown}"))
 
     async def _outcome(self, xid: str, seqs: list[Position], until: float) -> bool | None:
-        """Whether transaction `xid`, which wrote `seqs`, committed; None if that stays unknown."""
+        """Return whether transaction `xid`, which wrote `seqs`, committed; None if that stays unknown."""
         backoff = 0.01
         while time.monotonic() < until:
             try:

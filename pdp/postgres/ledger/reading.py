@@ -118,7 +118,7 @@ def _open_decision(
         decision_id=decision_id,
         session_id=session_id,
         tool_call_id=tool_call_id,
-        # Silence past the expiry.
+        # Nobody said anything before the allow expired.
         state=HoldState.UNRESOLVED if state == HoldState.RESERVED else HoldState(state),
         redeemed=redeemed_at is not None,
         expires_at=expires_at,
