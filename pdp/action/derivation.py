@@ -58,7 +58,7 @@ def derive(action: Action, tool: Tool | None) -> Derived:
             shown_arguments=action.arguments,
         )
     problems = []
-    arguments, settled = _normalised(action.arguments, tool.normalise)
+    arguments, settled = _normalise_arguments(action.arguments, tool.normalise)
     if not (settled and _schema(tool.arguments_schema).is_valid(action.arguments)):
         problems.append("registry.arguments_invalid")
     resource = _resource(tool, arguments)
@@ -206,7 +206,7 @@ def _schema(text: str) -> jsonschema_rs.Draft202012Validator:
     )
 
 
-def _normalised(
+def _normalise_arguments(
     arguments: Mapping[str, JSON], rules: Sequence[Normalisation]
 ) -> tuple[Mapping[str, JSON], bool]:
     """Return the arguments in their normal spelling, and whether every one has such."""

@@ -25,12 +25,12 @@ _PPM = 1_000_000
 _BEYOND = 2**53 - 1
 
 
-def entities_document(tool: Tool | None, known: Mapping[str, KnownEntity]) -> dict[str, Any]:
+def describe_entities(tool: Tool | None, known: Mapping[str, KnownEntity]) -> dict[str, Any]:
     """Return the call's entities as rules see them, by the name that the tool gives them."""
     return {} if tool is None else {ref.name: _entity(ref, tool, known) for ref in tool.entities}
 
 
-def counterparty(tool: Tool, known: Mapping[str, KnownEntity]) -> dict[str, Any] | None:
+def describe_counterparty(tool: Tool, known: Mapping[str, KnownEntity]) -> dict[str, Any] | None:
     """Return whom a call deals with; None if it can deal with nobody."""
     ref = tool.entity_of(EntityRole.COUNTERPARTY)
     if ref is None:
@@ -53,7 +53,7 @@ def is_measured(tool: Tool) -> bool:
     )
 
 
-def reference(tool: Tool, derived: Derived, known: Mapping[str, KnownEntity]) -> dict[str, Any]:
+def describe_reference(tool: Tool, derived: Derived, known: Mapping[str, KnownEntity]) -> dict[str, Any]:
     """Return what the call's amount is measured against.
 
     `record` and `order`: the amounts that can be read, with `excess_ppm`, by how many

@@ -36,7 +36,7 @@ def add_to_buckets(buckets: tuple[Bucket, ...], now: int, amount: int = 1) -> tu
         new = new._replace(number=buckets[place].number + amount)
         return (*buckets[:place], new, *buckets[place + 1 :])
     counted = (*buckets[:place], new, *buckets[place:])
-    return counted if len(counted) <= MOST_BUCKETS else _coarsened(counted, now)
+    return counted if len(counted) <= MOST_BUCKETS else _coarsen(counted, now)
 
 
 def room_for_buckets(buckets: tuple[Bucket, ...]) -> int:
@@ -44,7 +44,7 @@ def room_for_buckets(buckets: tuple[Bucket, ...]) -> int:
     return max(0, MOST_BUCKETS - len(buckets))
 
 
-def _coarsened(buckets: Iterable[Bucket], now: int) -> tuple[Bucket, ...]:
+def _coarsen(buckets: Iterable[Bucket], now: int) -> tuple[Bucket, ...]:
     totals: dict[tuple[int, int], int] = {}
     for bucket in buckets:
         width = _width(bucket, now)
@@ -85,7 +85,7 @@ def retry_after(
         # That takes less than two windows, and each can come to hold `most`.
         coming = min(coming, 2 * most)
     width = _NARROWEST if coming <= room_for_buckets(counter.buckets) else _final_width(window_seconds)
-    ends = sorted((_aligned(b.start + b.width, width), b.number) for b in counter.buckets)
+    ends = sorted((_align_end(b.start + b.width, width), b.number) for b in counter.buckets)
     left = sum(n for end, n in ends if end > now - window_seconds)
     for end, n in ends:
         if left <= room:
@@ -163,6 +163,6 @@ def _final_width(window_seconds: int) -> int:
     return _RESOLUTION[-1][1]
 
 
-def _aligned(end: int, width: int) -> int:
+def _align_end(end: int, width: int) -> int:
     """Return the end of the bucket of this width that holds all up to `end`."""
     return end + -end % width

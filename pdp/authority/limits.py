@@ -212,7 +212,7 @@ def describe_limits(
     limits: Sequence[MeasuredLimit], counters: Mapping[CounterKey, Counter], now: int
 ) -> list[dict[str, Any]]:
     """Return the limits as rules see them; what is not known is absent."""
-    return [_described(measured, counters, now) for measured in limits]
+    return [_describe(measured, counters, now) for measured in limits]
 
 
 def make_guards(limits: Sequence[MeasuredLimit]) -> tuple[Guard, ...]:
@@ -229,7 +229,7 @@ def make_guards(limits: Sequence[MeasuredLimit]) -> tuple[Guard, ...]:
     )
 
 
-def _described(measured: MeasuredLimit, counters: Mapping[CounterKey, Counter], now: int) -> dict[str, Any]:
+def _describe(measured: MeasuredLimit, counters: Mapping[CounterKey, Counter], now: int) -> dict[str, Any]:
     limit, left = measured.limit, measured.left
     result: dict[str, Any] = {"code": limit.code, "of": limit.of, "on_exceed": limit.on_exceed}
     if limit.adds_amount and limit.key is not None:

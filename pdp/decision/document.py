@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from pdp.action.entities import counterparty, entities_document, is_measured, reference
+from pdp.action.entities import describe_counterparty, describe_entities, describe_reference, is_measured
 from pdp.action.prerequisites import effect_for
 from pdp.authority.attribute_rules import resolve_attribute_rules
 from pdp.authority.boundary import boundary_document, without_counts
@@ -89,7 +89,7 @@ def input_document(
             "provenance": action.provenance,
             "intent": action.intent,
         },
-        "entities": entities_document(facts.tool, facts.entities),
+        "entities": describe_entities(facts.tool, facts.entities),
         "limits": describe_limits(limits, facts.counters, int(facts.now.timestamp())),
         "settings": settings,
         "signals": facts.signals,
@@ -255,11 +255,11 @@ def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dic
     if derived.amount is not None:
         action["amount"] = {"minor": derived.amount.minor, "currency": derived.amount.currency}
     if tool is not None and tool.entities:
-        dealt_with = counterparty(tool, facts.entities)
+        dealt_with = describe_counterparty(tool, facts.entities)
         if dealt_with is not None:
             action["counterparty"] = dealt_with
         if is_measured(tool):
-            action["reference"] = reference(tool, derived, facts.entities)
+            action["reference"] = describe_reference(tool, derived, facts.entities)
     if tool is not None and tool.normalise:
         hidden = set(tool.secret_arguments)
         action["normalised"] = {

@@ -64,7 +64,7 @@ def verify_chain(
         if index == len(links) - 1 and link.grant is not None and link.hop.agent not in caller.agents:
             codes.append("chain.not_holder")
         problems += [ChainProblem(code=code, at=f"chain[{index}]") for code in codes]
-    return Chain(hops=tuple(_verified(links, problems, caller)), problems=tuple(problems))
+    return Chain(hops=tuple(_verify_hops(links, problems, caller)), problems=tuple(problems))
 
 
 def _own_agent(hops: tuple[Hop, ...], session: Session | None, caller: Caller) -> Chain:
@@ -75,7 +75,7 @@ def _own_agent(hops: tuple[Hop, ...], session: Session | None, caller: Caller) -
         or any(hop.agent != session.agent for hop in hops)
     ):
         return Chain(
-            hops=tuple(_claimed(hop.agent, "", 0) for hop in hops),
+            hops=tuple(_unproven_hop(hop.agent, "", 0) for hop in hops),
             problems=tuple(ChainProblem(code="chain.invalid", at="chain[0]") for _ in hops),
         )
     own = VerifiedHop(
@@ -139,7 +139,7 @@ def _problems(
         yield "chain.cycle"
 
 
-def _verified(
+def _verify_hops(
     links: tuple[_Link, ...], problems: list[ChainProblem], caller: Caller
 ) -> Iterator[VerifiedHop]:
     """Return each hop, verified as long as nothing is wrong with it or with one above it."""
@@ -151,7 +151,7 @@ def _verified(
     for index, link in enumerate(links):
         proven = proven and f"chain[{index}]" not in broken
         if link.grant is None or not proven:
-            yield _claimed(link.hop.agent, link.hash, index)
+            yield _unproven_hop(link.hop.agent, link.hash, index)
             continue
         yield VerifiedHop(
             agent=link.grant.agent,
@@ -165,7 +165,7 @@ def _verified(
         )
 
 
-def _claimed(agent: str, hash: str, depth: int) -> VerifiedHop:
+def _unproven_hop(agent: str, hash: str, depth: int) -> VerifiedHop:
     return VerifiedHop(
         agent=agent,
         grant_hash=hash,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdp.action.derivation import derive
-from pdp.action.entities import counterparty, entities_document, is_measured, reference
+from pdp.action.entities import describe_counterparty, describe_entities, describe_reference, is_measured
 from pdp.model import JSON, EntityName, EntityQuery, KnownEntity, Tool
 from tests.support import builders
 
@@ -36,7 +36,7 @@ def known(**attributes: Mapping[str, JSON] | None) -> dict[str, KnownEntity]:
 def measured(tool: Tool = TOOL, *, amount: JSON = 1200, **attributes: Mapping[str, JSON] | None) -> Any:
     arguments: dict[str, JSON] = {"invoice": "INV-1001", "vendor": "V-1", "amount": amount, "currency": "EUR"}
     derived = derive(builders.action(arguments=arguments), tool)
-    return reference(tool, derived, known(**attributes))
+    return describe_reference(tool, derived, known(**attributes))
 
 
 def test_names_are_derived_from_normalised_arguments() -> None:
@@ -96,7 +96,7 @@ def test_order_that_the_call_itself_names_is_named_though_it_be_no_identifier() 
     for given_, named in ((" ", True), (["PO-77"], True), ("PO-77", True), (None, False)):
         arguments: dict[str, JSON] = {"order": given_, "amount": 1, "currency": "EUR", "invoice": "INV-1001"}
         derived = derive(builders.action(arguments=arguments), tool)
-        assert reference(tool, derived, {})["order_named"] is named
+        assert describe_reference(tool, derived, {})["order_named"] is named
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_order_that_is_named_in_part_is_named(template: str, given_: dict[str, J
     order = replace(builders.payment_tool().entities[2], id=template, via=None)
     tool = replace(TOOL, entities=(*TOOL.entities[:2], order))
     derived = derive(builders.action(arguments={"invoice": "INV-1001", **given_}), tool)
-    assert reference(tool, derived, {})["order_named"] is named
+    assert describe_reference(tool, derived, {})["order_named"] is named
 
 
 def test_record_without_an_amount_leaves_the_order_to_measure_by() -> None:
@@ -147,32 +147,32 @@ def test_nothing_is_within_any_tolerance_of_nothing_but_nothing() -> None:
 
 
 def test_counterparty_is_known_by_its_status() -> None:
-    assert counterparty(TOOL, known()) == {
+    assert describe_counterparty(TOOL, known()) == {
         "entity": "vendor",
         "type": "vendor",
         "id": "V-1",
         "known": True,
         "status": "active",
     }
-    assert counterparty(TOOL, known(vendor={})) == {
+    assert describe_counterparty(TOOL, known(vendor={})) == {
         "entity": "vendor",
         "type": "vendor",
         "id": "V-1",
         "known": True,
     }
-    assert counterparty(TOOL, known(vendor=None)) == {
+    assert describe_counterparty(TOOL, known(vendor=None)) == {
         "entity": "vendor",
         "type": "vendor",
         "id": "V-1",
         "known": False,
     }
-    assert counterparty(TOOL, {}) == {"entity": "vendor", "known": False}
-    assert counterparty(builders.tool(), {}) is None
+    assert describe_counterparty(TOOL, {}) == {"entity": "vendor", "known": False}
+    assert describe_counterparty(builders.tool(), {}) is None
 
 
 def test_match_holds_only_when_both_are_read_and_equal() -> None:
     def matched(found: Mapping[str, KnownEntity]) -> bool:
-        result: bool = entities_document(TOOL, found)["vendor"]["matched"]
+        result: bool = describe_entities(TOOL, found)["vendor"]["matched"]
         return result
 
     assert matched(known())
