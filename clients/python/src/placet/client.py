@@ -57,7 +57,7 @@ class Client(SyncSide):
     other. `timeout` is the deadline of a call in seconds, where the call sets none; the server
     is told. `jwks` (needs the extra `placet[verify]`) has receipts' signatures checked: a JWK Set,
     or the address of one, which is asked again when a receipt names a new key; `verifier` is one
-    of your own. Without, `Decision.receipt_status` is "unverified".
+    of your own. Without either, `Decision.receipt_status` is "unverified".
     `understands` lists the obligations that the caller fulfils: any other blocks.
     """
 
@@ -139,10 +139,10 @@ class Client(SyncSide):
     ) -> tuple[Decision, ...]:
         """Return the decisions on up to 32 actions, in order, each as if those before it were asked first.
 
-        Never raises for a failure: then each is a block. They are recorded together: all, or none.
-        `all_or_nothing` blocks all unless all are allowed. An allow with the obligation `after` is
-        `allowed` once this client knows that the action before it was executed. Each decision is
-        on a call of its own: it may be asked for again alone, as with `evaluate`.
+        Never raises for a failure: then each decision is a block. All are recorded together, or none.
+        With `all_or_nothing` every action is blocked unless all are allowed. An allow with the obligation
+        `after` is `allowed` once this client knows that the action before it was executed. Each decision
+        is on a call of its own: it may be asked for again alone, as with `evaluate`.
         """
         asked = evaluation.evaluate_plan(
             self._context,
@@ -227,7 +227,7 @@ class Client(SyncSide):
         """Return the tools that may still be allowed in the session: fit for a model's list of tools.
 
         One that is not listed is blocked whatever its arguments; one that is listed may be blocked
-        all the same, so each call still asks. Role: agent; at a bounded rate.
+        all the same, so each call still asks. Role: agent, which may ask at a bounded rate.
         """
         return self._run(decisions.list_allowed_tools(session, chain), timeout)
 
@@ -244,8 +244,9 @@ class Client(SyncSide):
     ) -> Reported:
         """Say what became of an allow; return what it still holds, and whether another report counts.
 
-        Without a decision id, of the call `tool_call_id` of `session`. Of `output` the PDP keeps a hash.
-        With `attempt_id`, only of the decision on that attempt: `NotFoundError` if there is none.
+        Without a decision id the report is about the call `tool_call_id` of `session`. The PDP keeps only
+        a hash of `output`. With `attempt_id` it is about the decision on that attempt alone, and raises
+        `NotFoundError` if there is none.
         """
         return self._run(
             outcomes.report_outcome(
@@ -342,9 +343,9 @@ class Client(SyncSide):
     ) -> Grant:
         """Hand some of the authority of the last grant of `chain` on to another agent. Role: agent.
 
-        Without a chain: from the root grant that the session was opened with. Boundary and expiry
-        are the parent's where none are given, and must lie within it. Raises `PreconditionError`
-        for more than that, and for a chain that proves nothing.
+        Without a chain it delegates from the root grant that the session was opened with. Boundary and
+        expiry are the parent's where none are given, and must lie within the parent's. Raises
+        `PreconditionError` for more than that, and for a chain that proves nothing.
         """
         return self._run(
             delegation.delegate(
@@ -369,14 +370,15 @@ class Client(SyncSide):
     ) -> datetime:
         """End a grant (it, or its hash) and all that was delegated from it; return since when.
 
-        By the session's principal or issuer, an operator, or for an agent at or above the grant.
+        It may be called by the session's principal or issuer, by an operator, and by whoever speaks for
+        the grant's agent or one above it.
         """
         return self._run(delegation.revoke_grant(session, grant, reason), timeout)
 
     def get_chain(self, decision_id: str, *, timeout: float | None = None) -> Chain:
         """Return through whose hands a decision came, and what else each of them was answered.
 
-        By whom the session is, operators and auditors.
+        It may be called by whoever may read the session, and by auditors.
         """
         return self._run(delegation.get_chain(decision_id), timeout)
 
@@ -389,7 +391,7 @@ class Client(SyncSide):
     ) -> Session:
         """Say that the task is done: only what its boundary permits after completion is permitted now.
 
-        By its principal or its issuer.
+        It may be called by the session's principal or issuer.
         """
         return self._run(sessions.complete_task(session, reason), timeout)
 
@@ -440,7 +442,7 @@ class Client(SyncSide):
     ) -> tuple[int, list[dict[str, Any]]]:
         """Return the registry's revision and up to 50 tools after a name, as `put_tools` takes them.
 
-        As they are, or as they were at a revision. Role: operator or auditor.
+        They are as they are now, or as they were at a revision. Role: operator or auditor.
         """
         return self._run(registry.list_tools(at_revision, after), timeout)
 

@@ -56,7 +56,7 @@ SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.05s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 2,
-                    # Never DEADLINE_EXCEEDED: there is no time left to use an answer.
+                    # DEADLINE_EXCEEDED is never among them: there is no time left to use an answer.
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
             }
