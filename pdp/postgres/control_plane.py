@@ -1,4 +1,4 @@
-"""What operators write. Every call holds the tenant's control lock and moves its epoch."""
+"""What operators write. Every write holds the tenant's control lock and moves its epoch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PostgresControlPlane:
                 [tenant, text],
             )
             revision = _one(await cursor.fetchone())
-            await _remember(connection, tenant, "settings", revision, [("", text)])
+            await _add_history(connection, tenant, "settings", revision, [("", text)])
             return revision
 
         return await self._pool.run(work)
@@ -77,7 +77,7 @@ class PostgresControlPlane:
                 raise InvalidFieldError("agents.trust", "is not between 0 and 1")
 
         async def work(connection: Connection) -> int:
-            revision = await _move(connection, tenant, "agents")
+            revision = await _new_revision(connection, tenant, "agents")
             cursor = connection.cursor()
             await cursor.executemany(
                 """
@@ -107,7 +107,7 @@ class PostgresControlPlane:
                 )
                 for a in agents
             }
-            await _remember(connection, tenant, "agents", revision, list(said.items()))
+            await _add_history(connection, tenant, "agents", revision, list(said.items()))
             return revision
 
         return await self._pool.run(work)
@@ -119,7 +119,7 @@ class PostgresControlPlane:
             storable("tools", json_text(details(tool)))
 
         async def work(connection: Connection) -> int:
-            revision = await _move(connection, tenant, "tools")
+            revision = await _new_revision(connection, tenant, "tools")
             await _write_tools(connection, tenant, tools, revision)
             return revision
 
@@ -174,12 +174,12 @@ class PostgresControlPlane:
             wanted = await _tools_at(connection, tenant, revision)
             there = await _tools_at(connection, tenant, now)
             removed = sorted({tool.name for tool in there} - {tool.name for tool in wanted})
-            new = await _move(connection, tenant, "tools")
+            new = await _new_revision(connection, tenant, "tools")
             await _write_tools(connection, tenant, wanted, new)
             await connection.execute(
                 "DELETE FROM placet.tools WHERE tenant = %s AND name = ANY (%s::text[])", [tenant, removed]
             )
-            await _remember(connection, tenant, "tools", new, [(name, _REMOVED) for name in removed])
+            await _add_history(connection, tenant, "tools", new, [(name, _REMOVED) for name in removed])
             return new
 
         return await self._pool.run(work)
@@ -193,7 +193,7 @@ class PostgresControlPlane:
             storable("signals.name", signal.name)
 
         async def work(connection: Connection) -> int:
-            revision = await _move(connection, tenant, "signals")
+            revision = await _new_revision(connection, tenant, "signals")
             cursor = connection.cursor()
             await cursor.executemany(
                 """
@@ -213,7 +213,7 @@ class PostgresControlPlane:
                 )
                 for s in signals
             }
-            await _remember(connection, tenant, "signals", revision, list(said.items()))
+            await _add_history(connection, tenant, "signals", revision, list(said.items()))
             return revision
 
         return await self._pool.run(work)
@@ -224,7 +224,7 @@ class PostgresControlPlane:
             storable(field, value)
 
         async def work(connection: Connection) -> int:
-            revision = await _move(connection, tenant, "issuers")
+            revision = await _new_revision(connection, tenant, "issuers")
             await connection.execute(
                 """
                 INSERT INTO placet.issuer_keys (tenant, issuer, keys, revision, written_at)
@@ -239,7 +239,7 @@ class PostgresControlPlane:
             )
             if _one(await cursor.fetchone()) > MAX_ISSUERS:
                 raise InvalidFieldError("issuer", f"would be more than {MAX_ISSUERS} issuers")
-            await _remember(connection, tenant, "issuers", revision, [(issuer, text)])
+            await _add_history(connection, tenant, "issuers", revision, [(issuer, text)])
             return revision
 
         return await self._pool.run(work)
@@ -303,7 +303,9 @@ async def _write_tools(connection: Connection, tenant: str, tools: Sequence[Tool
         """,
         [(tenant, name, list(same)) for name, same in sorted(rules)],
     )
-    await _remember(connection, tenant, "tools", revision, [(tool.name, tool_text(tool)) for tool in tools])
+    await _add_history(
+        connection, tenant, "tools", revision, [(tool.name, tool_text(tool)) for tool in tools]
+    )
 
 
 async def _tools_revision(connection: Connection, tenant: str) -> int:
@@ -362,7 +364,7 @@ async def _lock(connection: Connection, tenant: str) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [control_lock(tenant)])
 
 
-async def _move(connection: Connection, tenant: str, kind: _Kind) -> int:
+async def _new_revision(connection: Connection, tenant: str, kind: _Kind) -> int:
     """Lock the tenant, move its epoch and the revision of `kind`; return the new revision."""
     await _lock(connection, storable("tenant", tenant))
     column = sql.Identifier(f"{kind}_revision")
@@ -378,9 +380,10 @@ async def _move(connection: Connection, tenant: str, kind: _Kind) -> int:
     return _one(row)
 
 
-async def _remember(
+async def _add_history(
     connection: Connection, tenant: str, kind: _Kind, revision: int, said: Sequence[tuple[str, str]]
 ) -> None:
+    """Keep what the revision said: names, each with its content as JSON text."""
     cursor = connection.cursor()
     await cursor.executemany(
         """
@@ -392,6 +395,7 @@ async def _remember(
 
 
 def _one(row: tuple[Any, ...] | None) -> int:
+    """Return the only column of a statement that returns one row."""
     assert row is not None  # the statement returns a row, or has raised
     value: int = row[0]
     return value

@@ -60,7 +60,8 @@ class PostgresEntityStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        # A write locks each entity that it names, out of room that the server shares.
+        # One write at a time: each locks every entity that it names, out of room that the server shares
+        # (max_locks_per_transaction).
         self._turn = asyncio.Lock()
 
     async def put_entities(
@@ -149,7 +150,8 @@ class PostgresEntityStore:
 
 
 class _GoneError(Exception):
-    """The entity was deleted while its lock was waited for; the revision is not used up."""
+    """The entity was deleted while its lock was waited for. Raised to undo the transaction and, with it, the
+    revision that was taken."""
 
 
 def _storable(names: Iterable[EntityName]) -> None:
@@ -159,7 +161,7 @@ def _storable(names: Iterable[EntityName]) -> None:
 
 
 def _text(attributes: Mapping[str, JSON]) -> str:
-    """Return attributes as JSON text in ASCII, which is read in SQL as well."""
+    """Return attributes as JSON text in ASCII. SQL reads it too: `pdp.postgres.facts.statement`."""
     return json_text(attributes)
 
 

@@ -27,8 +27,8 @@ _PATH = f"""
     FROM path p
     ORDER BY p.depth
 """
-# The keys of one session are next to each other, whatever grant they were called on. Without a
-# grant strangers call too, and move nothing.
+# Keys of one session stand next to each other in their index, whatever grant the calls were made on. Calls
+# without a grant may be a stranger's, and those move no session.
 _DECISIONS = """
     SELECT q.grant_hash, x.decision_id, x.effect
     FROM unnest(%(grants)s::text[]) AS q(grant_hash)

@@ -180,7 +180,7 @@ _GRANTS = {
     "clock": "SELECT",
     "tenants": "SELECT, INSERT, UPDATE",
     "agents": "SELECT, INSERT, UPDATE",
-    # DELETE: one that a roll-back removes; the history keeps it.
+    # DELETE: a roll-back removes tools; the history keeps them.
     "tools": "SELECT, INSERT, UPDATE, DELETE",
     "signals": "SELECT, INSERT, UPDATE",
     "issuer_keys": "SELECT, INSERT, UPDATE",
@@ -195,7 +195,7 @@ _GRANTS = {
     "prerequisites": "SELECT, INSERT, UPDATE",
     "sessions": "SELECT, INSERT, UPDATE",
     "grants": "SELECT, INSERT, UPDATE",
-    # DELETE: a row that a losing recording created, within its own transaction.
+    # DELETE: the row of a recording that did not hold, in the transaction that created it.
     "decision_keys": "SELECT, INSERT, UPDATE, DELETE",
     "ledger": "SELECT, INSERT",
     "decision_details": "SELECT, INSERT",
@@ -233,7 +233,7 @@ async def check_server(connection: Connection) -> None:
 
 
 async def durability_faults(connection: Connection) -> list[str]:
-    """Return in words why nothing may be recorded over this connection. Any release may ask."""
+    """Return in words why nothing may be recorded over this connection, whatever the schema's version is."""
     cursor = await connection.execute(
         """
         SELECT current_setting('fsync')::bool, current_setting('synchronous_commit') <> 'off',

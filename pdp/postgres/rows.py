@@ -47,7 +47,11 @@ from placet._wire.boundary import boundary_json
 
 
 def json_text(value: JSON) -> str:
-    """Return `value` as JSON text; a Decimal is a number, digit for digit. ValueError if not finite."""
+    """Return `value` as JSON text, in ASCII; a Decimal is a number, digit for digit.
+
+    Unlike `pdp.jsontext`, which is for arguments and faster, it takes integers of any size, exponents as they
+    are, and lone surrogates. Raises ValueError for a number that is not finite, TypeError for a float.
+    """
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise ValueError("JSON has no such number")
@@ -83,17 +87,18 @@ def boundary_from(text: str) -> Boundary:
 
 @lru_cache(maxsize=512)
 def buckets_text(buckets: tuple[Bucket, ...]) -> str:
-    """What most decisions do not change is written once."""
+    """Return the buckets as JSON text. Cached: most decisions leave a session's as they are."""
     return orjson.dumps([tuple(bucket) for bucket in buckets]).decode()
 
 
 @lru_cache(maxsize=512)
 def buckets_from(text: str) -> tuple[Bucket, ...]:
-    """Equal text, equal buckets: what most decisions do not change is read once."""
+    """Inverse of `buckets_text`. The cache is of the parsing alone: equal text, equal buckets."""
     return () if text == "[]" else tuple(map(Bucket._make, orjson.loads(text)))
 
 
 def totals_text(totals: Sequence[tuple[CounterKey, int]]) -> str:
+    """Return as JSON text what a release gives back, `[[scope, unit, amount], …]`."""
     return json.dumps([[key.scope, key.unit, add] for key, add in totals], separators=(",", ":"))
 
 
@@ -102,6 +107,7 @@ def totals_from(text: str) -> tuple[tuple[CounterKey, int], ...]:
 
 
 def conflicts_text(conflicts: Sequence[tuple[Outcome, bool]]) -> str:
+    """Return contradicting reports as JSON text, each `[outcome, whether it can be believed]`."""
     return json.dumps(conflicts, separators=(",", ":"))
 
 

@@ -43,7 +43,7 @@ class PostgresSessionStore:
 
         async def work(connection: Connection) -> Session:
             if epoch is not None:
-                # Until the commit nothing is written that the opening rests on.
+                # Until the commit nobody writes what the opening rests on.
                 await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [control_lock(tenant)])
             cursor = await connection.execute(
                 "SELECT settings, epoch FROM placet.tenants WHERE tenant = %s", [tenant]
@@ -123,7 +123,7 @@ def _snapshot(row: Sequence[Any]) -> SessionSnapshot:
 
 
 async def _insert(connection: Connection, tenant: str, session: Session) -> Session | None:
-    """Store it; None if its task has a session, or if it would have expired already."""
+    """Store a session; None if its task has one already, or if it would have expired already."""
     aggregates = session.aggregates
     if aggregates.allow or aggregates.block or aggregates.escalate or aggregates.pay:
         raise InvalidFieldError("session.aggregates", "a new session has no history")
@@ -166,6 +166,7 @@ async def _insert(connection: Connection, tenant: str, session: Session) -> Sess
 
 
 async def _existing(connection: Connection, tenant: str, session: Session) -> Session:
+    """Return the session that the task has. Raises `TaskExistsError` if it was opened with something else."""
     cursor = await connection.execute(
         _SELECT + "WHERE tenant = %s AND task_id = %s", [tenant, session.task.id]
     )

@@ -51,7 +51,7 @@ from placet.receipt import (
 )
 
 ENGINE = "opa"
-# How scores came about: an operator set them.
+# How an agent's trust score came about: an operator set it.
 TRUST_MODEL = "operator"
 DURABILITY = "DURABLE"
 _INPUT_DOMAIN = b"placet-input/v1\0"
@@ -73,9 +73,13 @@ class ReceiptInputs:
     issuer: str
 
 
-async def sign_receipt(decision: Decision, basis: ReceiptInputs, signer: Signer) -> Receipt:
-    """Return the signed receipt. Raises `SignerUnavailableError`."""
-    claims, disclosures = _claims(decision, basis)
+async def sign_receipt(decision: Decision, inputs: ReceiptInputs, signer: Signer) -> Receipt:
+    """Return the decision's receipt, signed by the key that is active now.
+
+    The format is `placet.receipt`'s: a compact JWS, then SD-JWT disclosures of what can be erased. Raises
+    `SignerUnavailableError`.
+    """
+    claims, disclosures = _claims(decision, inputs)
     signed = await sign_compact(signer, typ=TYP, claims=claims)
     return Receipt(token=attach(signed.encode("ascii"), disclosures))
 
@@ -139,15 +143,15 @@ def chain_hops(presented: tuple[Hop, ...], chain: Chain) -> tuple[ChainHop, ...]
     )
 
 
-def _claims(decision: Decision, basis: ReceiptInputs) -> tuple[dict[str, Any], list[str]]:
+def _claims(decision: Decision, inputs: ReceiptInputs) -> tuple[dict[str, Any], list[str]]:
     """Return the signed payload and the disclosures whose digests stand in it."""
-    request, facts, session = basis.request, basis.facts, basis.session
+    request, facts, session = inputs.request, inputs.facts, inputs.session
     disclosures: list[str] = []
     salt = secrets.token_bytes(16)
-    resource = "" if basis.derived.resource is None else str(basis.derived.resource)
-    agent = _acting_agent(basis)
+    resource = "" if inputs.derived.resource is None else str(inputs.derived.resource)
+    agent = _acting_agent(inputs)
     hidden: dict[str, Any] = {
-        "arguments": arguments_json(basis.derived.shown_arguments),
+        "arguments": arguments_json(inputs.derived.shown_arguments),
         "ad_salt": b64url_encode(salt),
     }
     if request.action.intent:
@@ -156,7 +160,7 @@ def _claims(decision: Decision, basis: ReceiptInputs) -> tuple[dict[str, Any], l
         hidden["principal"] = session.principal
     claims: dict[str, Any] = {
         "jti": decision.decision_id,
-        "iss": basis.issuer,
+        "iss": inputs.issuer,
         "tenant": request.caller.tenant,
         "kind": "decision",
         "ver": VERSION,
@@ -185,13 +189,13 @@ def _claims(decision: Decision, basis: ReceiptInputs) -> tuple[dict[str, Any], l
                 )
             ),
         },
-        "chain": _hops(decision, basis.chain),
+        "chain": _hops(decision, inputs.chain),
         "policy": {"bundle": decision.policy.bundle, "revision": decision.policy.revision},
         "data": dict(decision.data_revisions),
-        "engine": "" if basis.verdict is None else ENGINE,
-        "input_digest": b64url_encode(hashlib.sha256(_INPUT_DOMAIN + salt + basis.input_document).digest()),
+        "engine": "" if inputs.verdict is None else ENGINE,
+        "input_digest": b64url_encode(hashlib.sha256(_INPUT_DOMAIN + salt + inputs.input_document).digest()),
         "reasons": [_reason(reason, disclosures) for reason in decision.reasons],
-        "trust": {"score": _lowest_trust(basis.chain, facts.agents), "model": TRUST_MODEL},
+        "trust": {"score": _lowest_trust(inputs.chain, facts.agents), "model": TRUST_MODEL},
         "obligations": [{"id": o.id, "properties": _plain(o.properties)} for o in decision.obligations],
         "durability": DURABILITY,
         "retryable": decision.retryable,
@@ -209,21 +213,24 @@ def _claims(decision: Decision, basis: ReceiptInputs) -> tuple[dict[str, Any], l
 
 
 def _previous(session: Session | None) -> list[str]:
-    """Return the hash of the session's receipt before; a list, since with replicas order is a DAG."""
+    """Return the hash of the session's receipt before this one, or none.
+
+    A list: receipts of several replicas are ordered as a directed acyclic graph, not as one chain.
+    """
     return [] if session is None or session.last_receipt is None else [b64url_encode(session.last_receipt)]
 
 
-def _acting_agent(basis: ReceiptInputs) -> Agent:
-    """Return the agent that the caller proved to speak for; a stranger is its own credential."""
-    if basis.session is None:
-        return Agent(agent=basis.request.caller.subject)
-    leaf = basis.chain.leaf
-    name = basis.session.agent if leaf is None else leaf.agent
-    return basis.facts.agents.get(name, Agent(agent=name))
+def _acting_agent(inputs: ReceiptInputs) -> Agent:
+    """Return the agent that the caller proved to speak for; for a stranger one named as its credential."""
+    if inputs.session is None:
+        return Agent(agent=inputs.request.caller.subject)
+    leaf = inputs.chain.leaf
+    name = inputs.session.agent if leaf is None else leaf.agent
+    return inputs.facts.agents.get(name, Agent(agent=name))
 
 
 def _hops(decision: Decision, chain: Chain) -> list[dict[str, Any]]:
-    """Return the chain's claims. Its last hop is the one that was answered."""
+    """Return the claims of the chain's hops. The last hop acts: its claim has the effect too."""
     claims = [_hop(hop, verified) for hop, verified in zip(decision.chain, chain.hops, strict=True)]
     if claims and not decision.chain[-1].unverified:
         claims[-1]["effect"] = decision.effect
@@ -265,12 +272,15 @@ def _unverified(hop: Hop) -> str:
 
 @lru_cache(maxsize=1024)
 def _scope_digest(boundary: Boundary) -> str:
-    """Return the digest of a boundary. It is kept: a session's is the same in all its decisions."""
+    """Return the hash of a boundary. Cached: a session's is the same in all its decisions."""
     return b64url_encode(hashlib.sha256(canonical_json(boundary_document(boundary))).digest())
 
 
 def _lowest_trust(chain: Chain, agents: Mapping[str, Agent]) -> str | None:
-    """Return the lowest trust on a proven chain as decimal text; None if it is unknown or not proven."""
+    """Return the lowest score of the chain's agents, as decimal text.
+
+    None if the chain is not proven, or a score is not known.
+    """
     if not chain.proven:
         return None
     scores = [agents[hop.agent].trust if hop.agent in agents else None for hop in chain.hops]

@@ -54,7 +54,7 @@ _Ticket = Ticket[BatchItem, tuple[Position, ...]]
 
 @dataclass(slots=True)
 class _Flight:
-    """A batch under way. `overtaken` is set when one of its callers was given up."""
+    """A batch under way. `overtaken` is set once the stream must not be waited for any longer."""
 
     stream: Stream
     tickets: list[_Ticket]
@@ -186,7 +186,7 @@ class PostgresLedger:
         return stream
 
     async def _fly(self, flight: _Flight) -> None:
-        """Return when the batch is done, or goes on without the stream."""
+        """Return when the batch is done, or when what comes after it needs another stream."""
         task = asyncio.create_task(self._commit(flight), name="ledger commit")
         self._flights[task] = flight
         task.add_done_callback(self._landed)
@@ -231,8 +231,10 @@ class PostgresLedger:
                 await stream.close()
 
     async def _singly(self, flight: _Flight, tickets: list[_Ticket]) -> None:
-        """One of them, or something passing, stood in the way: try each alone, and those that
-        something passing stops again after the others."""
+        """Try each ticket alone: one of them, or something that passes, stopped the batch.
+
+        Those that something passing stops again are tried after the others, `ATTEMPTS` times at most.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             stopped = []
             for ticket in tickets:
@@ -253,7 +255,8 @@ class PostgresLedger:
     async def _attempt(self, flight: _Flight, tickets: list[_Ticket]) -> psycopg.Error | None:
         """Try once. Return the server's refusal; otherwise every ticket has its answer."""
         stream = flight.stream
-        # The whole flight's deadline counts: giving the connection up would fail calls that are yet to come.
+        # The deadline is the whole flight's: to give the connection up earlier would fail tickets that are
+        # still to be tried.
         until = max(ticket.deadline for ticket in flight.tickets)
         try:
             positions = await bounded(
