@@ -197,8 +197,9 @@ async def test_ping_notices_a_database_that_became_read_only(database_url: str) 
         execute(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         execute(
             database_url,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND pid <> pg_backend_pid()",
+            # Waits until each is gone: its client must have seen the end of the connection.
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
         )
         with pytest.raises(StoreUnavailableError, match="read-only"):
             await store.ping_writable(30.0)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
+from pdp.postgres.columns import Columns
+from pdp.postgres.control_plane import ISSUER_KEYS
+from pdp.postgres.entities import ENTITY_VERSION
 from pdp.postgres.migrate import LEDGER_TABLES
+from pdp.postgres.rows import AGENT, COUNTER, DECISION_KEY, GRANT, HOLD, PRIOR_ANSWER, SESSION, TOOL
 
 # These belong to the installation, not to a tenant.
 WITHOUT_TENANT = {"migrations", "signing_keys", "writers", "clock"}
@@ -46,6 +52,36 @@ def test_every_table_has_a_key_and_is_not_partitioned(database_url: str) -> None
             """
         ).fetchall()
     assert [table for table, kind, keyed in tables if kind != "r" or not keyed] == []
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("sessions", SESSION),
+        ("tools", TOOL),
+        ("agents", AGENT),
+        ("grants", GRANT),
+        ("counters", COUNTER),
+        ("holds", HOLD),
+        ("prerequisites", PRIOR_ANSWER),
+        ("decision_keys", DECISION_KEY),
+        ("issuer_keys", ISSUER_KEYS),
+        ("entity_history", ENTITY_VERSION),
+    ],
+)
+def test_columns_are_of_their_table_and_the_first_is_never_null(
+    database_url: str, table: str, columns: Columns[Any]
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        found = dict(
+            connection.execute(
+                "SELECT column_name, is_nullable FROM information_schema.columns "
+                "WHERE table_schema = 'placet' AND table_name = %s",
+                [table],
+            ).fetchall()
+        )
+    assert set(columns.names) <= set(found)
+    assert found[columns.names[0]] == "NO"
 
 
 def test_absent_review_ids_compare_equal(database_url: str) -> None:
