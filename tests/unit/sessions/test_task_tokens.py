@@ -105,7 +105,7 @@ def test_what_the_issuer_signed_comes_out(key: Any) -> None:
 
 def test_token_of_another_library_is_as_good() -> None:
     assert proven(foreign()).boundary.tools == ("payments.create",)
-    # Also one whose header stands in another order, and whose s is high.
+    # So is one whose header stands in another order, and whose s is high.
     assert proven(jwt.encode({"typ": TYP, "kid": "k1", "alg": "ES256"}, CLAIMS, FOREIGN)).task.id == "T-1"
 
 

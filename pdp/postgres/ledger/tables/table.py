@@ -119,7 +119,7 @@ class WonBatch:
 class RowWrite(Generic[R]):
     """The rows of one table that batches write."""
 
-    # Of the common table expression, for the statement that counts what was written.
+    # Names the common table expression, for the statement that counts what was written.
     name: str
     rows: Callable[[WonBatch], Sequence[R]]
     # Writes them, and returns a row for each that it wrote.

@@ -24,7 +24,7 @@ resource_within(boundary) if {
 	resource_matches(permitted)
 }
 
-# Of exactly these members: a rule that says more is not understood, and permits nothing.
+# A rule has exactly these members: one that says more is not understood, and permits nothing.
 resource_matches(permitted) if {
 	permitted.id == input.action.resource.id
 	count(permitted) == 2
