@@ -119,9 +119,14 @@ class Evaluation:
 
 def prepare(context: ActionContext, fingerprints: Fingerprints) -> Evaluation | StoredAnswer:
     """Return what policy is to be asked about; or the answer that the request has already."""
+    request = context.request
     call = judge_repeat(
         context.facts.prior,
-        fingerprint=fingerprints.of(context.request),
+        fingerprint=fingerprints.of(request),
+        # Hops of which nothing was delegated were part of it.
+        earlier_form=fingerprints.of_presented_root(request)
+        if request.hops and not request.delegated_hops and context.facts.prior is not None
+        else None,
         session=context.session,
         chain=context.chain,
         now=context.facts.now,

@@ -13,7 +13,7 @@ from functools import lru_cache
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from pdp.model import JSON, BusinessKey, EvaluationRequest, KeyHashes, PrerequisiteKey
+from pdp.model import JSON, BusinessKey, EvaluationRequest, Hop, KeyHashes, PrerequisiteKey
 from placet.canonical import canonical_json
 
 MIN_KEY_BYTES = 32
@@ -32,9 +32,19 @@ class Fingerprints:
     def of(self, request: EvaluationRequest) -> bytes:
         """Return an HMAC-SHA-256 (32 bytes) of everything that a repeat must have in common.
 
-        That is the action with its claims, the chain and the audience. The intent, which is free text,
-        is no part of it, nor is the attempt.
+        That is the action with its claims, the chain of delegation, and the audience.
+        The intent, which is free text, is no part of it, nor is the attempt.
         """
+        return self._of(request, request.delegated_hops)
+
+    def of_presented_root(self, request: EvaluationRequest) -> bytes:
+        """Return the fingerprint that earlier servers recorded of the same request.
+
+        It tells a root grant from none, and from another root grant.
+        """
+        return self._of(request, request.hops)
+
+    def _of(self, request: EvaluationRequest, hops: tuple[Hop, ...]) -> bytes:
         action = request.action
         document = canonical_json(
             {
@@ -42,7 +52,7 @@ class Fingerprints:
                 "arguments": action.arguments,
                 "claimed_resource": action.claimed_resource,
                 "provenance": action.provenance,
-                "chain": [[hop.agent, hop.grant_hash] for hop in request.hops],
+                "chain": [[hop.agent, hop.grant_hash] for hop in hops],
                 "audience": request.audience,
             }
         )

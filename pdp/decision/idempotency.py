@@ -3,6 +3,7 @@
 | earlier decision under the key | the repeat |
 |---|---|
 | none | judged |
+| any, and the caller proves no part in the session | judged, and blocked; the key stays with the first |
 | of another action | judged, and blocked: `action.key_reused`; the key stays with the first |
 | block, not retryable | the stored decision |
 | block, retryable | judged anew |
@@ -63,6 +64,7 @@ def judge_repeat(
     prior: PriorDecision | None,
     *,
     fingerprint: bytes,
+    earlier_form: bytes | None = None,
     session: Session | None,
     chain: Chain,
     now: datetime,
@@ -70,15 +72,22 @@ def judge_repeat(
     """Return what the key's earlier decision, if there is one, makes of this request.
 
     `session` is the caller's own session, None if it is unknown or somebody else's; `chain` as it
-    is proven now: what was revoked or has expired since lets no answer stand.
+    is proven now: what was revoked or has expired since lets no answer stand. Who proves no part in the
+    session neither reads nor takes a key in it. `earlier_form` is the fingerprint that an earlier server
+    would have recorded, where that is another one.
     """
+    if session is None or not chain.proven:
+        return NewCall(fingerprint=fingerprint, claims_key=False)
     if prior is None:
         return NewCall(fingerprint=fingerprint)
-    if not hmac.compare_digest(prior.action_fingerprint, fingerprint):
+    equal = hmac.compare_digest(prior.action_fingerprint, fingerprint)
+    if not equal and earlier_form is not None:
+        equal = hmac.compare_digest(prior.action_fingerprint, earlier_form)
+    if not equal:
         return NewCall(fingerprint=fingerprint, reasons=(key_reused(prior.decision_id),), claims_key=False)
     if prior.effect is Effect.BLOCK:
         return NewCall(fingerprint=fingerprint) if prior.retryable else StoredAnswer(prior=prior)
-    if session is not None and chain.proven and _is_still_good(prior, session, now):
+    if _is_still_good(prior, session, now):
         return StoredAnswer(prior=prior)
     if prior.effect is Effect.ESCALATE:
         return NewCall(fingerprint=fingerprint)
@@ -87,7 +96,7 @@ def judge_repeat(
 
 def _is_still_good(prior: PriorDecision, session: Session, now: datetime) -> bool:
     """Return whether the earlier answer still holds, as far as session and time go."""
-    if now >= prior.expires_at or prior.has_outcome:
+    if now >= prior.expires_at or prior.has_outcome or prior.revoked:
         return False
     return is_unchanged_since(session, recorded_at=prior.recorded_at, now=now)
 

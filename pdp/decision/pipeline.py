@@ -109,6 +109,7 @@ class Pipeline:
             entities=evaluation.entity_revisions,
             reservation=evaluation.reservation(decision.effect),
             steps=evaluation.own_keys,
+            acted_on=request.leaf_grant_hash,
         )
 
     def note_rest(self, seconds: float) -> None:

@@ -187,7 +187,7 @@ def decision_key(request: EvaluationRequest) -> DecisionKey:
         tenant=request.caller.tenant,
         session_id=request.session_id,
         caller=request.caller.subject,
-        leaf_grant=request.leaf_grant_hash,
+        leaf_grant=request.leaf_grant_hash if request.delegated_hops else "",
         tool_call_id=request.action.tool_call_id,
         review_id=request.review_id,
     )

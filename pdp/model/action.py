@@ -81,6 +81,14 @@ class EvaluationRequest:
         """The hash of the grant that the caller acts on; empty without one."""
         return self.hops[-1].grant_hash if self.hops else ""
 
+    @property
+    def delegated_hops(self) -> tuple[Hop, ...]:
+        """The hops, root first, if anything is delegated on them; none where the session's own agent acts.
+
+        That agent's authority is one, whether it presents no grant, a root grant or another root grant.
+        """
+        return self.hops if len(self.hops) > 1 else ()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Amount:

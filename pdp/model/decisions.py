@@ -35,7 +35,7 @@ class DecisionKey:
     session_id: str
     # Subject of the caller's credential.
     caller: str
-    # Hex SHA-256 of the leaf grant; empty without one.
+    # Hex SHA-256 of the leaf grant; empty for the session's own agent, with or without a root grant.
     leaf_grant: str
     tool_call_id: str
     review_id: str | None = None
@@ -57,6 +57,8 @@ class PriorDecision:
     position: Position
     # Somebody said what became of it.
     has_outcome: bool = False
+    # It was taken on a root grant that was revoked since.
+    revoked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,6 +43,8 @@ class Recording:
     reservation: Reservation | None = None
     # What this action is to tools that name it as their prerequisite.
     steps: tuple[PrerequisiteKey, ...] = ()
+    # Hash of the grant that the caller acted on, a root grant included; empty without one.
+    acted_on: str = ""
 
 
 class EntryKind(StrEnum):

@@ -242,6 +242,7 @@ def _prior_decision(
     writer: str,
     seq: int,
     outcome: str | None,
+    revoked: bool,
 ) -> PriorDecision:
     """`claimed_by` is the decision that the key points at. Raises ValueError if that is not there."""
     if decision_id is None:
@@ -256,6 +257,7 @@ def _prior_decision(
         token=full_receipt(jws, disclosures),
         position=Position(writer=writer, seq=seq),
         has_outcome=outcome is not None,
+        revoked=revoked,
     )
 
 

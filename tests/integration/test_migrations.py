@@ -41,15 +41,52 @@ async def test_concurrent_migrations_apply_once(empty_database_url: str) -> None
 async def test_migration_that_was_left_out_is_applied_after_later_ones(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tables of grants came into numbers that databases had already passed."""
-    (late,) = (migration for migration in migrations() if migration.name == "0003_grants")
+    """Tables came into numbers that databases had already passed."""
+    (late,) = (migration for migration in migrations() if migration.name == "0007_issuer_keys")
     others = tuple(migration for migration in migrations() if migration != late)
     with monkeypatch.context() as patch:
         patch.setattr("pdp.postgres.migrate.migrations", lambda: others)
-        patch.delitem(_GRANTS, "grants")
+        patch.delitem(_GRANTS, "issuer_keys")
         assert await migrate(empty_database_url) == [migration.name for migration in others]
     assert await migrate(empty_database_url) == [late.name]
     await opened(empty_database_url)
+
+
+async def test_calls_on_root_grants_get_the_key_of_the_call_without_one(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        earlier = tuple(each for each in migrations() if each.version < 10)
+        patch.setattr("pdp.postgres.migrate.migrations", lambda: earlier)
+        await migrate(empty_database_url)
+    execute(
+        empty_database_url,
+        """
+        INSERT INTO placet.tenants (tenant, settings) VALUES ('acme', '{}');
+        INSERT INTO placet.grants (tenant, grant_hash, session_id, parent_hash, agent, delegated_by, depth,
+                                   purpose, issued_at, expires_at)
+        SELECT 'acme', hash, 's', parent, 'a', 'i', (parent IS NOT NULL)::integer, '', now(), now()
+        FROM (VALUES ('root', NULL), ('root 2', NULL), ('leaf', 'root')) AS g(hash, parent);
+        INSERT INTO placet.decision_keys (tenant, session_id, caller, leaf_grant, tool_call_id, decision_id)
+        VALUES ('acme', 's', 'c', 'root', 'alone', '1'),
+               ('acme', 's', 'c', 'root', 'both', '2'), ('acme', 's', 'c', '', 'both', '3'),
+               ('acme', 's', 'c', 'root', 'two', '5'), ('acme', 's', 'c', 'root 2', 'two', '4'),
+               ('acme', 's', 'c', 'leaf', 'below', '6');
+        """,
+    )
+    await migrate(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        rows = connection.execute(
+            "SELECT tool_call_id, leaf_grant, decision_id FROM placet.decision_keys ORDER BY decision_id"
+        ).fetchall()
+    assert rows == [
+        ("alone", "", "1"),
+        ("both", "root", "2"),
+        ("both", "", "3"),
+        ("two", "root 2", "4"),
+        ("two", "", "5"),
+        ("below", "leaf", "6"),
+    ]
 
 
 async def test_failed_migration_leaves_nothing(empty_database_url: str) -> None:

@@ -303,6 +303,7 @@ def recording(
     reservation: Reservation | None = None,
     steps: tuple[PrerequisiteKey, ...] = (),
     entities: Mapping[EntityName, int] | None = None,
+    acted_on: str | None = None,
 ) -> Recording:
     """Return the recording of a decision on `of`; `moves` is the session as it was read, if it is moved."""
     move = None
@@ -344,4 +345,5 @@ def recording(
         reservation=reservation,
         steps=steps,
         entities=entities or {},
+        acted_on=of.leaf_grant if acted_on is None else acted_on,
     )

@@ -88,8 +88,19 @@ SCALARS_AT = _LIST.add(
 )
 SIGNALS_AT = _LIST.add(SIGNAL, "g")
 AGENTS_AT = _LIST.add(AGENT, "a")
+# The chain that is presented with a repeat is judged itself. A root grant, which is no part of the key,
+# may be another one now than then.
+_REVOKED = """CASE WHEN l.leaf_grant <> '' AND r.leaf_grant = '' THEN EXISTS (
+        SELECT 1 FROM placet.grants x
+        WHERE x.tenant = l.tenant AND x.grant_hash = l.leaf_grant AND x.revoked_at IS NOT NULL
+    ) ELSE false END"""
 PRIOR_AT = _LIST.add(
-    PRIOR_DECISION, "l", claimed_by="k.decision_id", disclosures="d.disclosures", outcome="ho.outcome"
+    PRIOR_DECISION,
+    "l",
+    claimed_by="k.decision_id",
+    disclosures="d.disclosures",
+    outcome="ho.outcome",
+    revoked=_REVOKED,
 )
 SESSION_AT = _LIST.add(SESSION, "s")
 TOOL_AT = _LIST.add(TOOL, "o")

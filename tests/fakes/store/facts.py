@@ -34,6 +34,8 @@ class FakeInformationPoint:
                 position=position,
                 has_outcome=(held := tenant.holds.get(recording.decision.decision_id)) is not None
                 and held.record.outcome is not None,
+                revoked=not key.leaf_grant
+                and any(row.revoked_at is not None for row in tenant.grant_path(recording.acted_on)),
             )
         return Facts(
             now=self._state.moment,

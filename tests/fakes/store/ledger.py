@@ -177,7 +177,7 @@ class FakeLedger:
             session=self._state.sessions.get((tenant, recording.key.session_id)),
             revoked=any(
                 row.revoked_at is not None
-                for row in self._state.tenants[tenant].grant_path(recording.key.leaf_grant)
+                for row in self._state.tenants[tenant].grant_path(recording.acted_on)
             ),
             now=self._state.moment,
             epoch=self._state.tenants[tenant].epoch,

@@ -42,6 +42,8 @@ class _LedgerRow(NamedTuple):
     jws: bytes
     action_fingerprint: bytes
     caller: str
+    # The grant that the caller acted on. In the key of a call a root grant is not told from none.
+    leaf_grant: str
     session_version: int
     retryable: bool
     expires_at: datetime
@@ -57,6 +59,7 @@ def _ledger_row(winner: Recording | Entry) -> _LedgerRow:
             jws=winner.token,
             action_fingerprint=b"",
             caller=winner.caller,
+            leaf_grant=winner.key.leaf_grant,
             session_version=0,
             retryable=False,
             expires_at=winner.hold.expires_at,
@@ -69,6 +72,7 @@ def _ledger_row(winner: Recording | Entry) -> _LedgerRow:
         jws=winner.receipt.signed,
         action_fingerprint=winner.action_fingerprint,
         caller=winner.key.caller,
+        leaf_grant=winner.acted_on,
         session_version=winner.decision.session_version,
         retryable=winner.decision.retryable,
         expires_at=winner.decision.expires_at,
@@ -91,7 +95,7 @@ def _ledger_arrays(batch: WonBatch, won: Sequence[Recording | Entry]) -> list[An
             action_fingerprint=[row.action_fingerprint for row in rows],
             session_id=[part.key.session_id for part in won],
             caller=[row.caller for row in rows],
-            leaf_grant=[part.key.leaf_grant for part in won],
+            leaf_grant=[row.leaf_grant for row in rows],
             tool_call_id=[part.key.tool_call_id for part in won],
             review_id=[part.key.review_id for part in won],
             session_version=[row.session_version for row in rows],

@@ -188,11 +188,13 @@ class FakeDecisions:
     def _judge(self, received: Received) -> _Ruling:
         """Return what a request gets; nothing is recorded."""
         caller, action, access = received.caller, received.action, self._access_of(received)
+        # The authority of the session's own agent is one, with whatever root grant or without.
+        delegated = received.hops if len(received.hops) > 1 else ()
         key = CallKey(
             tenant=caller.tenant,
             session_id=received.session_id,
             subject=caller.subject,
-            leaf_grant=received.hops[-1].grant if received.hops else "",
+            leaf_grant=delegated[-1].grant if delegated else "",
             tool_call_id=action.tool_call_id,
             review_id=received.review_id,
         )
@@ -201,18 +203,22 @@ class FakeDecisions:
             arguments=action.arguments,
             resource=action.resource,
             provenance=action.provenance,
-            hops=received.hops,
+            hops=delegated,
             audience=received.audience,
         )
         prior = self.recorded.get((caller.tenant, self._latest.get(key, "")))
         stored: Decision | None = None
         claims_key = True
-        if prior is None:
+        if access.session is None or access.problem is not None:
+            # Who proves no part in the session neither reads nor takes a key in it.
+            claims_key = False
+            verdict = self._verdict_on(received, access)
+        elif prior is None:
             verdict = self._verdict_on(received, access)
         elif prior.action != judged:
             claims_key = False
             verdict = _block("action.key_reused", "This tool_call_id was used for another action.")
-        elif prior.outcome is None and self._still_answers(prior.decision, access):
+        elif prior.outcome is None and self._still_answers(prior.decision, access.session):
             stored = prior.decision
             verdict = Verdict(effect=stored.effect, code=stored.reasons[0].code)
         elif prior.decision.effect is Effect.ALLOW:
@@ -245,14 +251,14 @@ class FakeDecisions:
             return _block(f"session.{session.state}", "It has ended.")
         return self._state.scripts.judge(received)
 
-    def _still_answers(self, decision: Decision, access: _Access) -> bool:
+    def _still_answers(self, decision: Decision, session: Session) -> bool:
         """Whether a repeat gets the recorded decision."""
         if decision.effect is Effect.BLOCK:
             return not decision.retryable
         assert decision.expires_at is not None
-        session, problem = access
-        alive = problem is None and session is not None and session.state is SessionState.OPEN
-        return alive and self._state.now() < decision.expires_at
+        if self._state.grants.is_revoked(decision.chain):
+            return False
+        return session.state is SessionState.OPEN and self._state.now() < decision.expires_at
 
     def _record(
         self, received: Received, arguments_text: bytes, ruling: _Ruling, *, broken_by: int | None

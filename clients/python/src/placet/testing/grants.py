@@ -158,6 +158,11 @@ class FakeGrants:
     def find(self, grant_hash: str) -> FakeGrant | None:
         return next((grant for grant in self._grants.values() if grant.grant_hash == grant_hash), None)
 
+    def is_revoked(self, chain: Sequence[ChainHop]) -> bool:
+        """Whether one of the grants that a decision rests on was revoked."""
+        grants = (self.find(hop.grant_hash) for hop in chain if hop.grant_hash)
+        return any(grant is not None and grant.revoked_at is not None for grant in grants)
+
     def agents_above(self, grant: FakeGrant) -> frozenset[str]:
         """Return the grant's own agent and those of the grants that it was delegated from."""
         agents = {grant.agent}
