@@ -11,7 +11,7 @@ from pdp.authority.counters import (
     MAX_TOTAL,
     MAX_WINDOW,
     MOST_BUCKETS,
-    _coarsened,
+    _coarsen,
     add_to_buckets,
     add_to_counter,
     apply_recount,
@@ -87,7 +87,7 @@ def test_waiting_as_long_as_told_makes_room(
     # However much coarser the buckets have become by then, of as many as there may come.
     coming = min(window // 2 + 2, 2 * (10_000 if most is None else most))
     if len(buckets) + coming > MOST_BUCKETS:
-        later = Counter(buckets=_coarsened(buckets, now + delay))
+        later = Counter(buckets=_coarsen(buckets, now + delay))
         assert count_used(later, window, now + delay) <= room
     assert count_used(counter, window, now + delay) <= room
 

@@ -34,6 +34,7 @@ PROVEN = Chain(
             delegated_by=builders.ISSUER,
             boundary=Boundary(),
             same_runtime=False,
+            own_runtime=True,
             verified=True,
         ),
     )
