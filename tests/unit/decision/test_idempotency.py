@@ -80,8 +80,8 @@ def test_key_of_another_action_blocks_and_stays_with_that_action() -> None:
 
 def test_block_stands_unless_asking_again_may_lift_it() -> None:
     lasting, passing = prior(Effect.BLOCK), prior(Effect.BLOCK, retryable=True)
-    # Nobody else's session or chain is needed to hear of it again, nor is there an end to it.
-    assert repeat(lasting, session=None, chain=Chain(), after=10 * MINUTE) == StoredAnswer(prior=lasting)
+    # There is no end to it.
+    assert repeat(lasting, after=10 * MINUTE) == StoredAnswer(prior=lasting)
     assert repeat(passing) == NewCall(fingerprint=SAME)
 
 
@@ -94,11 +94,19 @@ def test_answer_stands_while_all_that_led_to_it_does(effect: Effect) -> None:
     assert stands == StoredAnswer(prior=after_completion)
 
 
+@pytest.mark.parametrize(("session", "chain"), [(None, PROVEN), (SESSION, Chain()), (None, Chain())])
+@pytest.mark.parametrize("effect", Effect)
+def test_who_proves_no_part_in_the_session_neither_reads_nor_takes_a_key(
+    effect: Effect, session: Session | None, chain: Chain
+) -> None:
+    for earlier in (None, prior(effect)):
+        unproven = NewCall(fingerprint=SAME, claims_key=False)
+        assert repeat(earlier, session=session, chain=chain) == unproven
+
+
 STALE: dict[str, tuple[bool, Session | None, Chain, timedelta]] = {
     "expired": (False, SESSION, PROVEN, MINUTE),
     "an outcome": (True, SESSION, PROVEN, timedelta()),
-    "no session": (False, None, PROVEN, timedelta()),
-    "a chain that proves nothing": (False, SESSION, Chain(), timedelta()),
     "closed": (False, replace(SESSION, state=SessionState.CLOSED), PROVEN, timedelta()),
     "completed since": (False, replace(COMPLETED, completed_at=NOW + 0.1 * MINUTE), PROVEN, 0.2 * MINUTE),
 }
