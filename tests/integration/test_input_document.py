@@ -233,7 +233,7 @@ CASES: dict[str, tuple[bytes, Effect, list[str]]] = {
     "delegated and revoked": (
         built(along=chain(hop(0, builders.AGENT), hop(1, CLERK, verified=False), broken="chain.revoked")),
         BLOCK,
-        ["chain.revoked", "trust.below_floor"],
+        ["chain.revoked"],
     ),
     "delegated and not verified": (
         built(along=chain(hop(0, builders.AGENT), hop(1, CLERK, verified=False))),
