@@ -44,11 +44,12 @@ _REF_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _STEPS = re.compile(r"[/\\]")
 
 
-def derive(action: Action, tool: Tool | None) -> Derived:
+def derive(action: Action, tool: Tool | None, *, audience: str = "") -> Derived:
     """Return what the registry says of an action. It never raises: what is wrong is a problem, and blocks.
 
     The schema judges the arguments as they were given; everything else is derived from
-    the normalised ones. `tool` None: no tool of that name is registered.
+    the normalised ones. `tool` None: no tool of that name is registered. `audience` is whom the caller
+    wants the receipt for; empty: whomever the registry names.
     """
     if tool is None:
         return Derived(
@@ -66,6 +67,8 @@ def derive(action: Action, tool: Tool | None) -> Derived:
         problems.append("registry.resource_underivable")
     if action.claimed_resource and action.claimed_resource != str(resource):
         problems.append("action.resource_mismatch")
+    if audience and audience != tool.audience:
+        problems.append("action.audience")
     amount: Amount | None = None
     if tool.amount is not None:
         try:
@@ -74,6 +77,7 @@ def derive(action: Action, tool: Tool | None) -> Derived:
             problems.append(exc.code)
     equal = make_comparable(arguments, tool.amount)
     return Derived(
+        audience=tool.audience,
         resource=resource,
         amount=amount,
         arguments=arguments,

@@ -106,13 +106,17 @@ def details(tool: Tool) -> dict[str, Any]:
         result["redeem_required"] = True
     if tool.glob:
         result["glob"] = True
+    if tool.audience:
+        result["audience"] = tool.audience
     return result
 
 
 def read_details(members: Mapping[str, Any]) -> dict[str, Any]:
     """Inverse of `details`: arguments of `Tool`. Other members are left alone."""
     result: dict[str, Any] = {
-        name: members[name] for name in ("reversible", "redeem_required", "glob") if name in members
+        name: members[name]
+        for name in ("reversible", "redeem_required", "glob", "audience")
+        if name in members
     }
     if "argument_roles" in members:
         result["argument_roles"] = {

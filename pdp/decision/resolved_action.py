@@ -134,7 +134,7 @@ def resolve_action(
     if earlier is not None and earlier.grounds.tool == tool:
         derived, key, prerequisites = earlier.derived, earlier.key, earlier.prerequisites
     else:
-        derived = derive(request.action, tool)
+        derived = derive(request.action, tool, audience=request.audience)
         key = _business_key(request, derived, fingerprints)
         prerequisites = _prerequisites(request, tool, derived, fingerprints)
     return ResolvedAction(

@@ -73,7 +73,7 @@ class EvaluationRequest:
     review_id: str | None = None
     # The caller's name for this attempt at the call, which the answer repeats.
     attempt_id: str = ""
-    # Whom the receipt is for: the tool server that is to check it.
+    # Whom the receipt is to be for: the tool server that checks it. Empty: whomever the registry names.
     audience: str = ""
 
     @property
@@ -112,6 +112,8 @@ class BusinessKey:
 class Derived:
     """What the registry says of one call (`pdp.action.derivation.derive`)."""
 
+    # Whom receipts for the tool are meant for; empty: for nobody.
+    audience: str = ""
     resource: Resource | None = None
     amount: Amount | None = None
     # The arguments in their normal spelling, secrets included.

@@ -166,6 +166,8 @@ class Tool:
     redeem_required: bool = False
     # Paths among the arguments may be patterns of the shell; the resource is the folder that they match in.
     glob: bool = False
+    # Whom receipts for the tool are meant for; empty: for nobody, and nobody redeems them.
+    audience: str = ""
     revision: int = 0
 
     def entity_of(self, role: EntityRole) -> EntityRef | None:

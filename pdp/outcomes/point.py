@@ -279,7 +279,9 @@ def _check(status: DecisionStatus, tool: str, arguments: Mapping[str, JSON], aud
         salt = b64url_decode(claims["ad_salt"])
     except (ReceiptError, KeyError, TypeError, ValueError) as exc:
         raise NotRedeemableError("what it allowed was erased") from exc
-    if claims.get("aud", "") != audience:
+    if not claims.get("aud"):
+        raise NotRedeemableError("it is for no audience: its tool was registered without one")
+    if claims["aud"] != audience:
         raise NotRedeemableError("it is for another audience")
     act = claims["act"]
     digest = b64url_encode(action_digest(tool=tool, resource=act["resource"], arguments=arguments, salt=salt))

@@ -203,8 +203,9 @@ def _claims(decision: Decision, inputs: ReceiptInputs) -> tuple[dict[str, Any], 
     }
     if decision.retry_after is not None:
         claims["retry_after"] = int(decision.retry_after.total_seconds())
-    if request.audience:
-        claims["aud"] = request.audience
+    # An allow is for the audience that the registry names; a block says which one was asked for.
+    if audience := request.audience or inputs.derived.audience:
+        claims["aud"] = audience
     if decision.effect is Effect.ALLOW:
         claims["use"] = "once"
     claims["_sd_alg"] = "sha-256"

@@ -60,6 +60,7 @@ TOOLS = [
         "effect": "read",
         "resource": "invoice:{invoice}",
         "arguments_schema": {"type": "object", "properties": {"invoice": STRING}, "required": ["invoice"]},
+        "audience": "erp",
     },
     {
         "name": PAY,
@@ -71,6 +72,7 @@ TOOLS = [
             "required": ["invoice", "amount", "currency"],
         },
         "amount": {"argument": "amount", "unit": "major", "currency_argument": "currency"},
+        "audience": "erp",
     },
 ]
 
@@ -997,6 +999,33 @@ def test_those_whose_the_session_is_may_report_and_free_nothing(pdp: Target) -> 
             stranger.report_outcome(decision.decision_id, "failed")
         assert reporter.report_outcome(decision.decision_id, "failed").hold is HoldState.UNRESOLVED
         assert pdp.agent().get_decision(decision.decision_id).outcome is Outcome.FAILED
+
+
+def test_receipt_is_for_the_audience_that_the_registry_names(pdp: Target) -> None:
+    agent, session = pdp.agent(), pdp.session()
+    named = agent.evaluate(pay(100, "c-1"), session=session, audience="erp")
+    unnamed = agent.evaluate(pay(100, "c-2"), session=session)
+    assert named.allowed
+    assert unnamed.allowed
+    assert [parse(decision.receipt).claims["aud"] for decision in (named, unnamed)] == ["erp", "erp"]
+    other = agent.evaluate(pay(100, "c-3"), session=session, audience="crm")
+    assert (other.effect, [reason.code for reason in other.reasons]) == (Effect.BLOCK, ["action.audience"])
+    assert other.failure is None
+
+
+def test_tool_without_an_audience_gives_receipts_that_nobody_redeems(pdp: Target) -> None:
+    (plain,) = [{k: v for k, v in form.items() if k != "audience"} for form in TOOLS if form["name"] == PAY]
+    pdp.operator().put_tools([plain])
+    agent, session, erp = pdp.agent(), pdp.session(), tool(pdp)
+    decision = agent.evaluate(pay(100, "c-1"), session=session)
+    assert decision.allowed
+    assert "aud" not in parse(decision.receipt).claims
+    for audience in ("", "erp"):
+        with pytest.raises(PreconditionError) as caught:
+            erp.redeem(decision.decision_id, tool=PAY, arguments=pay(100)["arguments"], audience=audience)
+        assert caught.value.reason == "NOT_REDEEMABLE"
+    asked = agent.evaluate(pay(100, "c-2"), session=session, audience="erp")
+    assert [reason.code for reason in asked.reasons] == ["action.audience"]
 
 
 def test_allow_is_redeemed_once_for_its_own_action(pdp: Target) -> None:

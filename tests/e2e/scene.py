@@ -41,6 +41,7 @@ TOOLS: list[dict[str, Any]] = [
         "resource": "invoice:{invoice}",
         "arguments_schema": {"type": "object", "properties": _PAYMENT, "required": list(_PAYMENT)},
         "amount": _AMOUNT,
+        "audience": "erp",
     },
     {
         "name": TRANSFER,
@@ -49,6 +50,7 @@ TOOLS: list[dict[str, Any]] = [
         "arguments_schema": {"type": "object", "properties": _PAYMENT | {"pin": _STRING}},
         "amount": _AMOUNT,
         "secret_arguments": ["pin"],
+        "audience": "erp",
     },
 ]
 

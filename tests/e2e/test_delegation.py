@@ -657,7 +657,7 @@ async def test_allow_of_a_chain_that_was_revoked_since_is_not_redeemed(scene: Sc
     assert [decision.effect for decision in decisions] == ["allow", "allow"]
 
     async def redeem(action: dict[str, Any], decision: Decision) -> None:
-        await erp.redeem(decision.decision_id, tool=PAY, arguments=action["arguments"])
+        await erp.redeem(decision.decision_id, tool=PAY, arguments=action["arguments"], audience="erp")
 
     await redeem(spent, decisions[0])
     await operator.revoke_grant(stage.session, helper)

@@ -174,16 +174,23 @@ def test_receipt_has_the_fields_that_are_documented(real_pdp: RealPdp, tenant: s
         tenant=tenant, subject="svc", roles=["agent", "session_issuer"], agents=["agent:payer"]
     )
     action = Action(
-        tool="invoices.get", arguments={"invoice": "INV-1001"}, tool_call_id="c-1", intent="Look it up."
+        tool="payments.create",
+        arguments={"invoice": "INV-1001", "amount": "12.00", "currency": "EUR"},
+        tool_call_id="c-1",
+        intent="Pay it.",
     )
     with Client(real_pdp.target, identity=agent, timeout=PATIENCE) as pdp:
         session = pdp.open_session(
             task="T-1",
             principal="user:anna",
             agent="agent:payer",
-            boundary={"effects": ["read"], "resources": ["invoice:*"]},
+            boundary={
+                "tools": ["payments.create"],
+                "resources": ["invoice:*"],
+                "amounts": {"EUR": "5000"},
+            },
         )
-        decision = pdp.evaluate(action, session=session, audience="invoices")
+        decision = pdp.evaluate(action, session=session)
     assert decision.allowed
     receipt = parse(decision.receipt)
     fields = {field: "◇" in cell for cell, _ in table(documented()) for field in code(cell)}

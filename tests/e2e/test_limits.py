@@ -34,6 +34,7 @@ _COMMON: dict[str, Any] = {
     "arguments_schema": _ARGUMENTS,
     "amount": {"argument": "amount", "unit": "major", "currency_argument": "currency"},
     "normalise": {"bill": ["trim", "upper", "hyphenate"]},
+    "audience": "erp",
 }
 TOOLS = [
     {"name": APPROVE, "effect": "write", **_COMMON},

@@ -31,6 +31,11 @@ async def tool(scene: Scene, replica: int = 1) -> AsyncClient:
     return await scene.client("svc-erp", "tool", replica=replica)
 
 
+def erp_runs(action: dict[str, Any]) -> dict[str, Any]:
+    """What the tool server says that it is about to run."""
+    return {"tool": action["tool"], "arguments": action["arguments"], "audience": "erp"}
+
+
 async def allowed(scene: Scene, session: Session, bill: str = "B-1", **members: Any) -> str:
     decision = await scene.ask(act(bill), session, **members)
     assert decision.effect == "allow", codes(decision)
@@ -99,7 +104,7 @@ async def test_of_many_redemptions_on_two_replicas_one_succeeds(scene: Scene) ->
     decision = await scene.ask(action, session, audience="erp")
     assert [obligation.id for obligation in decision.obligations] == ["redeem"]
     clients = [await tool(scene, replica=number) for number in (1, 2)]
-    asked = {"tool": action["tool"], "arguments": action["arguments"], "audience": "erp"}
+    asked = erp_runs(action)
     outcomes = await asyncio.gather(
         *(clients[n % 2].redeem(decision.decision_id, **asked) for n in range(16)), return_exceptions=True
     )
@@ -122,7 +127,7 @@ async def test_allow_of_one_action_redeems_no_other(scene: Scene, change: dict[s
     await prepare(scene)
     session, action = await open_session(scene), act("B-1")
     decision = await scene.ask(action, session, audience="erp")
-    asked = {"tool": action["tool"], "arguments": action["arguments"], "audience": "erp"}
+    asked = erp_runs(action)
     with pytest.raises(PreconditionError):
         await (await tool(scene)).redeem(decision.decision_id, **(asked | change))
     await (await tool(scene)).redeem(decision.decision_id, **asked)
@@ -135,7 +140,7 @@ async def test_nothing_is_redeemed_after_expiry_void_or_end(scene: Scene) -> Non
 
     async def refused(action: dict[str, Any], decision_id: str) -> None:
         with pytest.raises(PreconditionError):
-            await erp.redeem(decision_id, tool=action["tool"], arguments=action["arguments"])
+            await erp.redeem(decision_id, **erp_runs(action))
 
     voided, expired, ended = act("B-1"), act("B-2"), act("B-3")
     first = await scene.ask(voided, session)
@@ -165,7 +170,7 @@ async def test_what_had_to_be_redeemed_and_was_not_is_free_again(scene: Scene) -
     ).hold
     assert state is HoldState.RELEASED
     second = await allowed(scene, session)
-    await (await tool(scene)).redeem(second, tool=act("B-1")["tool"], arguments=act("B-1")["arguments"])
+    await (await tool(scene)).redeem(second, **erp_runs(act("B-1")))
     # Now it may have been done.
     assert (await mine.report_outcome(second, "not_executed")).hold is HoldState.UNRESOLVED
 
@@ -237,9 +242,7 @@ async def test_nothing_is_redeemed_once_its_task_is_completed(scene: Scene) -> N
     decision = await scene.ask(action, session)
     await (await scene.issuer()).complete_task(session)
     with pytest.raises(PreconditionError, match="its session is over"):
-        await (await tool(scene)).redeem(
-            decision.decision_id, tool=action["tool"], arguments=action["arguments"]
-        )
+        await (await tool(scene)).redeem(decision.decision_id, **erp_runs(action))
 
 
 async def test_settings_that_change_do_not_take_an_allow_back(scene: Scene) -> None:
@@ -247,7 +250,7 @@ async def test_settings_that_change_do_not_take_an_allow_back(scene: Scene) -> N
     session, action = await open_session(scene), act("B-1")
     decision = await scene.ask(action, session)
     await prepare(scene, large_amount={"EUR": 1})
-    await (await tool(scene)).redeem(decision.decision_id, tool=action["tool"], arguments=action["arguments"])
+    await (await tool(scene)).redeem(decision.decision_id, **erp_runs(action))
 
 
 async def test_silence_is_counted_where_operators_look(scene: Scene) -> None:

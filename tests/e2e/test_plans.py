@@ -128,12 +128,14 @@ async def test_payment_is_redeemed_after_its_approval_was_executed_or_redeemed(s
         approve, pay = act(f"B-{number}", tool=APPROVE), act(f"B-{number}")
         approved, paid = await client.evaluate_plan([approve, pay], session=session)
         with pytest.raises(PreconditionError, match=approved.decision_id):
-            await tool.redeem(paid.decision_id, tool=PAY, arguments=pay["arguments"])
+            await tool.redeem(paid.decision_id, tool=PAY, arguments=pay["arguments"], audience="erp")
         if kind == "reported":
             await client.report_outcome(approved.decision_id, "executed")
         else:
-            await tool.redeem(approved.decision_id, tool=APPROVE, arguments=approve["arguments"])
-        await tool.redeem(paid.decision_id, tool=PAY, arguments=pay["arguments"])
+            await tool.redeem(
+                approved.decision_id, tool=APPROVE, arguments=approve["arguments"], audience="erp"
+            )
+        await tool.redeem(paid.decision_id, tool=PAY, arguments=pay["arguments"], audience="erp")
 
 
 async def test_approval_that_failed_lets_nothing_come_after_it(scene: Scene) -> None:
@@ -146,7 +148,7 @@ async def test_approval_that_failed_lets_nothing_come_after_it(scene: Scene) -> 
     await client.report_outcome(approved.decision_id, "failed")
     assert not paid.allowed
     with pytest.raises(PreconditionError, match=approved.decision_id):
-        await tool.redeem(paid.decision_id, tool=PAY, arguments=pay["arguments"])
+        await tool.redeem(paid.decision_id, tool=PAY, arguments=pay["arguments"], audience="erp")
 
 
 async def test_plans_and_calls_of_one_session_on_both_replicas_all_get_their_turn(scene: Scene) -> None:

@@ -71,7 +71,8 @@ KILLS = """\
 name: kills
 fixture:
   agents: [{agent: "agent:payer", trust: 0.8}]
-  tools: [{name: invoices.get, effect: read, resource: "invoice:all", arguments_schema: {type: object}}]
+  tools: [{name: invoices.get, effect: read, resource: "invoice:all", audience: erp,
+           arguments_schema: {type: object}}]
   sessions: {s: {agent: "agent:payer", boundary: {tools: [invoices.get], resources: ["invoice:*"]}}}
 steps:
   - {evaluate: invoices.get, session: s, call: a, expect: {effect: allow}}
@@ -184,7 +185,8 @@ SIGNED = """\
 name: signed tasks
 fixture:
   agents: [{agent: "agent:payer", trust: 0.8}]
-  tools: [{name: invoices.get, effect: read, resource: "invoice:all", arguments_schema: {type: object}}]
+  tools: [{name: invoices.get, effect: read, resource: "invoice:all", audience: erp,
+           arguments_schema: {type: object}}]
   issuers: [erp.example.org]
   sessions:
     s: {agent: "agent:payer", signed_by: erp.example.org, expires_in: 1h,
@@ -247,7 +249,8 @@ PROVEN = """\
 name: proven callers
 fixture:
   agents: [{agent: "agent:payer", trust: 0.8}]
-  tools: [{name: invoices.get, effect: read, resource: "invoice:all", arguments_schema: {type: object}}]
+  tools: [{name: invoices.get, effect: read, resource: "invoice:all", audience: erp,
+           arguments_schema: {type: object}}]
   sessions: {s: {agent: "agent:payer", boundary: {tools: [invoices.get], resources: ["invoice:*"]}}}
 steps:
   - {evaluate: invoices.get, session: s, call: a,

@@ -141,6 +141,7 @@ def _tool(message: admin.Tool, path: str) -> Tool:
         output=_output(message.output, f"{path}.output") if message.HasField("output") else None,
         redeem_required=message.redeem == admin.REDEEM_RULE_REQUIRED,
         glob=message.glob,
+        audience=optional_name(message.audience, f"{path}.audience"),
     )
     if message.redeem not in (admin.REDEEM_RULE_UNSPECIFIED, admin.REDEEM_RULE_REQUIRED):
         raise InvalidFieldError(f"{path}.redeem", "must be one of the known rules")
@@ -172,6 +173,7 @@ def tool_message(tool: Tool) -> admin.Tool:
         ],
         redeem=admin.REDEEM_RULE_REQUIRED if tool.redeem_required else admin.REDEEM_RULE_UNSPECIFIED,
         glob=tool.glob,
+        audience=tool.audience,
     )
     if tool.amount is not None:
         message.amount.argument = tool.amount.argument

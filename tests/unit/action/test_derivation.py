@@ -93,6 +93,28 @@ def test_claimed_resource_that_differs_is_a_problem() -> None:
 
 
 @pytest.mark.parametrize(
+    ("registered", "asked", "problems"),
+    [
+        ("erp", "", ()),
+        ("erp", "erp", ()),
+        ("erp", "ERP", ("action.audience",)),
+        ("erp", "crm", ("action.audience",)),
+        ("", "", ()),
+        # Receipts for this tool are for nobody.
+        ("", "erp", ("action.audience",)),
+    ],
+)
+def test_audience_is_the_registrys(registered: str, asked: str, problems: tuple[str, ...]) -> None:
+    tool = replace(builders.tool(), audience=registered)
+    derived = derive(builders.action(arguments=PAY), tool, audience=asked)
+    assert (derived.audience, derived.problems) == (registered, problems)
+
+
+def test_audience_of_a_tool_that_nobody_registered_is_no_problem_of_its_own() -> None:
+    assert derive(builders.action(), None, audience="erp").problems == ("registry.unknown_tool",)
+
+
+@pytest.mark.parametrize(
     ("one", "other"),
     [
         ({"amount": 1200}, {"amount": "1200.00"}),

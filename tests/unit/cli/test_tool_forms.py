@@ -77,6 +77,7 @@ def test_what_is_not_enforced_yet_comes_back_when_it_is_stored() -> None:
         prerequisites=(Prerequisite(tool="invoices.approve", same=("invoice",), required=True),),
         redeem_required=True,
         glob=True,
+        audience="erp",
     )
     assert tool.amount is not None
     tool = replace(tool, amount=replace(tool.amount, allow_zero=True))
@@ -86,9 +87,10 @@ def test_what_is_not_enforced_yet_comes_back_when_it_is_stored() -> None:
     assert form["prerequisites"] == [{"tool": "invoices.approve", "same": ["invoice"], "required": True}]
     assert form["redeem"] == "required"
     assert form["glob"] is True
+    assert form["audience"] == "erp"
     assert form["amount"]["allow_zero"] is True
     [again] = converted(form)
-    assert (again.glob, again.amount) == (tool.glob, tool.amount)
+    assert (again.glob, again.audience, again.amount) == (tool.glob, tool.audience, tool.amount)
 
 
 def test_secret_role_makes_an_argument_secret() -> None:

@@ -258,7 +258,7 @@ def test_receipt_of_another_action_blocks(fake_pdp: FakePdp, other: str) -> None
         "arguments": {"invoice": "INV-1"},
         "tool_call_id": "c-1",
     }
-    asked: dict[str, Any] = {"action": action, "session": session, "attempt_id": "a-1"}
+    asked: dict[str, Any] = {"action": action, "session": session, "attempt_id": "a-1", "audience": "erp"}
     stolen_with = (
         asked
         | {

@@ -12,6 +12,7 @@ from pdp.errors import NotFoundError, NotRedeemableError, SessionContendedError
 from pdp.model import (
     Caller,
     DecisionStatus,
+    Effect,
     EntryKind,
     HoldState,
     Outcome,
@@ -27,7 +28,7 @@ from tests.unit.decision.test_point import Bench, bench
 
 __all__ = ["bench"]
 TOOL = builders.caller(subject="svc-erp", roles=frozenset({Role.TOOL}), agents=frozenset())
-ARGUMENTS = builders.action().arguments
+ARGUMENTS, AUDIENCE = builders.action().arguments, "erp"
 
 
 class Between(FakeLedger):
@@ -58,9 +59,8 @@ def point(bench: Bench, ledger: FakeLedger | None = None) -> OutcomePoint:
 
 
 async def allowed(bench: Bench, *, required: bool = True, attempt: str = "a-1") -> str:
-    if required:
-        tool = replace(builders.tool(), redeem_required=True)
-        await bench.store.control_plane.put_tools(TENANT, [tool])
+    tool = replace(builders.tool(), redeem_required=required, audience=AUDIENCE)
+    await bench.store.control_plane.put_tools(TENANT, [tool])
     decision, _ = await bench.point().evaluate(
         builders.evaluation(bench.session.session_id, attempt_id=attempt)
     )
@@ -68,7 +68,7 @@ async def allowed(bench: Bench, *, required: bool = True, attempt: str = "a-1") 
 
 
 async def redeem(bench: Bench, decision_id: str, ledger: FakeLedger | None = None, **change: Any) -> None:
-    asked: dict[str, Any] = {"tool": "payments.create", "arguments": ARGUMENTS, "audience": ""} | change
+    asked: dict[str, Any] = {"tool": "payments.create", "arguments": ARGUMENTS, "audience": AUDIENCE} | change
     await point(bench, ledger).redeem(TOOL, decision_id, deadline=builders.deadline(), **asked)
 
 
@@ -141,6 +141,15 @@ async def test_what_never_stands_still_is_given_up(bench: Bench) -> None:
     with pytest.raises(SessionContendedError):
         await redeem(bench, decision_id, between)
     assert bench.store.entries == []
+
+
+@pytest.mark.parametrize("audience", ["", "erp"])
+async def test_receipt_for_nobody_is_redeemed_by_nobody(bench: Bench, audience: str) -> None:
+    await bench.store.control_plane.put_tools(TENANT, [replace(builders.tool(), redeem_required=True)])
+    decision, _ = await bench.point().evaluate(builders.evaluation(bench.session.session_id))
+    assert decision.effect is Effect.ALLOW
+    with pytest.raises(NotRedeemableError, match="no audience"):
+        await redeem(bench, decision.decision_id, audience=audience)
 
 
 async def test_expired_allow_is_not_redeemed(bench: Bench) -> None:

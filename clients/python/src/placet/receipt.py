@@ -201,7 +201,8 @@ def check_binding(
     """Check that a receipt is for this decision on this action.
 
     `expires_at` is in whole Unix seconds; `arguments` is a parsed object (numbers int or
-    Decimal). Raises `ReceiptError` whose `part` is the field that differs: effect, session,
+    Decimal). An empty `audience` was not asked for: then the receipt is for whomever the tool registry
+    names. Raises `ReceiptError` whose `part` is the field that differs: effect, session,
     tool_call_id, jti, exp, aud, act.tool, act.ad.
     """
     claims = receipt.claims
@@ -211,10 +212,11 @@ def check_binding(
         "tool_call_id": tool_call_id,
         "jti": decision_id,
         "exp": expires_at,
-        "aud": audience,
     }
+    if audience:
+        expected["aud"] = audience
     for field, value in expected.items():
-        found = claims.get(field, "" if field == "aud" else None)
+        found = claims.get(field)
         if found != value or type(found) is not type(value):
             raise ReceiptError(field, f"the receipt says {_short(found)}, expected {_short(value)}")
     check_action(receipt, tool=tool, arguments=arguments)

@@ -23,6 +23,7 @@ unknown_problem_disproven if {
 			"registry.arguments_invalid",
 			"registry.resource_underivable",
 			"action.resource_mismatch",
+			"action.audience",
 			"amount.unit_missing",
 			"amount.missing",
 			"amount.invalid",

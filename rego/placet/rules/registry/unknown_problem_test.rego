@@ -21,6 +21,7 @@ test_unknown_problem_every_known_problem_blocks_by_a_rule_of_its_own if {
 		"registry.arguments_invalid",
 		"registry.resource_underivable",
 		"action.resource_mismatch",
+		"action.audience",
 		"amount.unit_missing",
 		"amount.missing",
 		"amount.invalid",

@@ -176,6 +176,7 @@ def _tool_message(value: Tool | Mapping[str, Any], path: str) -> messages.Tool:
         output=tool.output,
         redeem=tool.redeem,
         glob=tool.glob,
+        audience=tool.audience,
     )
     return message
 

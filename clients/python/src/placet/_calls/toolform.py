@@ -49,6 +49,7 @@ def add_parts(
     output: Any,
     redeem: Any,
     glob: Any,
+    audience: Any,
 ) -> None:
     """Set what these parts say in the message of a tool; None and empty parts say nothing."""
     if flag(reversible, f"{path}.reversible"):
@@ -84,6 +85,7 @@ def add_parts(
     if redeem:
         message.redeem = admin.REDEEM_RULE_REQUIRED
     message.glob = flag(glob, f"{path}.glob")
+    message.audience = text(audience, f"{path}.audience")
 
 
 def tool_form(message: admin.Tool) -> dict[str, Any]:
@@ -135,6 +137,8 @@ def tool_form(message: admin.Tool) -> dict[str, Any]:
         form["redeem"] = "required"
     if message.glob:
         form["glob"] = True
+    if message.audience:
+        form["audience"] = message.audience
     return form
 
 

@@ -59,6 +59,8 @@ class Tool:
     redeem: str = ""
     # Paths among the arguments may be patterns of the shell: the resource is the folder that they match in.
     glob: bool = False
+    # Whom receipts for the tool are meant for: what the tool's server calls itself. Empty: for nobody.
+    audience: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

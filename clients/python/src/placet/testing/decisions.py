@@ -64,6 +64,8 @@ class RecordedDecision:
     decision: Decision
     caller: Caller
     action: JudgedAction
+    # Whom the receipt is for; empty: nobody.
+    audience: str
     # What was reported last, and whether by somebody who gains nothing by it.
     outcome: Outcome | None = None
     believed: bool = False
@@ -249,6 +251,9 @@ class FakeDecisions:
             return _block("session.unknown", "There is no such session.")
         if session.state is not SessionState.OPEN:
             return _block(f"session.{session.state}", "It has ended.")
+        registered = self._state.audience(received.caller.tenant, received.action.tool)
+        if registered is not None and received.audience not in ("", registered):
+            return _block("action.audience", "The tool is registered with another audience.")
         return self._state.scripts.judge(received)
 
     def _still_answers(self, decision: Decision, session: Session) -> bool:
@@ -281,6 +286,7 @@ class FakeDecisions:
         if blocked:
             (reason,) = decision.reasons
             decision = replace(decision, reasons=(replace(reason, at=f"items[{broken_by}]"),))
+        audience = received.audience or self._state.audience(caller.tenant, action.tool) or ""
         decision = replace(
             decision,
             receipt=make_receipt(
@@ -292,12 +298,12 @@ class FakeDecisions:
                 resource=verdict.resource,
                 arguments=action.arguments if isinstance(action.arguments, Mapping) else {},
                 arguments_text=arguments_text,
-                audience=received.audience,
+                audience=audience,
             ),
             position=Position(writer=self._writer, seq=len(self.recorded) + 1),
         )
         self.recorded[caller.tenant, decision.decision_id] = RecordedDecision(
-            decision=decision, caller=caller, action=ruling.action
+            decision=decision, caller=caller, action=ruling.action, audience=audience
         )
         if ruling.claims_key and not (blocked and ruling.stored is not None):
             self._latest[ruling.key] = decision.decision_id

@@ -88,8 +88,8 @@ class FakeOutcomes:
                 or self._state.now() >= found.decision.expires_at
                 or session is None
                 or session.state is not SessionState.OPEN
-                or (found.action.tool, found.action.arguments, found.action.audience)
-                != (tool, arguments, audience)
+                or not found.audience
+                or (found.action.tool, found.action.arguments, found.audience) != (tool, arguments, audience)
                 or not all(self._was_executed(caller.tenant, earlier) for earlier in found.decision.after)
             ):
                 return False

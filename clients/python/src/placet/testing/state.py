@@ -30,6 +30,8 @@ class FakeState:
         self._tenants = {tenant}
         # By kind and tenant.
         self._revisions: dict[tuple[str, str], int] = {}
+        # By tenant and tool, of tools that were registered.
+        self._audiences: dict[tuple[str, str], str] = {}
         # By tenant and session.
         self._sessions: dict[tuple[str, str], Session] = {}
 
@@ -55,6 +57,15 @@ class FakeState:
     def data_revisions(self, tenant: str) -> dict[str, int]:
         """Return the revision of each kind of a tenant's data, as a decision names them."""
         return {kind: self._revisions.get((kind, tenant), 0) for kind in REVISED}
+
+    def put_audience(self, tenant: str, tool: str, audience: str) -> None:
+        """Note whom receipts for a registered tool are meant for; empty: nobody."""
+        with self.lock:
+            self._audiences[tenant, tool] = audience
+
+    def audience(self, tenant: str, tool: str) -> str | None:
+        """Return whom receipts for the tool are meant for; None: nobody registered the tool."""
+        return self._audiences.get((tenant, tool))
 
     def open_session(
         self,

@@ -388,6 +388,7 @@ class Tool(google.protobuf.message.Message):
     OUTPUT_FIELD_NUMBER: builtins.int
     REDEEM_FIELD_NUMBER: builtins.int
     GLOB_FIELD_NUMBER: builtins.int
+    AUDIENCE_FIELD_NUMBER: builtins.int
     name: builtins.str
     effect: placet.v1.session_service_pb2.ToolEffect.ValueType
     resource: builtins.str
@@ -401,6 +402,11 @@ class Tool(google.protobuf.message.Message):
     glob: builtins.bool
     """Arguments that are paths may be patterns of the shell. The resource is then the folder that everything
     they can match lies in. Without it, a pattern names no resource.
+    """
+    audience: builtins.str
+    """Whom receipts for the tool are meant for: the server that redeems them, by the name under which its
+    credential serves it. A request that names another audience is blocked, and one that names none is
+    answered with this one. Empty: receipts are for nobody, and nobody can redeem them.
     """
     @property
     def amount(self) -> Global___Amount:
@@ -457,10 +463,11 @@ class Tool(google.protobuf.message.Message):
         output: Global___Output | None = ...,
         redeem: Global___RedeemRule.ValueType = ...,
         glob: builtins.bool = ...,
+        audience: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "business_key", b"business_key", "output", b"output"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "argument_roles", b"argument_roles", "arguments_schema", b"arguments_schema", "business_key", b"business_key", "description", b"description", "effect", b"effect", "entities", b"entities", "glob", b"glob", "name", b"name", "normalise", b"normalise", "output", b"output", "prerequisites", b"prerequisites", "redeem", b"redeem", "resource", b"resource", "reversibility", b"reversibility", "secret_arguments", b"secret_arguments"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "argument_roles", b"argument_roles", "arguments_schema", b"arguments_schema", "audience", b"audience", "business_key", b"business_key", "description", b"description", "effect", b"effect", "entities", b"entities", "glob", b"glob", "name", b"name", "normalise", b"normalise", "output", b"output", "prerequisites", b"prerequisites", "redeem", b"redeem", "resource", b"resource", "reversibility", b"reversibility", "secret_arguments", b"secret_arguments"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Tool: typing_extensions.TypeAlias = Tool

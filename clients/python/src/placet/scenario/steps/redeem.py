@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from placet.receipt import ReceiptError, parse
 from placet.scenario.callers import TOOL, Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect
@@ -15,6 +16,7 @@ from placet.scenario.outcome import Outcome
 from placet.scenario.steps.step import Scope, Step
 
 if TYPE_CHECKING:
+    from placet.model import Decision
     from placet.scenario.run import Run
 
 
@@ -40,6 +42,14 @@ class Redeem(Step):
             decision.decision_id,
             tool=call.step.evaluate if self.tool is None else self.tool,
             arguments=call.step.arguments if self.arguments is None else self.arguments,
-            audience=call.step.audience if self.audience is None else self.audience,
+            audience=_audience(decision) if self.audience is None else self.audience,
         )
         return Outcome(told="redeemed")
+
+
+def _audience(decision: Decision) -> str:
+    """Return whom the decision's receipt is for; empty where it names nobody or cannot be read."""
+    try:
+        return str(parse(decision.receipt).payload.get("aud", ""))
+    except ReceiptError:
+        return ""

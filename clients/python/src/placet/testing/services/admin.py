@@ -1,4 +1,4 @@
-"""AdminService of the fake: what is written is checked and counted, and not kept."""
+"""AdminService of the fake: what is written is checked and counted; audiences of tools are kept."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ class AdminService(stubs.AdminServiceServicer):
                 if tool.arguments_schema:
                     read_object(tool.arguments_schema, f"tools[{index}].arguments_schema")
             check_tenant(self._state, caller)
+            for tool in request.tools:
+                self._state.put_audience(caller.tenant, tool.name, tool.audience)
             return admin.PutToolsResponse(tools_revision=self._state.put("tools", caller.tenant))
 
         return handle(self._state, context, "PutTools", {"operator"}, answer)
