@@ -29,7 +29,7 @@ LOCK = RowLock(
         ON CONFLICT (tenant, key) DO UPDATE SET version = k.version
         RETURNING {_LOCKED.select("k")}
     """,
-    read=_LOCKED.read,
+    make=_LOCKED.make,
 )
 
 

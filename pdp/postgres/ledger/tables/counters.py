@@ -7,9 +7,11 @@ from typing import Any
 
 from pdp.model import Counter, CounterKey
 from pdp.postgres.access.arrays import integers, texts
-from pdp.postgres.columns import RowParameters
+from pdp.postgres.columns import Columns, RowParameters
 from pdp.postgres.ledger.tables.table import BatchParts, Creation, Row, RowLock, RowWrite, WonBatch
-from pdp.postgres.rows import COUNTER, buckets_text
+from pdp.postgres.rows import buckets_from, buckets_text
+
+_KEY = RowParameters(tenant=texts, scope=texts, unit=texts)
 
 
 def _wanted(batch: BatchParts) -> list[Row]:
@@ -17,8 +19,8 @@ def _wanted(batch: BatchParts) -> list[Row]:
     return sorted(guarded | _recounted(batch))
 
 
-def _missing(batch: BatchParts) -> list[Row]:
-    """Whatever one of the batch does not know of: another may rest on what that one makes.
+def _missing(batch: BatchParts) -> list[Any]:
+    """Return the keys of whatever one of the batch does not know of: another may rest on what that one makes.
 
     A recording whose counter is missing all the same, because it had been read and is gone, does not hold,
     and is judged again.
@@ -29,26 +31,28 @@ def _missing(batch: BatchParts) -> list[Row]:
         for guard in kept.guards
         if guard.key not in kept.existing
     }
-    return sorted(unknown | _recounted(batch))
+    missing = sorted(unknown | _recounted(batch))
+    return _KEY.arrays_of(missing) if missing else []
 
 
 def _recounted(batch: BatchParts) -> set[Row]:
     return {(e.key.tenant, *key) for e in batch.entries for key, _ in e.recounts}
 
 
-def _read(row: Sequence[Any]) -> tuple[tuple[str, CounterKey], Counter]:
-    tenant, *counter = row
-    key, value = COUNTER.read(counter)
-    return (tenant, key), value
+def _locked(
+    tenant: str, scope: str, unit: str, total: int, buckets: str
+) -> tuple[tuple[str, CounterKey], Counter]:
+    return (tenant, CounterKey(scope, unit)), Counter(total, buckets_from(buckets))
 
 
-_KEY = RowParameters(tenant=texts, scope=texts, unit=texts)
+_LOCKED = Columns(_locked)
+
+
 LOCK = RowLock(
     wanted=_wanted,
     parameters=_KEY,
     creation=Creation(
         missing=_missing,
-        parameters=_KEY,
         statement=f"""
             INSERT INTO placet.counters (tenant, scope, unit)
             SELECT r.tenant, r.scope, r.unit FROM {_KEY.unnest("r")}
@@ -56,16 +60,16 @@ LOCK = RowLock(
         """,
     ),
     statement=f"""
-        SELECT c.tenant, {COUNTER.select("c")}
+        SELECT {_LOCKED.select("c")}
         FROM {_KEY.unnest("r")}
         CROSS JOIN LATERAL (
-            SELECT x.tenant, {COUNTER.select("x")}
+            SELECT {_LOCKED.select("x")}
             FROM placet.counters x
             WHERE x.tenant = r.tenant AND x.scope = r.scope AND x.unit = r.unit
             FOR UPDATE
         ) c
     """,
-    read=_read,
+    make=_LOCKED.make,
 )
 
 

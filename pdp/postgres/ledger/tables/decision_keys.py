@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -23,17 +23,15 @@ def _wanted(batch: BatchParts) -> list[Row]:
     return [_values(key) for key in sorted({r.key for r in batch.recordings}, key=key_order)]
 
 
-def _read(row: Sequence[Any]) -> tuple[DecisionKey, str | None]:
+def _locked(*row: Any) -> tuple[DecisionKey, str | None]:
     *key, decision_id = row
-    return DECISION_KEY.read(key), decision_id
+    return DECISION_KEY.make(*key), decision_id
 
 
 LOCK = RowLock(
     wanted=_wanted,
     parameters=_KEY,
     creation=Creation(
-        missing=_wanted,
-        parameters=_KEY,
         statement=f"""
             INSERT INTO placet.decision_keys ({_KEY.sql})
             SELECT {_KEY.select("r")} FROM {_KEY.unnest("r")}
@@ -52,7 +50,7 @@ LOCK = RowLock(
             FOR UPDATE
         ) k
     """,
-    read=_read,
+    make=_locked,
 )
 
 

@@ -28,5 +28,5 @@ READ = RowLock(
             LIMIT 1
         ) x
     """,
-    read=_FOUND.read,
+    make=_FOUND.make,
 )

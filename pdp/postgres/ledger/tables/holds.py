@@ -11,18 +11,23 @@ from pdp.postgres.columns import Columns, RowParameters
 from pdp.postgres.ledger.tables.table import BatchParts, Creation, Row, RowLock, RowWrite, WonBatch
 from pdp.postgres.rows import conflicts_text, totals_text
 
+_NEW = RowParameters(
+    tenant=texts, decision_id=texts, session_id=texts, tool_call_id=texts, expires_at=instants
+)
+
 
 def _wanted(batch: BatchParts) -> list[Row]:
     return sorted({(e.key.tenant, e.about.decision_id) for e in batch.entries})
 
 
-def _missing(batch: BatchParts) -> list[Row]:
+def _missing(batch: BatchParts) -> list[Any]:
     """Holds of decisions that had nothing to hold: each gets its row when somebody says what became of it."""
     new = {(e.key.tenant, e.about.decision_id): e for e in batch.entries if e.about.hold.version == 0}
-    return [
+    rows = [
         (*place, entry.key.session_id, entry.key.tool_call_id, entry.hold.expires_at)
         for place, entry in sorted(new.items())
     ]
+    return _NEW.arrays_of(rows) if rows else []
 
 
 def _locked(tenant: str, decision_id: str, version: int) -> tuple[tuple[str, str], int]:
@@ -31,15 +36,11 @@ def _locked(tenant: str, decision_id: str, version: int) -> tuple[tuple[str, str
 
 _LOCKED = Columns(_locked)
 _KEY = RowParameters(tenant=texts, decision_id=texts)
-_NEW = RowParameters(
-    tenant=texts, decision_id=texts, session_id=texts, tool_call_id=texts, expires_at=instants
-)
 LOCK = RowLock(
     wanted=_wanted,
     parameters=_KEY,
     creation=Creation(
         missing=_missing,
-        parameters=_NEW,
         statement=f"""
             INSERT INTO placet.holds ({_NEW.sql}, state, redeem_required, version)
             SELECT {_NEW.select("r")}, 'reserved', false, 0 FROM {_NEW.unnest("r")}
@@ -56,7 +57,7 @@ LOCK = RowLock(
             FOR UPDATE
         ) h
     """,
-    read=_LOCKED.read,
+    make=_LOCKED.make,
 )
 
 

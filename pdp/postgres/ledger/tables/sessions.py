@@ -43,7 +43,7 @@ LOCK = RowLock(
             FOR UPDATE
         ) s
     """,
-    read=_LOCKED.read,
+    make=_LOCKED.make,
 )
 
 

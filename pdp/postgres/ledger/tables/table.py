@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from psycopg import AsyncCursor
@@ -45,10 +46,10 @@ class BatchParts:
 class Creation:
     """Creates rows, since a row that is not there cannot be locked."""
 
-    # Sorted, so that every batch creates in one order.
-    missing: Callable[[BatchParts], Sequence[Row]]
-    parameters: RowParameters
     statement: str
+    # Returns the statement's parameters, of rows that are sorted, so that every batch creates in one order;
+    # none if no row can be missing. Without it, they are the keys of all rows that are to be locked.
+    missing: Callable[[BatchParts], list[Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,37 +61,38 @@ class RowLock(Generic[K, V]):
     parameters: RowParameters
     # LATERAL keeps that order, and looks each row up by its key, whatever the planner believes of the table.
     statement: str
-    # From a row that was read to its key and what is known of it.
-    read: Callable[[Sequence[Any]], tuple[K, V]]
+    # From the columns of a row that was read to its key and what is known of it.
+    make: Callable[..., tuple[K, V]]
     creation: Creation | None = None
 
     async def ask(self, connection: Connection, batch: BatchParts) -> LockAnswer[K, V]:
         """Create, lock and read what the batch wants, in a pipeline. Sends nothing if that is nothing."""
         wanted = self.wanted(batch)
         if not wanted:
-            return LockAnswer(None, self.read)
-        creation = self.creation
-        missing = () if creation is None else creation.missing(batch)
-        if creation is not None and missing:
-            await connection.execute(creation.statement, creation.parameters.arrays_of(missing), prepare=True)
+            return LockAnswer(None, self.make)
+        keys = self.parameters.arrays_of(wanted)
+        if self.creation is not None:
+            missing = keys if self.creation.missing is None else self.creation.missing(batch)
+            if missing:
+                await connection.execute(self.creation.statement, missing, prepare=True)
         cursor = connection.cursor(binary=True)
-        await cursor.execute(self.statement, self.parameters.arrays_of(wanted), prepare=True)
-        return LockAnswer(cursor, self.read)
+        await cursor.execute(self.statement, keys, prepare=True)
+        return LockAnswer(cursor, self.make)
 
 
 class LockAnswer(Generic[K, V]):
     """Rows that were asked for in a pipeline, and can be read after it."""
 
-    def __init__(self, cursor: AsyncCursor[Row] | None, read: Callable[[Sequence[Any]], tuple[K, V]]) -> None:
+    def __init__(self, cursor: AsyncCursor[Row] | None, make: Callable[..., tuple[K, V]]) -> None:
         """`cursor` is None if nothing was asked for."""
         self._cursor = cursor
-        self._read = read
+        self._make = make
 
     async def rows(self) -> dict[K, V]:
         """Return what is there, by key."""
         if self._cursor is None:
             return {}
-        return dict(map(self._read, await self._cursor.fetchall()))
+        return dict(starmap(self._make, await self._cursor.fetchall()))
 
 
 class WonBatch:
