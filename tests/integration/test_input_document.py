@@ -241,13 +241,15 @@ CASES: dict[str, tuple[bytes, Effect, list[str]]] = {
         ["chain.unproven", "trust.below_floor"],
     ),
     "delegated within one runtime": (
-        built(along=chain(hop(0, builders.AGENT), replace(hop(1, CLERK), same_runtime=True))),
+        built(
+            along=chain(hop(0, builders.AGENT), replace(hop(1, CLERK), same_runtime=True, own_runtime=False))
+        ),
         ALLOW,
         ["task.within_boundary"],
     ),
     "delegated within one runtime where there must be two": (
         built(
-            along=chain(hop(0, builders.AGENT), replace(hop(1, CLERK), same_runtime=True)),
+            along=chain(hop(0, builders.AGENT), replace(hop(1, CLERK), same_runtime=True, own_runtime=False)),
             settings={"distinct_runtimes": True},
         ),
         BLOCK,

@@ -49,6 +49,7 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
                 "depth": 0,
                 "verified": True,
                 "same_runtime": False,
+                "own_runtime": True,
                 "boundary": 0,
                 "delegated_by": "svc-issuer",
             }
