@@ -13,9 +13,10 @@ and answers. A call to `Evaluate` passes these in turn, and ends in `postgres` a
     opa/         The policy engine: OPA beside the server, the bundle it loads, and the state it is in.
     proof/       What is signed of decisions and of what became of them, in the formats of the client's wheel.
 
-Two rooms serve the calls before and after it:
+Three rooms serve the calls around it:
 
     sessions/    The run of a task: who may open, see and end it, and which tools are left in it.
+    control/     What operators write: by whom and why, in the histories and in the log.
     outcomes/    What became of allows: reports, redemptions, and allows that nobody reported on.
 
 One lies under all rooms, and three stand around them:
@@ -30,9 +31,9 @@ whether the replica can decide, and `background.py` is what it does beside answe
 what the rooms ask of the world; `opa`, `postgres` and `signing.py` answer it, and no rule imports them.
 `metrics.py` counts. The other files here are vocabulary that every room shares.
 
-Imports point down. From the top: command, composition, adapters and edge, use cases (`outcomes`, `decision`,
-`sessions`), nouns (`proof`, `delegation`, `authority`, `action`, `overload`), ports, values. pyproject.toml
-has all floors, and those inside the rooms; docs/architecture.md explains them.
+Imports point down. From the top: command, composition, adapters and edge, use cases (`outcomes`, `control`,
+`decision`, `sessions`), nouns (`proof`, `delegation`, `authority`, `action`, `overload`), ports, values.
+pyproject.toml has all floors, and those inside the rooms; docs/architecture.md explains them.
 
 These rooms are to come; they are named here so that nobody builds them elsewhere:
 

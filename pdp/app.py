@@ -18,6 +18,8 @@ from grpc_reflection.v1alpha import reflection
 
 from pdp.background import rotate_keys, running, watch_outcomes
 from pdp.config.server import Config, split_address
+from pdp.control.entities import EntityPoint
+from pdp.control.point import ControlPoint
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.point import DecisionPoint
 from pdp.decision.reading import DecisionReader
@@ -166,8 +168,12 @@ async def serve(config: Config) -> None:
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
             SessionService(session_point, delegation_point), server
         )
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(store.control_plane), server)
-        entity_service_pb2_grpc.add_EntityServiceServicer_to_server(EntityService(store.entities), server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
+            AdminService(ControlPoint(store.control_plane)), server
+        )
+        entity_service_pb2_grpc.add_EntityServiceServicer_to_server(
+            EntityService(EntityPoint(store.entities)), server
+        )
         if config.clock == "manual":
             dev_service_pb2_grpc.add_DevServiceServicer_to_server(DevService(store.clock), server)
         healthy = health.HealthServicer()

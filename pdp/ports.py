@@ -14,6 +14,7 @@ from typing import Protocol
 from pdp.model import (
     JSON,
     Agent,
+    Attribution,
     Caller,
     DecisionEffect,
     DecisionStatus,
@@ -240,19 +241,19 @@ class ControlPlane(Protocol):
     """What operators write.
 
     Each write MUST take the tenant's control lock exclusively and move its epoch, so that no decision
-    taken on the state before it commits after it. It returns the new revision of what it wrote. Every
-    call raises `TenantUnknownError`.
+    taken on the state before it commits after it; and MUST keep `by` with what it wrote. It returns the
+    new revision of what it wrote. Every call raises `TenantUnknownError`.
     """
 
-    async def put_tenant(self, tenant: str, settings: bytes) -> int:
+    async def put_tenant(self, tenant: str, settings: bytes, *, by: Attribution) -> int:
         """Create the tenant, or replace its settings (a JSON object)."""
         ...
 
-    async def put_agents(self, tenant: str, agents: Sequence[Agent]) -> int:
+    async def put_agents(self, tenant: str, agents: Sequence[Agent], *, by: Attribution) -> int:
         """Create the agents, or replace all that was said of them."""
         ...
 
-    async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int:
+    async def put_tools(self, tenant: str, tools: Sequence[Tool], *, by: Attribution) -> int:
         """Register the tools, or replace their registrations."""
         ...
 
@@ -270,15 +271,17 @@ class ControlPlane(Protocol):
         """Return what was registered before revision `before`, latest first. Writes nothing."""
         ...
 
-    async def roll_back_tools(self, tenant: str, revision: int) -> int | None:
+    async def roll_back_tools(self, tenant: str, revision: int, *, by: Attribution) -> int | None:
         """Make every tool what it was at `revision`, as a new revision; None if it never was."""
         ...
 
-    async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int:
+    async def put_signals(self, tenant: str, signals: Sequence[Signal], *, by: Attribution) -> int:
         """Set the signals, or replace their values."""
         ...
 
-    async def put_issuer_keys(self, tenant: str, issuer: str, keys: Sequence[Mapping[str, str]]) -> int:
+    async def put_issuer_keys(
+        self, tenant: str, issuer: str, keys: Sequence[Mapping[str, str]], *, by: Attribution
+    ) -> int:
         """Replace the keys of an issuer of task tokens; without keys, all are revoked.
 
         Raises `InvalidFieldError` for more issuers than a tenant may have.
@@ -300,12 +303,12 @@ class EntityStore(Protocol):
     Each write that returns MUST hold for every decision that is recorded after it, on every
     replica: implementations MUST take the locks of the entities exclusively, as recordings
     take them shared, and MUST NOT take the tenant's control lock, nor move its epoch. Each
-    write is one revision, all or nothing; a reader that sees revision R MUST see every write
-    up to R. Each returns its revision. Raises `TenantUnknownError`.
+    write is one revision, all or nothing, and keeps `by` with it; a reader that sees revision R
+    MUST see every write up to R. Each returns its revision. Raises `TenantUnknownError`.
     """
 
     async def put_entities(
-        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: str
+        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: Attribution
     ) -> int:
         """Create the entities, or replace their attributes."""
         ...
@@ -318,7 +321,7 @@ class EntityStore(Protocol):
         set_: Mapping[str, JSON],
         unset: Sequence[str],
         check: Callable[[Mapping[str, JSON]], None],
-        by: str,
+        by: Attribution,
     ) -> EntityVersion | None:
         """Set and remove attributes, and leave the others. None if there is no such entity.
 
@@ -326,7 +329,7 @@ class EntityStore(Protocol):
         """
         ...
 
-    async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: str) -> int:
+    async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: Attribution) -> int:
         """Remove the entities. One that does not exist stays so, and has no part in the revision."""
         ...
 

@@ -8,6 +8,7 @@ from pdp.model.action import EvaluationRequest as EvaluationRequest
 from pdp.model.action import Hop as Hop
 from pdp.model.action import Resource as Resource
 from pdp.model.action import grant_hash as grant_hash
+from pdp.model.attribution import Attribution as Attribution
 from pdp.model.boundary import AmountLimit as AmountLimit
 from pdp.model.boundary import AttributeRule as AttributeRule
 from pdp.model.boundary import Boundary as Boundary

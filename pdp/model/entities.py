@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from pdp.model.attribution import Attribution
 from pdp.model.json import JSON
 
 
@@ -52,5 +53,5 @@ class EntityVersion:
     name: EntityName
     revision: int
     attributes: Mapping[str, JSON] | None
-    written_by: str
+    by: Attribution
     written_at: datetime

@@ -33,3 +33,5 @@ class Caller:
     agents: frozenset[str]
     # Verified scopes and claims; input to policy.
     claims: Mapping[str, JSON] = field(default_factory=dict)
+    # Who issued the token that proves the subject; empty for a certificate, and with insecure-dev.
+    issuer: str = ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from pdp.model.attribution import Attribution
 from pdp.model.boundary import Boundary
 from pdp.model.limits import Bucket
 from placet.model import SessionState as SessionState
@@ -113,6 +114,8 @@ class IssuerKeys:
     keys: tuple[Mapping[str, str], ...]
     revision: int = 0
     written_at: datetime | None = None
+    # None: an earlier release wrote them, which kept no author.
+    by: Attribution | None = None
 
     def by_id(self) -> dict[str, Mapping[str, str]]:
         """Return the keys by their `kid`."""

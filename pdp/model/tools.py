@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from pdp.model.attribution import Attribution
 from pdp.model.boundary import ToolEffect
 from placet.normalise import NormalisationStep
 
@@ -183,6 +184,8 @@ class ToolRevision:
     written_at: datetime
     written: tuple[str, ...]
     removed: tuple[str, ...] = ()
+    # None: an earlier release wrote it, which kept no author.
+    by: Attribution | None = None
 
 
 class ToolPage(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -10,12 +11,22 @@ from psycopg import sql
 
 from pdp.action.registration import details, read_registration
 from pdp.errors import InvalidFieldError, TenantUnknownError
-from pdp.model import Agent, IssuerKeys, IssuerKeysSnapshot, IssuerList, Signal, Tool, ToolPage, ToolRevision
+from pdp.model import (
+    Agent,
+    Attribution,
+    IssuerKeys,
+    IssuerKeysSnapshot,
+    IssuerList,
+    Signal,
+    Tool,
+    ToolPage,
+    ToolRevision,
+)
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
 from pdp.postgres.columns import Columns
-from pdp.postgres.rows import TOOL, instant_text, json_text, json_value, tool_text
+from pdp.postgres.rows import ATTRIBUTION, TOOL, instant_text, json_text, json_value, tool_text
 from pdp.sessions.task_tokens import MAX_ISSUERS
 
 # What the history says of a tool that a roll-back removed.
@@ -42,7 +53,7 @@ class PostgresControlPlane:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def put_tenant(self, tenant: str, settings: bytes) -> int:
+    async def put_tenant(self, tenant: str, settings: bytes, *, by: Attribution) -> int:
         storable("tenant", tenant)
         try:
             text = storable("settings", settings.decode())
@@ -64,12 +75,12 @@ class PostgresControlPlane:
                 [tenant, text],
             )
             revision = _one(await cursor.fetchone())
-            await _add_history(connection, tenant, "settings", revision, [("", text)])
+            await _add_history(connection, tenant, "settings", revision, [("", text)], by=by)
             return revision
 
         return await self._pool.run(work)
 
-    async def put_agents(self, tenant: str, agents: Sequence[Agent]) -> int:
+    async def put_agents(self, tenant: str, agents: Sequence[Agent], *, by: Attribution) -> int:
         for agent in agents:
             for text in (agent.agent, agent.owner, agent.trust_explanation, agent.model, agent.version):
                 storable("agents", text)
@@ -107,12 +118,12 @@ class PostgresControlPlane:
                 )
                 for a in agents
             }
-            await _add_history(connection, tenant, "agents", revision, list(said.items()))
+            await _add_history(connection, tenant, "agents", revision, list(said.items()), by=by)
             return revision
 
         return await self._pool.run(work)
 
-    async def put_tools(self, tenant: str, tools: Sequence[Tool]) -> int:
+    async def put_tools(self, tenant: str, tools: Sequence[Tool], *, by: Attribution) -> int:
         for tool in tools:
             for text in (tool.name, tool.resource, tool.arguments_schema, tool.description):
                 storable("tools", text)
@@ -120,7 +131,7 @@ class PostgresControlPlane:
 
         async def work(connection: Connection) -> int:
             revision = await _new_revision(connection, tenant, "tools")
-            await _write_tools(connection, tenant, tools, revision)
+            await _write_tools(connection, tenant, tools, revision, by=by)
             return revision
 
         return await self._pool.run(work)
@@ -146,7 +157,8 @@ class PostgresControlPlane:
                 """
                 SELECT h.revision, min(h.written_at),
                        array_agg(h.name ORDER BY h.name COLLATE "C") FILTER (WHERE h.content <> %s),
-                       array_agg(h.name ORDER BY h.name COLLATE "C") FILTER (WHERE h.content = %s)
+                       array_agg(h.name ORDER BY h.name COLLATE "C") FILTER (WHERE h.content = %s),
+                       min(h.written_by), min(h.written_by_issuer), min(h.reason)
                 FROM placet.registry_history h
                 WHERE h.tenant = %s AND h.kind = 'tools' AND (%s::bigint IS NULL OR h.revision < %s)
                 GROUP BY h.revision ORDER BY h.revision DESC LIMIT %s
@@ -159,13 +171,14 @@ class PostgresControlPlane:
                     written_at=written_at,
                     written=tuple(written or ()),
                     removed=tuple(removed or ()),
+                    by=ATTRIBUTION.find(by),
                 )
-                for revision, written_at, written, removed in await cursor.fetchall()
+                for revision, written_at, written, removed, *by in await cursor.fetchall()
             ]
 
         return await self._pool.run(work)
 
-    async def roll_back_tools(self, tenant: str, revision: int) -> int | None:
+    async def roll_back_tools(self, tenant: str, revision: int, *, by: Attribution) -> int | None:
         async def work(connection: Connection) -> int | None:
             await _lock(connection, storable("tenant", tenant))
             now = await _tools_revision(connection, tenant)
@@ -175,16 +188,17 @@ class PostgresControlPlane:
             there = await _tools_at(connection, tenant, now)
             removed = sorted({tool.name for tool in there} - {tool.name for tool in wanted})
             new = await _new_revision(connection, tenant, "tools")
-            await _write_tools(connection, tenant, wanted, new)
+            await _write_tools(connection, tenant, wanted, new, by=by)
             await connection.execute(
                 "DELETE FROM placet.tools WHERE tenant = %s AND name = ANY (%s::text[])", [tenant, removed]
             )
-            await _add_history(connection, tenant, "tools", new, [(name, _REMOVED) for name in removed])
+            gone = [(name, _REMOVED) for name in removed]
+            await _add_history(connection, tenant, "tools", new, gone, by=by)
             return new
 
         return await self._pool.run(work)
 
-    async def put_signals(self, tenant: str, signals: Sequence[Signal]) -> int:
+    async def put_signals(self, tenant: str, signals: Sequence[Signal], *, by: Attribution) -> int:
         try:
             values = [storable("signals.value", json_text(signal.value)) for signal in signals]
         except (TypeError, ValueError) as exc:
@@ -213,12 +227,14 @@ class PostgresControlPlane:
                 )
                 for s in signals
             }
-            await _add_history(connection, tenant, "signals", revision, list(said.items()))
+            await _add_history(connection, tenant, "signals", revision, list(said.items()), by=by)
             return revision
 
         return await self._pool.run(work)
 
-    async def put_issuer_keys(self, tenant: str, issuer: str, keys: Sequence[Mapping[str, str]]) -> int:
+    async def put_issuer_keys(
+        self, tenant: str, issuer: str, keys: Sequence[Mapping[str, str]], *, by: Attribution
+    ) -> int:
         text = json_text(list(keys))
         for field, value in (("issuer", issuer), ("jwks", text)):
             storable(field, value)
@@ -239,7 +255,7 @@ class PostgresControlPlane:
             )
             if _one(await cursor.fetchone()) > MAX_ISSUERS:
                 raise InvalidFieldError("issuer", f"would be more than {MAX_ISSUERS} issuers")
-            await _add_history(connection, tenant, "issuers", revision, [(issuer, text)])
+            await _add_history(connection, tenant, "issuers", revision, [(issuer, text)], by=by)
             return revision
 
         return await self._pool.run(work)
@@ -251,8 +267,12 @@ class PostgresControlPlane:
             # One statement reads one snapshot.
             cursor = await connection.execute(
                 f"""
-                SELECT t.issuers_revision, {ISSUER_KEYS.select("k")}
-                FROM placet.tenants t LEFT JOIN placet.issuer_keys k ON k.tenant = t.tenant
+                SELECT t.issuers_revision, {ATTRIBUTION.select("h")}, {ISSUER_KEYS.select("k")}
+                FROM placet.tenants t
+                LEFT JOIN placet.issuer_keys k ON k.tenant = t.tenant
+                LEFT JOIN placet.registry_history h
+                    ON h.tenant = k.tenant AND h.kind = 'issuers' AND h.revision = k.revision
+                    AND h.name = k.issuer
                 WHERE t.tenant = %s
                 ORDER BY k.issuer COLLATE "C"
                 """,
@@ -261,9 +281,10 @@ class PostgresControlPlane:
             rows = await cursor.fetchall()
             if not rows:
                 raise TenantUnknownError(f"there is no tenant {tenant}")
-            issuers = [ISSUER_KEYS.find(columns) for _, *columns in rows]
             revision, *_ = rows[0]
-            return IssuerList(revision, [keys for keys in issuers if keys is not None])
+            width = 1 + len(ATTRIBUTION.names)
+            found = [(ISSUER_KEYS.find(row[width:]), ATTRIBUTION.find(row[1:width])) for row in rows]
+            return IssuerList(revision, [replace(keys, by=by) for keys, by in found if keys is not None])
 
         return await self._pool.run(work)
 
@@ -290,7 +311,9 @@ class PostgresControlPlane:
         return await self._pool.run(work)
 
 
-async def _write_tools(connection: Connection, tenant: str, tools: Sequence[Tool], revision: int) -> None:
+async def _write_tools(
+    connection: Connection, tenant: str, tools: Sequence[Tool], revision: int, *, by: Attribution
+) -> None:
     cursor = connection.cursor()
     await cursor.executemany(_PUT_TOOL, [_tool_row(tenant, tool, revision) for tool in tools])
     # Rules are never removed: one that no tool has any more costs a row, a missing one a prerequisite.
@@ -303,9 +326,8 @@ async def _write_tools(connection: Connection, tenant: str, tools: Sequence[Tool
         """,
         [(tenant, name, list(same)) for name, same in sorted(rules)],
     )
-    await _add_history(
-        connection, tenant, "tools", revision, [(tool.name, tool_text(tool)) for tool in tools]
-    )
+    said = [(tool.name, tool_text(tool)) for tool in tools]
+    await _add_history(connection, tenant, "tools", revision, said, by=by)
 
 
 async def _tools_revision(connection: Connection, tenant: str) -> int:
@@ -381,16 +403,23 @@ async def _new_revision(connection: Connection, tenant: str, kind: _Kind) -> int
 
 
 async def _add_history(
-    connection: Connection, tenant: str, kind: _Kind, revision: int, said: Sequence[tuple[str, str]]
+    connection: Connection,
+    tenant: str,
+    kind: _Kind,
+    revision: int,
+    said: Sequence[tuple[str, str]],
+    *,
+    by: Attribution,
 ) -> None:
     """Keep what the revision said: names, each with its content as JSON text."""
     cursor = connection.cursor()
     await cursor.executemany(
         """
-        INSERT INTO placet.registry_history (tenant, kind, revision, name, content)
-        VALUES (%s, %s, %s, %s, %s)
+        INSERT INTO placet.registry_history (
+            tenant, kind, revision, name, content, written_by, written_by_issuer, reason)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
         """,
-        [(tenant, kind, revision, name, content) for name, content in said],
+        [(tenant, kind, revision, name, content, by.subject, by.issuer, by.reason) for name, content in said],
     )
 
 

@@ -9,12 +9,12 @@ from datetime import datetime
 from psycopg.types.numeric import Int8
 
 from pdp.errors import TenantUnknownError
-from pdp.model import JSON, EntityName, EntityVersion
+from pdp.model import JSON, Attribution, EntityName, EntityVersion
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import entity_lock
 from pdp.postgres.access.pool import Pool
 from pdp.postgres.columns import Columns
-from pdp.postgres.rows import json_text, json_value
+from pdp.postgres.rows import ATTRIBUTION, json_text, json_value
 
 # The row of the entity clock is written first, which makes writes of a tenant follow each other. It stays
 # locked until the commit, so that no later revision can be seen before this one.
@@ -34,20 +34,28 @@ _WRITE = """
 """
 _REMEMBER = """
     INSERT INTO placet.entity_history (
-        tenant, type, id, revision, attributes, deleted, written_by, written_at)
-    SELECT %s, n.type, n.id, %s, n.attributes, %s, %s, placet.now()
+        tenant, type, id, revision, attributes, deleted, written_by, written_by_issuer, reason, written_at)
+    SELECT %s, n.type, n.id, %s, n.attributes, %s, %s, %s, %s, placet.now()
     FROM unnest(%s::text[], %s::text[], %s::text[]) AS n(type, id, attributes)
 """
 
 
 def _entity_version(
-    type: str, id: str, revision: int, attributes: str, deleted: bool, written_by: str, written_at: datetime
+    type: str,
+    id: str,
+    revision: int,
+    attributes: str,
+    deleted: bool,
+    written_at: datetime,
+    written_by: str,
+    written_by_issuer: str | None,
+    reason: str | None,
 ) -> EntityVersion:
     return EntityVersion(
         name=EntityName(type=type, id=id),
         revision=revision,
         attributes=None if deleted else json_value(attributes),
-        written_by=written_by,
+        by=ATTRIBUTION.make(written_by, written_by_issuer, reason),
         written_at=written_at,
     )
 
@@ -65,7 +73,7 @@ class PostgresEntityStore:
         self._turn = asyncio.Lock()
 
     async def put_entities(
-        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: str
+        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: Attribution
     ) -> int:
         _storable(entities)
         texts = {name: _text(attributes) for name, attributes in entities.items()}
@@ -86,7 +94,7 @@ class PostgresEntityStore:
         set_: Mapping[str, JSON],
         unset: Sequence[str],
         check: Callable[[Mapping[str, JSON]], None],
-        by: str,
+        by: Attribution,
     ) -> EntityVersion | None:
         _storable([name])
 
@@ -110,7 +118,7 @@ class PostgresEntityStore:
             except _GoneError:
                 return None
 
-    async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: str) -> int:
+    async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: Attribution) -> int:
         _storable(names)
 
         async def work(connection: Connection) -> int:
@@ -205,11 +213,13 @@ async def _write(
     revision: int,
     *,
     deleted: bool,
-    by: str,
+    by: Attribution,
 ) -> None:
     columns = [[name.type for name in texts], [name.id for name in texts], list(texts.values())]
     await connection.execute(_WRITE, [tenant, revision, deleted, *columns])
-    await connection.execute(_REMEMBER, [tenant, revision, deleted, by, *columns])
+    await connection.execute(
+        _REMEMBER, [tenant, revision, deleted, by.subject, by.issuer, by.reason, *columns]
+    )
 
 
 async def _version(

@@ -21,6 +21,7 @@ from pdp.model import (
     Amount,
     AmountRole,
     AmountUnit,
+    Attribution,
     Boundary,
     Bucket,
     Counter,
@@ -118,6 +119,15 @@ def conflicts_from(text: str) -> tuple[tuple[Outcome, bool], ...]:
 def full_receipt(jws: bytes, disclosures: bytes | None) -> bytes:
     """Return a receipt as it was given out; without its disclosures where those were erased."""
     return jws + (b"~" if disclosures is None else disclosures)
+
+
+def _attribution(written_by: str, written_by_issuer: str | None, reason: str | None) -> Attribution:
+    """Return who wrote a revision. Releases that kept no issuer kept no reason either."""
+    return Attribution(subject=written_by, issuer=written_by_issuer, reason=reason or "")
+
+
+# The author's columns of the histories. All are NULL where an earlier release wrote the registry's.
+ATTRIBUTION = Columns(_attribution)
 
 
 def _session(

@@ -12,6 +12,7 @@ from pdp.errors import InvalidFieldError, TenantUnknownError
 from pdp.model import (
     AmountRole,
     ArgumentRole,
+    Attribution,
     BusinessKeyRule,
     Facts,
     FieldTrust,
@@ -34,7 +35,12 @@ async def facts(store: Store, *, tool: str = "payments.create") -> Facts:
 
 
 async def test_settings_keep_every_digit(store: Store) -> None:
-    assert await store.control_plane.put_tenant(TENANT, b'{"trust_floor": {"pay": 0.50}, "n": 2}') == 1
+    assert (
+        await store.control_plane.put_tenant(
+            TENANT, b'{"trust_floor": {"pay": 0.50}, "n": 2}', by=builders.AUTHOR
+        )
+        == 1
+    )
     known = await facts(store)
     assert known.settings == {"trust_floor": {"pay": Decimal("0.50")}, "n": 2}
     assert str(known.settings["trust_floor"]["pay"]) == "0.50"  # type: ignore[index,call-overload]
@@ -43,20 +49,20 @@ async def test_settings_keep_every_digit(store: Store) -> None:
 @pytest.mark.parametrize("settings", [b"", b"{", b"[]", b"7", b'"x"', b"\xff{}"])
 async def test_settings_that_are_no_object_are_refused(store: Store, settings: bytes) -> None:
     with pytest.raises(InvalidFieldError):
-        await store.control_plane.put_tenant(TENANT, settings)
+        await store.control_plane.put_tenant(TENANT, settings, by=builders.AUTHOR)
     with pytest.raises(TenantUnknownError):
         await facts(store)
 
 
 async def test_each_kind_has_its_own_revision_and_all_move_the_epoch(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     epochs = [(await facts(store)).epoch]
     for write in (
-        store.control_plane.put_tenant(TENANT, b'{"a": 1}'),
-        store.control_plane.put_agents(TENANT, [builders.agent()]),
-        store.control_plane.put_tools(TENANT, [builders.tool()]),
-        store.control_plane.put_signals(TENANT, [Signal(name="incident", value=True)]),
-        store.control_plane.put_tools(TENANT, []),
+        store.control_plane.put_tenant(TENANT, b'{"a": 1}', by=builders.AUTHOR),
+        store.control_plane.put_agents(TENANT, [builders.agent()], by=builders.AUTHOR),
+        store.control_plane.put_tools(TENANT, [builders.tool()], by=builders.AUTHOR),
+        store.control_plane.put_signals(TENANT, [Signal(name="incident", value=True)], by=builders.AUTHOR),
+        store.control_plane.put_tools(TENANT, [], by=builders.AUTHOR),
     ):
         await write
         epochs.append((await facts(store)).epoch)
@@ -67,21 +73,23 @@ async def test_each_kind_has_its_own_revision_and_all_move_the_epoch(store: Stor
 
 async def test_unknown_tenant_can_be_given_nothing(store: Store) -> None:
     for write in (
-        store.control_plane.put_agents("nobody", [builders.agent()]),
-        store.control_plane.put_tools("nobody", [builders.tool()]),
-        store.control_plane.put_signals("nobody", [Signal(name="incident", value=True)]),
+        store.control_plane.put_agents("nobody", [builders.agent()], by=builders.AUTHOR),
+        store.control_plane.put_tools("nobody", [builders.tool()], by=builders.AUTHOR),
+        store.control_plane.put_signals("nobody", [Signal(name="incident", value=True)], by=builders.AUTHOR),
     ):
         with pytest.raises(TenantUnknownError):
             await write
 
 
 async def test_tool_comes_back_as_it_was_put_under_its_revision(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     first = builders.tool(secret_arguments=("iban", "pin"), arguments_schema='{"b":1.0,\n "a":2}')
-    revision = await store.control_plane.put_tools(TENANT, [first, builders.tool("other")])
+    revision = await store.control_plane.put_tools(
+        TENANT, [first, builders.tool("other")], by=builders.AUTHOR
+    )
     assert (await facts(store)).tool == replace(first, revision=revision)
     second = replace(first, effect=ToolEffect.READ, amount=None)
-    again = await store.control_plane.put_tools(TENANT, [second])
+    again = await store.control_plane.put_tools(TENANT, [second], by=builders.AUTHOR)
     assert again > revision
     assert (await facts(store)).tool == replace(second, revision=again)
     other = (await facts(store, tool="other")).tool
@@ -89,7 +97,7 @@ async def test_tool_comes_back_as_it_was_put_under_its_revision(store: Store) ->
 
 
 async def test_everything_that_a_registration_says_comes_back(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     tool = replace(
         builders.payment_tool(),
         reversible=True,
@@ -103,16 +111,18 @@ async def test_everything_that_a_registration_says_comes_back(store: Store) -> N
         ),
         redeem_required=True,
     )
-    revision = await store.control_plane.put_tools(TENANT, [tool])
+    revision = await store.control_plane.put_tools(TENANT, [tool], by=builders.AUTHOR)
     assert (await facts(store)).tool == replace(tool, revision=revision)
 
 
 async def test_registry_is_listed_by_name_as_it_is_and_as_it_was(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     assert await store.control_plane.tools(TENANT) == (0, [])
     b, a = builders.tool("b"), builders.payment_tool()
-    await store.control_plane.put_tools(TENANT, [b, a])
-    await store.control_plane.put_tools(TENANT, [replace(b, description="new"), builders.tool("Z")])
+    await store.control_plane.put_tools(TENANT, [b, a], by=builders.AUTHOR)
+    await store.control_plane.put_tools(
+        TENANT, [replace(b, description="new"), builders.tool("Z")], by=builders.AUTHOR
+    )
     now = [builders.tool("Z"), replace(b, description="new"), a]
     assert await store.control_plane.tools(TENANT) == (
         2,
@@ -128,12 +138,14 @@ async def test_registry_is_listed_by_name_as_it_is_and_as_it_was(store: Store) -
 
 
 async def test_roll_back_is_a_new_revision_with_the_old_content(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     old = builders.payment_tool()
-    await store.control_plane.put_tools(TENANT, [old])
-    await store.control_plane.put_tools(TENANT, [replace(old, effect=ToolEffect.READ), builders.tool("new")])
+    await store.control_plane.put_tools(TENANT, [old], by=builders.AUTHOR)
+    await store.control_plane.put_tools(
+        TENANT, [replace(old, effect=ToolEffect.READ), builders.tool("new")], by=builders.AUTHOR
+    )
     before = (await facts(store)).epoch
-    assert await store.control_plane.roll_back_tools(TENANT, 1) == 3
+    assert await store.control_plane.roll_back_tools(TENANT, 1, by=builders.AUTHOR) == 3
     known = await facts(store)
     assert known.tool == replace(old, revision=3)
     assert known.epoch > before
@@ -147,37 +159,39 @@ async def test_roll_back_is_a_new_revision_with_the_old_content(store: Store) ->
     ]
     assert await store.control_plane.tool_history(TENANT, before=3, limit=1) == history[1:2]
     # Then it is rolled forward again.
-    assert await store.control_plane.roll_back_tools(TENANT, 2) == 4
+    assert await store.control_plane.roll_back_tools(TENANT, 2, by=builders.AUTHOR) == 4
     assert (await facts(store, tool="new")).tool == replace(builders.tool("new"), revision=4)
 
 
 async def test_roll_back_to_what_never_was_changes_nothing(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
-    await store.control_plane.put_tools(TENANT, [builders.tool()])
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    await store.control_plane.put_tools(TENANT, [builders.tool()], by=builders.AUTHOR)
     for revision in (0, -1, 2, 99):
-        assert await store.control_plane.roll_back_tools(TENANT, revision) is None
+        assert await store.control_plane.roll_back_tools(TENANT, revision, by=builders.AUTHOR) is None
     assert (await facts(store)).data_revisions["tools"] == 1
 
 
 async def test_amount_without_a_unit_stays_without(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     role = AmountRole(argument="amount", unit=None, currency_code="EUR")
-    await store.control_plane.put_tools(TENANT, [builders.tool(amount=role)])
+    await store.control_plane.put_tools(TENANT, [builders.tool(amount=role)], by=builders.AUTHOR)
     known = (await facts(store)).tool
     assert known is not None
     assert known.amount == role
 
 
 async def test_agent_without_trust_stays_without(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
-    await store.control_plane.put_agents(TENANT, [builders.agent(trust=None)])
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    await store.control_plane.put_agents(TENANT, [builders.agent(trust=None)], by=builders.AUTHOR)
     assert (await facts(store)).agents == {AGENT: builders.agent(trust=None)}
-    await store.control_plane.put_agents(TENANT, [builders.agent(trust=Decimal("0.123456789"))])
+    await store.control_plane.put_agents(
+        TENANT, [builders.agent(trust=Decimal("0.123456789"))], by=builders.AUTHOR
+    )
     assert (await facts(store)).agents[AGENT].trust == Decimal("0.123456789")
 
 
 async def test_signal_ends_at_its_expiry(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     now = await store.clock.advance(0)
     await store.control_plane.put_signals(
         TENANT,
@@ -185,6 +199,7 @@ async def test_signal_ends_at_its_expiry(store: Store) -> None:
             Signal(name="feed", value={"level": Decimal("0.7"), "list": [1, "x", None]}),
             Signal(name="incident", value=True, expires_at=now + timedelta(minutes=5)),
         ],
+        by=builders.AUTHOR,
     )
     feed = {"level": Decimal("0.7"), "list": [1, "x", None]}
     assert (await facts(store)).signals == {"feed": feed, "incident": True}
@@ -215,14 +230,19 @@ KEY = {"kty": "OKP", "crv": "Ed25519", "x": "AAAA", "kid": "k1"}
 
 
 async def test_keys_of_an_issuer_are_replaced_and_move_the_epoch(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     assert await store.control_plane.keys_of(TENANT, "tasks") == (None, (await facts(store)).epoch)
-    assert await store.control_plane.put_issuer_keys(TENANT, "tasks", [KEY, KEY | {"kid": "k2"}]) == 1
+    assert (
+        await store.control_plane.put_issuer_keys(
+            TENANT, "tasks", [KEY, KEY | {"kid": "k2"}], by=builders.AUTHOR
+        )
+        == 1
+    )
     found, epoch = await store.control_plane.keys_of(TENANT, "tasks")
     assert found is not None
     assert (found.by_id().keys(), found.revision) == ({"k1", "k2"}, 1)
-    assert await store.control_plane.put_issuer_keys(TENANT, "other", [KEY]) == 2
-    assert await store.control_plane.put_issuer_keys(TENANT, "tasks", []) == 3
+    assert await store.control_plane.put_issuer_keys(TENANT, "other", [KEY], by=builders.AUTHOR) == 2
+    assert await store.control_plane.put_issuer_keys(TENANT, "tasks", [], by=builders.AUTHOR) == 3
     found, later = await store.control_plane.keys_of(TENANT, "tasks")
     assert found is not None
     assert (found.keys, later) == ((), epoch + 2)
@@ -234,20 +254,36 @@ async def test_keys_of_an_issuer_are_replaced_and_move_the_epoch(store: Store) -
 
 
 async def test_a_tenant_has_so_many_issuers_and_no_more(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     for number in range(MAX_ISSUERS):
-        await store.control_plane.put_issuer_keys(TENANT, f"i{number}", [])
+        await store.control_plane.put_issuer_keys(TENANT, f"i{number}", [], by=builders.AUTHOR)
     with pytest.raises(InvalidFieldError):
-        await store.control_plane.put_issuer_keys(TENANT, "one more", [])
-    await store.control_plane.put_issuer_keys(TENANT, "i0", [KEY])
+        await store.control_plane.put_issuer_keys(TENANT, "one more", [], by=builders.AUTHOR)
+    await store.control_plane.put_issuer_keys(TENANT, "i0", [KEY], by=builders.AUTHOR)
     assert (await store.control_plane.issuer_keys(TENANT)).revision == MAX_ISSUERS + 1
 
 
 async def test_issuers_need_their_tenant(store: Store) -> None:
     for call in (
-        store.control_plane.put_issuer_keys("nowhere", "tasks", []),
+        store.control_plane.put_issuer_keys("nowhere", "tasks", [], by=builders.AUTHOR),
         store.control_plane.issuer_keys("nowhere"),
         store.control_plane.keys_of("nowhere", "tasks"),
     ):
         with pytest.raises(TenantUnknownError):
             await call
+
+
+async def test_each_write_keeps_its_author_and_reason(store: Store) -> None:
+    anna = Attribution(subject="anna", issuer="https://id.example.org", reason="review of May")
+    host = Attribution(subject="spiffe://acme/ops")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=anna)
+    await store.control_plane.put_tools(TENANT, [builders.tool()], by=anna)
+    await store.control_plane.put_tools(TENANT, [builders.tool("new")], by=host)
+    await store.control_plane.roll_back_tools(TENANT, 1, by=anna)
+    history = await store.control_plane.tool_history(TENANT, before=None, limit=10)
+    assert [(item.revision, item.by) for item in history] == [(3, anna), (2, host), (1, anna)]
+    await store.control_plane.put_issuer_keys(TENANT, "tasks", [KEY], by=anna)
+    await store.control_plane.put_issuer_keys(TENANT, "tasks", [], by=host)
+    await store.control_plane.put_issuer_keys(TENANT, "other", [], by=anna)
+    issuers = (await store.control_plane.issuer_keys(TENANT)).issuers
+    assert [(known.issuer, known.by) for known in issuers] == [("other", anna), ("tasks", host)]

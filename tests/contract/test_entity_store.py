@@ -9,11 +9,14 @@ from dataclasses import replace
 import pytest
 
 from pdp.errors import InvalidFieldError, SessionMovedError, TenantUnknownError
-from pdp.model import JSON, EntityName, EntityQuery, Facts, KnownEntity, Position
+from pdp.model import JSON, Attribution, EntityName, EntityQuery, Facts, KnownEntity, Position
 from tests.contract.conftest import Store
 from tests.support import builders
 from tests.support.builders import TENANT
 
+OPS = builders.AUTHOR
+# Entities have had an author from the start; earlier releases kept no issuer.
+BEN = Attribution(subject="ben", issuer=None)
 VENDOR = EntityName(type="vendor", id="V-1")
 OTHER = EntityName(type="vendor", id="V-2")
 INVOICE = EntityName(type="invoice", id="INV-1001")
@@ -27,12 +30,12 @@ ASKED = (
 
 @pytest.fixture(autouse=True)
 async def tenant(store: Store) -> None:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
 
 
 async def put(store: Store, *, tenant: str = TENANT, **attributes: JSON) -> int:
     """Write the vendor."""
-    return await store.entities.put_entities(tenant, {VENDOR: attributes}, by="ops")
+    return await store.entities.put_entities(tenant, {VENDOR: attributes}, by=OPS)
 
 
 async def facts(store: Store, *queries: EntityQuery, tenant: str = TENANT) -> Facts:
@@ -42,15 +45,15 @@ async def facts(store: Store, *queries: EntityQuery, tenant: str = TENANT) -> Fa
 
 async def test_what_is_written_is_known_with_its_revision(store: Store) -> None:
     attributes = {"status": "active", "limits": [1, None, {"a": True}], "name": "Nordwind ü \U0001f600"}
-    revision = await store.entities.put_entities(TENANT, {VENDOR: attributes, OTHER: {}}, by="ops")
+    revision = await store.entities.put_entities(TENANT, {VENDOR: attributes, OTHER: {}}, by=OPS)
     known = await facts(store)
     assert known.entities["vendor"] == KnownEntity(name=VENDOR, revision=revision, attributes=attributes)
     assert known.data_revisions["entities"] == revision
 
 
 async def test_listed_entities_are_known_beside_those_of_the_call(store: Store) -> None:
-    first = await store.entities.put_entities(TENANT, {VENDOR: {"n": 1}, OTHER: {"n": 2}}, by="ops")
-    gone = await store.entities.delete_entities(TENANT, [OTHER], by="ops")
+    first = await store.entities.put_entities(TENANT, {VENDOR: {"n": 1}, OTHER: {"n": 2}}, by=OPS)
+    gone = await store.entities.delete_entities(TENANT, [OTHER], by=OPS)
     request = builders.facts_request(builders.key("no-session"), entities=ASKED)
     known = await store.information_point.gather(replace(request, listed=(INVOICE, OTHER, VENDOR)))
     assert known.listed == {
@@ -72,38 +75,38 @@ async def test_what_was_never_written_has_revision_0(store: Store) -> None:
 
 
 async def test_one_named_attribute_is_followed_in_the_same_read(store: Store) -> None:
-    await store.entities.put_entities(TENANT, {INVOICE: {"po": "PO-77"}}, by="ops")
+    await store.entities.put_entities(TENANT, {INVOICE: {"po": "PO-77"}}, by=OPS)
     known = await facts(store)
     assert known.entities["order"] == KnownEntity(name=ORDER, revision=0, attributes=None)
-    revision = await store.entities.put_entities(TENANT, {ORDER: {"open": "1200"}}, by="ops")
+    revision = await store.entities.put_entities(TENANT, {ORDER: {"open": "1200"}}, by=OPS)
     known = await facts(store)
     assert known.entities["order"] == KnownEntity(name=ORDER, revision=revision, attributes={"open": "1200"})
 
 
 @pytest.mark.parametrize("po", [None, 77, True, ["PO-77"], {"id": "PO-77"}, "", " PO-77", "PO\n77"])
 async def test_attribute_that_is_no_id_leads_nowhere(store: Store, po: JSON) -> None:
-    await store.entities.put_entities(TENANT, {INVOICE: {"po": po}, ORDER: {}}, by="ops")
+    await store.entities.put_entities(TENANT, {INVOICE: {"po": po}, ORDER: {}}, by=OPS)
     assert set((await facts(store)).entities) == {"invoice", "vendor"}
 
 
 async def test_attribute_of_a_deleted_entity_leads_nowhere(store: Store) -> None:
-    await store.entities.put_entities(TENANT, {INVOICE: {"po": "PO-77"}, ORDER: {}}, by="ops")
-    await store.entities.delete_entities(TENANT, [INVOICE], by="ops")
+    await store.entities.put_entities(TENANT, {INVOICE: {"po": "PO-77"}, ORDER: {}}, by=OPS)
+    await store.entities.delete_entities(TENANT, [INVOICE], by=OPS)
     assert "order" not in (await facts(store)).entities
 
 
 async def test_odd_names_are_read_as_they_are(store: Store) -> None:
     for odd in ['"', "\\", "{a,b}", "NULL", "null", "ü \U0001f600", "a'b", "%s"]:
         name = EntityName(type="vendor", id=odd)
-        revision = await store.entities.put_entities(TENANT, {name: {"id": odd}}, by="ops")
+        revision = await store.entities.put_entities(TENANT, {name: {"id": odd}}, by=OPS)
         known = await facts(store, EntityQuery(name="odd", type="vendor", id=odd))
         assert known.entities["odd"] == KnownEntity(name=name, revision=revision, attributes={"id": odd})
 
 
 async def test_each_write_is_one_revision(store: Store) -> None:
     first = await put(store, status="active")
-    second = await store.entities.put_entities(TENANT, {VENDOR: {}, OTHER: {}}, by="ops")
-    third = await store.entities.delete_entities(TENANT, [OTHER], by="ops")
+    second = await store.entities.put_entities(TENANT, {VENDOR: {}, OTHER: {}}, by=OPS)
+    third = await store.entities.delete_entities(TENANT, [OTHER], by=OPS)
     assert (first, second, third) == (1, 2, 3)
 
 
@@ -114,7 +117,7 @@ async def test_entities_move_no_epoch(store: Store) -> None:
 
 
 async def test_other_tenants_entities_are_invisible(store: Store) -> None:
-    await store.control_plane.put_tenant("globex", b"{}")
+    await store.control_plane.put_tenant("globex", b"{}", by=builders.AUTHOR)
     await put(store, tenant="globex", status="active")
     known = await facts(store)
     assert known.entities["vendor"].revision == 0
@@ -127,7 +130,7 @@ async def test_unknown_tenant_has_no_entities(store: Store) -> None:
     with pytest.raises(TenantUnknownError):
         await put(store, tenant="nobody")
     with pytest.raises(TenantUnknownError):
-        await store.entities.delete_entities("nobody", [VENDOR], by="ops")
+        await store.entities.delete_entities("nobody", [VENDOR], by=OPS)
 
 
 def anything(attributes: Mapping[str, JSON]) -> None:
@@ -137,20 +140,20 @@ def anything(attributes: Mapping[str, JSON]) -> None:
 async def test_patch_changes_what_it_names(store: Store) -> None:
     await put(store, status="active", name="Nordwind", note="x")
     version = await store.entities.patch_entity(
-        TENANT, VENDOR, set_={"status": "blocked"}, unset=["note", "nothing"], check=anything, by="ben"
+        TENANT, VENDOR, set_={"status": "blocked"}, unset=["note", "nothing"], check=anything, by=BEN
     )
     assert version is not None
     assert version.attributes == {"status": "blocked", "name": "Nordwind"}
-    assert (version.revision, version.written_by) == (2, "ben")
+    assert (version.revision, version.by) == (2, BEN)
     assert (await facts(store)).entities["vendor"].attributes == version.attributes
 
 
 async def test_patch_of_nothing_changes_nothing(store: Store) -> None:
     patch = store.entities.patch_entity
-    assert await patch(TENANT, VENDOR, set_={"a": 1}, unset=[], check=anything, by="ops") is None
+    assert await patch(TENANT, VENDOR, set_={"a": 1}, unset=[], check=anything, by=OPS) is None
     await put(store)
-    await store.entities.delete_entities(TENANT, [VENDOR], by="ops")
-    assert await patch(TENANT, VENDOR, set_={"a": 1}, unset=[], check=anything, by="ops") is None
+    await store.entities.delete_entities(TENANT, [VENDOR], by=OPS)
+    assert await patch(TENANT, VENDOR, set_={"a": 1}, unset=[], check=anything, by=OPS) is None
     assert (await facts(store)).data_revisions["entities"] == 2
 
 
@@ -162,7 +165,7 @@ async def test_refused_patch_leaves_no_trace(store: Store) -> None:
         raise InvalidFieldError("set", "is refused")
 
     with pytest.raises(InvalidFieldError):
-        await store.entities.patch_entity(TENANT, VENDOR, set_={"a": 1}, unset=[], check=refuse, by="ops")
+        await store.entities.patch_entity(TENANT, VENDOR, set_={"a": 1}, unset=[], check=refuse, by=OPS)
     known = await facts(store)
     assert (known.entities["vendor"].attributes, known.data_revisions["entities"]) == (
         {"status": "active"},
@@ -173,14 +176,14 @@ async def test_refused_patch_leaves_no_trace(store: Store) -> None:
 async def test_history_keeps_what_was_known_when(store: Store) -> None:
     await put(store, status="active")
     await put(store, status="blocked")
-    await store.entities.delete_entities(TENANT, [VENDOR, OTHER], by="ben")
+    await store.entities.delete_entities(TENANT, [VENDOR, OTHER], by=BEN)
     last = await put(store, status="new")
     history = await store.entities.entity_history(TENANT, VENDOR, before=None, limit=10)
-    assert [(v.revision, v.attributes, v.written_by) for v in history] == [
-        (4, {"status": "new"}, "ops"),
-        (3, None, "ben"),
-        (2, {"status": "blocked"}, "ops"),
-        (1, {"status": "active"}, "ops"),
+    assert [(v.revision, v.attributes, v.by) for v in history] == [
+        (4, {"status": "new"}, OPS),
+        (3, None, BEN),
+        (2, {"status": "blocked"}, OPS),
+        (1, {"status": "active"}, OPS),
     ]
     older = await store.entities.entity_history(TENANT, VENDOR, before=last, limit=2)
     assert [v.revision for v in older] == [3, 2]
@@ -216,7 +219,7 @@ async def test_decision_on_an_entity_that_appeared_or_went_is_refused(store: Sto
     revision = await put(store, status="active")
     with pytest.raises(SessionMovedError):
         await recorded(store, {VENDOR: 0})
-    await store.entities.delete_entities(TENANT, [VENDOR], by="ops")
+    await store.entities.delete_entities(TENANT, [VENDOR], by=OPS)
     with pytest.raises(SessionMovedError):
         await recorded(store, {VENDOR: revision})
 

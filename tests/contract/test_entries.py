@@ -39,7 +39,7 @@ MONEY = (guard(TOTAL, 70, 100), guard(DAY, 70, 100, 3600), guard(COUNT, 1, 9))
 
 @pytest.fixture
 async def session(store: Store) -> Session:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     return await store.sessions.open(TENANT, builders.session(now=await store.clock.advance(0)))
 
 
@@ -265,7 +265,7 @@ async def test_of_many_redemptions_at_once_one_is_recorded(store: Store, session
 
 
 async def settings(store: Store, session: Session, about: DecisionStatus) -> None:
-    await store.control_plane.put_tenant(TENANT, b'{"allow_ttl_seconds": 30}')
+    await store.control_plane.put_tenant(TENANT, b'{"allow_ttl_seconds": 30}', by=builders.AUTHOR)
 
 
 async def close(store: Store, session: Session, about: DecisionStatus) -> None:

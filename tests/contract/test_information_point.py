@@ -16,9 +16,11 @@ from tests.support.builders import AGENT, TENANT
 
 @pytest.fixture
 async def session(store: Store) -> Session:
-    await store.control_plane.put_tenant(TENANT, b'{"trust_floor": {"pay": 0.5}}')
-    await store.control_plane.put_agents(TENANT, [builders.agent(), builders.agent("agent:other")])
-    await store.control_plane.put_tools(TENANT, [builders.tool()])
+    await store.control_plane.put_tenant(TENANT, b'{"trust_floor": {"pay": 0.5}}', by=builders.AUTHOR)
+    await store.control_plane.put_agents(
+        TENANT, [builders.agent(), builders.agent("agent:other")], by=builders.AUTHOR
+    )
+    await store.control_plane.put_tools(TENANT, [builders.tool()], by=builders.AUTHOR)
     now = await store.clock.advance(0)
     return await store.sessions.open(TENANT, builders.session(now=now))
 
@@ -51,7 +53,7 @@ async def test_what_is_unknown_is_absent(store: Store, session: Session) -> None
 
 
 async def test_other_tenants_are_invisible(store: Store, session: Session) -> None:
-    await store.control_plane.put_tenant("globex", b"{}")
+    await store.control_plane.put_tenant("globex", b"{}", by=builders.AUTHOR)
     key = builders.key(session.session_id, tenant="globex")
     facts = await store.information_point.gather(builders.facts_request(key))
     assert (facts.session, facts.tool, facts.agents, facts.settings) == (None, None, {}, {})
@@ -70,7 +72,7 @@ async def test_past_deadline_is_an_error(store: Store, session: Session) -> None
 
 
 async def test_many_at_once_each_get_their_own(store: Store, session: Session) -> None:
-    await store.control_plane.put_tenant("globex", b'{"g": 1}')
+    await store.control_plane.put_tenant("globex", b'{"g": 1}', by=builders.AUTHOR)
     now = await store.clock.advance(0)
     sessions = [await store.sessions.open(TENANT, builders.session(now=now)) for _ in range(20)]
 
@@ -150,7 +152,7 @@ async def test_prior_is_the_keys_latest_decision(store: Store, session: Session)
     ids=str,
 )
 async def test_another_key_has_no_prior(store: Store, session: Session, other: dict[str, str]) -> None:
-    await store.control_plane.put_tenant("globex", b"{}")
+    await store.control_plane.put_tenant("globex", b"{}", by=builders.AUTHOR)
     key = builders.key(session.session_id, tool_call_id="call")
     facts = await store.information_point.gather(builders.facts_request(key))
     await store.ledger.record(builders.recording(key, epoch=facts.epoch, moves=facts.session))
@@ -163,7 +165,7 @@ async def test_another_key_has_no_prior(store: Store, session: Session, other: d
 async def test_nothing_stale_is_served(store: Store, session: Session) -> None:
     key = builders.key(session.session_id)
     before = await store.information_point.gather(builders.facts_request(key))
-    await store.control_plane.put_agents(TENANT, [builders.agent(trust=Decimal("0.1"))])
+    await store.control_plane.put_agents(TENANT, [builders.agent(trust=Decimal("0.1"))], by=builders.AUTHOR)
     after = await store.information_point.gather(builders.facts_request(key))
     assert after.agents[AGENT].trust == Decimal("0.1")
     with pytest.raises(SessionMovedError):

@@ -18,7 +18,7 @@ from tests.support.builders import TENANT
 
 @pytest.fixture
 async def session(store: Store) -> Session:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     now = await store.clock.advance(0)
     return await store.sessions.open(TENANT, builders.session(now=now))
 
@@ -107,7 +107,7 @@ async def test_moved_version_is_refused(store: Store, session: Session) -> None:
 async def test_moved_epoch_is_refused(store: Store, session: Session) -> None:
     key = builders.key(session.session_id)
     epoch = (await facts(store, key)).epoch
-    await store.control_plane.put_signals(TENANT, [])
+    await store.control_plane.put_signals(TENANT, [], by=builders.AUTHOR)
     await leaves_no_trace(store, builders.recording(key, epoch=epoch, moves=session))
     await leaves_no_trace(store, builders.recording(key, epoch=epoch))
 

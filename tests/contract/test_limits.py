@@ -37,7 +37,7 @@ KEY, SPELT_OTHERWISE = KeyHashes(normal="n1", given="g1"), KeyHashes(normal="n1"
 
 @pytest.fixture
 async def session(store: Store) -> Session:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     now = await store.clock.advance(0)
     return await store.sessions.open(TENANT, builders.session(now=now))
 
@@ -174,7 +174,7 @@ async def test_loser_holds_and_counts_nothing(store: Store, session: Session) ->
 
 async def test_other_tenant_has_its_own_counters_and_keys(store: Store, session: Session) -> None:
     await allow(store, session, Reservation(guards=(guard(TOTAL, 5, 100),), key=KEY))
-    await store.control_plane.put_tenant("globex", b"{}")
+    await store.control_plane.put_tenant("globex", b"{}", by=builders.AUTHOR)
     request = builders.facts_request(builders.key("s", tenant="globex"))
     found = await store.information_point.gather(replace(request, counters=(TOTAL,), business_key="n1"))
     assert (found.counters, found.holds, found.key_version) == ({}, (), 0)
@@ -268,7 +268,7 @@ async def test_tool_knows_by_which_arguments_others_name_it(store: Store, sessio
         builders.tool(),
         prerequisites=(Prerequisite(tool="invoices.approve", same=("vendor", "invoice")),),
     )
-    await store.control_plane.put_tools(TENANT, [asks, builders.tool("invoices.approve")])
+    await store.control_plane.put_tools(TENANT, [asks, builders.tool("invoices.approve")], by=builders.AUTHOR)
     request = builders.facts_request(builders.key(session.session_id), tool="invoices.approve")
     assert (await store.information_point.gather(request)).prerequisite_of == (("invoice", "vendor"),)
 

@@ -17,7 +17,7 @@ from tests.support.builders import TENANT
 
 
 async def fresh(store: Store, **changes: object) -> Session:
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     now = await store.clock.advance(0)
     return builders.session(now=now, **changes)  # type: ignore[arg-type]
 
@@ -78,7 +78,7 @@ async def test_one_of_many_at_once_opens_the_task(store: Store) -> None:
 
 async def test_tasks_of_two_tenants_are_two(store: Store) -> None:
     session = await fresh(store)
-    await store.control_plane.put_tenant("globex", b"{}")
+    await store.control_plane.put_tenant("globex", b"{}", by=builders.AUTHOR)
     await store.sessions.open(TENANT, session)
     other = replace(session, principal="user:zoe")
     assert await store.sessions.open("globex", other) == other
@@ -156,10 +156,12 @@ async def test_expired_session_cannot_be_completed(store: Store) -> None:
 
 async def test_session_keeps_the_template_that_it_was_opened_under(store: Store) -> None:
     session = await fresh(store)
-    await store.control_plane.put_tenant(TENANT, b'{"boundary_template": {"tools": ["invoices.get"]}}')
+    await store.control_plane.put_tenant(
+        TENANT, b'{"boundary_template": {"tools": ["invoices.get"]}}', by=builders.AUTHOR
+    )
     opened = await store.sessions.open(TENANT, session)
     assert opened.template == Boundary(tools=("invoices.get",))
-    await store.control_plane.put_tenant(TENANT, b'{"boundary_template": {}}')
+    await store.control_plane.put_tenant(TENANT, b'{"boundary_template": {}}', by=builders.AUTHOR)
     assert await store.sessions.open(TENANT, replace(session, session_id="another")) == opened
     found = await store.sessions.get(TENANT, session.session_id)
     assert found is not None
@@ -169,7 +171,7 @@ async def test_session_keeps_the_template_that_it_was_opened_under(store: Store)
 async def test_session_opens_on_the_epoch_that_it_rests_on_or_not_at_all(store: Store) -> None:
     session = await fresh(store)
     _, epoch = await store.control_plane.keys_of(TENANT, "tasks")
-    await store.control_plane.put_issuer_keys(TENANT, "tasks", [])
+    await store.control_plane.put_issuer_keys(TENANT, "tasks", [], by=builders.AUTHOR)
     with pytest.raises(SessionMovedError):
         await store.sessions.open(TENANT, session, epoch=epoch)
     assert await store.sessions.get(TENANT, session.session_id) is None

@@ -100,6 +100,22 @@ def test_registry_is_written_shown_and_rolled_back(run: Run, tmp_path: Path) -> 
     assert "there is no tool nothing" in run("tool", "show", "nothing", code=2).stderr
 
 
+def test_each_write_says_by_whom_and_why(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tools.yaml").write_text(YAML)
+    run("tool", "put", "tools.yaml", "--reason", "first tools")
+    assert "  by ops (first tools)  invoices.get payments.create" in run("tool", "history").stdout
+    by = {"subject": "ops", "issuer": "", "reason": "first tools"}
+    assert [item["by"] for item in parsed(run("tool", "history", "--json"))] == [by]
+    run("entity", "put", "-", stdin='[{"type": "vendor", "id": "V-1", "attributes": {"status": "active"}}]')
+    run("entity", "patch", "vendor:V-1", "status=blocked", "--reason", "sanctioned")
+    assert "vendor:V-1  revision 2, by ops (sanctioned)" in run("entity", "get", "vendor:V-1").stdout
+    history = [line.split("  ")[2] for line in run("entity", "history", "vendor:V-1").stdout.splitlines()]
+    assert history == ["by ops (sanctioned)", "by ops"]
+    run("issuer", "put", "https://tasks.example.org", "-", "--reason", "revoked", stdin='{"keys": []}')
+    assert "revision 1, by ops (revoked)  no key: revoked" in run("issuer", "list").stdout
+    assert "reason is 1025 characters" in run("tool", "rollback", "1", "--reason", "x" * 1025, code=2).stderr
+
+
 def test_long_registry_is_listed_whole(run: Run) -> None:
     names = [f"tool-{n:03}" for n in range(100)]
     run(

@@ -26,7 +26,7 @@ _SESSION = "SELECT version FROM placet.sessions WHERE tenant = %s AND session_id
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
     async with PostgresStore.open(database_url, replica="one") as store:
-        await store.control_plane.put_tenant(TENANT, b"{}")
+        await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
         yield store
 
 
@@ -43,7 +43,7 @@ def asks_for_entities(invoice: str) -> FactsRequest:
 
 
 async def test_damaged_fact_fails_only_who_needs_it(database_url: str, store: PostgresStore) -> None:
-    await store.control_plane.put_tenant("globex", b"{}")
+    await store.control_plane.put_tenant("globex", b"{}", by=builders.AUTHOR)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("UPDATE placet.tenants SET settings = '{' WHERE tenant = 'globex'")
     results = await asyncio.gather(
@@ -175,7 +175,7 @@ async def test_facts_of_a_request_are_of_one_instant(store: PostgresStore) -> No
 
     async def change() -> None:
         for n in range(30):
-            await store.control_plane.put_tenant(TENANT, b'{"n": %d}' % n)
+            await store.control_plane.put_tenant(TENANT, b'{"n": %d}' % n, by=builders.AUTHOR)
         stop.set()
 
     async def look() -> None:

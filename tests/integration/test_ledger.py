@@ -30,7 +30,7 @@ from tests.support.builders import TENANT
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
     async with PostgresStore.open(database_url, replica="one") as store:
-        await store.control_plane.put_tenant(TENANT, b"{}")
+        await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
         yield store
 
 
@@ -119,7 +119,7 @@ async def test_two_replicas_and_a_hot_session(database_url: str, store: Postgres
 
 
 async def test_crossing_batches_do_not_deadlock(database_url: str, store: PostgresStore) -> None:
-    await store.control_plane.put_tenant("globex", b"{}")
+    await store.control_plane.put_tenant("globex", b"{}", by=builders.AUTHOR)
     sessions = [await opened(store) for _ in range(10)]
     async with PostgresStore.open(database_url, replica="two") as other:
         versions = {one.session_id: one for one in sessions}
@@ -169,7 +169,7 @@ async def test_change_waits_for_recordings_under_way(database_url: str, store: P
     before = await epoch(store)
     async with holding(database_url, f"SELECT pg_advisory_xact_lock_shared({control_lock(TENANT)})"):
         task = asyncio.create_task(
-            store.control_plane.put_signals(TENANT, [Signal(name="incident", value=True)])
+            store.control_plane.put_signals(TENANT, [Signal(name="incident", value=True)], by=builders.AUTHOR)
         )
         await until_waiting(database_url)
         assert await epoch(store) == before
@@ -186,7 +186,7 @@ async def test_epoch_races_lose_nothing(store: PostgresStore) -> None:
     async def change() -> None:
         for _ in range(20):
             at = await epoch(store)
-            await store.control_plane.put_signals(TENANT, [])
+            await store.control_plane.put_signals(TENANT, [], by=builders.AUTHOR)
             ended.append(at)
             await progress.acquire()
         stop.set()
@@ -235,7 +235,7 @@ async def test_text_that_cannot_be_stored_is_refused_at_the_door(store: Postgres
 async def test_lock_that_is_not_had_fails_only_who_needs_it(database_url: str) -> None:
     access = Access(conninfo=database_url, lock_timeout=0.2)
     async with PostgresStore.open(database_url, replica="one", access=access) as store:
-        await store.control_plane.put_tenant(TENANT, b"{}")
+        await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
         session = await opened(store)
         blocked = builders.recording(
             builders.key(session.session_id), epoch=await epoch(store), moves=session
@@ -254,7 +254,7 @@ async def test_lock_that_is_not_had_fails_only_who_needs_it(database_url: str) -
 async def test_passing_obstacle_is_tried_again(database_url: str) -> None:
     access = Access(conninfo=database_url, lock_timeout=0.5)
     async with PostgresStore.open(database_url, replica="one", access=access) as store:
-        await store.control_plane.put_tenant(TENANT, b"{}")
+        await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
         session = await opened(store)
         recording = builders.recording(
             builders.key(session.session_id), epoch=await epoch(store), moves=session
@@ -303,7 +303,7 @@ async def test_cancelled_before_it_began_is_not_recorded(database_url: str, stor
 
 async def test_full_queue_turns_away_with_a_hint(database_url: str) -> None:
     async with PostgresStore.open(database_url, replica="one", capacity=4) as store:
-        await store.control_plane.put_tenant(TENANT, b"{}")
+        await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
         recordings = [await free_recording(store) for _ in range(10)]
         async with holding(database_url, f"SELECT pg_advisory_xact_lock({control_lock(TENANT)})"):
             tasks = [asyncio.create_task(store.ledger.record(recordings[0]))]
@@ -330,7 +330,7 @@ async def test_deadline_in_the_queue_is_work_never_begun(database_url: str, stor
 
 async def test_closing_the_store_answers_everybody(database_url: str) -> None:
     async with PostgresStore.open(database_url, replica="one") as store:
-        await store.control_plane.put_tenant(TENANT, b"{}")
+        await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
         recordings = [await free_recording(store) for _ in range(200)]
         tasks = [asyncio.create_task(store.ledger.record(one)) for one in recordings]
         await tasks[0]

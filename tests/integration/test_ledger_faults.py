@@ -36,7 +36,7 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
 async def store(proxy: Proxy) -> AsyncIterator[PostgresStore]:
     access = Access(conninfo=proxy.conninfo, connect_timeout=2.0)
     async with PostgresStore.open(proxy.conninfo, replica="one", access=access) as store:
-        await store.control_plane.put_tenant(TENANT, b"{}")
+        await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
         yield store
 
 

@@ -10,8 +10,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pdp.errors import PermissionDeniedError, StoreUnavailableError
+from pdp.model import Attribution, EntityName
 from pdp.postgres.migrate import _GRANTS, MigrationError, StoreUnfitError, migrate, migrations
 from pdp.postgres.store import PostgresStore
+from tests.support import builders
 from tests.support.postgres import Cluster
 
 ALL = [migration.name for migration in migrations()]
@@ -218,13 +220,32 @@ async def test_clock_moves_only_where_it_was_made_manual(database_url: str) -> N
 
 async def test_settings_of_every_revision_can_be_looked_up(database_url: str) -> None:
     async with PostgresStore.open(database_url, replica="test") as store:
-        await store.control_plane.put_tenant("acme", b'{"a": 1}')
-        await store.control_plane.put_tenant("acme", b'{"a": 2.50}')
+        await store.control_plane.put_tenant("acme", b'{"a": 1}', by=builders.AUTHOR)
+        await store.control_plane.put_tenant("acme", b'{"a": 2.50}', by=builders.AUTHOR)
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(
             "SELECT revision, content FROM placet.registry_history WHERE kind = 'settings' ORDER BY revision"
         ).fetchall()
     assert rows == [(1, '{"a": 1}'), (2, '{"a": 2.50}')]
+
+
+async def test_what_an_earlier_release_wrote_has_no_author_and_says_so(database_url: str) -> None:
+    """Such a release may also write on while the schema is this one's already."""
+    async with PostgresStore.open(database_url, replica="test") as store:
+        await store.control_plane.put_tenant("acme", b"{}", by=builders.AUTHOR)
+        execute(
+            database_url,
+            "INSERT INTO placet.registry_history (tenant, kind, revision, name, content)"
+            " VALUES ('acme', 'tools', 1, 'a', '{}');"
+            "INSERT INTO placet.entity_history"
+            " (tenant, type, id, revision, attributes, deleted, written_by, written_at)"
+            " VALUES ('acme', 'vendor', 'V-1', 1, '{}', false, 'ben', placet.now())",
+        )
+        [revision] = await store.control_plane.tool_history("acme", before=None, limit=10)
+        assert (revision.revision, revision.by) == (1, None)
+        version = await store.entities.entity_at("acme", EntityName(type="vendor", id="V-1"))
+        assert version is not None
+        assert version.by == Attribution(subject="ben", issuer=None, reason="")
 
 
 async def test_ping_notices_a_database_that_became_read_only(database_url: str) -> None:

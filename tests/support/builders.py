@@ -17,6 +17,7 @@ from pdp.model import (
     AmountLimit,
     AmountRole,
     AmountUnit,
+    Attribution,
     Boundary,
     Caller,
     Decision,
@@ -54,6 +55,7 @@ TENANT = "acme"
 AGENT = "agent:payer"
 ISSUER = "svc-issuer"
 PRINCIPAL = "user:anna"
+AUTHOR = Attribution(subject="ops", issuer="https://id.example.org", reason="for a test")
 # Generous: the disk stalls for seconds now and then.
 SECONDS = 30.0
 

@@ -319,6 +319,12 @@ LIMITS: Mapping[str, Limit] = {
         lambda n: admin.PutAgentsRequest(agents=[admin.Agent(agent=f"a{i}") for i in range(n)]),
         "pdp.server.messages.fields.MAX_ITEMS",
     ),
+    "reason of an operator's write, characters": _limit(
+        "PutTenant",
+        "reason",
+        lambda n: admin.PutTenantRequest(settings=b"{}", reason="x" * n),
+        "pdp.server.messages.attribution.MAX_REASON",
+    ),
     "agents[].trust_explanation, characters": _limit(
         "PutAgents",
         "agents[0].trust_explanation",

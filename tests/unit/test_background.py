@@ -38,7 +38,7 @@ async def test_lapsed_allows_are_released_and_silent_ones_counted(bench: Bench) 
     metrics, outcomes = Metrics(), point(bench)
     tool = replace(builders.tool(), redeem_required=True)
     await bench.point().evaluate(builders.evaluation(bench.session.session_id))
-    await bench.store.control_plane.put_tools(TENANT, [tool])
+    await bench.store.control_plane.put_tools(TENANT, [tool], by=builders.AUTHOR)
     lapsing, _ = await bench.point().evaluate(
         builders.evaluation(bench.session.session_id, what=builders.action(arguments={"invoice": "INV-2"}))
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pdp.errors import InvalidFieldError, NotFoundError, PermissionDeniedError
-from pdp.ports import Clock, ControlPlane
+from pdp.control.point import ControlPoint
+from pdp.errors import InvalidFieldError
+from pdp.ports import Clock
 from pdp.server.identity.caller import current_caller
 from pdp.server.messages import control_plane, fields, tools
+from pdp.server.messages.attribution import reason
 from pdp.sessions.task_tokens import issuer_keys, issuer_name
 from placet.v1 import admin_service_pb2 as messages
 from placet.v1 import admin_service_pb2_grpc as stubs
@@ -17,28 +19,31 @@ from placet.v1 import dev_service_pb2_grpc as dev_stubs
 
 
 class AdminService(stubs.AdminServiceServicer):
-    def __init__(self, store: ControlPlane) -> None:
-        self._store = store
+    def __init__(self, point: ControlPoint) -> None:
+        self._point = point
 
     async def PutTenant(self, request: messages.PutTenantRequest, context: Any) -> messages.PutTenantResponse:
-        own = current_caller().tenant
-        tenant = control_plane.tenant(request, own=own)
-        if tenant != own:
-            raise PermissionDeniedError("a caller writes its own tenant only")
-        revision = await self._store.put_tenant(tenant, control_plane.settings(request))
+        revision = await self._point.put_settings(
+            current_caller(),
+            control_plane.tenant(request),
+            control_plane.settings(request),
+            reason=reason(request),
+        )
         return messages.PutTenantResponse(settings_revision=revision)
 
     async def PutAgents(self, request: messages.PutAgentsRequest, context: Any) -> messages.PutAgentsResponse:
-        revision = await self._store.put_agents(current_caller().tenant, control_plane.agents(request))
+        revision = await self._point.put_agents(
+            current_caller(), control_plane.agents(request), reason=reason(request)
+        )
         return messages.PutAgentsResponse(agents_revision=revision)
 
     async def PutTools(self, request: messages.PutToolsRequest, context: Any) -> messages.PutToolsResponse:
-        revision = await self._store.put_tools(current_caller().tenant, tools.tools(request))
+        revision = await self._point.put_tools(current_caller(), tools.tools(request), reason=reason(request))
         return messages.PutToolsResponse(tools_revision=revision)
 
     async def ListTools(self, request: messages.ListToolsRequest, context: Any) -> messages.ListToolsResponse:
-        page = await self._store.tools(
-            current_caller().tenant,
+        page = await self._point.tools(
+            current_caller(),
             revision=fields.revision(request.at_revision, "at_revision"),
             after=request.after,
             limit=fields.limit(request.limit, default=50, most=50),
@@ -50,8 +55,8 @@ class AdminService(stubs.AdminServiceServicer):
     async def ListToolHistory(
         self, request: messages.ListToolHistoryRequest, context: Any
     ) -> messages.ListToolHistoryResponse:
-        history = await self._store.tool_history(
-            current_caller().tenant,
+        history = await self._point.tool_history(
+            current_caller(),
             before=fields.revision(request.before_revision, "before_revision"),
             limit=fields.limit(request.limit, default=20, most=100),
         )
@@ -65,29 +70,29 @@ class AdminService(stubs.AdminServiceServicer):
         to = fields.revision(request.to_revision, "to_revision")
         if to is None:
             raise InvalidFieldError("to_revision", "is required")
-        revision = await self._store.roll_back_tools(current_caller().tenant, to)
-        if revision is None:
-            raise NotFoundError(f"there is no revision {to} of the tools")
+        revision = await self._point.roll_back_tools(current_caller(), to, reason=reason(request))
         return messages.RollbackToolsResponse(tools_revision=revision)
 
     async def PutSignals(
         self, request: messages.PutSignalsRequest, context: Any
     ) -> messages.PutSignalsResponse:
-        revision = await self._store.put_signals(current_caller().tenant, control_plane.signals(request))
+        revision = await self._point.put_signals(
+            current_caller(), control_plane.signals(request), reason=reason(request)
+        )
         return messages.PutSignalsResponse(signals_revision=revision)
 
     async def PutIssuerKeys(
         self, request: messages.PutIssuerKeysRequest, context: Any
     ) -> messages.PutIssuerKeysResponse:
-        revision = await self._store.put_issuer_keys(
-            current_caller().tenant, issuer_name(request.issuer), issuer_keys(request.jwks)
+        revision = await self._point.put_issuer_keys(
+            current_caller(), issuer_name(request.issuer), issuer_keys(request.jwks), reason=reason(request)
         )
         return messages.PutIssuerKeysResponse(issuers_revision=revision)
 
     async def ListIssuerKeys(
         self, request: messages.ListIssuerKeysRequest, context: Any
     ) -> messages.ListIssuerKeysResponse:
-        revision, issuers = await self._store.issuer_keys(current_caller().tenant)
+        revision, issuers = await self._point.issuer_keys(current_caller())
         return messages.ListIssuerKeysResponse(
             issuers=[control_plane.issuer_keys_message(issuer) for issuer in issuers],
             issuers_revision=revision,

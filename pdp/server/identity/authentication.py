@@ -88,7 +88,7 @@ class CredentialAuthenticator:
                 raise UnauthenticatedError(
                     "the token's subject (sub) is the name of another configured caller"
                 )
-        return _caller(mapping, tenant, str(subject), verified.policy_claims())
+        return _caller(mapping, tenant, str(subject), verified.policy_claims(), issuer=verified.issuer.issuer)
 
     def _by_certificate(self, auth: Mapping[str, Iterable[bytes]]) -> Caller:
         pem = next(iter(auth.get("x509_pem_cert", ())), None)
@@ -160,11 +160,20 @@ def _only(matching: Sequence[CallerMapping], credential: str) -> CallerMapping:
     return matching[0]
 
 
-def _caller(mapping: CallerMapping, tenant: str | None, name: str, claims: Mapping[str, JSON]) -> Caller:
+def _caller(
+    mapping: CallerMapping, tenant: str | None, name: str, claims: Mapping[str, JSON], *, issuer: str = ""
+) -> Caller:
     subject = mapping.subject or name
     if tenant is None or not _is_name(subject):
         raise UnauthenticatedError("the credential does not name its tenant and subject")
-    return Caller(tenant=tenant, subject=subject, roles=mapping.roles, agents=mapping.agents, claims=claims)
+    return Caller(
+        tenant=tenant,
+        subject=subject,
+        roles=mapping.roles,
+        agents=mapping.agents,
+        claims=claims,
+        issuer=issuer,
+    )
 
 
 def _is_name(text: str) -> bool:

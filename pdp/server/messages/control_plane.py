@@ -9,6 +9,7 @@ from pdp.authority.settings import parse_settings
 from pdp.errors import InvalidFieldError
 from pdp.model import Agent, IssuerKeys, Signal
 from pdp.names import name, optional_name, text, unique
+from pdp.server.messages.attribution import attribution_message
 from pdp.server.messages.fields import MAX_TEXT, check_count, instant_of, timestamp
 from placet.canonical import CanonicalError, canonical_json, parse_value
 from placet.v1 import admin_service_pb2 as admin
@@ -16,9 +17,9 @@ from placet.v1 import admin_service_pb2 as admin
 MAX_SIGNAL = 4 * 1024
 
 
-def tenant(message: admin.PutTenantRequest, *, own: str) -> str:
-    """Return the tenant that is named; the caller's own if none is."""
-    return optional_name(message.tenant, "tenant") or own
+def tenant(message: admin.PutTenantRequest) -> str:
+    """Return the tenant that is named; empty if none is."""
+    return optional_name(message.tenant, "tenant")
 
 
 def settings(message: admin.PutTenantRequest) -> bytes:
@@ -80,4 +81,5 @@ def issuer_keys_message(issuer: IssuerKeys) -> admin.IssuerKeys:
         jwks=canonical_json({"keys": [dict(key) for key in issuer.keys]}),
         revision=issuer.revision,
         written_at=None if issuer.written_at is None else timestamp(issuer.written_at),
+        by=attribution_message(issuer.by),
     )

@@ -11,6 +11,7 @@ from pdp.errors import InvalidFieldError
 from pdp.jsontext import arguments_json
 from pdp.model import JSON, EntityName, EntityVersion
 from pdp.names import MAX_RESOURCE_ID, name, unique
+from pdp.server.messages.attribution import attribution_message
 from pdp.server.messages.fields import check_count, timestamp
 from placet.canonical import CanonicalError, parse_object
 from placet.v1 import entity_service_pb2 as messages
@@ -76,7 +77,8 @@ def version_message(version: EntityVersion) -> messages.EntityVersion:
         attributes=b"" if version.attributes is None else arguments_json(version.attributes),
         deleted=version.attributes is None,
         revision=version.revision,
-        written_by=version.written_by,
+        written_by=version.by.subject,
+        by=attribution_message(version.by),
         written_at=timestamp(version.written_at),
     )
 

@@ -28,6 +28,7 @@ from pdp.model import (
     ToolRevision,
 )
 from pdp.names import name, optional_name, text, unique
+from pdp.server.messages.attribution import attribution_message
 from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, check_count, timestamp
 from placet._wire.numbers import TOOL_EFFECT_NUMBERS, TOOL_EFFECTS
 from placet.canonical import CanonicalError, parse_object
@@ -202,6 +203,7 @@ def revision_message(revision: ToolRevision) -> admin.ToolRevision:
         written_at=timestamp(revision.written_at),
         written=revision.written,
         removed=revision.removed,
+        by=attribution_message(revision.by),
     )
 
 

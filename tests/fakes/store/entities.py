@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pdp.model import JSON, EntityName, EntityVersion
+from pdp.model import JSON, Attribution, EntityName, EntityVersion
 from tests.fakes.store.state import StoreState
 
 
@@ -13,7 +13,7 @@ class FakeEntityStore:
         self._state = state
 
     async def put_entities(
-        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: str
+        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: Attribution
     ) -> int:
         return self._write(tenant, entities, by)
 
@@ -25,7 +25,7 @@ class FakeEntityStore:
         set_: Mapping[str, JSON],
         unset: Sequence[str],
         check: Callable[[Mapping[str, JSON]], None],
-        by: str,
+        by: Attribution,
     ) -> EntityVersion | None:
         self._state.check_up()
         state = self._state.tenants.get(tenant)
@@ -37,7 +37,7 @@ class FakeEntityStore:
         self._write(tenant, {name: after}, by)
         return state.entities[name][-1]
 
-    async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: str) -> int:
+    async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: Attribution) -> int:
         self._state.check_up()
         state = self._state.tenant(tenant)
         there = [name for name in names if state.known(name).attributes is not None]
@@ -58,7 +58,9 @@ class FakeEntityStore:
         versions = [] if state is None else state.entities.get(name, [])
         return [v for v in reversed(versions) if before is None or v.revision < before][:limit]
 
-    def _write(self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON] | None], by: str) -> int:
+    def _write(
+        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON] | None], by: Attribution
+    ) -> int:
         self._state.check_up()
         state = self._state.tenant(tenant)
         state.revisions["entities"] += 1
@@ -68,7 +70,7 @@ class FakeEntityStore:
                     name=name,
                     revision=state.revisions["entities"],
                     attributes=attributes,
-                    written_by=by,
+                    by=by,
                     written_at=self._state.moment,
                 )
             )

@@ -12,6 +12,7 @@ from pdp.errors import DeadlineExceededError, PdpError, TenantUnknownError
 from pdp.model import (
     JSON,
     Agent,
+    Attribution,
     Counter,
     CounterKey,
     DecisionKey,
@@ -78,7 +79,9 @@ class TenantState:
     signals: dict[str, Signal] = field(default_factory=dict)
     issuers: dict[str, IssuerKeys] = field(default_factory=dict)
     # What each revision of the tools said, oldest first; None: it removed the tool.
-    tool_history: list[tuple[int, datetime, Mapping[str, Tool | None]]] = field(default_factory=list)
+    tool_history: list[tuple[int, datetime, Mapping[str, Tool | None], Attribution]] = field(
+        default_factory=list
+    )
     # Every version of each entity, oldest first.
     entities: dict[EntityName, list[EntityVersion]] = field(default_factory=dict)
     counters: dict[CounterKey, Counter] = field(default_factory=dict)
@@ -94,7 +97,7 @@ class TenantState:
     def tools_at(self, revision: int) -> dict[str, Tool]:
         """Return the tools as they were at a revision, by name."""
         tools: dict[str, Tool | None] = {}
-        for of, _, said in self.tool_history:
+        for of, _, said, _ in self.tool_history:
             if of <= revision:
                 tools.update(said)
         return {name: tool for name, tool in tools.items() if tool is not None}

@@ -93,12 +93,12 @@ async def opened() -> Bench:
         business_key=BusinessKeyRule(name="bill", arguments=("invoice",)),
         prerequisites=(Prerequisite(tool=APPROVE, same=("invoice",), required=True),),
     )
-    await bench.store.control_plane.put_tenant(builders.TENANT, b"{}")
+    await bench.store.control_plane.put_tenant(builders.TENANT, b"{}", by=builders.AUTHOR)
     approve = builders.tool(
         APPROVE, effect=ToolEffect.WRITE, arguments_schema='{"type": "object"}', amount=None
     )
-    await bench.store.control_plane.put_tools(builders.TENANT, [pay, approve])
-    await bench.store.control_plane.put_agents(builders.TENANT, [builders.agent()])
+    await bench.store.control_plane.put_tools(builders.TENANT, [pay, approve], by=builders.AUTHOR)
+    await bench.store.control_plane.put_agents(builders.TENANT, [builders.agent()], by=builders.AUTHOR)
     limit = AmountLimit(currency="EUR", per_action=Decimal(1000), total=Decimal(1000))
     bounds = Boundary(tools=(APPROVE, PAY), amounts=(limit,), max_actions=9)
     now = await bench.store.clock.now()

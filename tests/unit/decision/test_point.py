@@ -80,9 +80,9 @@ class Bench:
 async def bench() -> Bench:
     bench = Bench()
     await bench.signer.rotate()
-    await bench.store.control_plane.put_tenant(builders.TENANT, b"{}")
-    await bench.store.control_plane.put_tools(builders.TENANT, [builders.tool()])
-    await bench.store.control_plane.put_agents(builders.TENANT, [builders.agent()])
+    await bench.store.control_plane.put_tenant(builders.TENANT, b"{}", by=builders.AUTHOR)
+    await bench.store.control_plane.put_tools(builders.TENANT, [builders.tool()], by=builders.AUTHOR)
+    await bench.store.control_plane.put_agents(builders.TENANT, [builders.agent()], by=builders.AUTHOR)
     now = await bench.store.clock.now()
     bench.session = await bench.store.sessions.open(builders.TENANT, builders.session(now=now))
     return bench
@@ -424,7 +424,7 @@ async def test_session_state_reaches_policy_by_the_databases_clock(bench: Bench)
 
 async def test_secrets_reach_neither_policy_nor_receipt_nor_ledger(bench: Bench) -> None:
     await bench.store.control_plane.put_tools(
-        builders.TENANT, [builders.tool(secret_arguments=("pin",), arguments_schema="")]
+        builders.TENANT, [builders.tool(secret_arguments=("pin",), arguments_schema="")], by=builders.AUTHOR
     )
     what = builders.action(arguments={"invoice": "INV-1001", "pin": "hunter2"})
     decision, receipt = await bench.point().evaluate(builders.evaluation(bench.session.session_id, what=what))
@@ -456,15 +456,15 @@ def payment(bench: Bench) -> EvaluationRequest:
 async def test_entities_are_found_by_the_registration_that_holds(bench: Bench) -> None:
     """This is so the first time too, when nobody knows which they are before the registration is read."""
     bench.engine.judge_by(by_status)
-    await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by="ops")
+    await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by=builders.AUTHOR)
     point = bench.point()
     assert (await point.evaluate(payment(bench)))[0].effect is Effect.BLOCK
-    await bench.store.control_plane.put_tools(builders.TENANT, [builders.payment_tool()])
+    await bench.store.control_plane.put_tools(builders.TENANT, [builders.payment_tool()], by=builders.AUTHOR)
     for _ in range(2):
         decision, _receipt = await point.evaluate(payment(bench))
         assert (decision.effect, decision.data_revisions["entities"]) == (Effect.ALLOW, 1)
     await bench.store.control_plane.put_tools(
-        builders.TENANT, [replace(builders.payment_tool(), entities=())]
+        builders.TENANT, [replace(builders.payment_tool(), entities=())], by=builders.AUTHOR
     )
     assert (await point.evaluate(payment(bench)))[0].effect is Effect.BLOCK
 
@@ -477,7 +477,7 @@ async def test_known_registration_costs_one_read(bench: Bench) -> None:
             self.reads += 1
             return await super().gather(request)
 
-    await bench.store.control_plane.put_tools(builders.TENANT, [builders.payment_tool()])
+    await bench.store.control_plane.put_tools(builders.TENANT, [builders.payment_tool()], by=builders.AUTHOR)
     counting = Counting(bench.store.state)
     point = DecisionPoint(
         information=counting,
@@ -496,12 +496,12 @@ async def test_known_registration_costs_one_read(bench: Bench) -> None:
 
 async def test_entity_that_changes_between_judgement_and_recording_is_judged_again(bench: Bench) -> None:
     bench.engine.judge_by(by_status)
-    await bench.store.control_plane.put_tools(builders.TENANT, [builders.payment_tool()])
-    await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by="ops")
+    await bench.store.control_plane.put_tools(builders.TENANT, [builders.payment_tool()], by=builders.AUTHOR)
+    await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by=builders.AUTHOR)
     paused = bench.store.pause()
     asked = asyncio.create_task(bench.point().evaluate(payment(bench)))
     await bench.engine.asked()
-    await bench.store.entities.put_entities(builders.TENANT, BLOCKED, by="ops")
+    await bench.store.entities.put_entities(builders.TENANT, BLOCKED, by=builders.AUTHOR)
     paused.set()
     decision, receipt = await asked
     assert (decision.effect, decision.data_revisions["entities"]) == (Effect.BLOCK, 2)
@@ -529,8 +529,8 @@ async def vendor_read(bench: Bench) -> EvaluationRequest:
     """A read of the vendor V-1 in a session of which invoices are listed."""
     bench.engine.judge_by(by_resolved)
     read = builders.tool("vendors.get", effect=ToolEffect.READ, amount=None, resource="vendor:{vendor}")
-    await bench.store.control_plane.put_tools(builders.TENANT, [read])
-    await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by="ops")
+    await bench.store.control_plane.put_tools(builders.TENANT, [read], by=builders.AUTHOR)
+    await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by=builders.AUTHOR)
     session = builders.session(now=await bench.store.clock.now(), bounds=VENDORS_OF_INVOICES)
     opened = await bench.store.sessions.open(builders.TENANT, session)
     return builders.evaluation(
@@ -550,7 +550,7 @@ async def test_vendor_of_a_listed_invoice_is_looked_up_for_each_decision(bench: 
         },
     ]
     moved = {EntityName(type="invoice", id="INV-1001"): {"vendor": "V-2"}}
-    await bench.store.entities.put_entities(builders.TENANT, moved, by="ops")
+    await bench.store.entities.put_entities(builders.TENANT, moved, by=builders.AUTHOR)
     again = replace(request, action=replace(request.action, tool_call_id="another"))
     assert (await point.evaluate(again))[0].effect is Effect.BLOCK
     # Entities that do not exist were looked up too, and may not appear unseen.
@@ -566,7 +566,7 @@ async def test_listed_invoice_that_changes_before_recording_is_judged_again(benc
     asked = asyncio.create_task(bench.point().evaluate(request))
     await bench.engine.asked()
     moved = {EntityName(type="invoice", id="INV-1001"): {"vendor": "V-2"}}
-    await bench.store.entities.put_entities(builders.TENANT, moved, by="ops")
+    await bench.store.entities.put_entities(builders.TENANT, moved, by=builders.AUTHOR)
     paused.set()
     assert (await asked)[0].effect is Effect.BLOCK
     assert len(bench.store.recorded) == 1
@@ -613,7 +613,9 @@ async def test_grant_revoked_between_judgement_and_recording_is_judged_again(ben
     paused = bench.store.pause()
     asked = asyncio.create_task(bench.point().evaluate(asked_by_leaf(bench, links)))
     await bench.engine.asked()
-    await bench.store.grants.revoke_grant(builders.TENANT, links[0].row.grant_hash, by="ops", reason="")
+    await bench.store.grants.revoke_grant(
+        builders.TENANT, links[0].row.grant_hash, by=builders.AUTHOR, reason=""
+    )
     paused.set()
     decision, _ = await asked
     assert decision.effect is Effect.BLOCK
@@ -629,7 +631,9 @@ async def test_what_is_wrong_with_a_chain_blocks_even_if_policy_says_nothing_of_
     point = bench.point()
     allowed, _ = await point.evaluate(asked_by_leaf(bench, links))
     assert allowed.effect is Effect.ALLOW
-    await bench.store.grants.revoke_grant(builders.TENANT, links[1].row.grant_hash, by="ops", reason="")
+    await bench.store.grants.revoke_grant(
+        builders.TENANT, links[1].row.grant_hash, by=builders.AUTHOR, reason=""
+    )
     blocked, receipt = await point.evaluate(asked_by_leaf(bench, links))
     assert [(reason.code, reason.at) for reason in blocked.reasons] == [("chain.revoked", "chain[1]")]
     assert read_decision(receipt.token).chain == blocked.chain

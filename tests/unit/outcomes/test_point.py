@@ -60,7 +60,7 @@ def point(bench: Bench, ledger: FakeLedger | None = None) -> OutcomePoint:
 
 async def allowed(bench: Bench, *, required: bool = True, attempt: str = "a-1") -> str:
     tool = replace(builders.tool(), redeem_required=required, audience=AUDIENCE)
-    await bench.store.control_plane.put_tools(TENANT, [tool])
+    await bench.store.control_plane.put_tools(TENANT, [tool], by=builders.AUTHOR)
     decision, _ = await bench.point().evaluate(
         builders.evaluation(bench.session.session_id, attempt_id=attempt)
     )
@@ -100,7 +100,9 @@ async def test_who_would_gain_by_a_release_is_not_believed(
 
 async def test_settings_that_change_meanwhile_have_it_looked_at_again(bench: Bench) -> None:
     decision_id = await allowed(bench)
-    between = Between(bench.store.state, lambda: bench.store.control_plane.put_tenant(TENANT, b"{}"))
+    between = Between(
+        bench.store.state, lambda: bench.store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    )
     await redeem(bench, decision_id, between)
     assert [entry.kind for entry in bench.store.entries] == [EntryKind.REDEMPTION]
 
@@ -136,7 +138,9 @@ async def test_second_redemption_that_comes_meanwhile_loses(bench: Bench) -> Non
 async def test_what_never_stands_still_is_given_up(bench: Bench) -> None:
     decision_id = await allowed(bench)
     between = Between(
-        bench.store.state, lambda: bench.store.control_plane.put_tenant(TENANT, b"{}"), always=True
+        bench.store.state,
+        lambda: bench.store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR),
+        always=True,
     )
     with pytest.raises(SessionContendedError):
         await redeem(bench, decision_id, between)
@@ -145,7 +149,9 @@ async def test_what_never_stands_still_is_given_up(bench: Bench) -> None:
 
 @pytest.mark.parametrize("audience", ["", "erp"])
 async def test_receipt_for_nobody_is_redeemed_by_nobody(bench: Bench, audience: str) -> None:
-    await bench.store.control_plane.put_tools(TENANT, [replace(builders.tool(), redeem_required=True)])
+    await bench.store.control_plane.put_tools(
+        TENANT, [replace(builders.tool(), redeem_required=True)], by=builders.AUTHOR
+    )
     decision, _ = await bench.point().evaluate(builders.evaluation(bench.session.session_id))
     assert decision.effect is Effect.ALLOW
     with pytest.raises(NotRedeemableError, match="no audience"):

@@ -107,6 +107,7 @@ async def test_token_stands_for_its_caller() -> None:
         roles=frozenset({Role.AGENT}),
         agents=frozenset({"agent:a"}),
         claims={"issuer": ISSUER, "scopes": ["pay", "read"], "level": 3},
+        issuer=ISSUER,
     )
 
 

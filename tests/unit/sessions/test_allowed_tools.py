@@ -31,7 +31,7 @@ class Bench:
 @pytest.fixture
 async def bench() -> Bench:
     store = FakeStore()
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     session = await store.sessions.open(TENANT, builders.session(now=await store.clock.now()))
     reading = Chains(store.information_point, await chains.new_grants(store.keys))
     return Bench(store, session, Listing(reading, store.control_plane))
@@ -42,7 +42,7 @@ async def test_tools_of_every_page_are_listed_by_name(bench: Bench) -> None:
     read = builders.tool(effect=ToolEffect.READ, amount=None)
     elsewhere = builders.tool("send", effect=ToolEffect.SEND, amount=None)
     await bench.store.control_plane.put_tools(
-        TENANT, [elsewhere, *(replace(read, name=name) for name in names)]
+        TENANT, [elsewhere, *(replace(read, name=name) for name in names)], by=builders.AUTHOR
     )
     allowed = await bench.ask()
     assert [tool.name for tool in allowed.tools] == names
@@ -50,12 +50,12 @@ async def test_tools_of_every_page_are_listed_by_name(bench: Bench) -> None:
 
 
 async def test_stranger_is_told_of_no_session_and_no_tools(bench: Bench) -> None:
-    await bench.store.control_plane.put_tools(TENANT, [builders.tool()])
+    await bench.store.control_plane.put_tools(TENANT, [builders.tool()], by=builders.AUTHOR)
     assert await bench.ask(STRANGER) == AllowedTools(tools=(), tools_revision=0, session_version=0)
 
 
 async def test_chain_that_is_not_proven_leaves_no_tool(bench: Bench) -> None:
-    await bench.store.control_plane.put_tools(TENANT, [builders.tool()])
+    await bench.store.control_plane.put_tools(TENANT, [builders.tool()], by=builders.AUTHOR)
     unproven = await bench.ask(hops=(Hop(agent=AGENT, grant="no grant"),))
     assert unproven == AllowedTools(tools=(), session_version=bench.session.version)
 

@@ -108,7 +108,7 @@ class Bench:
 
     async def put_keys(self, *jwks: Mapping[str, Any]) -> int:
         keys = task_tokens.issuer_keys(json.dumps({"keys": list(jwks)}).encode())
-        return await self.store.control_plane.put_issuer_keys(TENANT, TOKEN_ISSUER, keys)
+        return await self.store.control_plane.put_issuer_keys(TENANT, TOKEN_ISSUER, keys, by=builders.AUTHOR)
 
     async def delegate(self, opened: OpenedSession, to_agent: str) -> Hop:
         return await self.delegations().delegate(
@@ -128,7 +128,7 @@ class Bench:
 @pytest.fixture
 async def bench() -> Bench:
     store = FakeStore()
-    await store.control_plane.put_tenant(TENANT, b"{}")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     return Bench(store=store, tokens=await chains.new_grants(store.keys))
 
 
@@ -238,7 +238,9 @@ async def test_principal_token_beside_a_task_token_names_the_same_person(bench: 
 async def test_what_operators_write_meanwhile_has_the_token_proven_again(bench: Bench) -> None:
     await bench.put_keys(public_jwk(KEY))
     moving = MovingControlPlane(
-        bench.store.state, lambda: bench.store.control_plane.put_signals(TENANT, []), times=3
+        bench.store.state,
+        lambda: bench.store.control_plane.put_signals(TENANT, [], by=builders.AUTHOR),
+        times=3,
     )
     opened = await bench.point(control_plane=moving).open(RUNTIME, OpeningRequest(task_token=task_token()))
     assert moving.times == 0
@@ -255,7 +257,9 @@ async def test_key_that_is_revoked_meanwhile_opens_nothing(bench: Bench) -> None
 async def test_opening_that_never_finds_the_tenant_at_rest_is_given_up(bench: Bench) -> None:
     await bench.put_keys(public_jwk(KEY))
     moving = MovingControlPlane(
-        bench.store.state, lambda: bench.store.control_plane.put_signals(TENANT, []), times=1_000
+        bench.store.state,
+        lambda: bench.store.control_plane.put_signals(TENANT, [], by=builders.AUTHOR),
+        times=1_000,
     )
     with pytest.raises(SessionContendedError):
         await bench.point(control_plane=moving).open(RUNTIME, OpeningRequest(task_token=task_token()))

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from placet.model import AmountLimit as AmountLimit
     from placet.model import AmountRole as AmountRole
     from placet.model import AttributeRule as AttributeRule
+    from placet.model import Attribution as Attribution
     from placet.model import Boundary as Boundary
     from placet.model import Chain as Chain
     from placet.model import ChainHop as ChainHop
@@ -113,6 +114,7 @@ _HOMES = {
         "AmountLimit",
         "AmountRole",
         "AttributeRule",
+        "Attribution",
         "Boundary",
         "Chain",
         "ChainHop",

@@ -401,40 +401,46 @@ class AsyncClient(AsyncSide):
         return await self._run(sessions.close_session(session, reason), timeout)
 
     async def put_tenant(
-        self, settings: Mapping[str, Any] | bytes, *, tenant: str = "", timeout: float | None = None
+        self,
+        settings: Mapping[str, Any] | bytes,
+        *,
+        tenant: str = "",
+        reason: str = "",
+        timeout: float | None = None,
     ) -> int:
         """Create the tenant or replace its settings; return their revision. Role: operator.
 
-        The tenant is the caller's own; one that is named must be that one.
+        The tenant is the caller's own; one that is named must be that one. `reason` goes into the history,
+        with the caller's name; so it does with every write below.
         """
-        return await self._run(registry.put_tenant(settings, tenant or self._context.tenant), timeout)
+        return await self._run(registry.put_tenant(settings, tenant or self._context.tenant, reason), timeout)
 
     async def put_agents(
-        self, agents: Iterable[Agent | Mapping[str, Any]], *, timeout: float | None = None
+        self, agents: Iterable[Agent | Mapping[str, Any]], *, reason: str = "", timeout: float | None = None
     ) -> int:
         """Create or replace agents; return the agents' revision. Role: operator."""
-        return await self._run(registry.put_agents(agents), timeout)
+        return await self._run(registry.put_agents(agents, reason), timeout)
 
     async def put_tools(
-        self, tools: Iterable[Tool | Mapping[str, Any]], *, timeout: float | None = None
+        self, tools: Iterable[Tool | Mapping[str, Any]], *, reason: str = "", timeout: float | None = None
     ) -> int:
         """Create or replace tools of the registry; return its revision. Role: operator."""
-        return await self._run(registry.put_tools(tools), timeout)
+        return await self._run(registry.put_tools(tools, reason), timeout)
 
     async def put_signals(
-        self, signals: Iterable[Signal | Mapping[str, Any]], *, timeout: float | None = None
+        self, signals: Iterable[Signal | Mapping[str, Any]], *, reason: str = "", timeout: float | None = None
     ) -> int:
         """Create or replace signals; return their revision. Role: operator."""
-        return await self._run(registry.put_signals(signals), timeout)
+        return await self._run(registry.put_signals(signals, reason), timeout)
 
     async def put_issuer_keys(
-        self, issuer: str, jwks: Mapping[str, Any] | bytes, *, timeout: float | None = None
+        self, issuer: str, jwks: Mapping[str, Any] | bytes, *, reason: str = "", timeout: float | None = None
     ) -> int:
         """Replace the public keys (a JWK Set) of an issuer of task tokens; {"keys": []} revokes all.
 
         Returns the issuers' revision. Role: operator.
         """
-        return await self._run(registry.put_issuer_keys(issuer, jwks), timeout)
+        return await self._run(registry.put_issuer_keys(issuer, jwks, reason), timeout)
 
     async def list_issuer_keys(self, *, timeout: float | None = None) -> list[IssuerKeys]:
         """Return the issuers of task tokens with their keys, by name. Role: operator or auditor."""
@@ -455,18 +461,20 @@ class AsyncClient(AsyncSide):
         """Return what was registered when, latest first. Role: operator or auditor."""
         return await self._run(registry.tool_history(before_revision, limit), timeout)
 
-    async def roll_back_tools(self, to_revision: int, *, timeout: float | None = None) -> int:
+    async def roll_back_tools(
+        self, to_revision: int, *, reason: str = "", timeout: float | None = None
+    ) -> int:
         """Make the registry what it was at a revision; return the new one. Role: operator."""
-        return await self._run(registry.roll_back_tools(to_revision), timeout)
+        return await self._run(registry.roll_back_tools(to_revision, reason), timeout)
 
     async def put_entities(
-        self, entities: Iterable[Mapping[str, Any]], *, timeout: float | None = None
+        self, entities: Iterable[Mapping[str, Any]], *, reason: str = "", timeout: float | None = None
     ) -> int:
         """Create or replace entities, all or none; return their revision. Role: operator.
 
         Each is `{"type": …, "id": …, "attributes": {…}}`.
         """
-        return await self._run(entity_calls.put_entities(entities), timeout)
+        return await self._run(entity_calls.put_entities(entities, reason), timeout)
 
     async def patch_entity(
         self,
@@ -474,14 +482,17 @@ class AsyncClient(AsyncSide):
         set: Mapping[str, Any] | None = None,
         *,
         unset: Iterable[str] = (),
+        reason: str = "",
         timeout: float | None = None,
     ) -> Entity:
         """Set and remove attributes of the entity "type:id"; return what it is then. Role: operator."""
-        return await self._run(entity_calls.patch_entity(name, set or {}, unset), timeout)
+        return await self._run(entity_calls.patch_entity(name, set or {}, unset, reason), timeout)
 
-    async def delete_entities(self, names: Iterable[str], *, timeout: float | None = None) -> int:
+    async def delete_entities(
+        self, names: Iterable[str], *, reason: str = "", timeout: float | None = None
+    ) -> int:
         """Remove entities, each "type:id"; return the revision. Role: operator."""
-        return await self._run(entity_calls.delete_entities(names), timeout)
+        return await self._run(entity_calls.delete_entities(names, reason), timeout)
 
     async def get_entity(self, name: str, *, at_revision: int = 0, timeout: float | None = None) -> Entity:
         """Return the entity "type:id" as it is, or as it was at a revision. Role: operator or auditor."""

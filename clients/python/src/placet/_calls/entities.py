@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from placet._calls.attribution import read_attribution
 from placet._calls.call import Call, read_instant, reader
 from placet._calls.fields import items, members, page_limit, revision, text, texts
 from placet._calls.jsontext import object_text
@@ -14,30 +15,33 @@ from placet.model import Entity
 from placet.v1 import entity_service_pb2 as messages
 
 
-def put_entities(values: Iterable[Mapping[str, Any]]) -> Call[int]:
+def put_entities(values: Iterable[Mapping[str, Any]], reason: str = "") -> Call[int]:
     return Call(
         request=messages.PutEntitiesRequest(
-            entities=[_entity_message(value, path) for path, value in items(values, "entities")]
+            entities=[_entity_message(value, path) for path, value in items(values, "entities")],
+            reason=text(reason, "reason"),
         ),
         read=reader(messages.PutEntitiesResponse, lambda answer: answer.revision),
     )
 
 
-def patch_entity(name: str, set_: Mapping[str, Any], unset: Iterable[str]) -> Call[Entity]:
+def patch_entity(name: str, set_: Mapping[str, Any], unset: Iterable[str], reason: str = "") -> Call[Entity]:
     return Call(
         request=messages.PatchEntityRequest(
             name=entity_name(name),
             set=object_text(set_, "set") if set_ else b"",
             unset=texts(unset, "unset"),
+            reason=text(reason, "reason"),
         ),
         read=reader(messages.PatchEntityResponse, lambda answer: _read_entity(answer.entity)),
     )
 
 
-def delete_entities(names: Iterable[str]) -> Call[int]:
+def delete_entities(names: Iterable[str], reason: str = "") -> Call[int]:
     return Call(
         request=messages.DeleteEntitiesRequest(
-            names=[entity_name(item, path) for path, item in items(names, "names")]
+            names=[entity_name(item, path) for path, item in items(names, "names")],
+            reason=text(reason, "reason"),
         ),
         read=reader(messages.DeleteEntitiesResponse, lambda answer: answer.revision),
     )
@@ -102,4 +106,5 @@ def _read_entity(message: messages.EntityVersion) -> Entity:
         revision=message.revision,
         written_by=message.written_by,
         written_at=read_instant(message.written_at, "entity.written_at"),
+        by=read_attribution(message),
     )

@@ -7,6 +7,7 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
+from placet._calls.attribution import read_attribution
 from placet._calls.call import Call, read_instant, reader
 from placet._calls.fields import flag, instant, items, members, one_of, page_limit, revision, text, texts
 from placet._calls.jsontext import json_text, object_text
@@ -23,29 +24,33 @@ _SIGNAL = frozenset(field.name for field in fields(Signal))
 _TOOL = frozenset(field.name for field in fields(Tool))
 
 
-def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str) -> Call[int]:
+def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str, reason: str = "") -> Call[int]:
     """Return the call that sets a tenant's settings; an empty `tenant` is the caller's own."""
     return Call(
         request=messages.PutTenantRequest(
-            tenant=text(tenant, "tenant"), settings=object_text(settings, "settings")
+            tenant=text(tenant, "tenant"),
+            settings=object_text(settings, "settings"),
+            reason=text(reason, "reason"),
         ),
         read=reader(messages.PutTenantResponse, lambda answer: answer.settings_revision),
     )
 
 
-def put_agents(agents: Iterable[Agent | Mapping[str, Any]]) -> Call[int]:
+def put_agents(agents: Iterable[Agent | Mapping[str, Any]], reason: str = "") -> Call[int]:
     return Call(
         request=messages.PutAgentsRequest(
-            agents=[_agent_message(agent, path) for path, agent in items(agents, "agents")]
+            agents=[_agent_message(agent, path) for path, agent in items(agents, "agents")],
+            reason=text(reason, "reason"),
         ),
         read=reader(messages.PutAgentsResponse, lambda answer: answer.agents_revision),
     )
 
 
-def put_tools(tools: Iterable[Tool | Mapping[str, Any]]) -> Call[int]:
+def put_tools(tools: Iterable[Tool | Mapping[str, Any]], reason: str = "") -> Call[int]:
     return Call(
         request=messages.PutToolsRequest(
-            tools=[_tool_message(tool, path) for path, tool in items(tools, "tools")]
+            tools=[_tool_message(tool, path) for path, tool in items(tools, "tools")],
+            reason=text(reason, "reason"),
         ),
         read=reader(messages.PutToolsResponse, lambda answer: answer.tools_revision),
     )
@@ -75,25 +80,30 @@ def tool_history(before_revision: int, limit: int) -> Call[list[ToolRevision]]:
     )
 
 
-def roll_back_tools(to_revision: int) -> Call[int]:
+def roll_back_tools(to_revision: int, reason: str = "") -> Call[int]:
     return Call(
-        request=messages.RollbackToolsRequest(to_revision=revision(to_revision, "to_revision")),
+        request=messages.RollbackToolsRequest(
+            to_revision=revision(to_revision, "to_revision"), reason=text(reason, "reason")
+        ),
         read=reader(messages.RollbackToolsResponse, lambda answer: answer.tools_revision),
     )
 
 
-def put_signals(signals: Iterable[Signal | Mapping[str, Any]]) -> Call[int]:
+def put_signals(signals: Iterable[Signal | Mapping[str, Any]], reason: str = "") -> Call[int]:
     return Call(
         request=messages.PutSignalsRequest(
-            signals=[_signal_message(signal, path) for path, signal in items(signals, "signals")]
+            signals=[_signal_message(signal, path) for path, signal in items(signals, "signals")],
+            reason=text(reason, "reason"),
         ),
         read=reader(messages.PutSignalsResponse, lambda answer: answer.signals_revision),
     )
 
 
-def put_issuer_keys(issuer: str, jwks: Mapping[str, Any] | bytes) -> Call[int]:
+def put_issuer_keys(issuer: str, jwks: Mapping[str, Any] | bytes, reason: str = "") -> Call[int]:
     return Call(
-        request=messages.PutIssuerKeysRequest(issuer=text(issuer, "issuer"), jwks=object_text(jwks, "jwks")),
+        request=messages.PutIssuerKeysRequest(
+            issuer=text(issuer, "issuer"), jwks=object_text(jwks, "jwks"), reason=text(reason, "reason")
+        ),
         read=reader(messages.PutIssuerKeysResponse, lambda answer: answer.issuers_revision),
     )
 
@@ -203,6 +213,7 @@ def _read_tool_revision(message: messages.ToolRevision) -> ToolRevision:
         written_at=read_instant(message.written_at, "revision.written_at"),
         written=tuple(message.written),
         removed=tuple(message.removed),
+        by=read_attribution(message),
     )
 
 
@@ -216,4 +227,5 @@ def _read_issuer_keys(message: messages.IssuerKeys) -> IssuerKeys:
         jwks=jwks,
         revision=message.revision,
         written_at=read_instant(message.written_at, "written_at"),
+        by=read_attribution(message),
     )

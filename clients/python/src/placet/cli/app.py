@@ -10,7 +10,7 @@ import typer
 from placet import __version__
 from placet._calls.plain import decision_json, simulation_json
 from placet.cli import chain, entities, issuers, outcomes, plans, receipts, scenarios, tools
-from placet.cli.connection import Json, connected
+from placet.cli.connection import Json, Reason, connected
 from placet.cli.exits import HELP, CommandError, exit_of
 from placet.cli.inputs import read_list, read_object, read_token
 from placet.cli.output import print_json, show_decision, show_session, show_simulation
@@ -288,9 +288,9 @@ def redeem(
 
 @admin.command("put-tenant", epilog="\b\nExample:\n  echo '{}' | placet admin put-tenant -\n")
 @connected
-def put_tenant(client: Client, file: File, as_json: Json = False) -> None:
+def put_tenant(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
     """Create the caller's tenant, or replace its settings by the object in FILE."""
-    _print_revision("settings", client.put_tenant(read_object(file)), as_json=as_json)
+    _print_revision("settings", client.put_tenant(read_object(file), reason=reason), as_json=as_json)
 
 
 @admin.command(
@@ -298,9 +298,9 @@ def put_tenant(client: Client, file: File, as_json: Json = False) -> None:
     epilog='\b\nFILE holds a list:\n  [{"agent": "agent:payer", "owner": "payables", "trust": 0.8}]\n',
 )
 @connected
-def put_agents(client: Client, file: File, as_json: Json = False) -> None:
+def put_agents(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
     """Create or replace agents."""
-    _print_revision("agents", client.put_agents(read_list(file, "agents")), as_json=as_json)
+    _print_revision("agents", client.put_agents(read_list(file, "agents"), reason=reason), as_json=as_json)
 
 
 @admin.command(
@@ -314,16 +314,16 @@ FILE holds a list:
 """,
 )
 @connected
-def put_tools(client: Client, file: File, as_json: Json = False) -> None:
+def put_tools(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
     """Create or replace tools of the registry."""
-    _print_revision("tools", client.put_tools(read_list(file, "tools")), as_json=as_json)
+    _print_revision("tools", client.put_tools(read_list(file, "tools"), reason=reason), as_json=as_json)
 
 
 @admin.command("put-signals", epilog='\b\nFILE holds a list:\n  [{"name": "incident", "value": true}]\n')
 @connected
-def put_signals(client: Client, file: File, as_json: Json = False) -> None:
+def put_signals(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
     """Create or replace signals."""
-    _print_revision("signals", client.put_signals(read_list(file, "signals")), as_json=as_json)
+    _print_revision("signals", client.put_signals(read_list(file, "signals"), reason=reason), as_json=as_json)
 
 
 def _print_session(found: Session, *, as_json: bool) -> None:

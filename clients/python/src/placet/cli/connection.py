@@ -20,6 +20,7 @@ from placet.errors import PlacetError
 from placet.identity import DevIdentity
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 
 _GROUP = "Connection"
 

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from placet._calls.jsontext import json_text
-from placet.cli.connection import Json, connected
+from placet.cli.connection import Json, Reason, connected
 from placet.cli.entityfiles import Row, keep_progress, read_progress, read_rows
 from placet.cli.exits import CommandError, exit_of_error
 from placet.cli.inputs import read_list
-from placet.cli.output import print_json, printable
+from placet.cli.output import author, print_json, printable
 from placet.client import Client
 from placet.errors import InvalidRequestError, PlacetError
 from placet.model import Entity
@@ -46,10 +46,11 @@ FILE holds a list:
 def put(
     client: Client,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A JSON file; - is standard input.")],
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create or replace up to 1,000 entities, all or none."""
-    _print_revision(client.put_entities(read_list(file, "entities")), as_json=as_json)
+    _print_revision(client.put_entities(read_list(file, "entities"), reason=reason), as_json=as_json)
 
 
 @app.command(
@@ -65,11 +66,12 @@ def patch(
         list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Text; NAME:=VALUE takes JSON.")
     ] = None,
     unset: Annotated[list[str] | None, typer.Option(help="An attribute to remove.")] = None,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Set and remove attributes, and leave the others."""
     given = dict(_parse_attribute(text) for text in attributes or [])
-    _show(client.patch_entity(name, given, unset=unset or []), as_json=as_json)
+    _show(client.patch_entity(name, given, unset=unset or [], reason=reason), as_json=as_json)
 
 
 @app.command("delete", epilog="\b\nExample:\n  placet entity delete vendor:V-1\n")
@@ -77,10 +79,11 @@ def patch(
 def delete(
     client: Client,
     names: Annotated[list[str], typer.Argument(metavar="TYPE:ID…")],
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Remove entities; their history stays."""
-    _print_revision(client.delete_entities(names), as_json=as_json)
+    _print_revision(client.delete_entities(names, reason=reason), as_json=as_json)
 
 
 @app.command(
@@ -129,7 +132,7 @@ def history(
     for version in versions:
         said = "deleted" if version.attributes is None else _text(version.attributes)
         when = f"{version.written_at:%Y-%m-%dT%H:%M:%SZ}"
-        typer.echo(printable(f"{version.revision}  {when}  {version.written_by}  {said}"))
+        typer.echo(printable(f"{version.revision}  {when}  {author(version.by)}  {said}"))
 
 
 @app.command(
@@ -151,6 +154,7 @@ def import_(
     kind: Annotated[str, typer.Option("--type", help="Type of the entities.")],
     id_column: Annotated[str, typer.Option("--id", help="Column or member that holds the id.")] = "id",
     state: Annotated[Path | None, typer.Option(help="File that remembers how far it got.")] = None,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create or replace any number of entities."""
@@ -159,7 +163,7 @@ def import_(
     written, revision = 0, 0
     for chunk in _chunks(read_rows(file, kind=kind, id_column=id_column), after=done):
         try:
-            revision = client.put_entities(row.value for row in chunk)
+            revision = client.put_entities((row.value for row in chunk), reason=reason)
         except PlacetError as exc:
             raise _name_line(exc, file, chunk) from exc
         written += len(chunk)
@@ -238,7 +242,7 @@ def _show(entity: Entity, *, as_json: bool) -> None:
     if as_json:
         print_json(entity)
         return
-    typer.echo(printable(f"{entity.type}:{entity.id}  revision {entity.revision}, by {entity.written_by}"))
+    typer.echo(printable(f"{entity.type}:{entity.id}  revision {entity.revision}, {author(entity.by)}"))
     for name, value in (entity.attributes or {}).items():
         typer.echo(printable(f"  {name}: {value if isinstance(value, str) else _text(value)}"))
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from placet.cli.connection import Json, connected
+from placet.cli.connection import Json, Reason, connected
 from placet.cli.inputs import read_jwks
-from placet.cli.output import print_json, printable
+from placet.cli.output import author, print_json, printable
 from placet.client import Client
 
 app = typer.Typer(
@@ -36,10 +36,11 @@ def put(
     client: Client,
     issuer: Annotated[str, typer.Argument(metavar="ISSUER", help="`iss` of its tokens.")],
     keys: Annotated[str, typer.Argument(metavar="JWKS", help="A file, or an http(s) address.")],
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Replace the keys of an issuer. Role: operator."""
-    revision = client.put_issuer_keys(issuer, read_jwks(keys))
+    revision = client.put_issuer_keys(issuer, read_jwks(keys), reason=reason)
     if as_json:
         print_json({"issuers_revision": revision})
     else:
@@ -57,4 +58,5 @@ def list_(client: Client, as_json: Json = False) -> None:
     for issuer in issuers:
         keys = [key for key in issuer.jwks.get("keys", []) if isinstance(key, dict)]
         named = ", ".join(str(key.get("kid")) for key in keys) or "no key: revoked"
-        typer.echo(printable(f"{issuer.issuer}  revision {issuer.revision}  {named}"))
+        head = f"{issuer.issuer}  revision {issuer.revision}, {author(issuer.by)}"
+        typer.echo(printable(f"{head}  {named}"))

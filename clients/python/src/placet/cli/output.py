@@ -11,7 +11,7 @@ from rich.text import Text
 
 from placet._calls.jsontext import json_text
 from placet._calls.plain import plain
-from placet.model import Decision, ResourceRule, Session, Simulation
+from placet.model import Attribution, Decision, ResourceRule, Session, Simulation
 from placet.receipt import ParsedReceipt
 
 STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}
@@ -113,6 +113,14 @@ def show_receipt(receipt: ParsedReceipt) -> None:
 def printable(text: str) -> str:
     """Return text from elsewhere without the control characters that a terminal would obey."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def author(by: Attribution | None) -> str:
+    """Return who made a change, and why, in words."""
+    if by is None:
+        return "by nobody knows whom"
+    issuer = f" of {by.issuer}" if by.issuer else ""
+    return f"by {by.subject}{issuer}" + (f" ({by.reason})" if by.reason else "")
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from placet._calls.toolform import EFFECTS
-from placet.cli.connection import Json, connected, offline
+from placet.cli.connection import Json, Reason, connected, offline
 from placet.cli.exits import CommandError
 from placet.cli.inputs import read_json
-from placet.cli.output import print_json, printable
+from placet.cli.output import author, print_json, printable
 from placet.cli.rolesjson import convert_registry
 from placet.cli.toolfiles import import_tools, print_tools, read_tools
 from placet.client import Client
@@ -47,10 +47,11 @@ Example:
 def put(
     client: Client,
     file: Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - is standard input.")],
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create or replace the tools in FILE, all or none."""
-    revision = client.put_tools(read_tools(file))
+    revision = client.put_tools(read_tools(file), reason=reason)
     _print_revision(revision, as_json=as_json)
 
 
@@ -105,7 +106,8 @@ def history(
         return
     for item in revisions:
         said = [*item.written, *(f"-{name}" for name in item.removed)]
-        typer.echo(printable(f"{item.revision}  {item.written_at:%Y-%m-%dT%H:%M:%SZ}  {' '.join(said)}"))
+        head = f"{item.revision}  {item.written_at:%Y-%m-%dT%H:%M:%SZ}  {author(item.by)}"
+        typer.echo(printable(f"{head}  {' '.join(said)}"))
 
 
 @app.command("rollback", epilog="\b\nExample:\n  placet tool rollback 3\n")
@@ -113,10 +115,11 @@ def history(
 def rollback(
     client: Client,
     revision: Annotated[int, typer.Argument(metavar="REVISION")],
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Write a new revision that says what REVISION said."""
-    _print_revision(client.roll_back_tools(revision), as_json=as_json)
+    _print_revision(client.roll_back_tools(revision, reason=reason), as_json=as_json)
 
 
 @app.command(
@@ -140,6 +143,7 @@ def import_mcp(
     overlay: Annotated[str, typer.Option(help="Tools whose members count before the server's.")] = "",
     accept_hints: Annotated[bool, typer.Option("--accept-hints", help="Believe annotations.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, and register nothing.")] = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Register the tools of an MCP server, and say what nobody has said of them."""
@@ -151,7 +155,7 @@ def import_mcp(
         raise CommandError(f"{file}: {exc}") from exc
     if not found:
         raise CommandError(f"{file}: lists no tools")
-    revision = None if dry_run else client.put_tools([item.form for item in found])
+    revision = None if dry_run else client.put_tools([item.form for item in found], reason=reason)
     if as_json:
         print_json(
             {

@@ -1,5 +1,6 @@
 """The client's values: frozen, and free of gRPC. One file a noun."""
 
+from placet.model.attribution import Attribution as Attribution
 from placet.model.boundary import AmountLimit as AmountLimit
 from placet.model.boundary import AttributeRule as AttributeRule
 from placet.model.boundary import Boundary as Boundary

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from placet.model.attribution import Attribution
 from placet.model.boundary import ToolEffect
 from placet.model.json import JSON
 
@@ -71,6 +72,8 @@ class ToolRevision:
     written_at: datetime
     written: tuple[str, ...]
     removed: tuple[str, ...]
+    # None: an earlier release of the server wrote it, which kept no author.
+    by: Attribution | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +96,8 @@ class Entity:
     revision: int
     written_by: str
     written_at: datetime
+    # Names the same author as `written_by`, and why; None where the server does not say.
+    by: Attribution | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,3 +109,5 @@ class IssuerKeys:
     jwks: Mapping[str, Any]
     revision: int
     written_at: datetime
+    # None: an earlier release of the server wrote them, which kept no author.
+    by: Attribution | None = None

@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import placet.v1.attribution_pb2
 import placet.v1.session_service_pb2
 import sys
 import typing
@@ -239,19 +240,23 @@ class PutTenantRequest(google.protobuf.message.Message):
 
     TENANT_FIELD_NUMBER: builtins.int
     SETTINGS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """The tenant, which must be the caller's own; empty means that one."""
     settings: builtins.bytes
     """JSON object: thresholds that rules read as input.settings. docs/policies.md
     lists them; an unknown name is refused.
     """
+    reason: builtins.str
+    """Why, for the history and the log; at most 1,024 characters."""
     def __init__(
         self,
         *,
         tenant: builtins.str = ...,
         settings: builtins.bytes = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["settings", b"settings", "tenant", b"tenant"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["reason", b"reason", "settings", b"settings", "tenant", b"tenant"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PutTenantRequest: typing_extensions.TypeAlias = PutTenantRequest
@@ -319,14 +324,18 @@ class PutAgentsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     AGENTS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why, for the history and the log; at most 1,024 characters."""
     @property
     def agents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Agent]: ...
     def __init__(
         self,
         *,
         agents: collections.abc.Iterable[Global___Agent] | None = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agents", b"agents"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agents", b"agents", "reason", b"reason"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PutAgentsRequest: typing_extensions.TypeAlias = PutAgentsRequest
@@ -726,14 +735,18 @@ class PutToolsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TOOLS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why, for the history and the log; at most 1,024 characters."""
     @property
     def tools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tool]: ...
     def __init__(
         self,
         *,
         tools: collections.abc.Iterable[Global___Tool] | None = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["tools", b"tools"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["reason", b"reason", "tools", b"tools"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PutToolsRequest: typing_extensions.TypeAlias = PutToolsRequest
@@ -831,6 +844,7 @@ class ToolRevision(google.protobuf.message.Message):
     WRITTEN_AT_FIELD_NUMBER: builtins.int
     WRITTEN_FIELD_NUMBER: builtins.int
     REMOVED_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
     revision: builtins.int
     @property
     def written_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
@@ -840,6 +854,10 @@ class ToolRevision(google.protobuf.message.Message):
 
     @property
     def removed(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def by(self) -> placet.v1.attribution_pb2.Attribution:
+        """Unset where an earlier release wrote it, which kept no author."""
+
     def __init__(
         self,
         *,
@@ -847,10 +865,11 @@ class ToolRevision(google.protobuf.message.Message):
         written_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         written: collections.abc.Iterable[builtins.str] | None = ...,
         removed: collections.abc.Iterable[builtins.str] | None = ...,
+        by: placet.v1.attribution_pb2.Attribution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["written_at", b"written_at"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["by", b"by", "written_at", b"written_at"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["removed", b"removed", "revision", b"revision", "written", b"written", "written_at", b"written_at"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["by", b"by", "removed", b"removed", "revision", b"revision", "written", b"written", "written_at", b"written_at"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ToolRevision: typing_extensions.TypeAlias = ToolRevision
@@ -877,13 +896,17 @@ class RollbackToolsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TO_REVISION_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     to_revision: builtins.int
+    reason: builtins.str
+    """Why, for the history and the log; at most 1,024 characters."""
     def __init__(
         self,
         *,
         to_revision: builtins.int = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["to_revision", b"to_revision"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["reason", b"reason", "to_revision", b"to_revision"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___RollbackToolsRequest: typing_extensions.TypeAlias = RollbackToolsRequest
@@ -942,14 +965,18 @@ class PutSignalsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SIGNALS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why, for the history and the log; at most 1,024 characters."""
     @property
     def signals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Signal]: ...
     def __init__(
         self,
         *,
         signals: collections.abc.Iterable[Global___Signal] | None = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["signals", b"signals"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["reason", b"reason", "signals", b"signals"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PutSignalsRequest: typing_extensions.TypeAlias = PutSignalsRequest
@@ -976,19 +1003,23 @@ class PutIssuerKeysRequest(google.protobuf.message.Message):
 
     ISSUER_FIELD_NUMBER: builtins.int
     JWKS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     issuer: builtins.str
     """The `iss` of the issuer's task tokens."""
     jwks: builtins.bytes
     """JWK Set (RFC 7517) of public keys, P-256 or Ed25519, each with a `kid`; at most 16.
     {"keys": []} revokes them all.
     """
+    reason: builtins.str
+    """Why, for the history and the log; at most 1,024 characters."""
     def __init__(
         self,
         *,
         issuer: builtins.str = ...,
         jwks: builtins.bytes = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["issuer", b"issuer", "jwks", b"jwks"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["issuer", b"issuer", "jwks", b"jwks", "reason", b"reason"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PutIssuerKeysRequest: typing_extensions.TypeAlias = PutIssuerKeysRequest
@@ -1029,12 +1060,17 @@ class IssuerKeys(google.protobuf.message.Message):
     JWKS_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     WRITTEN_AT_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
     issuer: builtins.str
     jwks: builtins.bytes
     revision: builtins.int
     """The revision that wrote them."""
     @property
     def written_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def by(self) -> placet.v1.attribution_pb2.Attribution:
+        """Unset where an earlier release wrote it, which kept no author."""
+
     def __init__(
         self,
         *,
@@ -1042,10 +1078,11 @@ class IssuerKeys(google.protobuf.message.Message):
         jwks: builtins.bytes = ...,
         revision: builtins.int = ...,
         written_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        by: placet.v1.attribution_pb2.Attribution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["written_at", b"written_at"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["by", b"by", "written_at", b"written_at"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["issuer", b"issuer", "jwks", b"jwks", "revision", b"revision", "written_at", b"written_at"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["by", b"by", "issuer", b"issuer", "jwks", b"jwks", "revision", b"revision", "written_at", b"written_at"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___IssuerKeys: typing_extensions.TypeAlias = IssuerKeys

@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """AdminService writes what decisions rest on. Role: operator. Each call moves the
-    tenant's epoch: a decision taken on the state before is judged again.
+    """AdminService writes what decisions rest on. Role: operator. Each write moves the
+    tenant's epoch: a decision taken on the state before is judged again. The history
+    keeps who wrote, when, and the reason that the request gave.
     """
 
     def __init__(self, channel):
@@ -84,8 +85,9 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """AdminService writes what decisions rest on. Role: operator. Each call moves the
-    tenant's epoch: a decision taken on the state before is judged again.
+    """AdminService writes what decisions rest on. Role: operator. Each write moves the
+    tenant's epoch: a decision taken on the state before is judged again. The history
+    keeps who wrote, when, and the reason that the request gave.
     """
 
     def PutTenant(self, request, context):
@@ -214,8 +216,9 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """AdminService writes what decisions rest on. Role: operator. Each call moves the
-    tenant's epoch: a decision taken on the state before is judged again.
+    """AdminService writes what decisions rest on. Role: operator. Each write moves the
+    tenant's epoch: a decision taken on the state before is judged again. The history
+    keeps who wrote, when, and the reason that the request gave.
     """
 
     @staticmethod

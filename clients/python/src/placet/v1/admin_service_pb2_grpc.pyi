@@ -21,8 +21,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """AdminService writes what decisions rest on. Role: operator. Each call moves the
-    tenant's epoch: a decision taken on the state before is judged again.
+    """AdminService writes what decisions rest on. Role: operator. Each write moves the
+    tenant's epoch: a decision taken on the state before is judged again. The history
+    keeps who wrote, when, and the reason that the request gave.
     """
 
     @typing.overload
@@ -61,8 +62,9 @@ class AdminServiceStub:
 
 @typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """AdminService writes what decisions rest on. Role: operator. Each call moves the
-    tenant's epoch: a decision taken on the state before is judged again.
+    """AdminService writes what decisions rest on. Role: operator. Each write moves the
+    tenant's epoch: a decision taken on the state before is judged again. The history
+    keeps who wrote, when, and the reason that the request gave.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
@@ -97,8 +99,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
 
 class AdminServiceServicer(metaclass=abc.ABCMeta):
-    """AdminService writes what decisions rest on. Role: operator. Each call moves the
-    tenant's epoch: a decision taken on the state before is judged again.
+    """AdminService writes what decisions rest on. Role: operator. Each write moves the
+    tenant's epoch: a decision taken on the state before is judged again. The history
+    keeps who wrote, when, and the reason that the request gave.
     """
 
     @abc.abstractmethod

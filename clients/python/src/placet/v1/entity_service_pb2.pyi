@@ -9,6 +9,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import placet.v1.attribution_pb2
 import sys
 import typing
 
@@ -75,6 +76,7 @@ class EntityVersion(google.protobuf.message.Message):
     REVISION_FIELD_NUMBER: builtins.int
     WRITTEN_BY_FIELD_NUMBER: builtins.int
     WRITTEN_AT_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
     attributes: builtins.bytes
     """JSON object; empty when deleted."""
     deleted: builtins.bool
@@ -86,6 +88,10 @@ class EntityVersion(google.protobuf.message.Message):
     def name(self) -> Global___EntityName: ...
     @property
     def written_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def by(self) -> placet.v1.attribution_pb2.Attribution:
+        """Names the same caller as `written_by`, with the issuer of its token, and why it wrote."""
+
     def __init__(
         self,
         *,
@@ -95,10 +101,11 @@ class EntityVersion(google.protobuf.message.Message):
         revision: builtins.int = ...,
         written_by: builtins.str = ...,
         written_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        by: placet.v1.attribution_pb2.Attribution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["name", b"name", "written_at", b"written_at"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["by", b"by", "name", b"name", "written_at", b"written_at"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attributes", b"attributes", "deleted", b"deleted", "name", b"name", "revision", b"revision", "written_at", b"written_at", "written_by", b"written_by"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attributes", b"attributes", "by", b"by", "deleted", b"deleted", "name", b"name", "revision", b"revision", "written_at", b"written_at", "written_by", b"written_by"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___EntityVersion: typing_extensions.TypeAlias = EntityVersion
@@ -108,6 +115,9 @@ class PutEntitiesRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ENTITIES_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why, for the history and the log; at most 1,024 characters."""
     @property
     def entities(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Entity]:
         """1 to 1,000, each named once."""
@@ -116,8 +126,9 @@ class PutEntitiesRequest(google.protobuf.message.Message):
         self,
         *,
         entities: collections.abc.Iterable[Global___Entity] | None = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["entities", b"entities"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["entities", b"entities", "reason", b"reason"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PutEntitiesRequest: typing_extensions.TypeAlias = PutEntitiesRequest
@@ -145,8 +156,11 @@ class PatchEntityRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     SET_FIELD_NUMBER: builtins.int
     UNSET_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     set: builtins.bytes
     """JSON object: attributes to set."""
+    reason: builtins.str
+    """Why, for the history and the log; at most 1,024 characters."""
     @property
     def name(self) -> Global___EntityName: ...
     @property
@@ -159,10 +173,11 @@ class PatchEntityRequest(google.protobuf.message.Message):
         name: Global___EntityName | None = ...,
         set: builtins.bytes = ...,
         unset: collections.abc.Iterable[builtins.str] | None = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["name", b"name"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["name", b"name", "set", b"set", "unset", b"unset"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["name", b"name", "reason", b"reason", "set", b"set", "unset", b"unset"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PatchEntityRequest: typing_extensions.TypeAlias = PatchEntityRequest
@@ -191,6 +206,9 @@ class DeleteEntitiesRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAMES_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why, for the history and the log; at most 1,024 characters."""
     @property
     def names(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EntityName]:
         """1 to 1,000, each named once."""
@@ -199,8 +217,9 @@ class DeleteEntitiesRequest(google.protobuf.message.Message):
         self,
         *,
         names: collections.abc.Iterable[Global___EntityName] | None = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["names", b"names"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["names", b"names", "reason", b"reason"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___DeleteEntitiesRequest: typing_extensions.TypeAlias = DeleteEntitiesRequest

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from placet.canonical import CanonicalError, parse_value
 from placet.testing.script import Caller
 from placet.testing.services.refusals import check_tenant, denied, handle, invalid, refuse_unknown
-from placet.testing.services.requests import check_name, read_object
+from placet.testing.services.requests import check_name, check_reason, read_object
 from placet.testing.state import FakeState
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import admin_service_pb2_grpc as stubs
@@ -25,6 +25,7 @@ class AdminService(stubs.AdminServiceServicer):
                 raise denied("a caller writes its own tenant only")
             if request.settings:
                 read_object(request.settings, "settings")
+            check_reason(request.reason)
             return admin.PutTenantResponse(settings_revision=self._state.put("settings", caller.tenant))
 
         return handle(self._state, context, "PutTenant", {"operator"}, answer)
@@ -37,6 +38,7 @@ class AdminService(stubs.AdminServiceServicer):
                 check_name(agent.agent, f"agents[{index}].agent")
                 if agent.HasField("trust") and not 0 <= agent.trust <= 1:
                     raise invalid(f"agents[{index}].trust", "must be a number from 0 to 1")
+            check_reason(request.reason)
             check_tenant(self._state, caller)
             return admin.PutAgentsResponse(agents_revision=self._state.put("agents", caller.tenant))
 
@@ -50,6 +52,7 @@ class AdminService(stubs.AdminServiceServicer):
                 check_name(tool.name, f"tools[{index}].name")
                 if tool.arguments_schema:
                     read_object(tool.arguments_schema, f"tools[{index}].arguments_schema")
+            check_reason(request.reason)
             check_tenant(self._state, caller)
             for tool in request.tools:
                 self._state.put_audience(caller.tenant, tool.name, tool.audience)
@@ -70,6 +73,7 @@ class AdminService(stubs.AdminServiceServicer):
         def answer(caller: Caller) -> admin.PutIssuerKeysResponse:
             check_name(request.issuer, "issuer")
             read_object(request.jwks, "jwks")
+            check_reason(request.reason)
             check_tenant(self._state, caller)
             return admin.PutIssuerKeysResponse(issuers_revision=self._state.put("issuers", caller.tenant))
 
@@ -88,6 +92,7 @@ class AdminService(stubs.AdminServiceServicer):
                     parse_value(signal.value, field=f"signals[{index}].value")
                 except CanonicalError as exc:
                     raise invalid(exc.field, exc.reason) from exc
+            check_reason(request.reason)
             check_tenant(self._state, caller)
             return admin.PutSignalsResponse(signals_revision=self._state.put("signals", caller.tenant))
 

@@ -90,6 +90,14 @@ def check_name(value: str, field: str) -> str:
     return value
 
 
+def check_reason(value: str) -> None:
+    """Refuse a reason of a write that the PDP would not keep."""
+    if len(value) > 1024:
+        raise invalid("reason", f"is {len(value)} characters long; at most 1024")
+    if "\0" in value:
+        raise invalid("reason", "contains a NUL character")
+
+
 def read_object(text: bytes, field: str) -> Mapping[str, Any]:
     """Return a JSON object whose numbers are exact."""
     if not text:

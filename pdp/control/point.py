@@ -1,0 +1,85 @@
+"""What operators write for a tenant and read back, whatever protocol they speak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pdp.control.writing import attribution, log_write
+from pdp.errors import NotFoundError, PermissionDeniedError
+from pdp.model import Agent, Caller, IssuerList, Signal, Tool, ToolPage, ToolRevision
+from pdp.ports import ControlPlane
+
+
+class ControlPoint:
+    """Writes and shows settings, agents, tools, signals and issuers of the caller's own tenant.
+
+    Each write returns its revision, keeps the caller and `reason` in the history, and is logged once it has
+    committed. Every method raises `TenantUnknownError` for a tenant that nobody created (`put_settings`
+    creates it), and `StoreUnavailableError` when the database does not answer.
+    """
+
+    def __init__(self, store: ControlPlane) -> None:
+        self._store = store
+
+    async def put_settings(self, caller: Caller, tenant: str, settings: bytes, *, reason: str) -> int:
+        """Create `tenant`, or replace its settings (a checked JSON object); empty is the caller's own.
+
+        Raises `PermissionDeniedError` for another tenant.
+        """
+        if tenant not in ("", caller.tenant):
+            raise PermissionDeniedError("a caller writes its own tenant only")
+        by = attribution(caller, reason)
+        revision = await self._store.put_tenant(caller.tenant, settings, by=by)
+        log_write(caller, "settings", revision, by=by)
+        return revision
+
+    async def put_agents(self, caller: Caller, agents: Sequence[Agent], *, reason: str) -> int:
+        """Create or replace agents."""
+        by = attribution(caller, reason)
+        revision = await self._store.put_agents(caller.tenant, agents, by=by)
+        log_write(caller, "agents", revision, by=by, count=len(agents))
+        return revision
+
+    async def put_tools(self, caller: Caller, tools: Sequence[Tool], *, reason: str) -> int:
+        """Register tools, or replace their registrations."""
+        by = attribution(caller, reason)
+        revision = await self._store.put_tools(caller.tenant, tools, by=by)
+        log_write(caller, "tools", revision, by=by, count=len(tools))
+        return revision
+
+    async def roll_back_tools(self, caller: Caller, to_revision: int, *, reason: str) -> int:
+        """Make every tool what it was at a revision. Raises `NotFoundError` for one that never was."""
+        by = attribution(caller, reason)
+        revision = await self._store.roll_back_tools(caller.tenant, to_revision, by=by)
+        if revision is None:
+            raise NotFoundError(f"there is no revision {to_revision} of the tools")
+        log_write(caller, "tools", revision, by=by)
+        return revision
+
+    async def put_signals(self, caller: Caller, signals: Sequence[Signal], *, reason: str) -> int:
+        """Set signals, or replace their values."""
+        by = attribution(caller, reason)
+        revision = await self._store.put_signals(caller.tenant, signals, by=by)
+        log_write(caller, "signals", revision, by=by, count=len(signals))
+        return revision
+
+    async def put_issuer_keys(
+        self, caller: Caller, issuer: str, keys: Sequence[Mapping[str, str]], *, reason: str
+    ) -> int:
+        """Replace an issuer's keys. Raises `InvalidFieldError` for more issuers than a tenant may have."""
+        by = attribution(caller, reason)
+        revision = await self._store.put_issuer_keys(caller.tenant, issuer, keys, by=by)
+        log_write(caller, "issuers", revision, by=by)
+        return revision
+
+    async def tools(self, caller: Caller, *, revision: int | None, after: str, limit: int) -> ToolPage:
+        """Return at most `limit` tools by name after `after`, as they are or as they were at `revision`."""
+        return await self._store.tools(caller.tenant, revision=revision, after=after, limit=limit)
+
+    async def tool_history(self, caller: Caller, *, before: int | None, limit: int) -> Sequence[ToolRevision]:
+        """Return the changes of the registry before revision `before`, latest first."""
+        return await self._store.tool_history(caller.tenant, before=before, limit=limit)
+
+    async def issuer_keys(self, caller: Caller) -> IssuerList:
+        """Return the issuers of task tokens with their keys, by name."""
+        return await self._store.issuer_keys(caller.tenant)

@@ -1,0 +1,31 @@
+"""What every write of an operator has: an author, and a line in the log."""
+
+from __future__ import annotations
+
+import structlog
+
+from pdp.model import Attribution, Caller
+
+_LOG = structlog.get_logger("pdp.control")
+
+
+def attribution(caller: Caller, reason: str) -> Attribution:
+    """Return who the caller is, as a history names it, with the reason that it gave."""
+    return Attribution(subject=caller.subject, issuer=caller.issuer, reason=reason)
+
+
+def log_write(caller: Caller, what: str, revision: int, *, by: Attribution, count: int = 1) -> None:
+    """Say in the log that a write has committed. What was written is for the history alone: it may be secret.
+
+    `what` names the kind, `count` says how many of it were named.
+    """
+    _LOG.info(
+        "operator_wrote",
+        tenant=caller.tenant,
+        what=what,
+        revision=revision,
+        count=count,
+        subject=by.subject,
+        issuer=by.issuer,
+        reason=by.reason,
+    )

@@ -1,0 +1,123 @@
+"""Every write of an operator has an author, and a line in the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from pdp.control.entities import EntityPoint
+from pdp.control.point import ControlPoint
+from pdp.errors import NotFoundError, PermissionDeniedError, TenantUnknownError
+from pdp.model import Attribution, Caller, EntityName, Role, Signal
+from tests.fakes.store import FakeStore
+from tests.support import builders
+from tests.support.builders import TENANT
+
+ANNA = Caller(
+    tenant=TENANT,
+    subject="anna",
+    roles=frozenset({Role.OPERATOR}),
+    agents=frozenset(),
+    issuer="https://id.example.org",
+)
+VENDOR = EntityName(type="vendor", id="V-1")
+HIDDEN = "DE89-3704-0044"
+Write = Callable[[ControlPoint, EntityPoint], Coroutine[Any, Any, Any]]
+WRITES: dict[str, tuple[Write, str]] = {
+    "settings": (lambda control, _: control.put_settings(ANNA, "", b"{}", reason="why"), "settings"),
+    "agents": (
+        lambda control, _: control.put_agents(
+            ANNA,
+            [replace(builders.agent(), owner=HIDDEN, trust_explanation=HIDDEN)],
+            reason="why",
+        ),
+        "agents",
+    ),
+    "tools": (
+        lambda control, _: control.put_tools(ANNA, [builders.tool(HIDDEN)], reason="why"),
+        "tools",
+    ),
+    "rollback": (
+        lambda control, _: control.roll_back_tools(ANNA, 1, reason="why"),
+        "tools",
+    ),
+    "signals": (
+        lambda control, _: control.put_signals(ANNA, [Signal(name="s", value=HIDDEN)], reason="why"),
+        "signals",
+    ),
+    "issuers": (
+        lambda control, _: control.put_issuer_keys(ANNA, "tasks", [{"kid": HIDDEN}], reason="why"),
+        "issuers",
+    ),
+    "entities": (
+        lambda _, entities: entities.put(ANNA, {VENDOR: {"iban": HIDDEN}}, reason="why"),
+        "entities",
+    ),
+    "patch": (
+        lambda _, entities: entities.patch(
+            ANNA, VENDOR, set_={"iban": HIDDEN}, unset=[], check=lambda _: None, reason="why"
+        ),
+        "entities",
+    ),
+    "delete": (lambda _, entities: entities.delete(ANNA, [VENDOR], reason="why"), "entities"),
+}
+
+
+async def a_store() -> FakeStore:
+    store = FakeStore()
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    await store.control_plane.put_tools(TENANT, [builders.tool()], by=builders.AUTHOR)
+    await store.entities.put_entities(TENANT, {VENDOR: {}}, by=builders.AUTHOR)
+    return store
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_write_is_logged_with_author_and_reason_and_without_values(name: str) -> None:
+    write, what = WRITES[name]
+    store = await a_store()
+    with capture_logs() as lines:
+        await write(ControlPoint(store.control_plane), EntityPoint(store.entities))
+    [line] = lines
+    assert line["revision"] >= 1
+    assert {key: line[key] for key in ("event", "tenant", "what", "subject", "issuer", "reason")} == {
+        "event": "operator_wrote",
+        "tenant": TENANT,
+        "what": what,
+        "subject": "anna",
+        "issuer": "https://id.example.org",
+        "reason": "why",
+    }
+    assert HIDDEN not in json.dumps(line)
+
+
+async def test_what_was_not_written_is_not_logged() -> None:
+    empty, full = FakeStore(), await a_store()
+    with capture_logs() as lines:
+        with pytest.raises(TenantUnknownError):
+            await ControlPoint(empty.control_plane).put_agents(ANNA, [builders.agent()], reason="")
+        with pytest.raises(PermissionDeniedError):
+            await ControlPoint(full.control_plane).put_settings(ANNA, "other", b"{}", reason="")
+        with pytest.raises(NotFoundError):
+            await ControlPoint(full.control_plane).roll_back_tools(ANNA, 7, reason="")
+        with pytest.raises(NotFoundError):
+            await EntityPoint(full.entities).patch(
+                ANNA,
+                EntityName(type="vendor", id="nobody"),
+                set_={"a": 1},
+                unset=[],
+                check=lambda _: None,
+                reason="",
+            )
+    assert lines == []
+
+
+async def test_history_names_the_author_by_issuer_and_subject() -> None:
+    store = await a_store()
+    await ControlPoint(store.control_plane).put_tools(ANNA, [builders.tool()], reason="why")
+    [latest] = await ControlPoint(store.control_plane).tool_history(ANNA, before=None, limit=1)
+    assert latest.by == Attribution(subject="anna", issuer="https://id.example.org", reason="why")
