@@ -28,8 +28,8 @@ from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.point import DecisionPoint
 from pdp.delegation.tokens import GrantTokens
 from pdp.errors import PolicyUnavailableError, SessionMovedError
-from pdp.model import Position, RecordedDecision, Recording, Verdict
-from pdp.opa.verdict import single_verdict
+from pdp.model import DecisionStatus, PolicyRevision, Position, RecordedDecision, Recording, Verdict
+from pdp.opa.verdict import serving_policy, single_verdict
 from pdp.postgres.access.connection import Access
 from pdp.postgres.facts.point import PostgresInformationPoint
 from pdp.postgres.ledger.stream import Stream
@@ -73,6 +73,12 @@ class Engine:
         self._session = session
 
     async def decide(self, document: bytes, *, deadline: float, tenant: str = "") -> Verdict:
+        return single_verdict(await self._post(document, deadline), bundle="placet")
+
+    async def policy(self, *, deadline: float) -> PolicyRevision:
+        return serving_policy(await self._post(b"{}", deadline), bundle="placet")
+
+    async def _post(self, document: bytes, deadline: float) -> bytes:
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 async with self._session.post(URL, data=b'{"input":%b}' % document) as answer:
@@ -81,7 +87,7 @@ class Engine:
             raise PolicyUnavailableError("connection", str(exc)) from exc
         if answer.status != 200:
             raise PolicyUnavailableError("status", str(answer.status))
-        return single_verdict(body, bundle="placet")
+        return body
 
 
 class Ledger:
@@ -111,6 +117,19 @@ class Ledger:
 
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         return await self._reading.decision(tenant, decision_id)
+
+    async def status(
+        self,
+        tenant: str,
+        *,
+        decision_id: str = "",
+        session_id: str = "",
+        tool_call_id: str = "",
+        caller: str | None = None,
+    ) -> DecisionStatus | None:
+        return await self._reading.status(
+            tenant, decision_id=decision_id, session_id=session_id, tool_call_id=tool_call_id, caller=caller
+        )
 
 
 async def serve(

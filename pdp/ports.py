@@ -28,6 +28,7 @@ from pdp.model import (
     IssuerList,
     LapsedDecision,
     OpenDecision,
+    PolicyRevision,
     Position,
     RecordedDecision,
     Recording,
@@ -70,6 +71,14 @@ class PolicyEngine(Protocol):
         """
         ...
 
+    async def policy(self, *, deadline: float) -> PolicyRevision:
+        """Return the policy that a document would be judged by now.
+
+        Implementations MUST ask the engine at the time of the call. Raises `PolicyUnavailableError`,
+        before `deadline`.
+        """
+        ...
+
 
 class SigningKey(Protocol):
     """One private key."""
@@ -98,39 +107,12 @@ class Signer(Protocol):
         ...
 
 
-class Ledger(Protocol):
-    """Holds every decision."""
-
-    async def record(self, recording: Recording) -> Position:
-        """Record the decision, its key and its session's move, in one transaction.
-
-        Implementations MUST NOT return before the transaction has committed; MUST raise
-        `SessionMovedError`, leaving no trace, when the tenant's epoch, the session's version
-        or the key's latest decision is no longer what the recording says, or when
-        `move.must_be_live` and the session is past its expiry; MUST give positions of one
-        writer without gaps. Raises `StoreUnavailableError` only when it is certain that
-        nothing was recorded, or when the outcome is unknown and the writer's stream has been
-        closed; `DeadlineExceededError` for work that it never began; and `OverloadedError` at once
-        when too many calls wait.
-        """
-        ...
-
-    async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
-        """Record one or more decisions, each on what the one before it leaves, in one transaction.
-
-        Everything that `record` promises holds for all of them or none: MUST raise
-        `SessionMovedError`, leaving no trace of any, where `record` would for one of them. The
-        recordings have one deadline.
-        """
-        ...
+class DecisionHistory(Protocol):
+    """Knows every decision that was recorded."""
 
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         """Return a recorded decision, its bytes as they were returned; None if there is none."""
         ...
-
-
-class EntryLedger(Protocol):
-    """Holds what became of decisions."""
 
     async def status(
         self,
@@ -148,6 +130,37 @@ class EntryLedger(Protocol):
         there are several, nobody knows which one is meant, and there is none.
         """
         ...
+
+
+class Ledger(DecisionHistory, Protocol):
+    """Holds every decision."""
+
+    async def record(self, recording: Recording) -> Position:
+        """Record the decision, its key, its session's move and what it voids, in one transaction.
+
+        Implementations MUST NOT return before the transaction has committed; MUST raise
+        `SessionMovedError`, leaving no trace, when the tenant's epoch, the session's version,
+        the key's latest decision or the hold that it voids is no longer what the recording says, or when
+        `move.must_be_live` and the session is past its expiry; MUST give positions of one
+        writer without gaps. Raises `StoreUnavailableError` only when it is certain that
+        nothing was recorded, or when the outcome is unknown and the writer's stream has been
+        closed; `DeadlineExceededError` for work that it never began; and `OverloadedError` at once
+        when too many calls wait.
+        """
+        ...
+
+    async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
+        """Record one or more decisions, each on what the one before it leaves, in one transaction.
+
+        Everything that `record` promises holds for all of them or none: MUST raise
+        `SessionMovedError`, leaving no trace of any, where `record` would for one of them. The
+        recordings have one deadline.
+        """
+        ...
+
+
+class EntryLedger(DecisionHistory, Protocol):
+    """Holds what became of decisions."""
 
     async def record_entry(self, entry: Entry) -> Position:
         """Record the entry and what it does to hold, key and counters, in one transaction.

@@ -37,10 +37,14 @@ def key_reused(original: str) -> Reason:
     )
 
 
+# An allow that was given before, and does not stand.
+REPLAY_STALE = "action.replay_stale"
+
+
 def replay_stale(original: str) -> Reason:
     """Return the reason for a call that was allowed before, as `original`, when that no longer holds."""
     return Reason(
-        code="action.replay_stale",
+        code=REPLAY_STALE,
         effect=Effect.BLOCK,
         message="This call was allowed before, and that answer no longer stands.",
         at=f"decision:{original}",

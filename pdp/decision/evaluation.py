@@ -10,19 +10,23 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pdp.authority.counters import add_to_buckets
+from pdp.authority.counters import add_to_buckets, group_by_counter
 from pdp.authority.limits import make_guards, measure_limits
+from pdp.authority.transitions import void
 from pdp.decision.document import input_document
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.idempotency import NewCall, StoredAnswer, judge_repeat
-from pdp.decision.plan import PendingEffects, obligation_to_follow
+from pdp.decision.plan import PendingEffects, VoidedHold, obligation_to_follow
 from pdp.decision.resolved_action import ActionContext
+from pdp.decision.revalidation import FirstJudgement, RepeatedDecision, has_ground_moved, set_aside, stands
 from pdp.decision.ruling import make_decision
+from pdp.errors import PolicyUnavailableError
 from pdp.model import (
     Aggregates,
     Decision,
     Effect,
     EntityName,
+    Ground,
     MeasuredLimit,
     PrerequisiteKey,
     Recording,
@@ -32,6 +36,8 @@ from pdp.model import (
     ToolEffect,
     Verdict,
 )
+from pdp.proof.receipts import read_decision
+from pdp.reasons import REPLAY_STALE, replay_stale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +52,27 @@ class Evaluation:
     document: bytes
     # What this action is to tools that name it as their prerequisite.
     own_keys: tuple[PrerequisiteKey, ...]
+    # An earlier decision on this very call, whose ground has moved; the document is judged as if that
+    # decision had not been recorded. None: there is none, or nothing of it is in question.
+    reconsidered: StoredAnswer | None = None
+    # How the reconsidered decision, or one that no longer stands for another reason, came about.
+    repeated: RepeatedDecision | None = None
+
+    def settle(self, verdict: Verdict | None, *, waits_for: Sequence[str] = ()) -> Decision | StoredAnswer:
+        """Return the decision that the verdict makes, as `decide`; or the earlier one, if that stands.
+
+        Raises `PolicyUnavailableError` where an earlier decision is in question and there is no verdict.
+        """
+        first = None if self.repeated is None else self.repeated.first
+        if self.reconsidered is None or first is None:
+            return self.decide(verdict, waits_for=waits_for)
+        if verdict is None:
+            raise PolicyUnavailableError("timeout", "whether the earlier answer stands could not be judged")
+        if stands(first, self.context, make_decision(self.context, verdict, ())):
+            return self.reconsidered
+        if first.decision.effect is Effect.ESCALATE:
+            return self.decide(verdict, waits_for=waits_for)
+        return make_decision(self.context, verdict, (replay_stale(first.decision.decision_id),))
 
     def decide(self, verdict: Verdict | None, *, waits_for: Sequence[str] = ()) -> Decision:
         """Return the decision that the verdict makes; a block if there is none.
@@ -59,6 +86,13 @@ class Evaluation:
 
     def pending_effects(self, decision: Decision | None = None) -> PendingEffects:
         """Return what it leaves for later items of its plan; without a decision, as if it were allowed."""
+        if decision is None and self.reconsidered is not None:
+            return PendingEffects(
+                effect=self.reconsidered.prior.effect,
+                decision_id=self.reconsidered.prior.decision_id,
+                own_keys=self.own_keys,
+                replayed=True,
+            )
         effect = Effect.ALLOW if decision is None else decision.effect
         return PendingEffects(
             effect=effect,
@@ -66,6 +100,22 @@ class Evaluation:
             move=self.move(effect),
             reservation=self.reservation(effect),
             own_keys=self.own_keys,
+            voided=None if decision is None else self.voided(decision),
+        )
+
+    def voided(self, decision: Decision) -> VoidedHold | None:
+        """Return the hold of the allow that the decision says is stale; None if it voids none."""
+        if self.repeated is None or all(reason.code != REPLAY_STALE for reason in decision.reasons):
+            return None
+        status = self.repeated.status
+        after = void(status.hold)
+        if after is None:
+            return None
+        return VoidedHold(
+            decision_id=status.decision_id,
+            recorded_at=status.recorded_at,
+            before=status.hold,
+            after=after,
         )
 
     def move(self, effect: Effect) -> SessionMove | None:
@@ -109,20 +159,47 @@ class Evaluation:
             redeem_required=tool.redeem_required,
         )
 
+    def ground(self, effect: Effect) -> Ground | None:
+        """Return what an allow or an escalation rests on that others can move."""
+        if effect is Effect.BLOCK:
+            return None
+        facts, reservation = self.context.facts, self.reservation(effect)
+        guards = () if reservation is None else reservation.guards
+        return Ground(
+            epoch=facts.epoch,
+            settings=facts.data_revisions["settings"],
+            signals=facts.data_revisions["signals"],
+            tool=0 if facts.tool is None else facts.tool.revision,
+            agents={name: agent.revision for name, agent in facts.agents.items()},
+            entities=self.entity_revisions,
+            counted=tuple((key, of[0].add) for key, of in group_by_counter(guards).items()),
+        )
+
     @property
     def entity_revisions(self) -> dict[EntityName, int]:
         """The entities that the decision rests on: the call's, and those that boundaries point to."""
-        facts = self.context.facts
-        read = (*facts.entities.values(), *(facts.listed[name] for name in self.context.action.listed))
-        return {entity.name: entity.revision for entity in read}
+        return entity_revisions(self.context)
 
 
-def prepare(context: ActionContext, fingerprints: Fingerprints) -> Evaluation | StoredAnswer:
-    """Return what policy is to be asked about; or the answer that the request has already."""
+def entity_revisions(context: ActionContext) -> dict[EntityName, int]:
+    """Return the revisions of the entities that an action rests on, as they were read."""
+    facts = context.facts
+    read = (*facts.entities.values(), *(facts.listed[name] for name in context.action.listed))
+    return {entity.name: entity.revision for entity in read}
+
+
+def prepare(
+    context: ActionContext, fingerprints: Fingerprints, repeated: RepeatedDecision | None = None
+) -> Evaluation | StoredAnswer:
+    """Return what policy is to be asked about; or the answer that the request has already.
+
+    `repeated` is the earlier allow or escalation, if the request is a repeat of one.
+    """
     request = context.request
+    fingerprint = fingerprints.of(request)
     call = judge_repeat(
         context.facts.prior,
-        fingerprint=fingerprints.of(request),
+        fingerprint=fingerprint,
         # Hops of which nothing was delegated were part of it.
         earlier_form=fingerprints.of_presented_root(request)
         if request.hops and not request.delegated_hops and context.facts.prior is not None
@@ -131,14 +208,48 @@ def prepare(context: ActionContext, fingerprints: Fingerprints) -> Evaluation | 
         chain=context.chain,
         now=context.facts.now,
     )
-    if isinstance(call, StoredAnswer):
+    if isinstance(call, NewCall):
+        return replace(prepare_call(context, call, fingerprints), repeated=repeated)
+    if call.prior.effect is Effect.BLOCK or (repeated is not None and not _has_moved(context, repeated)):
         return call
-    return prepare_call(context, call, fingerprints)
+    first = None if repeated is None else repeated.first
+    new = NewCall(fingerprint=fingerprint)
+    if first is None:
+        if call.prior.effect is Effect.ALLOW:
+            new = replace(new, reasons=(replay_stale(call.prior.decision_id),))
+        return replace(prepare_call(context, new, fingerprints), repeated=repeated)
+    evaluation = prepare_call(context, new, fingerprints, as_if=_as_first_judged(context, first))
+    return replace(evaluation, reconsidered=call, repeated=repeated)
 
 
-def prepare_call(context: ActionContext, call: NewCall, fingerprints: Fingerprints) -> Evaluation:
-    """Return what policy is to be asked about."""
-    request, facts, session, action = context.request, context.facts, context.session, context.action
+def _has_moved(context: ActionContext, repeated: RepeatedDecision) -> bool:
+    return has_ground_moved(
+        repeated.status.ground,
+        context.facts,
+        entity_revisions(context),
+        judged_by=read_decision(repeated.status.token).policy,
+        policy=repeated.policy,
+    )
+
+
+def _as_first_judged(context: ActionContext, first: FirstJudgement) -> ActionContext:
+    """Return the context without what the decision left, asked by the caller as it was judged first."""
+    request = context.request
+    return replace(
+        set_aside(context, first),
+        request=replace(request, caller=first.caller, action=replace(request.action, intent=first.intent)),
+    )
+
+
+def prepare_call(
+    context: ActionContext, call: NewCall, fingerprints: Fingerprints, *, as_if: ActionContext | None = None
+) -> Evaluation:
+    """Return what policy is to be asked about.
+
+    `as_if` is the context that policy judges, where that is not the one that a decision is recorded on.
+    """
+    judged = as_if or context
+    request, facts, session, action = judged.request, judged.facts, judged.session, judged.action
     limits = measure_limits(
         action.limits,
         facts.counters,
@@ -154,7 +265,7 @@ def prepare_call(context: ActionContext, call: NewCall, fingerprints: Fingerprin
             request,
             facts,
             session=session,
-            chain=context.chain,
+            chain=judged.chain,
             derived=action.derived,
             limits=limits,
             key=action.key,

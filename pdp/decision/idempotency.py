@@ -7,9 +7,11 @@
 | of another action | judged, and blocked: `action.key_reused`; the key stays with the first |
 | block, not retryable | the stored decision |
 | block, retryable | judged anew |
-| allow or escalate, unexpired, session and chain still the caller's, no outcome | the stored decision |
+| allow or escalate, unexpired, session and chain as then, no outcome | the stored decision, if it stands |
 | escalate, otherwise | judged anew |
-| allow, otherwise | judged, and blocked: `action.replay_stale` |
+| allow, otherwise | judged, and blocked: `action.replay_stale`, which voids it |
+
+Whether it stands on moved ground, `pdp.decision.revalidation` tells.
 
 A session is still the caller's while it is open, or was completed before the decision was taken.
 """

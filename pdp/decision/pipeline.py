@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 
+from pdp.authority.transitions import find_recounts
 from pdp.decision.evaluation import Evaluation
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.hints import Hints
 from pdp.decision.resolved_action import ActionContext, decision_key, resolve_action, resolve_on_facts
+from pdp.decision.revalidation import RepeatedDecision, read_first_judgement
 from pdp.delegation.chain import read_chain
 from pdp.delegation.tokens import GrantTokens
-from pdp.errors import PolicyUnavailableError, SessionMovedError
-from pdp.model import Decision, EvaluationRequest, Recording, Verdict
+from pdp.errors import PolicyUnavailableError, SessionMovedError, StoreUnavailableError
+from pdp.model import Caller, Decision, Effect, Entry, EntryKind, EvaluationRequest, Recording, Verdict
 from pdp.overload.latency import LatencyEstimate
-from pdp.ports import InformationPoint, PolicyEngine, Signer
+from pdp.ports import DecisionHistory, InformationPoint, PolicyEngine, Signer
+from pdp.proof.entries import sign_entry
 from pdp.proof.receipts import ReceiptInputs, sign_receipt
+from pdp.uuid7 import uuid7
 
 # One, and one more after a tool was registered anew; a third is nearly unheard of.
 _MAX_READS = 3
@@ -34,6 +38,7 @@ class Pipeline:
         signer: Signer,
         grants: GrantTokens,
         fingerprints: Fingerprints,
+        history: DecisionHistory,
         issuer: str,
     ) -> None:
         """`issuer` is the receipts' `iss`."""
@@ -42,6 +47,7 @@ class Pipeline:
         self._signer = signer
         self._grants = grants
         self._fingerprints = fingerprints
+        self._history = history
         self._issuer = issuer
         self._hints = Hints()
         # How long all takes that comes after enriching.
@@ -68,6 +74,25 @@ class Pipeline:
                 return context
             known = context.action
         raise SessionMovedError("what the action rests on moved between reads")
+
+    async def find_repeated(self, context: ActionContext) -> RepeatedDecision | None:
+        """Return the earlier allow or escalation that the call may be a repeat of; None if there is none.
+
+        Raises `PolicyUnavailableError` if it is not known which policy judges now, and
+        `StoreUnavailableError`.
+        """
+        prior = context.facts.prior
+        if prior is None or prior.effect is Effect.BLOCK:
+            return None
+        if context.session is None or not context.chain.proven:
+            return None
+        tenant = context.request.caller.tenant
+        policy = await self._engine.policy(deadline=engine_deadline(context.request.deadline))
+        status = await self._history.status(tenant, decision_id=prior.decision_id)
+        recorded = await self._history.decision(tenant, prior.decision_id)
+        if status is None or recorded is None:
+            raise StoreUnavailableError("a decision that a key points at is not there")
+        return RepeatedDecision(status=status, policy=policy, first=read_first_judgement(status, recorded))
 
     async def decide(self, evaluation: Evaluation, *, until: float) -> Verdict | None:
         """Return policy's verdict; None if the engine gave none that can be used by `until`."""
@@ -110,6 +135,40 @@ class Pipeline:
             reservation=evaluation.reservation(decision.effect),
             steps=evaluation.own_keys,
             acted_on=request.leaf_grant_hash,
+            ground=evaluation.ground(decision.effect),
+            voids=await self._sign_void(evaluation, decision),
+        )
+
+    async def _sign_void(self, evaluation: Evaluation, decision: Decision) -> Entry | None:
+        """Return the entry that voids the allow which the decision says is stale; None if there is none."""
+        repeated, voided, facts = evaluation.repeated, evaluation.voided(decision), evaluation.context.facts
+        if repeated is None or voided is None:
+            return None
+        status, after = repeated.status, voided.after
+        # It is the server's own finding, whoever asked.
+        itself = Caller(tenant=status.key.tenant, subject=self._issuer, roles=frozenset(), agents=frozenset())
+        entry_id = uuid7(facts.now)
+        token = await sign_entry(
+            self._signer,
+            issuer=self._issuer,
+            entry_id=entry_id,
+            kind=EntryKind.OUTCOME,
+            about=status.decision_id,
+            receipt=status.token.split(b"~", 1)[0],
+            by=itself,
+            now=facts.now,
+            state=after.state,
+            outcome=after.outcome,
+        )
+        return Entry(
+            entry_id=entry_id,
+            kind=EntryKind.OUTCOME,
+            token=token,
+            caller=itself.subject,
+            about=status,
+            hold=after,
+            recounts=find_recounts(status.hold, after),
+            deadline=evaluation.context.request.deadline,
         )
 
     def note_rest(self, seconds: float) -> None:

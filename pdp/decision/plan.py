@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from pdp.action.prerequisites import update_answer
-from pdp.authority.counters import add_to_counter, group_by_counter
+from pdp.authority.counters import add_to_counter, apply_recount, group_by_counter
+from pdp.authority.transitions import find_recounts
 from pdp.model import (
     Counter,
     Decision,
     Effect,
     Facts,
     Hold,
+    HoldRecord,
     HoldState,
     KeyHashes,
     Obligation,
@@ -32,6 +35,16 @@ AFTER = "after"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VoidedHold:
+    """An earlier allow's hold, before and after it is voided."""
+
+    decision_id: str
+    recorded_at: datetime
+    before: HoldRecord
+    after: HoldRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PendingEffects:
     """What an item leaves for those after it."""
 
@@ -42,6 +55,8 @@ class PendingEffects:
     reservation: Reservation | None = None
     # What the item is to tools that name it as their prerequisite.
     own_keys: tuple[PrerequisiteKey, ...] = ()
+    # The item says of an earlier allow that it stands no more.
+    voided: VoidedHold | None = None
     # The item was answered before: nothing of it is new, but it may be what a later item waits for.
     replayed: bool = False
 
@@ -59,6 +74,15 @@ def apply_earlier_items(facts: Facts, earlier: Iterable[PendingEffects], key: Ke
             continue
         if effects.move is not None and session is not None:
             session = replace(session, version=effects.move.version + 1, aggregates=effects.move.aggregates)
+        if effects.voided is not None:
+            voided = effects.voided
+            holds = [_void_hold(hold, voided) for hold in holds if not _is_released(hold, voided)]
+            version += key is not None and voided.before.key == key.normal
+            for counter, add in find_recounts(voided.before, voided.after):
+                recounted = apply_recount(
+                    counters.get(counter, Counter()), add, int(voided.recorded_at.timestamp())
+                )
+                counters[counter] = recounted
         for own in effects.own_keys:
             prerequisites[own] = update_answer(prerequisites.get(own), effects.effect, own.amount)
         if effects.reservation is None:
@@ -77,6 +101,14 @@ def apply_earlier_items(facts: Facts, earlier: Iterable[PendingEffects], key: Ke
         key_version=version,
         prerequisites=prerequisites,
     )
+
+
+def _is_released(hold: Hold, voided: VoidedHold) -> bool:
+    return hold.decision_id == voided.decision_id and voided.after.state is HoldState.RELEASED
+
+
+def _void_hold(hold: Hold, voided: VoidedHold) -> Hold:
+    return replace(hold, state=voided.after.state) if hold.decision_id == voided.decision_id else hold
 
 
 def find_allows_needed(

@@ -19,6 +19,7 @@ from pdp.decision.idempotency import NewCall, StoredAnswer
 from pdp.decision.pipeline import Pipeline, engine_deadline
 from pdp.decision.plan import PendingEffects, apply_earlier_items, as_plan_block, find_allows_needed
 from pdp.decision.resolved_action import ActionContext
+from pdp.decision.revalidation import RepeatedDecision
 from pdp.errors import SessionMovedError
 from pdp.model import Decision, Effect, EvaluationRequest, Facts, Recording, SignedDecision, Verdict
 from pdp.ports import Ledger
@@ -43,7 +44,8 @@ class PlanPoint:
         """
         contexts = await _gather_all(self._pipeline.enrich(request) for request in requests)  # 1
         _check_agreement([context.facts for context in contexts])
-        judged = await self._judge_in_order(contexts)  # 2
+        repeated = await _gather_all(self._pipeline.find_repeated(context) for context in contexts)
+        judged = await self._judge_in_order(contexts, repeated)  # 2
         if all_or_nothing:
             judged = self._as_one(judged)
         recordings = await self._sign_in_order(judged)  # 3
@@ -59,8 +61,10 @@ class PlanPoint:
             for item in judged
         ]
 
-    async def _judge_in_order(self, contexts: Sequence[ActionContext]) -> list[_Judged]:
-        """Judge each item on what those before it leave.
+    async def _judge_in_order(
+        self, contexts: Sequence[ActionContext], repeated: Sequence[RepeatedDecision | None]
+    ) -> list[_Judged]:
+        """Judge each item on what those before it leave. `repeated`: what each may be a repeat of.
 
         Policy is asked about many items at once, each as if all before it were allowed. After the
         first that is not, the rest is judged again.
@@ -71,26 +75,34 @@ class PlanPoint:
         # How many items to ask about at once; one after one that was not allowed, then more again.
         window = len(contexts)
         while len(judged) < len(contexts):
-            items = self._prepare(contexts[len(judged) : len(judged) + window], earlier)
+            ahead = slice(len(judged), len(judged) + window)
+            items = self._prepare(contexts[ahead], repeated[ahead], earlier)
             verdicts = await _gather_all(self._decide(item, until) for item in items)
             window *= 2
             for item, verdict in zip(items, verdicts, strict=True):
-                decision = _decide_item(item, verdict, earlier)
+                item, decision = _settle_item(item, verdict, earlier)
                 judged.append(_Judged(item.context, item.answer, decision, verdict))
                 earlier.append(self._effects_of(item, decision))
-                if isinstance(item.answer, Evaluation) and decision.effect is not Effect.ALLOW:
+                if isinstance(item.answer, Evaluation) and (
+                    decision.effect is not Effect.ALLOW or item.answer.reconsidered is not None
+                ):
                     window = 1
                     break
         return judged
 
-    def _prepare(self, contexts: Sequence[ActionContext], earlier: Sequence[PendingEffects]) -> list[_Item]:
+    def _prepare(
+        self,
+        contexts: Sequence[ActionContext],
+        repeated: Sequence[RepeatedDecision | None],
+        earlier: Sequence[PendingEffects],
+    ) -> list[_Item]:
         """Prepare items to be judged after the earlier ones, each as if those before it were allowed."""
         supposed, items = list(earlier), []
-        for context in contexts:
+        for context, before in zip(contexts, repeated, strict=True):
             if supposed:
                 facts = apply_earlier_items(context.facts, supposed, context.action.key)
                 context = context.with_facts(facts)
-            item = _Item(context, prepare(context, self._fingerprints))
+            item = _Item(context, prepare(context, self._fingerprints, before))
             supposed.append(self._effects_of(item, None))
             items.append(item)
         return items
@@ -176,11 +188,18 @@ class _Judged(NamedTuple):
     verdict: Verdict | None
 
 
-def _decide_item(item: _Item, verdict: Verdict | None, earlier: Sequence[PendingEffects]) -> Decision:
-    if isinstance(item.answer, StoredAnswer):
-        return item.answer.replay().decision
-    needed = find_allows_needed(item.context.action.prerequisite_keys, earlier)
-    return item.answer.decide(verdict, waits_for=needed)
+def _settle_item(
+    item: _Item, verdict: Verdict | None, earlier: Sequence[PendingEffects]
+) -> tuple[_Item, Decision]:
+    """Return the item with its decision; its answer is the stored one if that turns out to stand."""
+    if isinstance(item.answer, Evaluation):
+        needed = find_allows_needed(item.context.action.prerequisite_keys, earlier)
+        settled = item.answer.settle(verdict, waits_for=needed)
+        if isinstance(settled, Decision):
+            return item, settled
+        item = item._replace(answer=settled)
+    assert isinstance(item.answer, StoredAnswer)  # it is one, or was made one just now
+    return item, item.answer.replay().decision
 
 
 def _check_agreement(facts: Sequence[Facts]) -> None:

@@ -55,6 +55,7 @@ class DecisionPoint:
             signer=signer,
             grants=grants,
             fingerprints=fingerprints,
+            history=ledger,
             issuer=issuer,
         )
         self._plans = PlanPoint(self._pipeline, ledger, fingerprints)
@@ -81,12 +82,16 @@ class DecisionPoint:
     async def _judge(self, request: EvaluationRequest) -> SignedDecision:
         context = await self._pipeline.enrich(request)  # 1
         began = time.monotonic()
-        evaluation = prepare(context, self._fingerprints)
+        repeated = await self._pipeline.find_repeated(context)
+        evaluation = prepare(context, self._fingerprints, repeated)
         if isinstance(evaluation, StoredAnswer):
             return evaluation.replay()
 
         verdict = await self._pipeline.decide(evaluation, until=engine_deadline(request.deadline))  # 2
-        recording = await self._pipeline.sign(evaluation, evaluation.decide(verdict), verdict)  # 3
+        decision = evaluation.settle(verdict)
+        if isinstance(decision, StoredAnswer):
+            return decision.replay()
+        recording = await self._pipeline.sign(evaluation, decision, verdict)  # 3
         position = await self._ledger.record(recording)  # 4
         self._pipeline.note_rest(time.monotonic() - began)
         return SignedDecision(recording.decision, replace(recording.receipt, position=position))

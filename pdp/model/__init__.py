@@ -47,6 +47,7 @@ from pdp.model.facts import FactsRequest as FactsRequest
 from pdp.model.facts import PrerequisiteKey as PrerequisiteKey
 from pdp.model.facts import PriorAnswer as PriorAnswer
 from pdp.model.facts import Signal as Signal
+from pdp.model.ground import Ground as Ground
 from pdp.model.holds import Hold as Hold
 from pdp.model.holds import HoldRecord as HoldRecord
 from pdp.model.holds import HoldState as HoldState

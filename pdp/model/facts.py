@@ -51,6 +51,8 @@ class Agent:
     # What the agent runs, for receipts.
     model: str = ""
     version: str = ""
+    # Of what operators say of it, as it was written; it is no part of what they say.
+    revision: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pdp.model.decisions import Decision, DecisionKey, Effect, Receipt
 from pdp.model.entities import EntityName
 from pdp.model.facts import PrerequisiteKey
+from pdp.model.ground import Ground
 from pdp.model.holds import HoldRecord, HoldState, Reservation
 from pdp.model.limits import CounterKey
 from pdp.model.sessions import Session, SessionMove
@@ -45,6 +46,10 @@ class Recording:
     steps: tuple[PrerequisiteKey, ...] = ()
     # Hash of the grant that the caller acted on, a root grant included; empty without one.
     acted_on: str = ""
+    # What an allow or an escalation rests on; None for a block.
+    ground: Ground | None = None
+    # Voids an earlier allow in the same transaction; None: the decision leaves all others as they are.
+    voids: Entry | None = None
 
 
 class EntryKind(StrEnum):
@@ -70,6 +75,8 @@ class DecisionStatus:
     revoked: bool
     now: datetime
     epoch: int
+    # What the decision rests on; None for a block, and where an earlier server did not keep it.
+    ground: Ground | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,9 +24,9 @@ from typing import NamedTuple
 import orjson
 
 from pdp.errors import PolicyUnavailableError
-from pdp.model import Verdict
+from pdp.model import PolicyRevision, Verdict
 from pdp.opa.transport import OpaTransport
-from pdp.opa.verdict import batch_verdicts, single_verdict
+from pdp.opa.verdict import batch_verdicts, serving_policy, single_verdict
 from pdp.overload.inbox import Inbox, Ticket
 from pdp.overload.latency import LatencyEstimate
 from pdp.overload.queue_stats import QueueStats
@@ -146,6 +146,15 @@ class OpaPolicyEngine:
             asyncio.get_running_loop().call_soon(self._pump)
         queue = self._queue_apart if self._apart and self._is_apart(tenant) else self._queue
         return await queue.ask(_Question(document, tenant), deadline - _MARGIN_SECONDS)
+
+    async def policy(self, *, deadline: float) -> PolicyRevision:
+        """See `PolicyEngine.policy`. It waits behind no document."""
+        if self._closed:
+            raise PolicyUnavailableError("connection", "the engine is closed")
+        answer = await self._transport.post(
+            self._batch_head, b'{"input":{"items":{}}}', deadline=deadline - _MARGIN_SECONDS
+        )
+        return serving_policy(answer, bundle=self._bundle)
 
     async def aclose(self) -> None:
         """Close the connections; calls under way fail."""

@@ -54,6 +54,12 @@ def batch_verdicts(
     return verdicts
 
 
+def serving_policy(body: bytes, *, bundle: str) -> PolicyRevision:
+    """Read which policy answered. Raises `PolicyUnavailableError`."""
+    _, policy = _answer(body, bundle)
+    return policy
+
+
 def _answer(body: bytes, bundle: str) -> tuple[Any, PolicyRevision]:
     """Return the result and the revision of the policy that gave it."""
     try:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pdp.authority.transitions import contradicts, find_recounts, lapse, redeem, report, was_executed
 from pdp.decision.idempotency import is_unchanged_since
 from pdp.decision.plan import AFTER
 from pdp.errors import (
@@ -32,7 +33,6 @@ from pdp.model import (
     Outcome,
     Role,
 )
-from pdp.outcomes.transitions import contradicts, find_recounts, lapse, redeem, report, was_executed
 from pdp.ports import EntryLedger, Signer
 from pdp.proof.entries import sign_entry
 from pdp.proof.receipts import read_decision

@@ -28,7 +28,9 @@ from pdp.model import (
     CounterKey,
     DecisionKey,
     Effect,
+    EntityName,
     GrantRow,
+    Ground,
     Hold,
     HoldState,
     Outcome,
@@ -114,6 +116,38 @@ def conflicts_text(conflicts: Sequence[tuple[Outcome, bool]]) -> str:
 
 def conflicts_from(text: str) -> tuple[tuple[Outcome, bool], ...]:
     return tuple((Outcome(outcome), believed) for outcome, believed in json.loads(text))
+
+
+def ground_text(ground: Ground | None) -> str | None:
+    if ground is None:
+        return None
+    return json.dumps(
+        {
+            "epoch": ground.epoch,
+            "settings": ground.settings,
+            "signals": ground.signals,
+            "tool": ground.tool,
+            "agents": dict(ground.agents),
+            "entities": [[name.type, name.id, of] for name, of in ground.entities.items()],
+            "counted": [[key.scope, key.unit, add] for key, add in ground.counted],
+        },
+        separators=(",", ":"),
+    )
+
+
+def ground_from(text: str | None) -> Ground | None:
+    if text is None:
+        return None
+    form = json.loads(text)
+    return Ground(
+        epoch=form["epoch"],
+        settings=form["settings"],
+        signals=form["signals"],
+        tool=form["tool"],
+        agents=form["agents"],
+        entities={EntityName(type=kind, id=name): of for kind, name, of in form["entities"]},
+        counted=tuple((CounterKey(scope=scope, unit=unit), add) for scope, unit, add in form["counted"]),
+    )
 
 
 def full_receipt(jws: bytes, disclosures: bytes | None) -> bytes:
@@ -214,7 +248,13 @@ def _tool_of(*row: Any) -> Tool:
 
 
 def _agent(
-    agent: str, owner: str, trust: Decimal | None, trust_explanation: str, model: str, version: str
+    agent: str,
+    owner: str,
+    trust: Decimal | None,
+    trust_explanation: str,
+    model: str,
+    version: str,
+    revision: int,
 ) -> Agent:
     return Agent(
         agent=agent,
@@ -223,6 +263,7 @@ def _agent(
         trust_explanation=trust_explanation,
         model=model,
         version=version,
+        revision=revision,
     )
 
 

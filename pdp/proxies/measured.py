@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from pdp.errors import PolicyUnavailableError
 from pdp.metrics import Metrics
-from pdp.model import Facts, FactsRequest, Position, RecordedDecision, Recording, Verdict
+from pdp.model import (
+    DecisionStatus,
+    Facts,
+    FactsRequest,
+    PolicyRevision,
+    Position,
+    RecordedDecision,
+    Recording,
+    Verdict,
+)
 from pdp.ports import InformationPoint, Ledger, PolicyEngine
 
 
@@ -39,6 +48,13 @@ class MeasuredEngine:
         self._metrics.bundle(verdict.policy.revision)
         return verdict
 
+    async def policy(self, *, deadline: float) -> PolicyRevision:
+        try:
+            return await self._inner.policy(deadline=deadline)
+        except PolicyUnavailableError as exc:
+            self._metrics.failed_closed(f"policy_{exc.cause}")
+            raise
+
 
 class MeasuredLedger:
     """A Ledger whose time is measured."""
@@ -57,3 +73,16 @@ class MeasuredLedger:
 
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         return await self._inner.decision(tenant, decision_id)
+
+    async def status(
+        self,
+        tenant: str,
+        *,
+        decision_id: str = "",
+        session_id: str = "",
+        tool_call_id: str = "",
+        caller: str | None = None,
+    ) -> DecisionStatus | None:
+        return await self._inner.status(
+            tenant, decision_id=decision_id, session_id=session_id, tool_call_id=tool_call_id, caller=caller
+        )

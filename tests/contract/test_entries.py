@@ -9,14 +9,17 @@ from dataclasses import replace
 import pytest
 
 from pdp.authority.counters import count_used
+from pdp.authority.transitions import find_recounts, lapse, redeem, report
 from pdp.errors import SessionMovedError
 from pdp.model import (
     Counter,
     CounterKey,
     DecisionStatus,
     Effect,
+    EntityName,
     Entry,
     EntryKind,
+    Ground,
     HoldState,
     KeyHashes,
     Outcome,
@@ -25,7 +28,6 @@ from pdp.model import (
     Reservation,
     Session,
 )
-from pdp.outcomes.transitions import find_recounts, lapse, redeem, report
 from tests.contract.conftest import Store
 from tests.contract.test_grant_store import path
 from tests.contract.test_limits import KEY, TOTAL, facts, guard
@@ -386,3 +388,88 @@ async def test_redemption_that_a_revocation_overtook_is_refused(store: Store, se
     with pytest.raises(SessionMovedError):
         await store.ledger.record_entry(redemption(about))
     assert not (await status_of(store, recorded)).hold.redeemed
+
+
+GROUND = Ground(
+    epoch=7,
+    settings=2,
+    signals=0,
+    tool=3,
+    agents={"agent:payer": 4},
+    entities={EntityName(type="invoice", id="INV-1"): 5},
+    counted=((TOTAL, 70), (COUNT, 1)),
+)
+
+
+async def test_ground_of_a_decision_is_kept_as_it_was(store: Store, session: Session) -> None:
+    epoch = (await facts(store, session)).epoch
+    for ground in (GROUND, None):
+        recording = builders.recording(builders.key(session.session_id), epoch=epoch)
+        await store.ledger.record(replace(recording, ground=ground))
+        assert (await status_of(store, recording)).ground == ground
+
+
+async def test_decision_voids_an_earlier_allow_with_its_own_recording(store: Store, session: Session) -> None:
+    about = await allowed(store, session, required=True)
+    epoch = (await facts(store, session)).epoch
+    stale = builders.recording(
+        builders.key(session.session_id),
+        epoch=epoch,
+        effect=Effect.BLOCK,
+        decided_at=await store.clock.now(),
+    )
+    voids = entry(about, Outcome.VOIDED, believed=False)
+    await store.ledger.record(replace(stale, voids=voids))
+    assert (await status_of(store, about)).hold.outcome is Outcome.VOIDED
+    assert await counted(store, session) == (0, 0, 1)
+    assert await held(store, session) == []
+    assert await store.ledger.decision(TENANT, stale.decision.decision_id) is not None
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_void_of_a_hold_that_moved_leaves_no_trace(
+    store: Store, session: Session, together: bool
+) -> None:
+    about = await allowed(store, session)
+    voids = entry(about, Outcome.VOIDED, believed=False)
+    await say(store, about, Outcome.EXECUTED)
+    epoch = (await facts(store, session)).epoch
+    first, stale = [
+        builders.recording(
+            builders.key(session.session_id),
+            epoch=epoch,
+            effect=Effect.BLOCK,
+            decided_at=await store.clock.now(),
+        )
+        for _ in range(2)
+    ]
+    stale = replace(stale, voids=voids)
+    recording = store.ledger.record_together([first, stale]) if together else store.ledger.record(stale)
+    with pytest.raises(SessionMovedError):
+        await recording
+    assert (await status_of(store, about)).hold.outcome is Outcome.EXECUTED
+    for each in (first, stale):
+        assert await store.ledger.decision(TENANT, each.decision.decision_id) is None
+
+
+async def test_plan_gets_a_position_for_each_decision_and_none_for_what_is_voided(
+    store: Store, session: Session
+) -> None:
+    about = await allowed(store, session)
+    epoch = (await facts(store, session)).epoch
+    recordings = [
+        builders.recording(
+            builders.key(session.session_id),
+            epoch=epoch,
+            effect=Effect.BLOCK,
+            decided_at=await store.clock.now(),
+        )
+        for _ in range(3)
+    ]
+    recordings[0] = replace(recordings[0], voids=entry(about, Outcome.VOIDED, believed=False))
+    positions = await store.ledger.record_together(recordings)
+    assert len(positions) == len(recordings)
+    for recording, position in zip(recordings, positions, strict=True):
+        found = await store.ledger.decision(TENANT, recording.decision.decision_id)
+        assert found is not None
+        assert found.position == position

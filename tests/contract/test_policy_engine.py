@@ -95,3 +95,13 @@ async def test_caller_that_goes_away_hurts_nobody_else(engine: PolicyEngine) -> 
 
     assert all(isinstance(o, asyncio.CancelledError) for o in outcomes[::2])
     assert all(isinstance(o, Verdict) and o.effect is Effect.ALLOW for o in outcomes[1::2])
+
+
+async def test_names_the_policy_that_judges_now(engine: PolicyEngine) -> None:
+    verdict = await engine.decide(encode(payment_document(amount_minor=ALLOWED)), deadline=soon())
+    assert await engine.policy(deadline=soon()) == verdict.policy
+
+
+async def test_policy_that_is_not_known_in_time_is_unavailable(engine: PolicyEngine) -> None:
+    with pytest.raises(PolicyUnavailableError):
+        await engine.policy(deadline=time.monotonic() - 1)

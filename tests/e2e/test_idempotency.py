@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from placet import Decision, Effect, Session, SessionState
+from placet import Decision, Effect, Outcome, Session, SessionState
 from placet.receipt import parse
 from tests.e2e.scene import (
     AGENT,
@@ -188,6 +188,54 @@ async def test_expired_session_leaves_no_allow(scene: Scene) -> None:
     assert points_at(stale, "action.replay_stale") == first.decision_id
     assert codes(await scene.ask(read(), session)) == ["session.expired"]
     assert (await (await scene.issuer()).get_session(session)).state is SessionState.EXPIRED
+
+
+async def test_allow_on_moved_ground_stands_only_while_it_would_be_given_again(scene: Scene) -> None:
+    operator, session, other_replica = (
+        await scene.operator(),
+        await scene.session(),
+        await scene.agent(replica=2),
+    )
+    action = pay(100)
+    first = await scene.ask(action, session)
+    assert first.allowed
+    # What moved does not matter to it, or lets it stand.
+    await operator.put_tools([{"name": "clock.get", "effect": "read", "resource": "clock:utc"}])
+    assert same(await scene.ask(action, session), first)
+    await operator.put_tenant({"large_amount": {"EUR": "150"}})
+    assert same(await other_replica.evaluate(action, session=session), first)
+    await operator.put_tenant({"large_amount": {"EUR": "50"}})
+    stale = await other_replica.evaluate(action, session=session)
+    assert (stale.effect, codes(stale)) == (Effect.BLOCK, ["action.replay_stale", "payment.large"])
+    assert points_at(stale, "action.replay_stale") == first.decision_id
+    assert (await scene.recorded(first.decision_id)).outcome is Outcome.VOIDED
+    # Void is void, whatever is set back.
+    await operator.put_tenant({})
+    assert same(await scene.ask(action, session), stale)
+
+
+async def test_escalation_on_moved_ground_is_judged_anew_when_the_answer_is_another(scene: Scene) -> None:
+    operator, session, action = await scene.operator(), await scene.session(), pay(3000)
+    first = await scene.ask(action, session)
+    assert codes(first) == ["payment.large"]
+    await operator.put_signals([{"name": "incident", "value": False}])
+    assert same(await scene.ask(action, session), first)
+    await operator.put_tenant({"large_amount": {"EUR": "4000"}})
+    second = await scene.ask(action, session)
+    assert (second.allowed, second.replayed) == (True, False)
+
+
+async def test_nobody_judges_a_repeat_while_the_engine_is_away(scene: Scene) -> None:
+    operator, session, action = await scene.operator(), await scene.session(), read()
+    first = await scene.ask(action, session)
+    await operator.put_signals([{"name": "incident", "value": False}])
+    async with scene.stack.supervisor.killed("opa"):
+        failed = await scene.ask(action, session)
+        assert failed.failure is not None
+        assert failed.failure.reason == "POLICY_UNAVAILABLE"
+    await scene.found()
+    assert same(await scene.ask(action, session), first)
+    assert (await scene.recorded(first.decision_id)).outcome is None
 
 
 async def test_retryable_block_is_judged_anew(scene: Scene) -> None:

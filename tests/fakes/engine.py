@@ -40,6 +40,8 @@ class FakePolicyEngine:
         self.documents: list[dict[str, Any]] = []
         self._judge: Judge = (lambda _: judge) if isinstance(judge, Verdict) else judge
         self._cause = ""
+        # The policy that it says it judges by; verdicts name their own.
+        self.serving = REVISION
         self._answers = asyncio.Event()
         self._answers.set()
         self._asked = asyncio.Event()
@@ -63,6 +65,14 @@ class FakePolicyEngine:
     async def asked(self) -> None:
         """Return once a call has come in."""
         await self._asked.wait()
+
+    async def policy(self, *, deadline: float) -> PolicyRevision:
+        await asyncio.sleep(0)
+        if deadline <= time.monotonic():
+            raise PolicyUnavailableError("timeout")
+        if self._cause:
+            raise PolicyUnavailableError(self._cause)
+        return self.serving
 
     async def decide(self, document: bytes, *, deadline: float, tenant: str = "") -> Verdict:
         try:

@@ -104,13 +104,19 @@ class PostgresLedger:
 
     async def record(self, recording: Recording) -> Position:
         check_storable(recording.key)
-        (position,) = await self._ask(recording, recording.deadline)
+        position, *_ = await self._ask(recording, recording.deadline)
         return position
 
     async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
         for recording in recordings:
             check_storable(recording.key)
-        return await self._ask(tuple(recordings), recordings[0].deadline)
+        work = tuple(recordings)
+        positions = await self._ask(work, recordings[0].deadline)
+        return [
+            position
+            for part, position in zip(parts(work), positions, strict=True)
+            if isinstance(part, Recording)
+        ]
 
     async def record_entry(self, entry: Entry) -> Position:
         (position,) = await self._ask(entry, entry.deadline)

@@ -21,7 +21,14 @@ from pdp.model import (
 )
 from pdp.postgres.access.connection import Connection
 from pdp.postgres.columns import Columns, SelectList
-from pdp.postgres.rows import DECISION_KEY, SESSION, conflicts_from, full_receipt, totals_from
+from pdp.postgres.rows import (
+    DECISION_KEY,
+    SESSION,
+    conflicts_from,
+    full_receipt,
+    ground_from,
+    totals_from,
+)
 
 
 class _DecisionRow(NamedTuple):
@@ -36,6 +43,7 @@ class _DecisionRow(NamedTuple):
     now: datetime
     epoch: int
     revoked: bool
+    ground: str | None
 
 
 def _hold(
@@ -85,6 +93,7 @@ _DECISION_AT = _LIST.add(
     now="placet.now()",
     epoch="t.epoch",
     revoked=_REVOKED,
+    ground="d.ground",
 )
 _KEY_AT = _LIST.add(DECISION_KEY, "l")
 _HOLD_AT = _LIST.add(Columns(_hold), "h", expires_at="l.expires_at")
@@ -240,6 +249,7 @@ async def read_status(
         hold=_HOLD_AT.find(row) or HoldRecord(state=HoldState.RESERVED, expires_at=decision.expires_at),
         session=_SESSION_AT.find(row),
         revoked=decision.revoked,
+        ground=ground_from(decision.ground),
     )
 
 

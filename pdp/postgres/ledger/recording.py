@@ -96,8 +96,13 @@ class BatchResult:
 
 
 def parts(work: BatchItem) -> tuple[Recording | Entry, ...]:
-    """Return the recordings and entries of an item, in order."""
-    return work if isinstance(work, tuple) else (work,)
+    """Return the recordings and entries of an item, in order: what a decision voids comes after it."""
+    found: list[Recording | Entry] = []
+    for part in work if isinstance(work, tuple) else (work,):
+        found.append(part)
+        if isinstance(part, Recording) and part.voids is not None:
+            found.append(part.voids)
+    return tuple(found)
 
 
 def key_order(key: DecisionKey) -> tuple[str, str, str, str, str, bool, str]:
@@ -121,13 +126,13 @@ def apply(batch: Sequence[BatchItem], indices: Iterable[int], locked: LockedRows
     """
     applied = BatchResult()
     for index in indices:
-        work = batch[index]
-        if not isinstance(work, tuple):
-            if _apply_part(work, locked, applied):
+        work = parts(batch[index])
+        if len(work) == 1:
+            if _apply_part(work[0], locked, applied):
                 applied.winners.append(index)
             continue
         with_all = applied.copy()
-        if all(_apply_part(recording, locked, with_all) for recording in work):
+        if all(_apply_part(part, locked, with_all) for part in work):
             applied = with_all
             applied.winners.append(index)
     return applied

@@ -47,7 +47,7 @@ class FakeControlPlane:
         self._state.check_up()
         state = self._state.tenant(tenant)
         revision = state.move("agents")
-        state.agents.update({agent.agent: agent for agent in agents})
+        state.agents.update({agent.agent: replace(agent, revision=revision) for agent in agents})
         return revision
 
     async def put_tools(self, tenant: str, tools: Sequence[Tool], *, by: Attribution) -> int:

@@ -30,7 +30,7 @@ from pdp.model import (
 from tests.fakes.store.state import LIVE, StoredHold, StoreState, TenantState
 
 # What a recording changes.
-_ROLLED_BACK = ("recorded", "recorded_at", "tenants", "sessions", "keys", "decisions")
+_ROLLED_BACK = ("recorded", "recorded_at", "tenants", "sessions", "keys", "decisions", "entries")
 
 
 class FakeLedger:
@@ -66,6 +66,8 @@ class FakeLedger:
         key, move, decision, kept = recording.key, recording.move, recording.decision, recording.reservation
         tenant = self._check_unmoved(recording)
         counters = _counters_after(recording, tenant, self._state.moment)
+        if recording.voids is not None:
+            self._check_hold(recording.voids)
         position = self._next_position()
         self._state.recorded.append(recording)
         self._state.recorded_at[decision.decision_id] = self._state.moment
@@ -97,6 +99,8 @@ class FakeLedger:
                 aggregates=move.aggregates,
                 last_receipt=hashlib.sha256(recording.receipt.signed).digest(),
             )
+        if recording.voids is not None:
+            self._apply_entry(recording.voids)
         return position
 
     def _check_unmoved(self, recording: Recording) -> TenantState:
@@ -181,6 +185,7 @@ class FakeLedger:
             ),
             now=self._state.moment,
             epoch=self._state.tenants[tenant].epoch,
+            ground=recording.ground,
         )
 
     async def record_entry(self, entry: Entry) -> Position:
@@ -188,9 +193,7 @@ class FakeLedger:
         self._state.check_up()
         about = entry.about
         tenant = self._state.tenant(entry.key.tenant)
-        before = self._hold_of(self._state.decisions[entry.key.tenant, about.decision_id][0])
-        if before.version != about.hold.version:
-            raise SessionMovedError("the hold moved")
+        self._check_hold(entry)
         if entry.kind is EntryKind.REDEMPTION:
             session = self._state.sessions.get((entry.key.tenant, entry.key.session_id))
             if (
@@ -202,6 +205,18 @@ class FakeLedger:
                 or self._state.moment >= about.hold.expires_at
             ):
                 raise SessionMovedError("what was redeemable is so no longer")
+        return self._apply_entry(entry)
+
+    def _check_hold(self, entry: Entry) -> HoldRecord:
+        """Return the hold that an entry is about. Raises `SessionMovedError` if it moved."""
+        before = self._hold_of(self._state.decisions[entry.key.tenant, entry.about.decision_id][0])
+        if before.version != entry.about.hold.version:
+            raise SessionMovedError("the hold moved")
+        return before
+
+    def _apply_entry(self, entry: Entry) -> Position:
+        about, tenant = entry.about, self._state.tenant(entry.key.tenant)
+        before = self._check_hold(entry)
         for key, add in entry.recounts:
             counter = tenant.counters.get(key, Counter())
             tenant.counters[key] = apply_recount(counter, add, int(about.recorded_at.timestamp()))

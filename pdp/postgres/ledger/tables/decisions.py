@@ -11,6 +11,7 @@ from pdp.model import Entry, Recording
 from pdp.postgres.access.arrays import blobs, booleans, instants, integers, texts
 from pdp.postgres.columns import RowParameters
 from pdp.postgres.ledger.tables.table import RowWrite, WonBatch
+from pdp.postgres.rows import ground_text
 
 _ENTRY = RowParameters(
     tenant=texts,
@@ -116,7 +117,9 @@ INSERT = RowWrite(
     """,
     parameters=_ledger_arrays,
 )
-_DETAIL = RowParameters(tenant=texts, decision_id=texts, disclosures=blobs, input_document=blobs)
+_DETAIL = RowParameters(
+    tenant=texts, decision_id=texts, disclosures=blobs, input_document=blobs, ground=texts
+)
 INSERT_DETAILS = RowWrite(
     name="detailed",
     rows=lambda batch: batch.recordings,
@@ -131,5 +134,6 @@ INSERT_DETAILS = RowWrite(
         decision_id=[r.decision.decision_id for r in recordings],
         disclosures=[r.receipt.token[len(r.receipt.signed) :] for r in recordings],
         input_document=[zlib.compress(r.input_document, 1) for r in recordings],
+        ground=[ground_text(r.ground) for r in recordings],
     ),
 )

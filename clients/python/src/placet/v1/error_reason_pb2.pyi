@@ -61,6 +61,10 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The decision allowed nothing. Example: ReportOutcome of a block."""
     ERROR_REASON_NOT_REDEEMABLE: _ErrorReason.ValueType  # 41
     """The decision does not permit this action here and now. Example: Redeem a second time."""
+    ERROR_REASON_POLICY_UNAVAILABLE: _ErrorReason.ValueType  # 42
+    """The policy engine does not answer, so that nobody knows whether an earlier allow still stands.
+    Nothing was recorded and nothing is used up; ask again.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of google.rpc.ErrorInfo (domain "placet.v1"): why a
@@ -106,4 +110,8 @@ ERROR_REASON_OUTCOME_REFUSED: ErrorReason.ValueType  # 40
 """The decision allowed nothing. Example: ReportOutcome of a block."""
 ERROR_REASON_NOT_REDEEMABLE: ErrorReason.ValueType  # 41
 """The decision does not permit this action here and now. Example: Redeem a second time."""
+ERROR_REASON_POLICY_UNAVAILABLE: ErrorReason.ValueType  # 42
+"""The policy engine does not answer, so that nobody knows whether an earlier allow still stands.
+Nothing was recorded and nothing is used up; ask again.
+"""
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdp.authority.transitions import contradicts, find_recounts, lapse, redeem, report, was_executed
 from pdp.model import CounterKey, EntryKind, HoldRecord, HoldState, Outcome
-from pdp.outcomes.transitions import contradicts, find_recounts, lapse, redeem, report, was_executed
 from tests.support.builders import NOW
 
 REPORTED = sorted(set(Outcome) - {Outcome.LAPSED})

@@ -72,6 +72,17 @@ def lapse(hold: HoldRecord, now: datetime) -> HoldRecord | None:
     return replace(hold, outcome=Outcome.LAPSED, believed=True, state=HoldState.RELEASED)
 
 
+def void(hold: HoldRecord) -> HoldRecord | None:
+    """Return the hold of an allow that stands no more; None if it is known what became of it.
+
+    What had to be redeemed and was not is given back; anything else may have been executed, and counts.
+    """
+    if hold.outcome is not None:
+        return None
+    change = report(hold, Outcome.VOIDED, believed=False)
+    return None if change is None else change.hold
+
+
 def was_executed(hold: HoldRecord) -> bool:
     """Return whether the action counts as done, so that what comes after it may be done.
 
