@@ -173,7 +173,7 @@ def test_server_ends_when_its_supervisor_is_killed(folder: Path) -> None:
         "from pdp.dev.supervise import Supervisor\n"
         "async def main():\n"
         "    supervisor = Supervisor()\n"
-        "    local = postgres.prepare(Path(sys.argv[1]), log=Path(sys.argv[1]) / 'log')\n"
+        "    local = local_postgres.prepare(Path(sys.argv[1]), log=Path(sys.argv[1]) / 'log')\n"
         "    await supervisor.start(local.child())\n"
         "    print(supervisor.pid('postgres'), flush=True)\n"
         "    await asyncio.Event().wait()\n"
