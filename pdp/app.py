@@ -94,7 +94,13 @@ async def serve(config: Config) -> None:
     async with contextlib.AsyncExitStack() as stack:
         metrics = Metrics()
         store = await stack.enter_async_context(
-            PostgresStore.open(config.database_url, replica=config.replica, role=config.database_role)
+            PostgresStore.open(
+                config.database_url,
+                replica=config.replica,
+                role=config.database_role,
+                # `pdp dev` works on any database that it is given.
+                ordinary_login=not config.insecure_dev,
+            )
         )
         signer = RotatingSigner(store.keys, replica=config.replica)
         await signer.rotate()

@@ -62,6 +62,8 @@ async def migrate(
     try:
         async with await Connection.connect(conninfo, autocommit=True) as connection:
             await _require_version(connection)
+            if fault := _encoding_fault(connection):
+                raise MigrationError(fault)
             await connection.execute(sql.SQL("SET lock_timeout = {}").format(LOCK_WAIT))
             await connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
             await _create_role(connection, server_role)
@@ -81,6 +83,17 @@ async def _require_version(connection: Connection) -> None:
     if connection.info.server_version < OLDEST_SERVER:
         found = connection.info.server_version // 10000
         raise MigrationError(f"PostgreSQL {found} is too old: 15 or later is needed")
+
+
+def _encoding_fault(connection: Connection) -> str | None:
+    """Return in words that the database holds text otherwise than as UTF-8; None where it does not."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding == "UTF8":
+        return None
+    return (
+        f"the database's encoding is {encoding}, which cannot hold every text: create another database, with "
+        "ENCODING 'UTF8' TEMPLATE template0, and use that"
+    )
 
 
 async def _create_role(connection: Connection, role: str) -> None:
@@ -219,9 +232,18 @@ async def _grant(connection: Connection, role: str, *, manual_clock: bool) -> No
         )
 
 
-async def check_server(connection: Connection) -> None:
-    """Raise `StoreUnfitError`, naming every fault, unless the server may run on this database."""
+async def check_server(connection: Connection, *, ordinary_login: bool = False) -> None:
+    """Raise `StoreUnfitError`, naming every fault, unless the server may run on this database.
+
+    With `ordinary_login`, the login may neither be a superuser nor own the schema.
+    """
+    # A database with another encoding has to be made anew, whatever else is wrong with it; and texts may
+    # come out of it as bytes.
+    if fault := _encoding_fault(connection):
+        raise StoreUnfitError([fault])
     faults = await durability_faults(connection)
+    if ordinary_login:
+        faults += await _login_faults(connection)
     cursor = await connection.execute("SELECT to_regclass('placet.migrations') IS NOT NULL")
     row = await cursor.fetchone()
     if row is None or not row[0]:
@@ -230,6 +252,32 @@ async def check_server(connection: Connection) -> None:
         faults += _differences(await _recorded(connection), migrations(), missing_is_a_fault=True)
     if faults:
         raise StoreUnfitError(faults)
+
+
+async def _login_faults(connection: Connection) -> list[str]:
+    """Return in words what the login could do once it drops the server's role."""
+    cursor = await connection.execute(
+        """
+        SELECT session_user, r.rolsuper,
+               EXISTS (
+                   SELECT FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid
+                   WHERE n.nspname = 'placet'
+                     AND (pg_has_role(r.oid, n.nspowner, 'MEMBER')
+                          OR pg_has_role(r.oid, c.relowner, 'MEMBER'))
+               )
+        FROM pg_roles r WHERE r.rolname = session_user
+        """
+    )
+    row = await cursor.fetchone()
+    assert row is not None  # whoever is logged in has a role
+    login, superuser, owner = row
+    if not superuser and not owner:
+        return []
+    held = "is a superuser" if superuser else "owns the schema placet, or may become its owner"
+    return [
+        f"the login {login} {held}, so whoever takes over such a connection can rewrite the ledger: log in "
+        "as an ordinary role that is granted the server's role"
+    ]
 
 
 async def durability_faults(connection: Connection) -> list[str]:

@@ -13,6 +13,7 @@ from pdp.errors import StoreUnavailableError
 from pdp.postgres.access.clock import PostgresClock
 from pdp.postgres.access.connection import Access, Connection, connect
 from pdp.postgres.access.pool import Pool
+from pdp.postgres.access.pooling import refuses_settings, session_faults
 from pdp.postgres.control_plane import PostgresControlPlane
 from pdp.postgres.entities import PostgresEntityStore
 from pdp.postgres.facts.point import PostgresInformationPoint
@@ -49,15 +50,17 @@ class PostgresStore:
         wait: float = 30.0,
         capacity: int = 4096,
         access: Access | None = None,
+        ordinary_login: bool = False,
     ) -> AsyncIterator[PostgresStore]:
         """Connect and check, waiting at most `wait` seconds for a database that does not answer.
 
         Raises `StoreUnfitError` (a `StoreUnavailableError`) at once for one that must not be
-        used as it is, and says why. `capacity` bounds each queue. Once open, a database that
-        goes away and comes back needs no restart.
+        used as it is, and says why. `capacity` bounds each queue. With `ordinary_login`, a login
+        that is a superuser or owns the schema is refused too. Once open, a database that goes away
+        and comes back needs no restart.
         """
         access = access or Access(conninfo=conninfo, role=role)
-        await _until_fit(access, time.monotonic() + wait)
+        await _until_fit(access, time.monotonic() + wait, ordinary_login=ordinary_login)
         store = cls(access, replica=replica, capacity=capacity)
         store.information_point.start()
         store.ledger.start()
@@ -94,21 +97,26 @@ async def _write_nothing(connection: Connection) -> None:
         raise StoreUnavailableError("the database is read-only")
 
 
-async def _until_fit(access: Access, until: float) -> None:
+async def _until_fit(access: Access, until: float, *, ordinary_login: bool) -> None:
     backoff = 0.1
     while True:
         try:
             connection = await connect(access, "pdp start-up")
         except StoreUnavailableError as exc:
+            if fault := refuses_settings(exc):
+                raise StoreUnfitError([fault]) from exc
             if time.monotonic() + backoff >= until or not _may_pass(exc):
                 raise
             await asyncio.sleep(backoff)
             backoff = min(1.0, 2 * backoff)
             continue
         try:
-            await check_server(connection)
-        except StoreUnfitError:
-            raise
+            # What else is wrong could not be told from what a shared session does.
+            if faults := await session_faults(access, connection):
+                raise StoreUnfitError(faults)
+            await check_server(connection, ordinary_login=ordinary_login)
+        except TimeoutError as exc:
+            raise StoreUnavailableError("the database did not answer the checks in time") from exc
         except psycopg.Error as exc:
             raise StoreUnavailableError(f"cannot check the database: {exc}") from exc
         finally:
