@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
-import subprocess
-import sys
 import threading
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,7 +13,6 @@ import grpc
 import pytest
 
 from placet import AsyncClient, Client, DevIdentity, Effect, PlacetError, UnavailableError
-from placet._transport.channel import FORK_SUPPORT
 from placet.testing import FakePdp
 from tests.unit.client.misbehaving import IDENTITY, serving
 
@@ -140,116 +135,6 @@ def test_pdp_that_comes_back_is_found_again(fake_pdp: FakePdp) -> None:
                 break
             threading.Event().wait(0.1)
         assert decision.allowed
-
-
-# --- forks ----------------------------------------------------------------------
-
-
-def in_child(work: Callable[[], bool]) -> int:
-    """Fork, do the work, return the child's exit code. A child that hangs is killed."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if work() else 2
-        except BaseException:  # noqa: BLE001 - a forked child must never come back into pytest
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    waited = threading.Event()
-    status = 0
-    for _ in range(PATIENCE * 10):
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        waited.wait(0.1)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    raise AssertionError("the child hangs")
-
-
-FORKS = """
-import asyncio, sys
-from placet import AsyncClient, Client, DevIdentity
-from tests.unit.client.test_connection import ACTION, in_child
-target, session = sys.argv[1:]
-me = DevIdentity(tenant="test", subject="test", roles=["agent"], agents=["agent:test"])
-pdp = Client(target, identity=me, timeout=30)
-
-def ask(call, client=pdp):
-    return client.evaluate(ACTION | {"tool_call_id": call}, session=session).allowed
-
-async def aask(call, client):
-    async with client:
-        return (await client.evaluate(ACTION | {"tool_call_id": call}, session=session)).allowed
-
-assert ask("parent-1")
-for number in range(3):
-    assert in_child(lambda: ask(f"child-{number}")) == 0, number
-assert in_child(lambda: in_child(lambda: ask("grandchild")) == 0) == 0
-assert in_child(lambda: asyncio.run(aask("async", AsyncClient(target, identity=me, timeout=30)))) == 0
-assert in_child(lambda: pdp.close() is None) == 0
-assert ask("parent-2"), "the parent's channel is untouched"
-print("done")
-"""
-
-
-def python(code: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE * 4,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.getcwd()} | environment,
-        check=False,
-    )
-
-
-def test_child_of_a_fork_asks_over_a_channel_of_its_own(fake_pdp: FakePdp) -> None:
-    fake_pdp.allow()
-    done = python(FORKS, fake_pdp.target, fake_pdp.session().session_id)
-    assert done.stdout == "done\n", done.stderr
-
-
-UNSUPPORTED = """
-import grpc, sys  # before placet, so that gRPC does not know that it will be forked
-from placet import Client, DevIdentity
-from tests.unit.client.test_connection import ACTION, in_child
-target, session = sys.argv[1:]
-me = DevIdentity(tenant="test", subject="test", roles=["agent"], agents=["agent:test"])
-pdp = Client(target, identity=me, timeout=30)
-assert pdp.evaluate(ACTION, session=session).allowed
-
-def refused():
-    decision = pdp.evaluate(ACTION, session=session)
-    why = str(decision.failure)
-    return decision.reasons[0].code == "client.unreachable" and "GRPC_ENABLE_FORK_SUPPORT" in why
-
-assert in_child(refused) == 0
-print("done")
-"""
-
-
-def test_child_is_refused_at_once_where_grpc_would_hang(fake_pdp: FakePdp) -> None:
-    fake_pdp.allow()
-    done = python(UNSUPPORTED, fake_pdp.target, fake_pdp.session().session_id)
-    assert done.stdout == "done\n", done.stderr
-
-
-def test_client_that_was_not_used_before_the_fork_needs_no_support(fake_pdp: FakePdp) -> None:
-    fake_pdp.allow()
-    code = UNSUPPORTED.replace("assert pdp.evaluate(ACTION, session=session).allowed\n", "").replace(
-        "in_child(refused)", "in_child(lambda: pdp.evaluate(ACTION, session=session).allowed)"
-    )
-    done = python(code, fake_pdp.target, fake_pdp.session().session_id)
-    assert done.stdout == "done\n", done.stderr
-
-
-def test_fork_support_can_be_turned_off(fake_pdp: FakePdp) -> None:
-    code = "import placet._transport.channel as c; print(c.FORK_SUPPORT)"
-    done = python(code, GRPC_ENABLE_FORK_SUPPORT="0")
-    assert done.stdout == "False\n", done.stderr
-    assert isinstance(FORK_SUPPORT, bool)
 
 
 # --- threads and loops ------------------------------------------------------------

@@ -5,8 +5,9 @@ Internal, without any promise of stability.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
+
+from placet._locks import ForkLock
 
 
 class Executed:
@@ -14,7 +15,7 @@ class Executed:
 
     def __init__(self, size: int = 4096) -> None:
         self._size = size
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         # By decision id: True once the action was executed, False while it is only acted on.
         self._ids: OrderedDict[str, bool] = OrderedDict()
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from placet._locks import ForkLock
 from placet.receipt import (
     ParsedReceipt,
     ReceiptError,
@@ -127,7 +127,7 @@ class RefreshingVerifier:
         self._clock = clock
         self._verifier = Verifier({"keys": []})
         self._fetched = -math.inf
-        self._turn = threading.Lock()
+        self._turn = ForkLock()
 
     def verify(self, token: bytes) -> ParsedReceipt:
         """Verify as `Verifier.verify` does. Raises `ReceiptError` also where keys cannot be fetched."""

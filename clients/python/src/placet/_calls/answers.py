@@ -17,7 +17,6 @@ What fails becomes a block that says why. A block or escalation that fails is a 
 from __future__ import annotations
 
 import math
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from placet._calls.outcomes import read_outcome
 from placet._calls.receipts import Verifier, check_receipt, read_receipt, whole_seconds
 from placet._clock import SteadyClock
 from placet._executed import Executed
+from placet._locks import ForkLock
 from placet.errors import (
     AnswerError,
     PlacetError,
@@ -51,7 +51,7 @@ class Attempts:
     def __init__(self, clock: SteadyClock, size: int = 4096) -> None:
         self.clock = clock
         self._size = size
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._started: OrderedDict[str, float] = OrderedDict()
 
     def start(self, attempt_id: str) -> float:

@@ -25,6 +25,7 @@ from placet._calls.context import CallContext
 from placet._calls.evaluation import EvaluateCall, evaluate
 from placet._transport.channel import AsyncLink
 from placet._transport.failures import call_error, placet_error
+from placet._transport.forks import FORKS
 from placet._transport.methods import method_of
 from placet._transport.patience import pause
 from placet.errors import (
@@ -146,7 +147,11 @@ class DecisionStream:
         message.timeout.FromTimedelta(timedelta(seconds=min(max(left, 0.001), _LONGEST)))
         if message.ByteSize() > _MAX_BYTES:
             raise invalid("request", f"is {message.ByteSize()} bytes long; at most {_MAX_BYTES} are sent")
-        answer = await self._open.ask(message)
+        await FORKS.enter_on_loop(left)
+        try:
+            answer = await self._open.ask(message)
+        finally:
+            FORKS.leave()
         match answer.WhichOneof("outcome"):
             case "decision":
                 return decisions.EvaluateResponse(decision=answer.decision).SerializeToString()

@@ -9,13 +9,14 @@ and try again for a few seconds where the server is away. `close()`, and the end
 from __future__ import annotations
 
 import logging
-import os
+import multiprocessing
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from multiprocessing.util import Finalize
 from typing import Any
 
 from placet._calls.call import Call
@@ -23,6 +24,7 @@ from placet._calls.context import CallContext
 from placet._calls.jsontext import json_text
 from placet._calls.outcomes import report_outcome
 from placet._transport.channel import SyncLink
+from placet._transport.forks import FORKS
 from placet.errors import (
     ContendedError,
     DeadlineError,
@@ -83,13 +85,13 @@ class Reports:
     @property
     def unreported(self) -> int:
         """How many reports of this process were dropped, or failed for good."""
-        outbox = self._outboxes.get(os.getpid())
+        outbox = self._outboxes.get(FORKS.generation)
         return 0 if outbox is None else outbox.unreported
 
     @property
     def busy(self) -> bool:
         """Whether `close()` may have to wait."""
-        return os.getpid() in self._outboxes
+        return FORKS.generation in self._outboxes
 
     def outcome(self, decision_id: str, outcome: Outcome, output: bytes = b"") -> None:
         """Report what became of an allow."""
@@ -133,7 +135,7 @@ class Reports:
         self._link.close()
 
     def _put(self, make: Callable[[], _Report]) -> None:
-        outbox = self._outboxes.setdefault(os.getpid(), _Outbox())
+        outbox = self._outbox()
         try:
             report = make()
         except PlacetError as exc:
@@ -147,6 +149,17 @@ class Reports:
         if not taken:
             said = "%s was not reported: too many reports wait, or the client is closed"
             _count_lost(outbox, 1, said, report.about)
+
+    def _outbox(self) -> _Outbox:
+        """Return this process's outbox. A new one is flushed at the end of the process."""
+        generation = FORKS.generation
+        if generation not in self._outboxes:
+            outbox = self._outboxes.setdefault(generation, _Outbox())
+            if multiprocessing.parent_process() is not None:
+                # Such a child ends without the exit handlers of the interpreter, and runs these.
+                Finalize(None, _flush, (self._outboxes, FLUSH_SECONDS), exitpriority=0)
+            return outbox
+        return self._outboxes[generation]
 
     def _ensure_sender(self, outbox: _Outbox) -> bool:
         """Return whether there is a thread to send one report more; called under the outbox's lock."""
@@ -194,7 +207,7 @@ class Reports:
 
 def _flush(outboxes: dict[int, _Outbox], seconds: float) -> None:
     """Wait until this process has sent everything, `seconds` at most; then give the rest up."""
-    outbox = outboxes.get(os.getpid())
+    outbox = outboxes.get(FORKS.generation)
     if outbox is None:
         return
     outbox.closing.set()

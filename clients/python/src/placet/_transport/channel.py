@@ -1,40 +1,32 @@
-"""Channels: made when first used, one per process, with what every call has in common.
-
-gRPC does not survive `fork()` unless it is told to before it is loaded: a child's calls would
-hang, deadline or not. So this module says so on import; where gRPC was loaded earlier without
-it, a forked child whose parent had used a client is refused at once instead
-(https://github.com/grpc/grpc/blob/master/doc/fork_support.md).
-"""
+"""Channels: made when first used, one per process, with what every call has in common."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-_TRUE = frozenset({"1", "true", "yes", "on"})
-if "grpc._cython.cygrpc" not in sys.modules:
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
-FORK_SUPPORT = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "0").lower() in _TRUE
+from placet._transport.forks import FORKS  # before gRPC, whose support of forks it turns on
 
-import grpc  # noqa: E402 - after the setting above
-import grpc.aio  # noqa: E402
-from google.protobuf.message import Message  # noqa: E402
+# isort: split
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
 
-from placet._transport.failures import placet_error  # noqa: E402
-from placet._transport.methods import RETRIED, method_of  # noqa: E402
-from placet._transport.patience import OverloadNotice  # noqa: E402
-from placet.errors import DeadlineError, UnavailableError, invalid  # noqa: E402
+from placet._transport.failures import placet_error
+from placet._transport.methods import RETRIED, method_of
+from placet._transport.patience import OverloadNotice
+from placet.errors import DeadlineError, UnavailableError, invalid
 
 # Further calls wait here, within their deadlines. A server resets what a connection opens beyond its
 # `calls_per_connection`, twice this by default: to it a call is over somewhat later than to us.
 CALLS_AT_ONCE = 32
+# How many seconds closing may take, or wait for a fork.
+_CLOSING = 5.0
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
@@ -108,24 +100,6 @@ class Connection:
         return module.secure_channel(self.target, self.credentials, options=OPTIONS)
 
 
-class _Forks:
-    """Counts how often this process is a fork of the one that loaded us."""
-
-    generation = 0
-    # A channel was used before a fork, so that gRPC in the child is not to be trusted.
-    used = False
-    stranded = False
-
-    @classmethod
-    def in_child(cls) -> None:
-        cls.generation += 1
-        cls.stranded = cls.stranded or (cls.used and not FORK_SUPPORT)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Forks.in_child)
-
-
 @dataclass(slots=True)
 class _Opened:
     """The channels of one process, by event loop; a client without a loop has its channel under None.
@@ -154,15 +128,10 @@ class _Link:
 
         Raises `UnavailableError` if gRPC cannot be used here.
         """
-        if _Forks.stranded:
-            raise UnavailableError(
-                "this process was forked after a client was used, and gRPC was loaded without fork "
-                "support; import placet before grpc, or set GRPC_ENABLE_FORK_SUPPORT=1"
-            )
         if self._closed:
             raise UnavailableError("the client is closed")
-        _Forks.used = True
-        opened = self._opened.setdefault(_Forks.generation, _Opened())
+        FORKS.check(on_loop=loop is not None)
+        opened = self._opened.setdefault(FORKS.generation, _Opened())
         with opened.lock:
             if loop not in opened.channels:
                 # A channel works on the loop that it was made on; those of closed loops are done.
@@ -177,8 +146,8 @@ class _Link:
     def _take_channels(self) -> dict[asyncio.AbstractEventLoop | None, Any]:
         """Mark as closed; return the channels that this process has to close."""
         self._closed = True
-        opened = self._opened.pop(_Forks.generation, None)
-        return {} if opened is None or _Forks.stranded else opened.channels
+        opened = self._opened.pop(FORKS.generation, None)
+        return {} if opened is None or FORKS.stranded else opened.channels
 
 
 class SyncLink(_Link):
@@ -198,11 +167,13 @@ class SyncLink(_Link):
             left = timeout - (time.monotonic() - began)
             if admitted:
                 self.overload.check(left)
-            answer: bytes = channel.unary_unary(method)(
-                request,
-                timeout=left,
-                metadata=self._connection.metadata(),
-            )
+            metadata = self._connection.metadata()
+            FORKS.enter(left)
+            try:
+                left = timeout - (time.monotonic() - began)
+                answer: bytes = channel.unary_unary(method)(request, timeout=left, metadata=metadata)
+            finally:
+                FORKS.leave()
         except grpc.RpcError as exc:
             error = placet_error(exc)
             if admitted:
@@ -215,8 +186,12 @@ class SyncLink(_Link):
         return answer
 
     def close(self) -> None:
-        for channel in self._take_channels().values():
-            channel.close()
+        FORKS.enter(_CLOSING)
+        try:
+            for channel in self._take_channels().values():
+                channel.close()
+        finally:
+            FORKS.leave()
 
 
 class AsyncLink(_Link):
@@ -243,12 +218,14 @@ class AsyncLink(_Link):
             left = timeout - (time.monotonic() - began)
             if admitted:
                 self.overload.check(left)
-            call: Awaitable[bytes] = channel.unary_unary(method)(
-                request,
-                timeout=left,
-                metadata=self._connection.metadata(),
-            )
-            return await call
+            metadata = self._connection.metadata()
+            await FORKS.enter_on_loop(left)
+            try:
+                left = timeout - (time.monotonic() - began)
+                call: Awaitable[bytes] = channel.unary_unary(method)(request, timeout=left, metadata=metadata)
+                return await call
+            finally:
+                FORKS.leave()
         except grpc.RpcError as exc:
             error = placet_error(exc)
             if admitted:
@@ -274,7 +251,11 @@ class AsyncLink(_Link):
         """Close this loop's channel; those of other loops end with their last call."""
         channel = self._take_channels().get(asyncio.get_running_loop())
         if channel is not None:
-            await channel.close()
+            await FORKS.enter_on_loop(_CLOSING)
+            try:
+                await channel.close()
+            finally:
+                FORKS.leave()
 
 
 def _no_place() -> DeadlineError:

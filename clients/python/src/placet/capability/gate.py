@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from placet._calls.jsontext import object_text
+from placet._locks import ForkLock
 from placet.capability.check import Capability, CapabilityError, check
 from placet.capability.uses import MemoryUses, Uses
 from placet.errors import NotFoundError, PlacetError, PreconditionError
@@ -60,7 +60,7 @@ class Gate:
         self._fulfils = frozenset(fulfils)
         self._clock = clock
         self._latest = float("-inf")
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def admit(
         self, receipt: bytes, *, tool: str, arguments: Mapping[str, Any] | bytes, session: str = ""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import threading
 from typing import Protocol
 
+from placet._locks import ForkLock
 from placet.capability.check import CapabilityError
 
 
@@ -28,7 +28,7 @@ class MemoryUses:
         self._capacity = capacity
         self._used: set[str] = set()
         self._ends: list[tuple[float, str]] = []
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def claim(self, decision_id: str, *, until: float, now: float) -> bool:
         """See `Uses.claim`. Raises `CapabilityError` when it is full."""
