@@ -14,8 +14,11 @@ from typing import Protocol
 from pdp.model import (
     JSON,
     Agent,
+    AgentPage,
     Attribution,
     Caller,
+    ControlKind,
+    ControlRevision,
     DecisionEffect,
     DecisionStatus,
     EntityName,
@@ -34,10 +37,11 @@ from pdp.model import (
     Recording,
     Session,
     SessionSnapshot,
+    SettingsVersion,
     Signal,
+    SignalPage,
     Tool,
     ToolPage,
-    ToolRevision,
     Verdict,
 )
 
@@ -280,8 +284,29 @@ class ControlPlane(Protocol):
         """
         ...
 
-    async def tool_history(self, tenant: str, *, before: int | None, limit: int) -> Sequence[ToolRevision]:
-        """Return what was registered before revision `before`, latest first. Writes nothing."""
+    async def settings(self, tenant: str, *, revision: int | None = None) -> SettingsVersion | None:
+        """Return the settings as they are, or as they were at `revision`; None if nobody kept them.
+
+        Writes nothing, and takes no lock. So do the methods below down to `history`.
+        """
+        ...
+
+    async def agents(
+        self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 100
+    ) -> AgentPage:
+        """Return at most `limit` agents by name after `after`, as `tools` does."""
+        ...
+
+    async def signals(
+        self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 100
+    ) -> SignalPage:
+        """Return at most `limit` signals by name after `after`, as `tools` does; also ended ones."""
+        ...
+
+    async def history(
+        self, tenant: str, kind: ControlKind, *, before: int | None, limit: int
+    ) -> Sequence[ControlRevision]:
+        """Return the changes of a kind before revision `before`, latest first."""
         ...
 
     async def roll_back_tools(self, tenant: str, revision: int, *, by: Attribution) -> int | None:

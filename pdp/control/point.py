@@ -6,7 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from pdp.control.writing import attribution, log_write
 from pdp.errors import NotFoundError, PermissionDeniedError
-from pdp.model import Agent, Caller, IssuerList, Signal, Tool, ToolPage, ToolRevision
+from pdp.model import (
+    Agent,
+    AgentPage,
+    Caller,
+    ControlKind,
+    ControlRevision,
+    IssuerList,
+    SettingsVersion,
+    Signal,
+    SignalPage,
+    Tool,
+    ToolPage,
+)
 from pdp.ports import ControlPlane
 
 
@@ -76,9 +88,29 @@ class ControlPoint:
         """Return at most `limit` tools by name after `after`, as they are or as they were at `revision`."""
         return await self._store.tools(caller.tenant, revision=revision, after=after, limit=limit)
 
-    async def tool_history(self, caller: Caller, *, before: int | None, limit: int) -> Sequence[ToolRevision]:
-        """Return the changes of the registry before revision `before`, latest first."""
-        return await self._store.tool_history(caller.tenant, before=before, limit=limit)
+    async def settings(self, caller: Caller, *, revision: int | None) -> SettingsVersion:
+        """Return the settings as they are, or as they were at `revision`.
+
+        Raises `NotFoundError` where nothing was kept of that revision.
+        """
+        found = await self._store.settings(caller.tenant, revision=revision)
+        if found is None:
+            raise NotFoundError(f"nothing is known of the settings of revision {revision}")
+        return found
+
+    async def agents(self, caller: Caller, *, revision: int | None, after: str, limit: int) -> AgentPage:
+        """Return at most `limit` agents by name after `after`, as they are or as they were at `revision`."""
+        return await self._store.agents(caller.tenant, revision=revision, after=after, limit=limit)
+
+    async def signals(self, caller: Caller, *, revision: int | None, after: str, limit: int) -> SignalPage:
+        """Return at most `limit` signals by name after `after`, as they are or as they were at `revision`."""
+        return await self._store.signals(caller.tenant, revision=revision, after=after, limit=limit)
+
+    async def history(
+        self, caller: Caller, kind: ControlKind, *, before: int | None, limit: int
+    ) -> Sequence[ControlRevision]:
+        """Return the changes of a kind before revision `before`, latest first."""
+        return await self._store.history(caller.tenant, kind, before=before, limit=limit)
 
     async def issuer_keys(self, caller: Caller) -> IssuerList:
         """Return the issuers of task tokens with their keys, by name."""

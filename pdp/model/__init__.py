@@ -16,6 +16,11 @@ from pdp.model.boundary import OnExceed as OnExceed
 from pdp.model.boundary import ResourceRule as ResourceRule
 from pdp.model.boundary import ToolEffect as ToolEffect
 from pdp.model.boundary import VelocityLimit as VelocityLimit
+from pdp.model.control import AgentPage as AgentPage
+from pdp.model.control import ControlKind as ControlKind
+from pdp.model.control import ControlRevision as ControlRevision
+from pdp.model.control import SettingsVersion as SettingsVersion
+from pdp.model.control import SignalPage as SignalPage
 from pdp.model.decisions import ChainHop as ChainHop
 from pdp.model.decisions import Decision as Decision
 from pdp.model.decisions import DecisionEffect as DecisionEffect
@@ -99,4 +104,3 @@ from pdp.model.tools import OutputFormat as OutputFormat
 from pdp.model.tools import Prerequisite as Prerequisite
 from pdp.model.tools import Tool as Tool
 from pdp.model.tools import ToolPage as ToolPage
-from pdp.model.tools import ToolRevision as ToolRevision

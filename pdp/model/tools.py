@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from pdp.model.attribution import Attribution
 from pdp.model.boundary import ToolEffect
 from placet.normalise import NormalisationStep
 
@@ -174,18 +172,6 @@ class Tool:
     def entity_of(self, role: EntityRole) -> EntityRef | None:
         """Return the tool's entity of a role, which it has one of at most, or the first one that is OTHER."""
         return next((ref for ref in self.entities if ref.role is role), None)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ToolRevision:
-    """One change of a tenant's registry: names of the tools that it wrote and removed."""
-
-    revision: int
-    written_at: datetime
-    written: tuple[str, ...]
-    removed: tuple[str, ...] = ()
-    # None: an earlier release wrote it, which kept no author.
-    by: Attribution | None = None
 
 
 class ToolPage(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from psycopg import sql
 
@@ -13,24 +13,37 @@ from pdp.action.registration import details, read_registration
 from pdp.errors import InvalidFieldError, TenantUnknownError
 from pdp.model import (
     Agent,
+    AgentPage,
     Attribution,
+    ControlKind,
+    ControlRevision,
     IssuerKeys,
     IssuerKeysSnapshot,
     IssuerList,
+    SettingsVersion,
     Signal,
+    SignalPage,
     Tool,
     ToolPage,
-    ToolRevision,
 )
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
 from pdp.postgres.columns import Columns
-from pdp.postgres.rows import ATTRIBUTION, TOOL, instant_text, json_text, json_value, tool_text
+from pdp.postgres.registry_history import (
+    REMOVED,
+    add_history,
+    agent_from,
+    agent_text,
+    contents_at,
+    current_revision,
+    revisions_before,
+    settings_at,
+    signal_from,
+    signal_text,
+)
+from pdp.postgres.rows import ATTRIBUTION, TOOL, json_text, json_value, tool_text
 from pdp.sessions.task_tokens import MAX_ISSUERS
-
-# What the history says of a tool that a roll-back removed.
-_REMOVED = "null"
 
 
 def _issuer_keys(issuer: str, keys: str, revision: int, written_at: datetime) -> IssuerKeys:
@@ -44,7 +57,6 @@ _PUT_TOOL = f"""
     ON CONFLICT (tenant, name) DO UPDATE
     SET {", ".join(f"{name} = EXCLUDED.{name}" for name in TOOL.names if name != "name")}
 """
-_Kind = Literal["settings", "agents", "tools", "signals", "issuers"]
 
 
 class PostgresControlPlane:
@@ -75,7 +87,7 @@ class PostgresControlPlane:
                 [tenant, text],
             )
             revision = _one(await cursor.fetchone())
-            await _add_history(connection, tenant, "settings", revision, [("", text)], by=by)
+            await add_history(connection, tenant, ControlKind.SETTINGS, revision, [("", text)], by=by)
             return revision
 
         return await self._pool.run(work)
@@ -88,7 +100,7 @@ class PostgresControlPlane:
                 raise InvalidFieldError("agents.trust", "is not between 0 and 1")
 
         async def work(connection: Connection) -> int:
-            revision = await _new_revision(connection, tenant, "agents")
+            revision = await _new_revision(connection, tenant, ControlKind.AGENTS)
             cursor = connection.cursor()
             await cursor.executemany(
                 """
@@ -105,20 +117,8 @@ class PostgresControlPlane:
                     for a in agents
                 ],
             )
-            said = {
-                a.agent: json_text(
-                    {
-                        "agent": a.agent,
-                        "owner": a.owner,
-                        "trust": a.trust,
-                        "trust_explanation": a.trust_explanation,
-                        "model": a.model,
-                        "version": a.version,
-                    }
-                )
-                for a in agents
-            }
-            await _add_history(connection, tenant, "agents", revision, list(said.items()), by=by)
+            said = {a.agent: agent_text(a) for a in agents}
+            await add_history(connection, tenant, ControlKind.AGENTS, revision, list(said.items()), by=by)
             return revision
 
         return await self._pool.run(work)
@@ -130,7 +130,7 @@ class PostgresControlPlane:
             storable("tools", json_text(details(tool)))
 
         async def work(connection: Connection) -> int:
-            revision = await _new_revision(connection, tenant, "tools")
+            revision = await _new_revision(connection, tenant, ControlKind.TOOLS)
             await _write_tools(connection, tenant, tools, revision, by=by)
             return revision
 
@@ -143,57 +143,71 @@ class PostgresControlPlane:
             storable("after", text)
 
         async def work(connection: Connection) -> ToolPage:
-            of = await _tools_revision(connection, tenant)
+            of = await current_revision(connection, tenant, ControlKind.TOOLS)
             of = of if revision is None else min(of, revision)
             return ToolPage(of, await _tools_at(connection, tenant, of, after=after, limit=limit))
 
         return await self._pool.run(work)
 
-    async def tool_history(self, tenant: str, *, before: int | None, limit: int) -> Sequence[ToolRevision]:
+    async def settings(self, tenant: str, *, revision: int | None = None) -> SettingsVersion | None:
         storable("tenant", tenant)
 
-        async def work(connection: Connection) -> Sequence[ToolRevision]:
-            cursor = await connection.execute(
-                """
-                SELECT h.revision, min(h.written_at),
-                       array_agg(h.name ORDER BY h.name COLLATE "C") FILTER (WHERE h.content <> %s),
-                       array_agg(h.name ORDER BY h.name COLLATE "C") FILTER (WHERE h.content = %s),
-                       min(h.written_by), min(h.written_by_issuer), min(h.reason)
-                FROM placet.registry_history h
-                WHERE h.tenant = %s AND h.kind = 'tools' AND (%s::bigint IS NULL OR h.revision < %s)
-                GROUP BY h.revision ORDER BY h.revision DESC LIMIT %s
-                """,
-                [_REMOVED, _REMOVED, tenant, before, before, limit],
-            )
-            return [
-                ToolRevision(
-                    revision=revision,
-                    written_at=written_at,
-                    written=tuple(written or ()),
-                    removed=tuple(removed or ()),
-                    by=ATTRIBUTION.find(by),
-                )
-                for revision, written_at, written, removed, *by in await cursor.fetchall()
-            ]
+        async def work(connection: Connection) -> SettingsVersion | None:
+            now = await current_revision(connection, tenant, ControlKind.SETTINGS)
+            return await settings_at(connection, tenant, now if revision is None else min(now, revision))
 
         return await self._pool.run(work)
+
+    async def agents(
+        self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 100
+    ) -> AgentPage:
+        of, found = await self._contents(tenant, ControlKind.AGENTS, revision, after, limit)
+        return AgentPage(of, [agent_from(text, revision=written) for text, written in found])
+
+    async def signals(
+        self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 100
+    ) -> SignalPage:
+        of, found = await self._contents(tenant, ControlKind.SIGNALS, revision, after, limit)
+        return SignalPage(of, [signal_from(text) for text, _ in found])
+
+    async def _contents(
+        self, tenant: str, kind: ControlKind, revision: int | None, after: str, limit: int
+    ) -> tuple[int, list[tuple[str, int]]]:
+        """Return the revision that is shown, and what stood at it by name, as `contents_at` does."""
+        for text in (tenant, after):
+            storable("after", text)
+
+        async def work(connection: Connection) -> tuple[int, list[tuple[str, int]]]:
+            now = await current_revision(connection, tenant, kind)
+            of = now if revision is None else min(now, revision)
+            return of, await contents_at(connection, tenant, kind, of, after=after, limit=limit)
+
+        return await self._pool.run(work)
+
+    async def history(
+        self, tenant: str, kind: ControlKind, *, before: int | None, limit: int
+    ) -> Sequence[ControlRevision]:
+        storable("tenant", tenant)
+        return await self._pool.run(
+            lambda connection: revisions_before(connection, tenant, kind, before=before, limit=limit)
+        )
 
     async def roll_back_tools(self, tenant: str, revision: int, *, by: Attribution) -> int | None:
         async def work(connection: Connection) -> int | None:
             await _lock(connection, storable("tenant", tenant))
-            now = await _tools_revision(connection, tenant)
+            now = await current_revision(connection, tenant, ControlKind.TOOLS)
             if not 1 <= revision <= now:
                 return None
             wanted = await _tools_at(connection, tenant, revision)
             there = await _tools_at(connection, tenant, now)
             removed = sorted({tool.name for tool in there} - {tool.name for tool in wanted})
-            new = await _new_revision(connection, tenant, "tools")
+            new = await _new_revision(connection, tenant, ControlKind.TOOLS)
             await _write_tools(connection, tenant, wanted, new, by=by)
             await connection.execute(
                 "DELETE FROM placet.tools WHERE tenant = %s AND name = ANY (%s::text[])", [tenant, removed]
             )
-            gone = [(name, _REMOVED) for name in removed]
-            await _add_history(connection, tenant, "tools", new, gone, by=by)
+            gone = [(name, REMOVED) for name in removed]
+            await add_history(connection, tenant, ControlKind.TOOLS, new, gone, by=by)
             return new
 
         return await self._pool.run(work)
@@ -207,7 +221,7 @@ class PostgresControlPlane:
             storable("signals.name", signal.name)
 
         async def work(connection: Connection) -> int:
-            revision = await _new_revision(connection, tenant, "signals")
+            revision = await _new_revision(connection, tenant, ControlKind.SIGNALS)
             cursor = connection.cursor()
             await cursor.executemany(
                 """
@@ -221,13 +235,8 @@ class PostgresControlPlane:
                     for s, value in zip(signals, values, strict=True)
                 ],
             )
-            said = {
-                s.name: json_text(
-                    {"name": s.name, "value": s.value, "expires_at": instant_text(s.expires_at)}
-                )
-                for s in signals
-            }
-            await _add_history(connection, tenant, "signals", revision, list(said.items()), by=by)
+            said = {s.name: signal_text(s) for s in signals}
+            await add_history(connection, tenant, ControlKind.SIGNALS, revision, list(said.items()), by=by)
             return revision
 
         return await self._pool.run(work)
@@ -240,7 +249,7 @@ class PostgresControlPlane:
             storable(field, value)
 
         async def work(connection: Connection) -> int:
-            revision = await _new_revision(connection, tenant, "issuers")
+            revision = await _new_revision(connection, tenant, ControlKind.ISSUERS)
             await connection.execute(
                 """
                 INSERT INTO placet.issuer_keys (tenant, issuer, keys, revision, written_at)
@@ -255,7 +264,7 @@ class PostgresControlPlane:
             )
             if _one(await cursor.fetchone()) > MAX_ISSUERS:
                 raise InvalidFieldError("issuer", f"would be more than {MAX_ISSUERS} issuers")
-            await _add_history(connection, tenant, "issuers", revision, [(issuer, text)], by=by)
+            await add_history(connection, tenant, ControlKind.ISSUERS, revision, [(issuer, text)], by=by)
             return revision
 
         return await self._pool.run(work)
@@ -327,38 +336,15 @@ async def _write_tools(
         [(tenant, name, list(same)) for name, same in sorted(rules)],
     )
     said = [(tool.name, tool_text(tool)) for tool in tools]
-    await _add_history(connection, tenant, "tools", revision, said, by=by)
-
-
-async def _tools_revision(connection: Connection, tenant: str) -> int:
-    cursor = await connection.execute(
-        "SELECT t.tools_revision FROM placet.tenants t WHERE t.tenant = %s", [tenant]
-    )
-    row = await cursor.fetchone()
-    if row is None:
-        raise TenantUnknownError(f"there is no tenant {tenant}")
-    return _one(row)
+    await add_history(connection, tenant, ControlKind.TOOLS, revision, said, by=by)
 
 
 async def _tools_at(
     connection: Connection, tenant: str, revision: int, *, after: str = "", limit: int | None = None
 ) -> list[Tool]:
     """Return the tools as they stood at `revision`, by name, each with the revision that wrote it."""
-    cursor = await connection.execute(
-        """
-        SELECT l.content, l.revision
-        FROM (
-            SELECT DISTINCT ON (h.name) h.name, h.content, h.revision
-            FROM placet.registry_history h
-            WHERE h.tenant = %s AND h.kind = 'tools' AND h.revision <= %s AND h.name COLLATE "C" > %s
-            ORDER BY h.name, h.revision DESC
-        ) l
-        WHERE l.content <> %s
-        ORDER BY l.name COLLATE "C" LIMIT %s
-        """,
-        [tenant, revision, after, _REMOVED, limit],
-    )
-    return [read_registration(json_value(content), revision=of) for content, of in await cursor.fetchall()]
+    found = await contents_at(connection, tenant, ControlKind.TOOLS, revision, after=after, limit=limit)
+    return [read_registration(json_value(content), revision=of) for content, of in found]
 
 
 def _tool_row(tenant: str, tool: Tool, revision: int) -> dict[str, Any]:
@@ -386,7 +372,7 @@ async def _lock(connection: Connection, tenant: str) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [control_lock(tenant)])
 
 
-async def _new_revision(connection: Connection, tenant: str, kind: _Kind) -> int:
+async def _new_revision(connection: Connection, tenant: str, kind: ControlKind) -> int:
     """Lock the tenant, move its epoch and the revision of `kind`; return the new revision."""
     await _lock(connection, storable("tenant", tenant))
     column = sql.Identifier(f"{kind}_revision")
@@ -400,27 +386,6 @@ async def _new_revision(connection: Connection, tenant: str, kind: _Kind) -> int
     if row is None:
         raise TenantUnknownError(f"there is no tenant {tenant}")
     return _one(row)
-
-
-async def _add_history(
-    connection: Connection,
-    tenant: str,
-    kind: _Kind,
-    revision: int,
-    said: Sequence[tuple[str, str]],
-    *,
-    by: Attribution,
-) -> None:
-    """Keep what the revision said: names, each with its content as JSON text."""
-    cursor = connection.cursor()
-    await cursor.executemany(
-        """
-        INSERT INTO placet.registry_history (
-            tenant, kind, revision, name, content, written_by, written_by_issuer, reason)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-        """,
-        [(tenant, kind, revision, name, content, by.subject, by.issuer, by.reason) for name, content in said],
-    )
 
 
 def _one(row: tuple[Any, ...] | None) -> int:

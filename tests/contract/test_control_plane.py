@@ -14,6 +14,7 @@ from pdp.model import (
     ArgumentRole,
     Attribution,
     BusinessKeyRule,
+    ControlKind,
     Facts,
     FieldTrust,
     Output,
@@ -151,13 +152,13 @@ async def test_roll_back_is_a_new_revision_with_the_old_content(store: Store) ->
     assert known.epoch > before
     assert (await facts(store, tool="new")).tool is None
     assert await store.control_plane.tools(TENANT) == (3, [replace(old, revision=3)])
-    history = await store.control_plane.tool_history(TENANT, before=None, limit=10)
+    history = await store.control_plane.history(TENANT, ControlKind.TOOLS, before=None, limit=10)
     assert [(item.revision, item.written, item.removed) for item in history] == [
         (3, ("payments.create",), ("new",)),
         (2, ("new", "payments.create"), ()),
         (1, ("payments.create",), ()),
     ]
-    assert await store.control_plane.tool_history(TENANT, before=3, limit=1) == history[1:2]
+    assert await store.control_plane.history(TENANT, ControlKind.TOOLS, before=3, limit=1) == history[1:2]
     # Then it is rolled forward again.
     assert await store.control_plane.roll_back_tools(TENANT, 2, by=builders.AUTHOR) == 4
     assert (await facts(store, tool="new")).tool == replace(builders.tool("new"), revision=4)
@@ -280,10 +281,73 @@ async def test_each_write_keeps_its_author_and_reason(store: Store) -> None:
     await store.control_plane.put_tools(TENANT, [builders.tool()], by=anna)
     await store.control_plane.put_tools(TENANT, [builders.tool("new")], by=host)
     await store.control_plane.roll_back_tools(TENANT, 1, by=anna)
-    history = await store.control_plane.tool_history(TENANT, before=None, limit=10)
+    history = await store.control_plane.history(TENANT, ControlKind.TOOLS, before=None, limit=10)
     assert [(item.revision, item.by) for item in history] == [(3, anna), (2, host), (1, anna)]
     await store.control_plane.put_issuer_keys(TENANT, "tasks", [KEY], by=anna)
     await store.control_plane.put_issuer_keys(TENANT, "tasks", [], by=host)
     await store.control_plane.put_issuer_keys(TENANT, "other", [], by=anna)
     issuers = (await store.control_plane.issuer_keys(TENANT)).issuers
     assert [(known.issuer, known.by) for known in issuers] == [("other", anna), ("tasks", host)]
+
+
+async def test_settings_are_read_back_as_they_are_and_as_they_were(store: Store) -> None:
+    anna = Attribution(subject="anna", reason="first")
+    assert await store.control_plane.put_tenant(TENANT, b'{"n": 1.50}', by=anna) == 1
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    now = await store.control_plane.settings(TENANT)
+    assert now is not None
+    assert (now.revision, now.settings, now.by) == (2, b"{}", builders.AUTHOR)
+    then = await store.control_plane.settings(TENANT, revision=1)
+    assert then is not None
+    assert (then.revision, then.settings, then.by) == (1, b'{"n": 1.50}', anna)
+    assert await store.control_plane.settings(TENANT, revision=9) == now
+    with pytest.raises(TenantUnknownError):
+        await store.control_plane.settings("nobody")
+
+
+async def test_agents_are_read_back_by_name_as_they_are_and_as_they_were(store: Store) -> None:
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    assert await store.control_plane.agents(TENANT) == (0, [])
+    a, b = replace(builders.agent(), agent="a", trust=Decimal("0.25")), replace(builders.agent(), agent="b")
+    await store.control_plane.put_agents(TENANT, [b, a], by=builders.AUTHOR)
+    other = replace(a, trust=None, owner="else")
+    await store.control_plane.put_agents(TENANT, [other], by=builders.AUTHOR)
+    a, b, other = replace(a, revision=1), replace(b, revision=1), replace(other, revision=2)
+    assert await store.control_plane.agents(TENANT) == (2, [other, b])
+    assert await store.control_plane.agents(TENANT, revision=1) == (1, [a, b])
+    assert await store.control_plane.agents(TENANT, revision=1, after="a") == (1, [b])
+    assert await store.control_plane.agents(TENANT, limit=1) == (2, [other])
+
+
+async def test_signals_are_read_back_also_when_they_have_ended(store: Store) -> None:
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    now = await store.clock.advance(0)
+    on = Signal(name="incident", value={"severity": Decimal("1.5")}, expires_at=now + timedelta(minutes=5))
+    await store.control_plane.put_signals(TENANT, [on], by=builders.AUTHOR)
+    await store.clock.advance(301)
+    assert await store.control_plane.signals(TENANT) == (1, [on])
+    off = Signal(name="incident", value=None)
+    await store.control_plane.put_signals(TENANT, [off], by=builders.AUTHOR)
+    assert await store.control_plane.signals(TENANT) == (2, [off])
+    assert await store.control_plane.signals(TENANT, revision=1) == (1, [on])
+
+
+async def test_each_kind_has_its_own_history(store: Store) -> None:
+    anna = Attribution(subject="anna", reason="why")
+    await store.control_plane.put_tenant(TENANT, b"{}", by=anna)
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    await store.control_plane.put_agents(TENANT, [builders.agent()], by=anna)
+    await store.control_plane.put_signals(TENANT, [Signal(name="s", value=1)], by=anna)
+    await store.control_plane.put_issuer_keys(TENANT, "tasks", [], by=anna)
+    written = {}
+    for kind in ControlKind:
+        changes = await store.control_plane.history(TENANT, kind, before=None, limit=10)
+        written[kind] = [(change.revision, change.written, change.by) for change in changes]
+    assert written == {
+        ControlKind.SETTINGS: [(2, (), builders.AUTHOR), (1, (), anna)],
+        ControlKind.AGENTS: [(1, (AGENT,), anna)],
+        ControlKind.TOOLS: [],
+        ControlKind.SIGNALS: [(1, ("s",), anna)],
+        ControlKind.ISSUERS: [(1, ("tasks",), anna)],
+    }
+    assert await store.control_plane.history("nobody", ControlKind.TOOLS, before=None, limit=1) == []

@@ -113,7 +113,43 @@ def test_each_write_says_by_whom_and_why(run: Run, tmp_path: Path) -> None:
     assert history == ["by ops (sanctioned)", "by ops"]
     run("issuer", "put", "https://tasks.example.org", "-", "--reason", "revoked", stdin='{"keys": []}')
     assert "revision 1, by ops (revoked)  no key: revoked" in run("issuer", "list").stdout
-    assert "reason is 1025 characters" in run("tool", "rollback", "1", "--reason", "x" * 1025, code=2).stderr
+    assert "reason: is 1025 characters" in run("tool", "rollback", "1", "--reason", "x" * 1025, code=2).stderr
+
+
+def test_settings_agents_and_signals_are_read_back_with_their_differences(run: Run) -> None:
+    settings = '{"large_amount": {"EUR": "2000.00"}, "allow_ttl_seconds": 60}'
+    run("admin", "put-tenant", "-", "--reason", "May", stdin=settings)
+    run("admin", "put-tenant", "-", stdin=settings.replace("2000.00", "3000.00"))
+    shown = run("admin", "get-tenant", "--at", "2")
+    assert json.loads(shown.stdout) == json.loads(settings)
+    assert "settings: revision 2, " in shown.stderr
+    assert "by ops (May)" in shown.stderr
+    assert run("admin", "get-tenant", "--diff", "2").stdout == '~ large_amount.EUR: "2000.00" -> "3000.00"\n'
+    assert parsed(run("admin", "get-tenant", "--at", "2", "--diff", "1", "--json")) == {
+        "from": 1,
+        "to": 2,
+        "differences": [
+            {"path": "allow_ttl_seconds", "after": 60},
+            {"path": "large_amount", "after": {"EUR": "2000.00"}},
+        ],
+    }
+    assert run("admin", "get-tenant", "--at", "1", "--diff", "2", code=2).stderr
+    history = [line.split("  ")[2] for line in run("admin", "history", "settings").stdout.splitlines()]
+    assert history == ["by ops", "by ops (May)", "by ops"]
+
+    run("admin", "put-agents", "-", stdin='[{"agent": "agent:a", "trust": 0.5}, {"agent": "agent:b"}]')
+    run("admin", "put-agents", "-", stdin='[{"agent": "agent:b", "owner": "ap"}]')
+    agents = run("admin", "get-agents").stdout
+    assert json.loads(agents) == [
+        {"agent": "agent:a", "trust": 0.5},
+        {"agent": "agent:b", "owner": "ap"},
+    ]
+    run("admin", "put-agents", "-", stdin=agents)
+    assert run("admin", "get-agents", "--diff", "1").stdout == '+ agent:b.owner: "ap"\n'
+    run("admin", "put-signals", "-", stdin='[{"name": "incident", "value": {"severity": 2}}]')
+    assert json.loads(run("admin", "get-signals").stdout) == [{"name": "incident", "value": {"severity": 2}}]
+    assert parsed(run("admin", "history", "signals", "--json"))[0]["written"] == ["incident"]
+    assert "kind" in run("admin", "history", "weather", code=2).stderr
 
 
 def test_long_registry_is_listed_whole(run: Run) -> None:

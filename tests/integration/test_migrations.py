@@ -10,7 +10,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pdp.errors import PermissionDeniedError, StoreUnavailableError
-from pdp.model import Attribution, EntityName
+from pdp.model import Attribution, ControlKind, EntityName
 from pdp.postgres.migrate import _GRANTS, MigrationError, StoreUnfitError, migrate, migrations
 from pdp.postgres.store import PostgresStore
 from tests.support import builders
@@ -241,7 +241,7 @@ async def test_what_an_earlier_release_wrote_has_no_author_and_says_so(database_
             " (tenant, type, id, revision, attributes, deleted, written_by, written_at)"
             " VALUES ('acme', 'vendor', 'V-1', 1, '{}', false, 'ben', placet.now())",
         )
-        [revision] = await store.control_plane.tool_history("acme", before=None, limit=10)
+        [revision] = await store.control_plane.history("acme", ControlKind.TOOLS, before=None, limit=10)
         assert (revision.revision, revision.by) == (1, None)
         version = await store.entities.entity_at("acme", EntityName(type="vendor", id="V-1"))
         assert version is not None

@@ -412,6 +412,13 @@ LIMITS: Mapping[str, Limit] = {
         "pdp.server.messages.tools.MAX_FIELDS",
     ),
     "ListTools.limit": _limit("ListTools", "limit", lambda n: admin.ListToolsRequest(limit=n)),
+    "ListAgents.limit": _limit("ListAgents", "limit", lambda n: admin.ListAgentsRequest(limit=n)),
+    "ListSignals.limit": _limit("ListSignals", "limit", lambda n: admin.ListSignalsRequest(limit=n)),
+    "ListChanges.limit": _limit(
+        "ListChanges",
+        "limit",
+        lambda n: admin.ListChangesRequest(kind=admin.CONTROL_KIND_AGENTS, limit=n),
+    ),
     "ListToolHistory.limit": _limit(
         "ListToolHistory", "limit", lambda n: admin.ListToolHistoryRequest(limit=n)
     ),

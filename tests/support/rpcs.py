@@ -200,7 +200,13 @@ ROWS: Mapping[str, Row] = {
         request=lambda things: admin_service_pb2.PutTenantRequest(tenant=things.tenant, settings=b"{}"),
         elsewhere=DENIED,
     ),
-    # These name no tenant: they write the caller's.
+    # These name no tenant: they read or write the caller's.
+    "/placet.v1.AdminService/GetSettings": Row(request=lambda _: admin_service_pb2.GetSettingsRequest()),
+    "/placet.v1.AdminService/ListAgents": Row(request=lambda _: admin_service_pb2.ListAgentsRequest()),
+    "/placet.v1.AdminService/ListSignals": Row(request=lambda _: admin_service_pb2.ListSignalsRequest()),
+    "/placet.v1.AdminService/ListChanges": Row(
+        request=lambda _: admin_service_pb2.ListChangesRequest(kind=admin_service_pb2.CONTROL_KIND_AGENTS)
+    ),
     "/placet.v1.AdminService/PutAgents": Row(
         request=lambda things: admin_service_pb2.PutAgentsRequest(
             agents=[admin_service_pb2.Agent(agent=things.agent, owner="walker", trust=0.6)]

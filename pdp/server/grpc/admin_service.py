@@ -7,6 +7,7 @@ from typing import Any
 
 from pdp.control.point import ControlPoint
 from pdp.errors import InvalidFieldError
+from pdp.model import ControlKind
 from pdp.ports import Clock
 from pdp.server.identity.caller import current_caller
 from pdp.server.messages import control_plane, fields, tools
@@ -30,6 +31,55 @@ class AdminService(stubs.AdminServiceServicer):
             reason=reason(request),
         )
         return messages.PutTenantResponse(settings_revision=revision)
+
+    async def GetSettings(
+        self, request: messages.GetSettingsRequest, context: Any
+    ) -> messages.GetSettingsResponse:
+        version = await self._point.settings(
+            current_caller(), revision=fields.revision(request.at_revision, "at_revision")
+        )
+        return control_plane.settings_message(version)
+
+    async def ListAgents(
+        self, request: messages.ListAgentsRequest, context: Any
+    ) -> messages.ListAgentsResponse:
+        page = await self._point.agents(
+            current_caller(),
+            revision=fields.revision(request.at_revision, "at_revision"),
+            after=request.after,
+            limit=fields.limit(request.limit, default=100, most=100),
+        )
+        return messages.ListAgentsResponse(
+            agents=[control_plane.agent_message(agent) for agent in page.agents],
+            agents_revision=page.revision,
+        )
+
+    async def ListSignals(
+        self, request: messages.ListSignalsRequest, context: Any
+    ) -> messages.ListSignalsResponse:
+        page = await self._point.signals(
+            current_caller(),
+            revision=fields.revision(request.at_revision, "at_revision"),
+            after=request.after,
+            limit=fields.limit(request.limit, default=100, most=100),
+        )
+        return messages.ListSignalsResponse(
+            signals=[control_plane.signal_message(signal) for signal in page.signals],
+            signals_revision=page.revision,
+        )
+
+    async def ListChanges(
+        self, request: messages.ListChangesRequest, context: Any
+    ) -> messages.ListChangesResponse:
+        changes = await self._point.history(
+            current_caller(),
+            control_plane.kind(request),
+            before=fields.revision(request.before_revision, "before_revision"),
+            limit=fields.limit(request.limit, default=20, most=100),
+        )
+        return messages.ListChangesResponse(
+            changes=[control_plane.change_message(change) for change in changes]
+        )
 
     async def PutAgents(self, request: messages.PutAgentsRequest, context: Any) -> messages.PutAgentsResponse:
         revision = await self._point.put_agents(
@@ -55,13 +105,14 @@ class AdminService(stubs.AdminServiceServicer):
     async def ListToolHistory(
         self, request: messages.ListToolHistoryRequest, context: Any
     ) -> messages.ListToolHistoryResponse:
-        history = await self._point.tool_history(
+        history = await self._point.history(
             current_caller(),
+            ControlKind.TOOLS,
             before=fields.revision(request.before_revision, "before_revision"),
             limit=fields.limit(request.limit, default=20, most=100),
         )
         return messages.ListToolHistoryResponse(
-            revisions=[tools.revision_message(revision) for revision in history]
+            revisions=[control_plane.tool_revision_message(revision) for revision in history]
         )
 
     async def RollbackTools(

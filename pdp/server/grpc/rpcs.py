@@ -65,6 +65,10 @@ _SESSIONS = {
 }
 _ADMIN = {
     "PutTenant": _callable_by(Role.OPERATOR),
+    "GetSettings": _callable_by(Role.OPERATOR, Role.AUDITOR),
+    "ListAgents": _callable_by(Role.OPERATOR, Role.AUDITOR),
+    "ListSignals": _callable_by(Role.OPERATOR, Role.AUDITOR),
+    "ListChanges": _callable_by(Role.OPERATOR, Role.AUDITOR),
     "PutAgents": _callable_by(Role.OPERATOR),
     "PutTools": _callable_by(Role.OPERATOR),
     "ListTools": _callable_by(Role.OPERATOR, Role.AUDITOR),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 
+import orjson
+
 from pdp.authority.settings import parse_settings
 from pdp.errors import InvalidFieldError
-from pdp.model import Agent, IssuerKeys, Signal
+from pdp.jsontext import exact_number
+from pdp.model import Agent, ControlKind, ControlRevision, IssuerKeys, SettingsVersion, Signal
 from pdp.names import name, optional_name, text, unique
 from pdp.server.messages.attribution import attribution_message
 from pdp.server.messages.fields import MAX_TEXT, check_count, instant_of, timestamp
@@ -15,6 +18,13 @@ from placet.canonical import CanonicalError, canonical_json, parse_value
 from placet.v1 import admin_service_pb2 as admin
 
 MAX_SIGNAL = 4 * 1024
+_KINDS = {
+    admin.CONTROL_KIND_SETTINGS: ControlKind.SETTINGS,
+    admin.CONTROL_KIND_AGENTS: ControlKind.AGENTS,
+    admin.CONTROL_KIND_TOOLS: ControlKind.TOOLS,
+    admin.CONTROL_KIND_SIGNALS: ControlKind.SIGNALS,
+    admin.CONTROL_KIND_ISSUERS: ControlKind.ISSUERS,
+}
 
 
 def tenant(message: admin.PutTenantRequest) -> str:
@@ -73,6 +83,61 @@ def signals(message: admin.PutSignalsRequest) -> list[Signal]:
         )
     unique([signal.name for signal in result], "signals", "name")
     return result
+
+
+def kind(message: admin.ListChangesRequest) -> ControlKind:
+    """Return the kind that is asked for, which is required."""
+    if message.kind not in _KINDS:
+        raise InvalidFieldError("kind", "must be one of the known kinds")
+    return _KINDS[message.kind]
+
+
+def settings_message(version: SettingsVersion) -> admin.GetSettingsResponse:
+    return admin.GetSettingsResponse(
+        settings=version.settings,
+        settings_revision=version.revision,
+        written_at=timestamp(version.written_at),
+        by=attribution_message(version.by),
+    )
+
+
+def agent_message(agent: Agent) -> admin.Agent:
+    return admin.Agent(
+        agent=agent.agent,
+        owner=agent.owner,
+        trust=None if agent.trust is None else float(agent.trust),
+        trust_explanation=agent.trust_explanation,
+        model=agent.model,
+        version=agent.version,
+    )
+
+
+def signal_message(signal: Signal) -> admin.Signal:
+    return admin.Signal(
+        name=signal.name,
+        value=orjson.dumps(signal.value, default=exact_number),
+        expires_at=None if signal.expires_at is None else timestamp(signal.expires_at),
+    )
+
+
+def change_message(change: ControlRevision) -> admin.Change:
+    return admin.Change(
+        revision=change.revision,
+        written_at=timestamp(change.written_at),
+        written=change.written,
+        removed=change.removed,
+        by=attribution_message(change.by),
+    )
+
+
+def tool_revision_message(change: ControlRevision) -> admin.ToolRevision:
+    return admin.ToolRevision(
+        revision=change.revision,
+        written_at=timestamp(change.written_at),
+        written=change.written,
+        removed=change.removed,
+        by=attribution_message(change.by),
+    )
 
 
 def issuer_keys_message(issuer: IssuerKeys) -> admin.IssuerKeys:

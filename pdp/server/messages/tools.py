@@ -25,11 +25,9 @@ from pdp.model import (
     Prerequisite,
     Tool,
     ToolEffect,
-    ToolRevision,
 )
 from pdp.names import name, optional_name, text, unique
-from pdp.server.messages.attribution import attribution_message
-from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, check_count, timestamp
+from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, check_count
 from placet._wire.numbers import TOOL_EFFECT_NUMBERS, TOOL_EFFECTS
 from placet.canonical import CanonicalError, parse_object
 from placet.normalise import NormalisationStep
@@ -195,16 +193,6 @@ def tool_message(tool: Tool) -> admin.Tool:
             for field in tool.output.fields
         )
     return message
-
-
-def revision_message(revision: ToolRevision) -> admin.ToolRevision:
-    return admin.ToolRevision(
-        revision=revision.revision,
-        written_at=timestamp(revision.written_at),
-        written=revision.written,
-        removed=revision.removed,
-        by=attribution_message(revision.by),
-    )
 
 
 def _tool_effect(number: int, path: str) -> ToolEffect:

@@ -11,14 +11,18 @@ from typing import Any
 from pdp.errors import InvalidFieldError
 from pdp.model import (
     Agent,
+    AgentPage,
     Attribution,
+    ControlKind,
+    ControlRevision,
     IssuerKeys,
     IssuerKeysSnapshot,
     IssuerList,
+    SettingsVersion,
     Signal,
+    SignalPage,
     Tool,
     ToolPage,
-    ToolRevision,
 )
 from pdp.sessions.task_tokens import MAX_ISSUERS
 from tests.fakes.store.state import StoreState, TenantState
@@ -36,19 +40,22 @@ class FakeControlPlane:
             raise InvalidFieldError("settings", "is not JSON") from exc
         if not isinstance(parsed, dict):
             raise InvalidFieldError("settings", "is not a JSON object")
+        said = {"": settings}
         if tenant not in self._state.tenants:
-            self._state.tenants[tenant] = TenantState(settings=parsed)
+            state = self._state.tenants[tenant] = TenantState(settings=parsed)
+            state.keep(ControlKind.SETTINGS, 1, said, at=self._state.moment, by=by)
             return 1
-        existing = self._state.tenants[tenant]
-        existing.settings = parsed
-        return existing.move("settings")
+        state = self._state.tenants[tenant]
+        state.settings = parsed
+        return state.say(ControlKind.SETTINGS, said, at=self._state.moment, by=by)
 
     async def put_agents(self, tenant: str, agents: Sequence[Agent], *, by: Attribution) -> int:
         self._state.check_up()
         state = self._state.tenant(tenant)
-        revision = state.move("agents")
-        state.agents.update({agent.agent: replace(agent, revision=revision) for agent in agents})
-        return revision
+        revision = state.revisions["agents"] + 1
+        said = {agent.agent: replace(agent, revision=revision) for agent in agents}
+        state.agents.update(said)
+        return state.say(ControlKind.AGENTS, said, at=self._state.moment, by=by)
 
     async def put_tools(self, tenant: str, tools: Sequence[Tool], *, by: Attribution) -> int:
         self._state.check_up()
@@ -58,51 +65,66 @@ class FakeControlPlane:
     async def tools(
         self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
     ) -> ToolPage:
+        return ToolPage(*self._page(tenant, ControlKind.TOOLS, revision, after, limit))
+
+    async def settings(self, tenant: str, *, revision: int | None = None) -> SettingsVersion | None:
+        of, _ = self._page(tenant, ControlKind.SETTINGS, revision, "", 1)
+        change, said = self._state.tenant(tenant).histories[ControlKind.SETTINGS][of - 1]
+        return SettingsVersion(revision=of, settings=said[""], written_at=change.written_at, by=change.by)
+
+    async def agents(
+        self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 100
+    ) -> AgentPage:
+        return AgentPage(*self._page(tenant, ControlKind.AGENTS, revision, after, limit))
+
+    async def signals(
+        self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 100
+    ) -> SignalPage:
+        return SignalPage(*self._page(tenant, ControlKind.SIGNALS, revision, after, limit))
+
+    async def history(
+        self, tenant: str, kind: ControlKind, *, before: int | None, limit: int
+    ) -> Sequence[ControlRevision]:
+        self._state.check_up()
+        state = self._state.tenants.get(tenant)
+        found = [] if state is None else state.histories.get(kind, [])
+        return [
+            change
+            for change, said in reversed(found)
+            if said and (before is None or change.revision < before)
+        ][:limit]
+
+    def _page(
+        self, tenant: str, kind: ControlKind, revision: int | None, after: str, limit: int
+    ) -> tuple[int, list[Any]]:
         self._state.check_up()
         state = self._state.tenant(tenant)
-        of = state.revisions["tools"] if revision is None else min(revision, state.revisions["tools"])
-        tools = state.tools_at(of)
-        return ToolPage(of, [tools[name] for name in sorted(tools) if name > after][:limit])
-
-    async def tool_history(self, tenant: str, *, before: int | None, limit: int) -> Sequence[ToolRevision]:
-        self._state.check_up()
-        history = self._state.tenants[tenant].tool_history if tenant in self._state.tenants else []
-        return [
-            ToolRevision(
-                revision=revision,
-                written_at=at,
-                written=tuple(sorted(name for name, tool in said.items() if tool is not None)),
-                removed=tuple(sorted(name for name, tool in said.items() if tool is None)),
-                by=by,
-            )
-            for revision, at, said, by in reversed(history)
-            if said and (before is None or revision < before)
-        ][:limit]
+        of = state.revisions[kind] if revision is None else min(revision, state.revisions[kind])
+        found = state.standing(kind, of)
+        return of, [found[name] for name in sorted(found) if name > after][:limit]
 
     async def roll_back_tools(self, tenant: str, revision: int, *, by: Attribution) -> int | None:
         self._state.check_up()
         state = self._state.tenant(tenant)
         if not 1 <= revision <= state.revisions["tools"]:
             return None
-        wanted = state.tools_at(revision)
+        wanted = state.standing(ControlKind.TOOLS, revision)
         said: dict[str, Tool | None] = dict.fromkeys(set(state.tools) - set(wanted))
         return self._say_tools(state, said | wanted, by)
 
     def _say_tools(self, state: TenantState, said: Mapping[str, Tool | None], by: Attribution) -> int:
-        revision = state.move("tools")
-        new = {
-            name: None if tool is None else replace(tool, revision=revision) for name, tool in said.items()
-        }
-        state.tool_history.append((revision, self._state.moment, new, by))
-        state.tools = state.tools_at(revision)
+        new = state.revisions["tools"] + 1
+        tools = {name: None if tool is None else replace(tool, revision=new) for name, tool in said.items()}
+        revision = state.say(ControlKind.TOOLS, tools, at=self._state.moment, by=by)
+        state.tools = state.standing(ControlKind.TOOLS, revision)
         return revision
 
     async def put_signals(self, tenant: str, signals: Sequence[Signal], *, by: Attribution) -> int:
         self._state.check_up()
         state = self._state.tenant(tenant)
-        revision = state.move("signals")
-        state.signals.update({signal.name: signal for signal in signals})
-        return revision
+        said = {signal.name: signal for signal in signals}
+        state.signals.update(said)
+        return state.say(ControlKind.SIGNALS, said, at=self._state.moment, by=by)
 
     async def put_issuer_keys(
         self, tenant: str, issuer: str, keys: Sequence[Mapping[str, str]], *, by: Attribution
@@ -111,7 +133,7 @@ class FakeControlPlane:
         state = self._state.tenant(tenant)
         if issuer not in state.issuers and len(state.issuers) >= MAX_ISSUERS:
             raise InvalidFieldError("issuer", "would be one too many")
-        revision = state.move("issuers")
+        revision = state.say(ControlKind.ISSUERS, {issuer: tuple(keys)}, at=self._state.moment, by=by)
         state.issuers[issuer] = IssuerKeys(
             issuer=issuer, keys=tuple(keys), revision=revision, written_at=self._state.moment, by=by
         )

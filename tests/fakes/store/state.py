@@ -7,12 +7,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from pdp.errors import DeadlineExceededError, PdpError, TenantUnknownError
 from pdp.model import (
     JSON,
     Agent,
     Attribution,
+    ControlKind,
+    ControlRevision,
     Counter,
     CounterKey,
     DecisionKey,
@@ -78,9 +81,9 @@ class TenantState:
     tools: dict[str, Tool] = field(default_factory=dict)
     signals: dict[str, Signal] = field(default_factory=dict)
     issuers: dict[str, IssuerKeys] = field(default_factory=dict)
-    # What each revision of the tools said, oldest first; None: it removed the tool.
-    tool_history: list[tuple[int, datetime, Mapping[str, Tool | None], Attribution]] = field(
-        default_factory=list
+    # What each revision of a kind said, oldest first; None: it removed what had the name.
+    histories: dict[ControlKind, list[tuple[ControlRevision, Mapping[str, Any]]]] = field(
+        default_factory=dict
     )
     # Every version of each entity, oldest first.
     entities: dict[EntityName, list[EntityVersion]] = field(default_factory=dict)
@@ -94,13 +97,32 @@ class TenantState:
     # Latest answer to each prerequisite, by session.
     steps: dict[tuple[str, PrerequisiteKey], PriorAnswer] = field(default_factory=dict)
 
-    def tools_at(self, revision: int) -> dict[str, Tool]:
-        """Return the tools as they were at a revision, by name."""
-        tools: dict[str, Tool | None] = {}
-        for of, _, said, _ in self.tool_history:
-            if of <= revision:
-                tools.update(said)
-        return {name: tool for name, tool in tools.items() if tool is not None}
+    def say(self, kind: ControlKind, said: Mapping[str, Any], *, at: datetime, by: Attribution) -> int:
+        """Write a revision of a kind; return it. None removes what has the name."""
+        revision = self.move(kind)
+        self.keep(kind, revision, said, at=at, by=by)
+        return revision
+
+    def keep(
+        self, kind: ControlKind, revision: int, said: Mapping[str, Any], *, at: datetime, by: Attribution
+    ) -> None:
+        """Remember what a revision said."""
+        change = ControlRevision(
+            revision=revision,
+            written_at=at,
+            written=tuple(sorted(name for name, value in said.items() if name and value is not None)),
+            removed=tuple(sorted(name for name, value in said.items() if value is None)),
+            by=by,
+        )
+        self.histories.setdefault(kind, []).append((change, said))
+
+    def standing(self, kind: ControlKind, revision: int) -> dict[str, Any]:
+        """Return what stood at a revision of a kind, by name."""
+        found: dict[str, Any] = {}
+        for change, said in self.histories.get(kind, ()):
+            if change.revision <= revision:
+                found.update(said)
+        return {name: value for name, value in found.items() if value is not None}
 
     def known(self, name: EntityName) -> KnownEntity:
         """Return the entity as it is; at revision 0 if nothing was ever written of it."""

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from pdp.control.entities import EntityPoint
 from pdp.control.point import ControlPoint
 from pdp.errors import NotFoundError, PermissionDeniedError, TenantUnknownError
-from pdp.model import Attribution, Caller, EntityName, Role, Signal
+from pdp.model import Attribution, Caller, ControlKind, EntityName, Role, Signal
 from tests.fakes.store import FakeStore
 from tests.support import builders
 from tests.support.builders import TENANT
@@ -119,5 +119,5 @@ async def test_what_was_not_written_is_not_logged() -> None:
 async def test_history_names_the_author_by_issuer_and_subject() -> None:
     store = await a_store()
     await ControlPoint(store.control_plane).put_tools(ANNA, [builders.tool()], reason="why")
-    [latest] = await ControlPoint(store.control_plane).tool_history(ANNA, before=None, limit=1)
+    [latest] = await ControlPoint(store.control_plane).history(ANNA, ControlKind.TOOLS, before=None, limit=1)
     assert latest.by == Attribution(subject="anna", issuer="https://id.example.org", reason="why")

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from placet.model import Chain as Chain
     from placet.model import ChainHop as ChainHop
     from placet.model import ChainLink as ChainLink
+    from placet.model import Change as Change
+    from placet.model import ControlKind as ControlKind
     from placet.model import Decision as Decision
     from placet.model import Effect as Effect
     from placet.model import Grant as Grant
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from placet.model import Review as Review
     from placet.model import Session as Session
     from placet.model import SessionState as SessionState
+    from placet.model import SettingsVersion as SettingsVersion
     from placet.model import Signal as Signal
     from placet.model import Simulation as Simulation
     from placet.model import Task as Task
@@ -119,6 +122,8 @@ _HOMES = {
         "Chain",
         "ChainHop",
         "ChainLink",
+        "Change",
+        "ControlKind",
         "Decision",
         "Effect",
         "Grant",
@@ -138,6 +143,7 @@ _HOMES = {
         "Review",
         "Session",
         "SessionState",
+        "SettingsVersion",
         "Signal",
         "Simulation",
         "Task",

@@ -30,6 +30,8 @@ from placet.model import (
     AllowedTool,
     Boundary,
     Chain,
+    Change,
+    ControlKind,
     Decision,
     Entity,
     Grant,
@@ -38,6 +40,7 @@ from placet.model import (
     Outcome,
     Reported,
     Session,
+    SettingsVersion,
     Signal,
     Simulation,
     Task,
@@ -432,6 +435,36 @@ class AsyncClient(AsyncSide):
     ) -> int:
         """Create or replace signals; return their revision. Role: operator."""
         return await self._run(registry.put_signals(signals, reason), timeout)
+
+    async def get_settings(self, *, at_revision: int = 0, timeout: float | None = None) -> SettingsVersion:
+        """Return the tenant's settings, as they are or as they were at a revision.
+
+        Role: operator or auditor, here and for the three below.
+        """
+        return await self._run(registry.get_settings(at_revision), timeout)
+
+    async def list_agents(
+        self, *, at_revision: int = 0, after: str = "", timeout: float | None = None
+    ) -> tuple[int, list[Agent]]:
+        """Return the agents' revision and up to 100 agents after a name, as they are or were."""
+        return await self._run(registry.list_agents(at_revision, after), timeout)
+
+    async def list_signals(
+        self, *, at_revision: int = 0, after: str = "", timeout: float | None = None
+    ) -> tuple[int, list[Signal]]:
+        """Return the signals' revision and up to 100 signals after a name, also those that have ended."""
+        return await self._run(registry.list_signals(at_revision, after), timeout)
+
+    async def list_changes(
+        self,
+        kind: ControlKind | str,
+        *,
+        before_revision: int = 0,
+        limit: int = 20,
+        timeout: float | None = None,
+    ) -> list[Change]:
+        """Return who changed settings, agents, tools, signals or issuers, when and why, latest first."""
+        return await self._run(registry.list_changes(kind, before_revision, limit), timeout)
 
     async def put_issuer_keys(
         self, issuer: str, jwks: Mapping[str, Any] | bytes, *, reason: str = "", timeout: float | None = None

@@ -33,6 +33,8 @@ from placet.model import (
     AllowedTool,
     Boundary,
     Chain,
+    Change,
+    ControlKind,
     Decision,
     Entity,
     Grant,
@@ -41,6 +43,7 @@ from placet.model import (
     Outcome,
     Reported,
     Session,
+    SettingsVersion,
     Signal,
     Simulation,
     Task,
@@ -433,6 +436,36 @@ class Client(SyncSide):
     ) -> int:
         """Create or replace signals; return their revision. Role: operator."""
         return self._run(registry.put_signals(signals, reason), timeout)
+
+    def get_settings(self, *, at_revision: int = 0, timeout: float | None = None) -> SettingsVersion:
+        """Return the tenant's settings, as they are or as they were at a revision.
+
+        Role: operator or auditor, here and for the three below.
+        """
+        return self._run(registry.get_settings(at_revision), timeout)
+
+    def list_agents(
+        self, *, at_revision: int = 0, after: str = "", timeout: float | None = None
+    ) -> tuple[int, list[Agent]]:
+        """Return the agents' revision and up to 100 agents after a name, as they are or were."""
+        return self._run(registry.list_agents(at_revision, after), timeout)
+
+    def list_signals(
+        self, *, at_revision: int = 0, after: str = "", timeout: float | None = None
+    ) -> tuple[int, list[Signal]]:
+        """Return the signals' revision and up to 100 signals after a name, also those that have ended."""
+        return self._run(registry.list_signals(at_revision, after), timeout)
+
+    def list_changes(
+        self,
+        kind: ControlKind | str,
+        *,
+        before_revision: int = 0,
+        limit: int = 20,
+        timeout: float | None = None,
+    ) -> list[Change]:
+        """Return who changed settings, agents, tools, signals or issuers, when and why, latest first."""
+        return self._run(registry.list_changes(kind, before_revision, limit), timeout)
 
     def put_issuer_keys(
         self, issuer: str, jwks: Mapping[str, Any] | bytes, *, reason: str = "", timeout: float | None = None

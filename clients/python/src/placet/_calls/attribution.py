@@ -5,10 +5,17 @@ from __future__ import annotations
 from placet.model import Attribution
 from placet.v1 import admin_service_pb2, entity_service_pb2
 
+# The messages that name an author.
+Attributed = (
+    admin_service_pb2.Change
+    | admin_service_pb2.GetSettingsResponse
+    | admin_service_pb2.IssuerKeys
+    | admin_service_pb2.ToolRevision
+    | entity_service_pb2.EntityVersion
+)
 
-def read_attribution(
-    message: admin_service_pb2.ToolRevision | admin_service_pb2.IssuerKeys | entity_service_pb2.EntityVersion,
-) -> Attribution | None:
+
+def read_attribution(message: Attributed) -> Attribution | None:
     """Return who wrote it; None where the server does not know."""
     if not message.HasField("by"):
         return None

@@ -13,15 +13,33 @@ from placet._calls.fields import flag, instant, items, members, one_of, page_lim
 from placet._calls.jsontext import json_text, object_text
 from placet._calls.toolform import add_parts, tool_form
 from placet._wire.numbers import AMOUNT_UNIT_NUMBERS, TOOL_EFFECT_NUMBERS
-from placet.canonical import CanonicalError, parse_object
+from placet.canonical import CanonicalError, parse_object, parse_value
 from placet.errors import AnswerError, invalid
-from placet.model import Agent, AmountRole, IssuerKeys, Signal, Tool, ToolEffect, ToolRevision
+from placet.model import (
+    Agent,
+    AmountRole,
+    Change,
+    ControlKind,
+    IssuerKeys,
+    SettingsVersion,
+    Signal,
+    Tool,
+    ToolEffect,
+    ToolRevision,
+)
 from placet.v1 import admin_service_pb2 as messages
 
 _AGENT = frozenset(field.name for field in fields(Agent))
 _AMOUNT = frozenset(field.name for field in fields(AmountRole))
 _SIGNAL = frozenset(field.name for field in fields(Signal))
 _TOOL = frozenset(field.name for field in fields(Tool))
+_KINDS = {
+    ControlKind.SETTINGS: messages.CONTROL_KIND_SETTINGS,
+    ControlKind.AGENTS: messages.CONTROL_KIND_AGENTS,
+    ControlKind.TOOLS: messages.CONTROL_KIND_TOOLS,
+    ControlKind.SIGNALS: messages.CONTROL_KIND_SIGNALS,
+    ControlKind.ISSUERS: messages.CONTROL_KIND_ISSUERS,
+}
 
 
 def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str, reason: str = "") -> Call[int]:
@@ -33,6 +51,51 @@ def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str, reason: str = "
             reason=text(reason, "reason"),
         ),
         read=reader(messages.PutTenantResponse, lambda answer: answer.settings_revision),
+    )
+
+
+def get_settings(at_revision: int) -> Call[SettingsVersion]:
+    return Call(
+        request=messages.GetSettingsRequest(at_revision=revision(at_revision, "at_revision")),
+        read=reader(messages.GetSettingsResponse, _read_settings),
+    )
+
+
+def list_agents(at_revision: int, after: str) -> Call[tuple[int, list[Agent]]]:
+    def read(answer: messages.ListAgentsResponse) -> tuple[int, list[Agent]]:
+        return answer.agents_revision, [_read_agent(agent) for agent in answer.agents]
+
+    return Call(
+        request=messages.ListAgentsRequest(
+            at_revision=revision(at_revision, "at_revision"), after=text(after, "after")
+        ),
+        read=reader(messages.ListAgentsResponse, read),
+    )
+
+
+def list_signals(at_revision: int, after: str) -> Call[tuple[int, list[Signal]]]:
+    def read(answer: messages.ListSignalsResponse) -> tuple[int, list[Signal]]:
+        return answer.signals_revision, [_read_signal(signal) for signal in answer.signals]
+
+    return Call(
+        request=messages.ListSignalsRequest(
+            at_revision=revision(at_revision, "at_revision"), after=text(after, "after")
+        ),
+        read=reader(messages.ListSignalsResponse, read),
+    )
+
+
+def list_changes(kind: ControlKind | str, before_revision: int, limit: int) -> Call[list[Change]]:
+    return Call(
+        request=messages.ListChangesRequest(
+            kind=_KINDS[one_of(ControlKind, kind, "kind")],
+            before_revision=revision(before_revision, "before_revision"),
+            limit=page_limit(limit),
+        ),
+        read=reader(
+            messages.ListChangesResponse,
+            lambda answer: [_read_change(change) for change in answer.changes],
+        ),
     )
 
 
@@ -75,7 +138,7 @@ def tool_history(before_revision: int, limit: int) -> Call[list[ToolRevision]]:
         ),
         read=reader(
             messages.ListToolHistoryResponse,
-            lambda answer: [_read_tool_revision(change) for change in answer.revisions],
+            lambda answer: [_read_change(change) for change in answer.revisions],
         ),
     )
 
@@ -207,13 +270,49 @@ def _amount_message(amount: AmountRole, path: str) -> messages.Amount:
     return message
 
 
-def _read_tool_revision(message: messages.ToolRevision) -> ToolRevision:
-    return ToolRevision(
+def _read_change(message: messages.Change | messages.ToolRevision) -> Change:
+    return Change(
         revision=message.revision,
-        written_at=read_instant(message.written_at, "revision.written_at"),
+        written_at=read_instant(message.written_at, "written_at"),
         written=tuple(message.written),
         removed=tuple(message.removed),
         by=read_attribution(message),
+    )
+
+
+def _read_settings(message: messages.GetSettingsResponse) -> SettingsVersion:
+    try:
+        settings = parse_object(message.settings, field="settings")
+    except CanonicalError as exc:
+        raise AnswerError(f"the settings cannot be read: {exc}") from exc
+    return SettingsVersion(
+        settings=settings,
+        revision=message.settings_revision,
+        written_at=read_instant(message.written_at, "written_at"),
+        by=read_attribution(message),
+    )
+
+
+def _read_agent(message: messages.Agent) -> Agent:
+    return Agent(
+        agent=message.agent,
+        owner=message.owner,
+        trust=message.trust if message.HasField("trust") else None,
+        trust_explanation=message.trust_explanation,
+        model=message.model,
+        version=message.version,
+    )
+
+
+def _read_signal(message: messages.Signal) -> Signal:
+    try:
+        value = parse_value(message.value, field="value")
+    except CanonicalError as exc:
+        raise AnswerError(f"the signal {message.name} cannot be read: {exc}") from exc
+    return Signal(
+        name=message.name,
+        value=value,
+        expires_at=read_instant(message.expires_at, "expires_at") if message.HasField("expires_at") else None,
     )
 
 

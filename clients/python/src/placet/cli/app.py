@@ -9,10 +9,10 @@ import typer
 
 from placet import __version__
 from placet._calls.plain import decision_json, simulation_json
-from placet.cli import chain, entities, issuers, outcomes, plans, receipts, scenarios, tools
-from placet.cli.connection import Json, Reason, connected
+from placet.cli import admin, chain, entities, issuers, outcomes, plans, receipts, scenarios, tools
+from placet.cli.connection import Json, connected
 from placet.cli.exits import HELP, CommandError, exit_of
-from placet.cli.inputs import read_list, read_object, read_token
+from placet.cli.inputs import read_object, read_token
 from placet.cli.output import print_json, show_decision, show_session, show_simulation
 from placet.client import Client
 from placet.errors import invalid
@@ -34,7 +34,6 @@ app = typer.Typer(
 )
 session = typer.Typer(help="Open, show, complete and close sessions.", **_KEEP)  # type: ignore[arg-type]
 decision = typer.Typer(help="Plans, recorded decisions, and what others would be.", **_KEEP)  # type: ignore[arg-type]
-admin = typer.Typer(help="Write what decisions rest on. Role: operator.", **_KEEP)  # type: ignore[arg-type]
 app.add_typer(session, name="session")
 app.add_typer(decision, name="decision")
 app.add_typer(outcomes.app, name="outcome")
@@ -43,7 +42,7 @@ app.add_typer(receipts.app, name="receipt")
 app.add_typer(tools.app, name="tool")
 app.add_typer(entities.app, name="entity")
 app.add_typer(issuers.app, name="issuer")
-app.add_typer(admin, name="admin")
+app.add_typer(admin.app, name="admin")
 app.add_typer(scenarios.app, name="scenario")
 
 decision.command("plan", epilog=plans.EPILOG)(plans.plan)
@@ -286,58 +285,11 @@ def redeem(
         typer.echo("redeemed")
 
 
-@admin.command("put-tenant", epilog="\b\nExample:\n  echo '{}' | placet admin put-tenant -\n")
-@connected
-def put_tenant(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
-    """Create the caller's tenant, or replace its settings by the object in FILE."""
-    _print_revision("settings", client.put_tenant(read_object(file), reason=reason), as_json=as_json)
-
-
-@admin.command(
-    "put-agents",
-    epilog='\b\nFILE holds a list:\n  [{"agent": "agent:payer", "owner": "payables", "trust": 0.8}]\n',
-)
-@connected
-def put_agents(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
-    """Create or replace agents."""
-    _print_revision("agents", client.put_agents(read_list(file, "agents"), reason=reason), as_json=as_json)
-
-
-@admin.command(
-    "put-tools",
-    epilog="""\
-\b
-FILE holds a list:
-  [{"name": "payments.create", "effect": "pay", "resource": "invoice:{invoice}",
-    "arguments_schema": {"type": "object", "required": ["invoice", "amount"]},
-    "amount": {"argument": "amount", "unit": "major", "currency_code": "EUR"}}]
-""",
-)
-@connected
-def put_tools(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
-    """Create or replace tools of the registry."""
-    _print_revision("tools", client.put_tools(read_list(file, "tools"), reason=reason), as_json=as_json)
-
-
-@admin.command("put-signals", epilog='\b\nFILE holds a list:\n  [{"name": "incident", "value": true}]\n')
-@connected
-def put_signals(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
-    """Create or replace signals."""
-    _print_revision("signals", client.put_signals(read_list(file, "signals"), reason=reason), as_json=as_json)
-
-
 def _print_session(found: Session, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
         show_session(found)
-
-
-def _print_revision(kind: str, revision: int, *, as_json: bool) -> None:
-    if as_json:
-        print_json({f"{kind}_revision": revision})
-    else:
-        typer.echo(f"{kind}: revision {revision}")
 
 
 def _check_types(given: dict[str, Any]) -> None:

@@ -31,8 +31,11 @@ from placet.model.reasons import Obligation as Obligation
 from placet.model.reasons import Reason as Reason
 from placet.model.registry import Agent as Agent
 from placet.model.registry import AmountRole as AmountRole
+from placet.model.registry import Change as Change
+from placet.model.registry import ControlKind as ControlKind
 from placet.model.registry import Entity as Entity
 from placet.model.registry import IssuerKeys as IssuerKeys
+from placet.model.registry import SettingsVersion as SettingsVersion
 from placet.model.registry import Signal as Signal
 from placet.model.registry import Tool as Tool
 from placet.model.registry import ToolRevision as ToolRevision

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from placet.model.attribution import Attribution
@@ -64,15 +65,40 @@ class Tool:
     audience: str = ""
 
 
+class ControlKind(StrEnum):
+    """A kind of what operators write; each has revisions of its own."""
+
+    SETTINGS = "settings"
+    AGENTS = "agents"
+    TOOLS = "tools"
+    SIGNALS = "signals"
+    ISSUERS = "issuers"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToolRevision:
-    """One change of the registry: names of the tools that it wrote and removed."""
+class Change:
+    """One revision of a kind: names of what it wrote and removed; settings have none."""
 
     revision: int
     written_at: datetime
     written: tuple[str, ...]
     removed: tuple[str, ...]
     # None: an earlier release of the server wrote it, which kept no author.
+    by: Attribution | None = None
+
+
+# A change of the registry.
+ToolRevision = Change
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SettingsVersion:
+    """A tenant's settings as one revision said them."""
+
+    settings: Mapping[str, Any]
+    revision: int
+    written_at: datetime
+    # None: an earlier release of the server wrote them, which kept no author.
     by: Attribution | None = None
 
 

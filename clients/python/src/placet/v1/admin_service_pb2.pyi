@@ -234,6 +234,30 @@ AMOUNT_UNIT_MAJOR: AmountUnit.ValueType  # 1
 AMOUNT_UNIT_MINOR: AmountUnit.ValueType  # 2
 Global___AmountUnit: typing_extensions.TypeAlias = AmountUnit
 
+class _ControlKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ControlKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ControlKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CONTROL_KIND_UNSPECIFIED: _ControlKind.ValueType  # 0
+    CONTROL_KIND_SETTINGS: _ControlKind.ValueType  # 1
+    CONTROL_KIND_AGENTS: _ControlKind.ValueType  # 2
+    CONTROL_KIND_TOOLS: _ControlKind.ValueType  # 3
+    CONTROL_KIND_SIGNALS: _ControlKind.ValueType  # 4
+    CONTROL_KIND_ISSUERS: _ControlKind.ValueType  # 5
+
+class ControlKind(_ControlKind, metaclass=_ControlKindEnumTypeWrapper):
+    """ControlKind is a kind of what operators write; each has revisions of its own."""
+
+CONTROL_KIND_UNSPECIFIED: ControlKind.ValueType  # 0
+CONTROL_KIND_SETTINGS: ControlKind.ValueType  # 1
+CONTROL_KIND_AGENTS: ControlKind.ValueType  # 2
+CONTROL_KIND_TOOLS: ControlKind.ValueType  # 3
+CONTROL_KIND_SIGNALS: ControlKind.ValueType  # 4
+CONTROL_KIND_ISSUERS: ControlKind.ValueType  # 5
+Global___ControlKind: typing_extensions.TypeAlias = ControlKind
+
 @typing.final
 class PutTenantRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -1106,3 +1130,226 @@ class ListIssuerKeysResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ListIssuerKeysResponse: typing_extensions.TypeAlias = ListIssuerKeysResponse
+
+@typing.final
+class GetSettingsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_REVISION_FIELD_NUMBER: builtins.int
+    at_revision: builtins.int
+    """As they were at this revision; 0: now."""
+    def __init__(
+        self,
+        *,
+        at_revision: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["at_revision", b"at_revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___GetSettingsRequest: typing_extensions.TypeAlias = GetSettingsRequest
+
+@typing.final
+class GetSettingsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: builtins.int
+    SETTINGS_REVISION_FIELD_NUMBER: builtins.int
+    WRITTEN_AT_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
+    settings: builtins.bytes
+    """JSON object, as it was written."""
+    settings_revision: builtins.int
+    """The revision that wrote them."""
+    @property
+    def written_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def by(self) -> placet.v1.attribution_pb2.Attribution:
+        """Unset where an earlier release wrote them, which kept no author."""
+
+    def __init__(
+        self,
+        *,
+        settings: builtins.bytes = ...,
+        settings_revision: builtins.int = ...,
+        written_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        by: placet.v1.attribution_pb2.Attribution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["by", b"by", "written_at", b"written_at"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["by", b"by", "settings", b"settings", "settings_revision", b"settings_revision", "written_at", b"written_at"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___GetSettingsResponse: typing_extensions.TypeAlias = GetSettingsResponse
+
+@typing.final
+class ListAgentsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_REVISION_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    at_revision: builtins.int
+    """As they were at this revision; 0: now."""
+    after: builtins.str
+    """Only names after this one, in the order of their UTF-8 bytes."""
+    limit: builtins.int
+    """1 to 100; 0: 100."""
+    def __init__(
+        self,
+        *,
+        at_revision: builtins.int = ...,
+        after: builtins.str = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["after", b"after", "at_revision", b"at_revision", "limit", b"limit"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListAgentsRequest: typing_extensions.TypeAlias = ListAgentsRequest
+
+@typing.final
+class ListAgentsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AGENTS_FIELD_NUMBER: builtins.int
+    AGENTS_REVISION_FIELD_NUMBER: builtins.int
+    agents_revision: builtins.int
+    """The revision at which the agents are shown."""
+    @property
+    def agents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Agent]: ...
+    def __init__(
+        self,
+        *,
+        agents: collections.abc.Iterable[Global___Agent] | None = ...,
+        agents_revision: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agents", b"agents", "agents_revision", b"agents_revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListAgentsResponse: typing_extensions.TypeAlias = ListAgentsResponse
+
+@typing.final
+class ListSignalsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_REVISION_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    at_revision: builtins.int
+    """As they were at this revision; 0: now."""
+    after: builtins.str
+    """Only names after this one, in the order of their UTF-8 bytes."""
+    limit: builtins.int
+    """1 to 100; 0: 100."""
+    def __init__(
+        self,
+        *,
+        at_revision: builtins.int = ...,
+        after: builtins.str = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["after", b"after", "at_revision", b"at_revision", "limit", b"limit"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListSignalsRequest: typing_extensions.TypeAlias = ListSignalsRequest
+
+@typing.final
+class ListSignalsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIGNALS_FIELD_NUMBER: builtins.int
+    SIGNALS_REVISION_FIELD_NUMBER: builtins.int
+    signals_revision: builtins.int
+    """The revision at which the signals are shown."""
+    @property
+    def signals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Signal]: ...
+    def __init__(
+        self,
+        *,
+        signals: collections.abc.Iterable[Global___Signal] | None = ...,
+        signals_revision: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["signals", b"signals", "signals_revision", b"signals_revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListSignalsResponse: typing_extensions.TypeAlias = ListSignalsResponse
+
+@typing.final
+class ListChangesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    BEFORE_REVISION_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    kind: Global___ControlKind.ValueType
+    before_revision: builtins.int
+    """Only revisions before this one; 0: the latest."""
+    limit: builtins.int
+    """1 to 100; 0: 20."""
+    def __init__(
+        self,
+        *,
+        kind: Global___ControlKind.ValueType = ...,
+        before_revision: builtins.int = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["before_revision", b"before_revision", "kind", b"kind", "limit", b"limit"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListChangesRequest: typing_extensions.TypeAlias = ListChangesRequest
+
+@typing.final
+class Change(google.protobuf.message.Message):
+    """Change is one revision of one kind."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    WRITTEN_AT_FIELD_NUMBER: builtins.int
+    WRITTEN_FIELD_NUMBER: builtins.int
+    REMOVED_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    @property
+    def written_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def written(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of what it wrote, and of what it removed; settings have none."""
+
+    @property
+    def removed(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def by(self) -> placet.v1.attribution_pb2.Attribution:
+        """Unset where an earlier release wrote it, which kept no author."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        written_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        written: collections.abc.Iterable[builtins.str] | None = ...,
+        removed: collections.abc.Iterable[builtins.str] | None = ...,
+        by: placet.v1.attribution_pb2.Attribution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["by", b"by", "written_at", b"written_at"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["by", b"by", "removed", b"removed", "revision", b"revision", "written", b"written", "written_at", b"written_at"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Change: typing_extensions.TypeAlias = Change
+
+@typing.final
+class ListChangesResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Change]: ...
+    def __init__(
+        self,
+        *,
+        changes: collections.abc.Iterable[Global___Change] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["changes", b"changes"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListChangesResponse: typing_extensions.TypeAlias = ListChangesResponse

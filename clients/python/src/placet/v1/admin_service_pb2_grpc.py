@@ -42,6 +42,26 @@ class AdminServiceStub(object):
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.PutTenantRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_admin__service__pb2.PutTenantResponse.FromString,
                 _registered_method=True)
+        self.GetSettings = channel.unary_unary(
+                '/placet.v1.AdminService/GetSettings',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.GetSettingsRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.GetSettingsResponse.FromString,
+                _registered_method=True)
+        self.ListAgents = channel.unary_unary(
+                '/placet.v1.AdminService/ListAgents',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.ListAgentsRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.ListAgentsResponse.FromString,
+                _registered_method=True)
+        self.ListSignals = channel.unary_unary(
+                '/placet.v1.AdminService/ListSignals',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.ListSignalsRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.ListSignalsResponse.FromString,
+                _registered_method=True)
+        self.ListChanges = channel.unary_unary(
+                '/placet.v1.AdminService/ListChanges',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.ListChangesRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.ListChangesResponse.FromString,
+                _registered_method=True)
         self.PutAgents = channel.unary_unary(
                 '/placet.v1.AdminService/PutAgents',
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.PutAgentsRequest.SerializeToString,
@@ -92,6 +112,38 @@ class AdminServiceServicer(object):
 
     def PutTenant(self, request, context):
         """PutTenant creates the tenant or replaces its settings.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSettings(self, request, context):
+        """GetSettings returns the tenant's settings, as they are or as they were at a revision.
+        Roles: operator, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAgents(self, request, context):
+        """ListAgents returns agents by name, as they are or as they were at a revision. Roles:
+        operator, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSignals(self, request, context):
+        """ListSignals returns signals by name, as they are or as they were at a revision, also
+        those that have ended. Roles: operator, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListChanges(self, request, context):
+        """ListChanges returns who changed one kind of what operators write, when and why, latest
+        first. Roles: operator, auditor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,6 +219,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=placet_dot_v1_dot_admin__service__pb2.PutTenantRequest.FromString,
                     response_serializer=placet_dot_v1_dot_admin__service__pb2.PutTenantResponse.SerializeToString,
             ),
+            'GetSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSettings,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.GetSettingsRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.GetSettingsResponse.SerializeToString,
+            ),
+            'ListAgents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAgents,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.ListAgentsRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.ListAgentsResponse.SerializeToString,
+            ),
+            'ListSignals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSignals,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.ListSignalsRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.ListSignalsResponse.SerializeToString,
+            ),
+            'ListChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChanges,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.ListChangesRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.ListChangesResponse.SerializeToString,
+            ),
             'PutAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.PutAgents,
                     request_deserializer=placet_dot_v1_dot_admin__service__pb2.PutAgentsRequest.FromString,
@@ -238,6 +310,114 @@ class AdminService(object):
             '/placet.v1.AdminService/PutTenant',
             placet_dot_v1_dot_admin__service__pb2.PutTenantRequest.SerializeToString,
             placet_dot_v1_dot_admin__service__pb2.PutTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/GetSettings',
+            placet_dot_v1_dot_admin__service__pb2.GetSettingsRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.GetSettingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAgents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/ListAgents',
+            placet_dot_v1_dot_admin__service__pb2.ListAgentsRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.ListAgentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSignals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/ListSignals',
+            placet_dot_v1_dot_admin__service__pb2.ListSignalsRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.ListSignalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/ListChanges',
+            placet_dot_v1_dot_admin__service__pb2.ListChangesRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.ListChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

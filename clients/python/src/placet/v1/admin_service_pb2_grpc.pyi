@@ -32,6 +32,22 @@ class AdminServiceStub:
     def __new__(cls, channel: grpc.aio.Channel) -> AdminServiceAsyncStub: ...
     PutTenant: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutTenantRequest, placet.v1.admin_service_pb2.PutTenantResponse]
     """PutTenant creates the tenant or replaces its settings."""
+    GetSettings: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.GetSettingsRequest, placet.v1.admin_service_pb2.GetSettingsResponse]
+    """GetSettings returns the tenant's settings, as they are or as they were at a revision.
+    Roles: operator, auditor.
+    """
+    ListAgents: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListAgentsRequest, placet.v1.admin_service_pb2.ListAgentsResponse]
+    """ListAgents returns agents by name, as they are or as they were at a revision. Roles:
+    operator, auditor.
+    """
+    ListSignals: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListSignalsRequest, placet.v1.admin_service_pb2.ListSignalsResponse]
+    """ListSignals returns signals by name, as they are or as they were at a revision, also
+    those that have ended. Roles: operator, auditor.
+    """
+    ListChanges: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListChangesRequest, placet.v1.admin_service_pb2.ListChangesResponse]
+    """ListChanges returns who changed one kind of what operators write, when and why, latest
+    first. Roles: operator, auditor.
+    """
     PutAgents: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutAgentsRequest, placet.v1.admin_service_pb2.PutAgentsResponse]
     """PutAgents creates or replaces the agents that it lists."""
     PutTools: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutToolsRequest, placet.v1.admin_service_pb2.PutToolsResponse]
@@ -70,6 +86,22 @@ class AdminServiceAsyncStub(AdminServiceStub):
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
     PutTenant: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutTenantRequest, placet.v1.admin_service_pb2.PutTenantResponse]  # type: ignore[assignment]
     """PutTenant creates the tenant or replaces its settings."""
+    GetSettings: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.GetSettingsRequest, placet.v1.admin_service_pb2.GetSettingsResponse]  # type: ignore[assignment]
+    """GetSettings returns the tenant's settings, as they are or as they were at a revision.
+    Roles: operator, auditor.
+    """
+    ListAgents: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListAgentsRequest, placet.v1.admin_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
+    """ListAgents returns agents by name, as they are or as they were at a revision. Roles:
+    operator, auditor.
+    """
+    ListSignals: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListSignalsRequest, placet.v1.admin_service_pb2.ListSignalsResponse]  # type: ignore[assignment]
+    """ListSignals returns signals by name, as they are or as they were at a revision, also
+    those that have ended. Roles: operator, auditor.
+    """
+    ListChanges: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListChangesRequest, placet.v1.admin_service_pb2.ListChangesResponse]  # type: ignore[assignment]
+    """ListChanges returns who changed one kind of what operators write, when and why, latest
+    first. Roles: operator, auditor.
+    """
     PutAgents: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutAgentsRequest, placet.v1.admin_service_pb2.PutAgentsResponse]  # type: ignore[assignment]
     """PutAgents creates or replaces the agents that it lists."""
     PutTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutToolsRequest, placet.v1.admin_service_pb2.PutToolsResponse]  # type: ignore[assignment]
@@ -111,6 +143,46 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.admin_service_pb2.PutTenantResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.PutTenantResponse]]:
         """PutTenant creates the tenant or replaces its settings."""
+
+    @abc.abstractmethod
+    def GetSettings(
+        self,
+        request: placet.v1.admin_service_pb2.GetSettingsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.GetSettingsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.GetSettingsResponse]]:
+        """GetSettings returns the tenant's settings, as they are or as they were at a revision.
+        Roles: operator, auditor.
+        """
+
+    @abc.abstractmethod
+    def ListAgents(
+        self,
+        request: placet.v1.admin_service_pb2.ListAgentsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.ListAgentsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.ListAgentsResponse]]:
+        """ListAgents returns agents by name, as they are or as they were at a revision. Roles:
+        operator, auditor.
+        """
+
+    @abc.abstractmethod
+    def ListSignals(
+        self,
+        request: placet.v1.admin_service_pb2.ListSignalsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.ListSignalsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.ListSignalsResponse]]:
+        """ListSignals returns signals by name, as they are or as they were at a revision, also
+        those that have ended. Roles: operator, auditor.
+        """
+
+    @abc.abstractmethod
+    def ListChanges(
+        self,
+        request: placet.v1.admin_service_pb2.ListChangesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.ListChangesResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.ListChangesResponse]]:
+        """ListChanges returns who changed one kind of what operators write, when and why, latest
+        first. Roles: operator, auditor.
+        """
 
     @abc.abstractmethod
     def PutAgents(

@@ -60,6 +60,18 @@ class AdminService(stubs.AdminServiceServicer):
 
         return handle(self._state, context, "PutTools", {"operator"}, answer)
 
+    def GetSettings(self, request: admin.GetSettingsRequest, context: Any) -> NoReturn:
+        refuse_unknown(context, "GetSettings", "settings")
+
+    def ListAgents(self, request: admin.ListAgentsRequest, context: Any) -> NoReturn:
+        refuse_unknown(context, "ListAgents", "agents")
+
+    def ListSignals(self, request: admin.ListSignalsRequest, context: Any) -> NoReturn:
+        refuse_unknown(context, "ListSignals", "signals")
+
+    def ListChanges(self, request: admin.ListChangesRequest, context: Any) -> NoReturn:
+        refuse_unknown(context, "ListChanges", "changes")
+
     def ListTools(self, request: admin.ListToolsRequest, context: Any) -> NoReturn:
         refuse_unknown(context, "ListTools", "tools")
 
