@@ -72,7 +72,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7500, help="0: a free one")
     options = parser.parse_args()
     # In production a client certificate or a token says who this is.
-    identity = DevIdentity(tenant=options.tenant, subject="svc-refunds", roles=["tool"])
+    identity = DevIdentity(
+        tenant=options.tenant, subject="svc-refunds", roles=["tool"], tools=[TOOL], audiences=[AUDIENCE]
+    )
     keys = RefreshingVerifier(partial(fetch_jwks, f"{options.http}/.well-known/jwks.json"))
     with Client(options.target, identity=identity, timeout=5) as client:
         RefundHandler.client = client

@@ -17,6 +17,7 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
 from pdp.background import rotate_keys, running, watch_outcomes
+from pdp.config.callers import serving_nothing
 from pdp.config.server import Config, split_address
 from pdp.control.entities import EntityPoint
 from pdp.control.point import ControlPoint
@@ -135,6 +136,8 @@ async def serve(config: Config) -> None:
             issuer=config.issuer,
         )
 
+        for missing in serving_nothing(config.callers):
+            _LOG.warning("tool_serves_nothing", detail=missing)
         authenticator = _authenticator(config, metrics, stack)
         delegation_point = DelegationPoint(
             chains=chains, store=store.grants, grants=grants, issuer=config.issuer

@@ -141,12 +141,24 @@ class CallerMapping(_Strict):
     subject: str | None = Field(None, min_length=1, max_length=256)
     roles: frozenset[Role] = frozenset()
     agents: frozenset[str] = frozenset()
+    # What a credential with role tool serves. A "*" at the end of a tool's name stands for any end.
+    tools: frozenset[str] = frozenset()
+    audiences: frozenset[str] = frozenset()
 
     @model_validator(mode="after")
     def _is_separate(self) -> Self:
         for apart in _APART:
             if apart <= self.roles:
                 raise ValueError(f"one identity cannot hold both {_both(apart)}")
+        return self
+
+    @model_validator(mode="after")
+    def _serves_as_a_tool(self) -> Self:
+        for field, names in (("tools", self.tools), ("audiences", self.audiences)):
+            if names and Role.TOOL not in self.roles:
+                raise ValueError(f"{field} are what a credential with role tool serves")
+            if not all(names):
+                raise ValueError(f"{field} must not have an empty name")
         return self
 
 
@@ -189,6 +201,20 @@ def faults_of(
     if (issuers or tls is not None) and not mappings:
         faults.append("callers: is empty, so nobody could call")
     return faults
+
+
+def serving_nothing(mappings: Sequence[CallerMapping]) -> list[str]:
+    """Return which mappings of tools serve nothing, each with what is missing."""
+    return [
+        f"callers.{number}: names no {field}, so it {what}"
+        for number, mapping in enumerate(mappings)
+        if Role.TOOL in mapping.roles
+        for field, what in (
+            ("tools", "serves nothing: it redeems nothing, and no report of its is taken"),
+            ("audiences", "redeems nothing, and reports on no receipt that is for somebody"),
+        )
+        if not getattr(mapping, field)
+    ]
 
 
 def _ambiguous(issuers: Sequence[JwtConfig], mappings: Sequence[CallerMapping]) -> list[str]:

@@ -66,7 +66,8 @@ class Config(BaseSettings):
     )
     jwt: tuple[JwtConfig, ...] = Field((), description="issuers whose bearer tokens are believed")
     callers: tuple[CallerMapping, ...] = Field(
-        (), description="what each credential stands for: tenant, subject, roles, agents"
+        (),
+        description="what each credential stands for: tenant, subject, roles, agents, tools, audiences",
     )
     principal_tokens: Literal["optional", "required"] = Field(
         "optional",

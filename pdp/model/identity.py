@@ -31,7 +31,18 @@ class Caller:
     roles: frozenset[Role]
     # The agents that this credential may speak for.
     agents: frozenset[str]
+    # What a caller with role tool serves: names of tools, or beginnings of names with a "*" behind, and the
+    # audiences whose receipts are for it.
+    tools: frozenset[str] = frozenset()
+    audiences: frozenset[str] = frozenset()
     # Verified scopes and claims; input to policy.
     claims: Mapping[str, JSON] = field(default_factory=dict)
     # Who issued the token that proves the subject; empty for a certificate, and with insecure-dev.
     issuer: str = ""
+
+    def serves(self, tool: str) -> bool:
+        """Return whether the caller is the tool's own side."""
+        return Role.TOOL in self.roles and (
+            tool in self.tools
+            or any(name.endswith("*") and tool.startswith(name[:-1]) for name in self.tools)
+        )

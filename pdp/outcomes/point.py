@@ -42,7 +42,8 @@ from placet.canonical import action_digest
 from placet.receipt import ReceiptError, b64url_decode, b64url_encode, parse
 
 _ATTEMPTS = 16
-_BELIEVED = frozenset({Role.TOOL, Role.OPERATOR})
+# Who finds decisions of others by session and call.
+_SEES_ALL = frozenset({Role.TOOL, Role.OPERATOR})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,15 +88,16 @@ class OutcomePoint:
     ) -> RecordedReport:
         """Record what became of an allow. `deadline` is an instant of `time.monotonic()`.
 
-        A repeat records nothing. Raises `NotFoundError` for a decision that is neither the caller's nor
-        of a session of its (tools and operators: their tenant's), or answered another attempt than
-        `attempt_id`; `OutcomeRefusedError` for one that allowed nothing.
+        A repeat records nothing. Raises `NotFoundError` for a decision that is neither the caller's, nor
+        of a session of its, nor on a tool that it serves (operators: of another tenant), or answered
+        another attempt than `attempt_id`; `OutcomeRefusedError` for one that allowed nothing.
         """
         for _ in range(_ATTEMPTS):
             status = await self._find_status(caller, decision_id, session_id, tool_call_id)
             if attempt_id and _attempt(status) != attempt_id:
                 raise NotFoundError("no decision on this attempt")
-            believed = bool(caller.roles & _BELIEVED) and not _has_a_stake(caller, status)
+            known = Role.OPERATOR in caller.roles or _serves(caller, status)
+            believed = known and not _has_a_stake(caller, status)
             if status.effect is not Effect.ALLOW:
                 raise OutcomeRefusedError("only an allow has an outcome")
             change = report(status.hold, outcome, believed=believed)
@@ -126,11 +128,17 @@ class OutcomePoint:
     ) -> DecisionStatus:
         """Use an allow, once and for this very action; return what it was before.
 
-        `audience` is who redeems it, as the receipt names it. `deadline` is an instant of
-        `time.monotonic()`. Raises `NotFoundError`, `NotRedeemableError`.
+        `audience` is who redeems it, as the receipt names it; the caller serves it, and the tool.
+        `deadline` is an instant of `time.monotonic()`. Raises `NotFoundError`, `NotRedeemableError`.
         """
         for _ in range(_ATTEMPTS):
-            status = await self._find_status(caller, decision_id, "", "")
+            status = await self._ledger.status(caller.tenant, decision_id=decision_id)
+            if status is None:
+                raise NotFoundError("no such decision")
+            if not _serves(caller, status):
+                raise NotRedeemableError(
+                    "it is for a tool or an audience that this credential does not serve"
+                )
             _check(status, tool, arguments, audience)
             await self._check_order(status)
             after = redeem(status.hold)
@@ -186,7 +194,7 @@ class OutcomePoint:
     async def _find_status(
         self, caller: Caller, decision_id: str, session_id: str, tool_call_id: str
     ) -> DecisionStatus:
-        sees_all = bool(caller.roles & _BELIEVED)
+        sees_all = bool(caller.roles & _SEES_ALL)
         status = None
         # Where others made the same call, the caller's own decision is meant.
         for subject in (None,) if decision_id or sees_all else (caller.subject, None):
@@ -200,7 +208,8 @@ class OutcomePoint:
             if status is not None:
                 break
         if status is None or not (
-            sees_all
+            Role.OPERATOR in caller.roles
+            or _serves(caller, status)
             or status.key.caller == caller.subject
             or (status.session is not None and may_see(caller, status.session))
         ):
@@ -246,6 +255,21 @@ class OutcomePoint:
                 deadline=deadline,
             )
         )
+
+
+def _serves(caller: Caller, status: DecisionStatus) -> bool:
+    """Return whether the caller is the side of the tool, and of the audience, that the decision is for.
+
+    A receipt for nobody is the word of any who serves its tool, and nobody redeems it.
+    """
+    if Role.TOOL not in caller.roles:
+        return False
+    try:
+        payload: Any = parse(status.token).payload
+        audience = payload.get("aud", "")
+        return caller.serves(payload["act"]["tool"]) and (not audience or audience in caller.audiences)
+    except (ReceiptError, KeyError, TypeError) as exc:
+        raise StoreUnavailableError("a stored receipt cannot be read") from exc
 
 
 def _has_a_stake(caller: Caller, status: DecisionStatus) -> bool:

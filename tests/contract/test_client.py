@@ -86,8 +86,22 @@ class Target:
     jwks: dict[str, Any]
     clients: list[Client] = field(default_factory=list)
 
-    def identity(self, subject: str, *roles: str, agents: tuple[str, ...] = ()) -> DevIdentity:
-        return DevIdentity(tenant=self.tenant, subject=subject, roles=roles, agents=agents)
+    def identity(
+        self,
+        subject: str,
+        *roles: str,
+        agents: tuple[str, ...] = (),
+        tools: tuple[str, ...] = (),
+        audiences: tuple[str, ...] = (),
+    ) -> DevIdentity:
+        return DevIdentity(
+            tenant=self.tenant,
+            subject=subject,
+            roles=roles,
+            agents=agents,
+            tools=tools,
+            audiences=audiences,
+        )
 
     def client(self, identity: DevIdentity, **options: Any) -> Client:
         """A client that checks signatures."""
@@ -966,8 +980,8 @@ def test_many_actions_are_answered_by_number_without_an_event_loop(pdp: Target) 
 # --- what became of it ------------------------------------------------------------
 
 
-def tool(pdp: Target) -> Client:
-    return pdp.client(pdp.identity("svc-erp", "tool"))
+def tool(pdp: Target, tools: tuple[str, ...] = (PAY,), audiences: tuple[str, ...] = ("erp",)) -> Client:
+    return pdp.client(pdp.identity("svc-erp", "tool", tools=tools, audiences=audiences))
 
 
 def test_decision_shows_what_became_of_it(pdp: Target) -> None:
@@ -982,10 +996,61 @@ def test_decision_shows_what_became_of_it(pdp: Target) -> None:
 
 
 def test_word_of_whoever_asked_frees_nothing(pdp: Target) -> None:
-    both = pdp.client(pdp.identity("svc-both", "agent", "tool", agents=(AGENT,)))
+    serving: dict[str, Any] = {"tools": (PAY,), "audiences": ("erp",)}
+    both = pdp.client(pdp.identity("svc-both", "agent", "tool", agents=(AGENT,), **serving))
     decision = both.evaluate(pay(100), session=pdp.session())
     assert both.report_outcome(decision.decision_id, "failed").hold is HoldState.UNRESOLVED
     assert tool(pdp).report_outcome(decision.decision_id, "failed").hold is HoldState.RELEASED
+
+
+SERVED = [
+    ((PAY,), ("erp",), True),
+    (("payments.*",), ("crm", "erp"), True),
+    (("*",), ("erp",), True),
+    ((), (), False),
+    ((), ("erp",), False),
+    ((PAY,), (), False),
+    ((PAY,), ("crm",), False),
+    ((READ,), ("erp",), False),
+    (("payments",), ("erp",), False),
+    (("payments.created*",), ("erp",), False),
+]
+
+
+@pytest.mark.parametrize(("tools", "audiences", "served"), SERVED)
+def test_tool_redeems_only_what_its_credential_serves(
+    pdp: Target, tools: tuple[str, ...], audiences: tuple[str, ...], served: bool
+) -> None:
+    agent, action, erp = pdp.agent(), pay(100), tool(pdp, tools, audiences)
+    decision = agent.evaluate(action, session=pdp.session())
+    asked: dict[str, Any] = {"tool": PAY, "arguments": action["arguments"]}
+    if served:
+        erp.redeem(decision.decision_id, audience="erp", **asked)
+    else:
+        for audience in {"erp", *audiences}:
+            with pytest.raises(PreconditionError) as caught:
+                erp.redeem(decision.decision_id, audience=audience, **asked)
+            assert caught.value.reason == "NOT_REDEEMABLE"
+    assert agent.get_decision(decision.decision_id).redeemed is served
+
+
+@pytest.mark.parametrize(("tools", "audiences", "served"), SERVED)
+def test_tools_word_is_taken_only_on_what_its_credential_serves(
+    pdp: Target, tools: tuple[str, ...], audiences: tuple[str, ...], served: bool
+) -> None:
+    agent, session, erp = pdp.agent(), pdp.session(), tool(pdp, tools, audiences)
+    decision = agent.evaluate(pay(100), session=session)
+    if served:
+        assert erp.report_outcome(decision.decision_id, "failed").hold is HoldState.RELEASED
+        return
+    for outcome in set(Outcome) - {Outcome.LAPSED}:
+        for of_decision in (
+            {"decision_id": decision.decision_id},
+            {"session": session, "tool_call_id": "c-1"},
+        ):
+            with pytest.raises(NotFoundError):
+                erp.report_outcome(outcome=outcome, **of_decision)
+    assert agent.get_decision(decision.decision_id).outcome is None
 
 
 def test_those_whose_the_session_is_may_report_and_free_nothing(pdp: Target) -> None:

@@ -337,7 +337,7 @@ class Reader:
         form: dict[str, Any] = {
             "outcome": self.calls[-1],
             "result": step["result"],
-            "as": {"subject": self.fixture["tool_identity"], "roles": ["tool"]},
+            "as": {"subject": self.fixture["tool_identity"], "roles": ["tool"], "tools": ["*"]},
         }
         yield form | ({"output": step["output"]} if "output" in step else {})
 

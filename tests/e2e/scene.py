@@ -68,11 +68,25 @@ class Scene:
     _clients: dict[tuple[Any, ...], AsyncClient] = field(default_factory=dict)
 
     async def client(
-        self, subject: str, *roles: str, agents: Iterable[str] = (), replica: int = 1, address: str = ""
+        self,
+        subject: str,
+        *roles: str,
+        agents: Iterable[str] = (),
+        tools: Iterable[str] = (),
+        audiences: Iterable[str] = (),
+        replica: int = 1,
+        address: str = "",
     ) -> AsyncClient:
         """The client of this caller; always the same one."""
         address = address or self.replica(replica).grpc_address
-        identity = DevIdentity(tenant=self.tenant, subject=subject, roles=roles, agents=agents)
+        identity = DevIdentity(
+            tenant=self.tenant,
+            subject=subject,
+            roles=roles,
+            agents=agents,
+            tools=tools,
+            audiences=audiences,
+        )
         key = (address, identity)
         if key not in self._clients:
             client = AsyncClient(address, identity=identity, timeout=PATIENCE, jwks=self.jwks)
@@ -84,6 +98,17 @@ class Scene:
 
     async def agent(self, subject: str = "svc-ap", *, replica: int = 1, address: str = "") -> AsyncClient:
         return await self.client(subject, "agent", agents=(AGENT,), replica=replica, address=address)
+
+    async def tool_server(
+        self,
+        subject: str = "svc-erp",
+        *,
+        tools: Iterable[str] = ("*",),
+        audiences: Iterable[str] = ("erp",),
+        replica: int = 1,
+    ) -> AsyncClient:
+        """The side of the tenant's tools, of some of them, or for other receipts."""
+        return await self.client(subject, "tool", tools=tools, audiences=audiences, replica=replica)
 
     async def operator(self) -> AsyncClient:
         return await self.client("ops", "operator")

@@ -25,7 +25,7 @@ SMALLEST_HEADER = 8 * 1024
 
 
 async def gate(scene: Scene, replica: int = 1, **options: Any) -> Gate:
-    client = await scene.client("svc-erp", "tool", replica=replica)
+    client = await scene.tool_server(replica=replica)
     # The stack's clock is ahead by as much as tests have moved it; asking moves it a little more.
     ahead = (await scene.advance(0.001)).replace(tzinfo=UTC).timestamp() - time.time()
     settings: dict[str, Any] = {
@@ -73,7 +73,7 @@ async def test_guarded_call_reaches_the_tool_and_is_reported_by_both_sides(scene
     (capability,) = application.capabilities
     assert capability.decision_id == seen[0]
     assert (capability.agent, capability.session_id) == (session.agent, session.session_id)
-    erp = await scene.client("svc-erp", "tool")
+    erp = await scene.tool_server()
     assert (await erp.report_outcome(capability.decision_id, "executed")).hold is HoldState.COMMITTED
     recorded = await scene.recorded(capability.decision_id)
     assert (recorded.outcome, recorded.redeemed) == (Outcome.EXECUTED, True)
@@ -117,7 +117,7 @@ async def test_receipt_of_another_tenant_of_the_same_pdp_is_refused(scene: Scene
             await (await gate(other)).admit_async(handed, tool="bills.pay", arguments=action["arguments"])
         assert caught.value.reason == "capability.other_tenant"
         # The PDP would not redeem it there either, whatever the gate believed.
-        erp, decision_id = await other.client("svc-erp", "tool"), parse(handed).claims["jti"]
+        erp, decision_id = await other.tool_server(), parse(handed).claims["jti"]
         with pytest.raises(NotFoundError):
             await erp.redeem(decision_id, tool="bills.pay", arguments=action["arguments"], audience="erp")
 

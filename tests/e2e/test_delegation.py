@@ -651,7 +651,7 @@ async def test_allow_of_a_chain_that_was_revoked_since_is_not_redeemed(scene: Sc
     await operator.put_tools([tool | {"redeem": "required"} for tool in TOOLS if tool["name"] == PAY])
     helper = await stage.delegate(stage.root, HELPER)
     clerk = await stage.delegate(helper.chain, CLERK)
-    erp = await scene.client("svc-erp", "tool")
+    erp = await scene.tool_server()
     spent, left = pay(10), pay(20)
     decisions = [await stage.ask(clerk.chain, action) for action in (spent, left)]
     assert [decision.effect for decision in decisions] == ["allow", "allow"]

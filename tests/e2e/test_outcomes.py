@@ -28,7 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def tool(scene: Scene, replica: int = 1) -> AsyncClient:
-    return await scene.client("svc-erp", "tool", replica=replica)
+    return await scene.tool_server(replica=replica)
 
 
 def erp_runs(action: dict[str, Any]) -> dict[str, Any]:

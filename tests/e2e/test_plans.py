@@ -123,7 +123,7 @@ async def test_payment_is_redeemed_after_its_approval_was_executed_or_redeemed(s
     await prepare(scene)
     await require_approval(scene, redeem="required")
     session, client = await open_session(scene), await scene.agent()
-    tool = await scene.client("svc-bank", "tool")
+    tool = await scene.tool_server("svc-bank")
     for number, kind in enumerate(("reported", "redeemed")):
         approve, pay = act(f"B-{number}", tool=APPROVE), act(f"B-{number}")
         approved, paid = await client.evaluate_plan([approve, pay], session=session)
@@ -142,7 +142,7 @@ async def test_approval_that_failed_lets_nothing_come_after_it(scene: Scene) -> 
     await prepare(scene)
     await require_approval(scene, redeem="required")
     session, client = await open_session(scene), await scene.agent()
-    tool = await scene.client("svc-bank", "tool")
+    tool = await scene.tool_server("svc-bank")
     pay = act("B-1")
     approved, paid = await client.evaluate_plan([act("B-1", tool=APPROVE), pay], session=session)
     await client.report_outcome(approved.decision_id, "failed")

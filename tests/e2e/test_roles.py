@@ -156,6 +156,8 @@ def town(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 "tenant": tenant,
                 "roles": [str(role) for role in roles],
                 "agents": [AGENT] if Role.AGENT in roles else [],
+                "tools": [READ] if Role.TOOL in roles else [],
+                "audiences": ["erp"] if Role.TOOL in roles else [],
             }
             for tenant in (home, abroad)
             for name, roles in known.items()

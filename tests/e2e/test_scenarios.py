@@ -281,7 +281,8 @@ def proven(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Itera
         credentials[subject] = {"cert": f"{subject}.crt", "key": f"{subject}.key"}
         agents = ["agent:payer"] if roles == ["agent"] else []
         match = {"dns_name": f"{subject}.example"}
-        callers.append({"match": match, "tenant": tenant, "roles": roles, "agents": agents})
+        serving = {"tools": ["invoices.get"], "audiences": ["erp"]} if roles == ["tool"] else {}
+        callers.append({"match": match, "tenant": tenant, "roles": roles, "agents": agents} | serving)
     (folder / "callers.yaml").write_text(yaml.safe_dump(credentials))
     with secured_replica(real_pdp, folder, {"tls": tls(authority, folder), "callers": callers}) as replica:
         common = ["--target", replica.target, "--ca", str(folder / "ca.pem"), "--tenant", tenant]

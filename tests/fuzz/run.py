@@ -127,7 +127,15 @@ class Fuzz:
 
     def _identity(self, subject: str) -> Any:
         roles = ("agent", "tool", "policy_author")
-        return DevIdentity(tenant=self.tenant, subject=subject, roles=roles, agents=[AGENT]).metadata()
+        identity = DevIdentity(
+            tenant=self.tenant,
+            subject=subject,
+            roles=roles,
+            agents=[AGENT],
+            tools=["*"],
+            audiences=["erp"],
+        )
+        return identity.metadata()
 
     async def _answer(self, channel: grpc.aio.Channel, places: asyncio.Semaphore, call: Call) -> Any:
         stub: Any = _STUBS[call.service](channel)

@@ -78,8 +78,12 @@ def caller(
     subject: str = "svc-ap",
     roles: frozenset[Role] = frozenset({Role.AGENT}),
     agents: frozenset[str] = frozenset({AGENT}),
+    tools: frozenset[str] = frozenset(),
+    audiences: frozenset[str] = frozenset(),
 ) -> Caller:
-    return Caller(tenant=tenant, subject=subject, roles=roles, agents=agents)
+    return Caller(
+        tenant=tenant, subject=subject, roles=roles, agents=agents, tools=tools, audiences=audiences
+    )
 
 
 def boundary(

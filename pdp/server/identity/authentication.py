@@ -171,6 +171,8 @@ def _caller(
         subject=subject,
         roles=mapping.roles,
         agents=mapping.agents,
+        tools=mapping.tools,
+        audiences=mapping.audiences,
         claims=claims,
         issuer=issuer,
     )

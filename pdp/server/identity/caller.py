@@ -38,7 +38,9 @@ def identify(metadata: Iterable[tuple[str, str | bytes]] | None) -> Caller:
         tenant=_name(values, "placet-tenant"),
         subject=_name(values, "placet-subject"),
         roles=_roles(values.get("placet-roles", "")),
-        agents=frozenset(filter(None, (part.strip() for part in values.get("placet-agents", "").split(",")))),
+        agents=_names(values.get("placet-agents", "")),
+        tools=_names(values.get("placet-tools", "")),
+        audiences=_names(values.get("placet-audiences", "")),
     )
 
 
@@ -47,6 +49,10 @@ def _name(values: Mapping[str, str], name: str) -> str:
     if not value or len(value) > MAX_NAME or not value.isprintable():
         raise UnauthenticatedError(f"metadata {name} must name the caller's {name.removeprefix('placet-')}")
     return value
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(filter(None, (part.strip() for part in text.split(","))))
 
 
 def _roles(text: str) -> frozenset[Role]:

@@ -475,11 +475,13 @@ def test_silence_is_listed(signed_pdp: FakePdp) -> None:
 
 
 def test_decision_is_redeemed_once_and_for_its_action_only(signed_pdp: FakePdp) -> None:
-    decision_id = decided(signed_pdp)["decision_id"]
+    shown = evaluate(signed_pdp, "--json", "--audience", "erp")
+    decision_id = json.loads(shown.stdout)["decision_id"]
 
     def redeem(action: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        words = ("decision", "redeem", decision_id, "-")
-        return run(signed_pdp, *words, stdin=json.dumps(action), PLACET_ROLES="tool")
+        words = ("decision", "redeem", decision_id, "-", "--audience", "erp", "--tools", ACTION["tool"])
+        serving = {"PLACET_ROLES": "tool", "PLACET_AUDIENCES": "erp"}
+        return run(signed_pdp, *words, stdin=json.dumps(action), **serving)
 
     other = redeem(ACTION | {"arguments": {"invoice": "INV-2", "n": 1.25}})
     assert (other.returncode, other.stdout) == (2, "")

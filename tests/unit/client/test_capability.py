@@ -266,7 +266,7 @@ def redeemed(server: Server) -> Server:
 
 
 def erp() -> DevIdentity:
-    return DevIdentity(tenant=TENANT, subject="svc-erp", roles=["tool"])
+    return DevIdentity(tenant=TENANT, subject="svc-erp", roles=["tool"], tools=[TOOL], audiences=[AUDIENCE])
 
 
 def test_what_has_to_be_redeemed_needs_a_client(redeemed: Server) -> None:

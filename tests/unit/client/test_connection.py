@@ -242,6 +242,9 @@ def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], messag
         {"roles": "agent"},
         {"agents": ["a,b"]},
         {"agents": [" a"]},
+        {"tools": "erp.pay"},
+        {"tools": ["a,b"]},
+        {"audiences": [""]},
     ],
 )
 def test_names_that_cannot_be_sent_are_refused(names: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from pdp.cli import app
+from pdp.config.callers import serving_nothing
 from pdp.config.server import ConfigError, load_config
 
 
@@ -123,6 +124,21 @@ def test_real_callers_may_come_from_elsewhere_over_tls(tmp_path: Path, callers: 
     load_config(written(tmp_path, callers), {"grpc_address": "127.0.0.1:0"})
 
 
+def test_credential_of_a_tool_that_serves_nothing_is_named(tmp_path: Path, callers: dict[str, Any]) -> None:
+    served = [{"tools": ["payments.*"], "audiences": ["erp"]}, {"tools": ["payments.create"]}, {}]
+    callers["callers"] += [
+        {"match": {"dns_name": f"t{n}"}, "tenant": "acme", "roles": ["tool"]} | said
+        for n, said in enumerate(served)
+    ]
+    config = load_config(written(tmp_path, callers), {})
+    assert config.callers[2].tools == {"payments.*"}
+    assert [line.partition(",")[0] for line in serving_nothing(config.callers)] == [
+        "callers.3: names no audiences",
+        "callers.4: names no tools",
+        "callers.4: names no audiences",
+    ]
+
+
 def test_insecure_dev_stands_alone(tmp_path: Path, callers: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="cannot be combined"):
         load_config(written(tmp_path, callers), {"insecure_dev": True, "grpc_address": "127.0.0.1:0"})
@@ -159,6 +175,9 @@ def test_every_fault_of_the_callers_is_reported(tmp_path: Path, callers: dict[st
         ("callers.0.roles", ["agent", "reviewer"]),
         ("callers.0.roles", ["agent", "session_issuer"]),
         ("callers.0.roles", ["emperor"]),
+        # What an agent's credential cannot serve.
+        ("callers.0.tools", ["payments.create"]),
+        ("callers.0.audiences", ["erp"]),
         ("callers.0.match", {}),
         ("callers.0.match", {"spiffe_id": "spiffe://x/a", "dns_name": "x"}),
         ("callers.0.match", {"spiffe_id": "x"}),

@@ -27,8 +27,9 @@ from tests.support.builders import TENANT
 from tests.unit.decision.test_point import Bench, bench
 
 __all__ = ["bench"]
-TOOL = builders.caller(subject="svc-erp", roles=frozenset({Role.TOOL}), agents=frozenset())
 ARGUMENTS, AUDIENCE = builders.action().arguments, "erp"
+SERVED: dict[str, Any] = {"tools": frozenset({"payments.create"}), "audiences": frozenset({AUDIENCE})}
+TOOL = builders.caller(subject="svc-erp", roles=frozenset({Role.TOOL}), agents=frozenset(), **SERVED)
 
 
 class Between(FakeLedger):
@@ -67,9 +68,11 @@ async def allowed(bench: Bench, *, required: bool = True, attempt: str = "a-1") 
     return decision.decision_id
 
 
-async def redeem(bench: Bench, decision_id: str, ledger: FakeLedger | None = None, **change: Any) -> None:
+async def redeem(
+    bench: Bench, decision_id: str, ledger: FakeLedger | None = None, by: Caller = TOOL, **change: Any
+) -> None:
     asked: dict[str, Any] = {"tool": "payments.create", "arguments": ARGUMENTS, "audience": AUDIENCE} | change
-    await point(bench, ledger).redeem(TOOL, decision_id, deadline=builders.deadline(), **asked)
+    await point(bench, ledger).redeem(by, decision_id, deadline=builders.deadline(), **asked)
 
 
 async def report(bench: Bench, caller: Caller, decision_id: str, outcome: Outcome, **more: Any) -> HoldState:
@@ -94,7 +97,7 @@ async def test_who_would_gain_by_a_release_is_not_believed(
     bench: Bench, role: Role, subject: str, agents: frozenset[str], state: HoldState
 ) -> None:
     decision_id = await allowed(bench, required=False)
-    reporter = builders.caller(subject=subject, roles=frozenset({role}), agents=agents)
+    reporter = builders.caller(subject=subject, roles=frozenset({role}), agents=agents, **SERVED)
     assert await report(bench, reporter, decision_id, Outcome.NOT_EXECUTED) is state
 
 
@@ -147,6 +150,25 @@ async def test_what_never_stands_still_is_given_up(bench: Bench) -> None:
     assert bench.store.entries == []
 
 
+async def test_tool_that_serves_another_tool_says_nothing_of_this_one(bench: Bench) -> None:
+    decision_id = await allowed(bench)
+    for served in ({"tools": frozenset({"mail.send"})}, {"audiences": frozenset({"mail"})}):
+        other = replace(TOOL, **served)
+        for outcome in (Outcome.EXECUTED, Outcome.FAILED, Outcome.UNKNOWN, Outcome.VOIDED):
+            with pytest.raises(NotFoundError):
+                await report(bench, other, decision_id, outcome)
+        with pytest.raises(NotRedeemableError, match="does not serve"):
+            await redeem(bench, decision_id, by=other)
+    assert bench.store.entries == []
+
+
+async def test_word_on_a_receipt_for_nobody_is_that_of_whoever_serves_its_tool(bench: Bench) -> None:
+    await bench.store.control_plane.put_tools(TENANT, [builders.tool()], by=builders.AUTHOR)
+    decision, _ = await bench.point().evaluate(builders.evaluation(bench.session.session_id))
+    other = replace(TOOL, audiences=frozenset())
+    assert await report(bench, other, decision.decision_id, Outcome.FAILED) is HoldState.RELEASED
+
+
 @pytest.mark.parametrize("audience", ["", "erp"])
 async def test_receipt_for_nobody_is_redeemed_by_nobody(bench: Bench, audience: str) -> None:
     await bench.store.control_plane.put_tools(
@@ -185,7 +207,7 @@ async def test_contradiction_is_recorded_and_counted_once(bench: Bench) -> None:
 
 async def test_nobody_believes_who_asked_whatever_its_roles(bench: Bench) -> None:
     decision_id = await allowed(bench, required=False)
-    both = builders.caller(roles=frozenset({Role.AGENT, Role.TOOL}))
+    both = builders.caller(roles=frozenset({Role.AGENT, Role.TOOL}), **SERVED)
     assert await report(bench, both, decision_id, Outcome.FAILED) is HoldState.UNRESOLVED
     assert await report(bench, TOOL, decision_id, Outcome.FAILED) is HoldState.RELEASED
 

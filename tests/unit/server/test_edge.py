@@ -74,10 +74,12 @@ def test_unlisted_method_is_open_to_nobody() -> None:
 
 
 def test_caller_is_what_the_metadata_says() -> None:
-    caller = identify([*METADATA, ("placet-agents", "agent:a, agent:b,"), ("other", "x")])
+    serving = [("placet-tools", "erp.pay,mail.*"), ("placet-audiences", "erp, mail")]
+    caller = identify([*METADATA, ("placet-agents", "agent:a, agent:b,"), *serving, ("other", "x")])
     assert (caller.tenant, caller.subject) == ("acme", "svc")
     assert caller.roles == {Role.AGENT, Role.OPERATOR}
     assert caller.agents == {"agent:a", "agent:b"}
+    assert (caller.tools, caller.audiences) == ({"erp.pay", "mail.*"}, {"erp", "mail"})
 
 
 @pytest.mark.parametrize(

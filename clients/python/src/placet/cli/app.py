@@ -21,9 +21,9 @@ from placet.model import Session
 _KEEP = {"pretty_exceptions_enable": False, "no_args_is_help": True, "rich_markup_mode": None}
 _ENVIRONMENT = """\
 \b
-Environment: PLACET_TARGET, PLACET_TENANT, PLACET_SUBJECT, PLACET_ROLES, PLACET_AGENTS, PLACET_CA,
-PLACET_CERT, PLACET_KEY, PLACET_TOKEN_FILE, PLACET_TIMEOUT and PLACET_JWKS stand for the options of
-the same names.
+Environment: PLACET_TARGET, PLACET_TENANT, PLACET_SUBJECT, PLACET_ROLES, PLACET_AGENTS, PLACET_TOOLS,
+PLACET_AUDIENCES, PLACET_CA, PLACET_CERT, PLACET_KEY, PLACET_TOKEN_FILE, PLACET_TIMEOUT and PLACET_JWKS
+stand for the options of the same names.
 """
 
 app = typer.Typer(
@@ -262,7 +262,7 @@ def show_recorded(
 \b
 FILE holds the action, as `placet evaluate` takes it: tool and arguments.
 Example:
-  placet decision redeem 0199… action.json --audience erp --roles tool
+  placet decision redeem 0199… action.json --audience erp --roles tool --tools erp.pay --audiences erp
 """,
 )
 @connected

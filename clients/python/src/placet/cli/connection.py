@@ -40,6 +40,8 @@ OPTIONS = (
     _option("subject", "The caller's name.", str, ""),
     _option("roles", "The caller's roles, comma separated.", str, ""),
     _option("agents", "Agents that the caller may speak for, comma separated.", str, ""),
+    _option("tools", "Tools that a caller with role tool serves, comma separated.", str, ""),
+    _option("audiences", "Audiences whose receipts it redeems, comma separated.", str, ""),
     _option("ca", "Authorities that the PDP is believed by: a PEM file. Calls go over TLS.", str, ""),
     _option("cert", "The caller's certificate: a PEM file.", str, ""),
     _option("key", "The key of --cert: a PEM file.", str, ""),
@@ -59,6 +61,8 @@ class Connection:
     subject: str
     roles: str
     agents: str
+    tools: str
+    audiences: str
     ca: str
     cert: str
     key: str
@@ -86,10 +90,11 @@ class Connection:
             return None
         if self.token and self.token_file:
             raise CommandError("give --token or --token-file (or PLACET_TOKEN, PLACET_TOKEN_FILE), not both")
-        if self.tenant or self.subject or self.roles or self.agents:
+        named = (self.tenant, self.subject, self.roles, self.agents, self.tools, self.audiences)
+        if any(named):
             raise CommandError(
-                "--tenant, --subject, --roles and --agents (or PLACET_TENANT, …) are for servers in "
-                "--insecure-dev; a certificate or a token says who calls"
+                "--tenant, --subject, --roles, --agents, --tools and --audiences (or PLACET_TENANT, …) are "
+                "for servers in --insecure-dev; a certificate or a token says who calls"
             )
         return TlsCredentials(
             ca_file=self.ca or None,
@@ -110,6 +115,8 @@ class Connection:
             subject=self.subject,
             roles=_names(self.roles),
             agents=_names(self.agents),
+            tools=_names(self.tools),
+            audiences=_names(self.audiences),
         )
 
 

@@ -21,6 +21,10 @@ class Caller(Part):
     """agent, session_issuer, operator, auditor, tool."""
     agents: list[Text] = Field(default_factory=list)
     """Agents that it may speak for."""
+    tools: list[Text] = Field(default_factory=list)
+    """Tools that a caller with the role tool serves; a name may end with "*"."""
+    audiences: list[Text] = Field(default_factory=list)
+    """Audiences whose receipts it redeems."""
 
     @model_validator(mode="after")
     def _sendable(self) -> Caller:
@@ -29,12 +33,18 @@ class Caller(Part):
 
     def identity(self, tenant: str) -> DevIdentity:
         """Return the caller's identity. Raises ValueError for names that cannot be sent."""
-        return DevIdentity(tenant=tenant, subject=self.subject, roles=self.roles, agents=self.agents)
+        return DevIdentity(
+            tenant=tenant,
+            subject=self.subject,
+            roles=self.roles,
+            agents=self.agents,
+            tools=self.tools,
+            audiences=self.audiences,
+        )
 
 
 OPERATOR = Caller(subject="ops", roles=["operator"])
 ISSUER = Caller(subject="svc-tasks", roles=["session_issuer"])
-TOOL = Caller(subject="svc-tool", roles=["tool"])
 AUDITOR = Caller(subject="revision", roles=["auditor"])
 
 
@@ -47,6 +57,19 @@ def runtime(*agents: str) -> Caller:
         return Caller(subject="svc-runtime", roles=["agent"], agents=list(agents))
     except ValidationError as exc:
         raise invalid("agents", exc.errors()[0]["msg"].removeprefix("Value error, ")) from exc
+
+
+def tool_server(tool: str, audience: str) -> Caller:
+    """Return the tool's own side. An empty audience: receipts for the tool are for nobody.
+
+    Raises `InvalidRequestError` for a name that cannot be sent.
+    """
+    try:
+        return Caller(
+            subject="svc-tool", roles=["tool"], tools=[tool], audiences=[audience] if audience else []
+        )
+    except ValidationError as exc:
+        raise invalid("tool", exc.errors()[0]["msg"].removeprefix("Value error, ")) from exc
 
 
 def principal(name: str) -> Caller:

@@ -36,6 +36,14 @@ def read_claims(receipt: bytes) -> Mapping[str, Any]:
         raise PlacetError(f"the receipt cannot be read: {exc}") from exc
 
 
+def audience_of(decision: Decision) -> str:
+    """Return whom the decision's receipt is for; empty where it is for nobody, or cannot be read."""
+    try:
+        return str(parse(decision.receipt).claims.get("aud", ""))
+    except ReceiptError:
+        return ""
+
+
 def change_one_byte(token: bytes, decision_id: str) -> bytes:
     """Return the receipt with the last letter of the decision's id changed in its payload."""
     header, payload, rest = token.split(b".", 2)

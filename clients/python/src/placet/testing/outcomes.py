@@ -41,12 +41,15 @@ class FakeOutcomes:
         None: the caller may report on no such decision. Raises LookupError if it is no allow.
         """
         with self._state.lock:
-            trusted = bool(caller.roles & {"tool", "operator"})
             found = [
                 (key, each)
                 for key, each in self._decisions.recorded.items()
                 if key[0] == caller.tenant
-                and (trusted or each.caller.subject == caller.subject or self._is_theirs(caller, each))
+                and (
+                    _is_heard(caller, each)
+                    or each.caller.subject == caller.subject
+                    or self._is_theirs(caller, each)
+                )
                 and (not attempt_id or each.decision.attempt_id == attempt_id)
                 and (
                     key[1] == decision_id
@@ -61,7 +64,7 @@ class FakeOutcomes:
             key, latest = allows[-1]
             # Nobody who acted or asked is believed that nothing happened: it would free what is held.
             acted = any(hop.agent in caller.agents for hop in latest.decision.chain)
-            believed = trusted and latest.caller.subject != caller.subject and not acted
+            believed = _is_heard(caller, latest) and latest.caller.subject != caller.subject and not acted
             conflict = latest.outcome in _FINAL and outcome in _FINAL and outcome is not latest.outcome
             if latest.outcome not in _FINAL or (outcome is latest.outcome and believed):
                 latest = replace(latest, outcome=outcome, believed=believed or latest.believed)
@@ -89,6 +92,7 @@ class FakeOutcomes:
                 or session is None
                 or session.state is not SessionState.OPEN
                 or not found.audience
+                or not caller.serves(found.action.tool, found.audience)
                 or (found.action.tool, found.action.arguments, found.audience) != (tool, arguments, audience)
                 or not all(self._was_executed(caller.tenant, earlier) for earlier in found.decision.after)
             ):
@@ -125,3 +129,8 @@ class FakeOutcomes:
     def _was_executed(self, tenant: str, decision_id: str) -> bool:
         found = self._decisions.recorded.get((tenant, decision_id))
         return found is not None and (found.redeemed or found.outcome is Outcome.EXECUTED)
+
+
+def _is_heard(caller: Caller, recorded: RecordedDecision) -> bool:
+    """Whether the caller is an operator, or the side of the tool that the decision is on."""
+    return "operator" in caller.roles or caller.serves(recorded.action.tool, recorded.audience)

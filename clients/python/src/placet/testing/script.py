@@ -25,6 +25,13 @@ class Caller:
     subject: str
     roles: frozenset[str]
     agents: frozenset[str]
+    tools: frozenset[str] = frozenset()
+    audiences: frozenset[str] = frozenset()
+
+    def serves(self, tool: str, audience: str) -> bool:
+        """Return whether the caller is the side of this tool and audience; empty: receipts are for nobody."""
+        names = any(tool == n or (n.endswith("*") and tool.startswith(n[:-1])) for n in self.tools)
+        return "tool" in self.roles and names and (not audience or audience in self.audiences)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,11 +9,12 @@ from pydantic import Field
 
 from placet import model
 from placet._calls.jsontext import json_text
-from placet.scenario.callers import TOOL, Caller
+from placet.scenario.callers import Caller, tool_server
 from placet.scenario.document import Path
 from placet.scenario.expect import ExpectHold
 from placet.scenario.model import Json, Name
 from placet.scenario.outcome import Outcome
+from placet.scenario.receipts import audience_of
 from placet.scenario.steps.step import Scope, Step
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class ReportOutcome(Step):
     async def perform(self, run: Run) -> Outcome:
         call, decision = run.made.decided(self.outcome)
         asking = call.caller if self.by_agent else None
-        client = await run.client(self.as_ or asking or TOOL)
+        served = tool_server(call.step.evaluate, audience_of(decision))
+        client = await run.client(self.as_ or asking or served)
         output = b"" if self.output is None else json_text(self.output, "output")
         reported = await client.report_outcome(
             decision.decision_id, model.Outcome(self.result), output=output

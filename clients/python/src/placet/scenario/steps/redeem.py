@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from placet.receipt import ReceiptError, parse
-from placet.scenario.callers import TOOL, Caller
+from placet.scenario.callers import Caller, tool_server
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect
 from placet.scenario.model import JsonObject, Name, Text
 from placet.scenario.outcome import Outcome
+from placet.scenario.receipts import audience_of
 from placet.scenario.steps.step import Scope, Step
 
 if TYPE_CHECKING:
-    from placet.model import Decision
     from placet.scenario.run import Run
 
 
@@ -37,19 +36,12 @@ class Redeem(Step):
 
     async def perform(self, run: Run) -> Outcome:
         call, decision = run.made.decided(self.redeem)
-        client = await run.client(self.as_ or TOOL)
+        audience = audience_of(decision)
+        client = await run.client(self.as_ or tool_server(call.step.evaluate, audience))
         await client.redeem(
             decision.decision_id,
             tool=call.step.evaluate if self.tool is None else self.tool,
             arguments=call.step.arguments if self.arguments is None else self.arguments,
-            audience=_audience(decision) if self.audience is None else self.audience,
+            audience=audience if self.audience is None else self.audience,
         )
         return Outcome(told="redeemed")
-
-
-def _audience(decision: Decision) -> str:
-    """Return whom the decision's receipt is for; empty where it names nobody or cannot be read."""
-    try:
-        return str(parse(decision.receipt).payload.get("aud", ""))
-    except ReceiptError:
-        return ""

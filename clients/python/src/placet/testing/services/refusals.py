@@ -112,5 +112,11 @@ def _caller(metadata: Mapping[str, str]) -> Caller:
         tenant=metadata["placet-tenant"],
         subject=metadata["placet-subject"],
         roles=roles,
-        agents=frozenset(filter(None, metadata.get("placet-agents", "").split(","))),
+        agents=_names(metadata.get("placet-agents", "")),
+        tools=_names(metadata.get("placet-tools", "")),
+        audiences=_names(metadata.get("placet-audiences", "")),
     )
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(filter(None, text.split(",")))
