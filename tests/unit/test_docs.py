@@ -281,10 +281,19 @@ def test_rooms_of_the_client_are_on_the_map() -> None:
     assert sorted(drawn) == sorted([f"{package}/", *(f"{package}/{room}/" for room in rooms(package))])
 
 
-def test_floors_are_those_that_are_checked() -> None:
+def floor_contracts() -> list[dict[str, Any]]:
     contracts = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    return [contract for contract in contracts if contract["type"] == "layers"]
+
+
+def test_floors_are_those_that_are_checked() -> None:
     drawn = blocks(section(text_of("docs/architecture.md"), "Floors"), "")[0].splitlines()
-    assert drawn[:-1] == contracts[0]["layers"]
+    assert [floor.replace("pdp.", "") for floor in drawn[:-1]] == floor_contracts()[0]["layers"]
+
+
+def test_a_module_that_stands_on_no_floor_breaks_its_contract() -> None:
+    assert [contract["name"] for contract in floor_contracts() if not contract.get("exhaustive")] == []
+    assert {"pdp", "placet"} <= {room for contract in floor_contracts() for room in contract["containers"]}
 
 
 def test_decision_records_are_listed() -> None:
