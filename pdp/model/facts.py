@@ -51,7 +51,7 @@ class Agent:
     # What the agent runs, for receipts.
     model: str = ""
     version: str = ""
-    # Of what operators say of it, as it was written; it is no part of what they say.
+    # The revision at which operators last wrote it; no part of what they say.
     revision: int = field(default=0, compare=False)
 
 

@@ -20,9 +20,9 @@ class Ground:
     epoch: int
     settings: int
     signals: int
-    # Of the tool's own registration; 0: it was not registered.
+    # The revision of the tool's own registration; 0: it was not registered.
     tool: int
-    # Of each agent on the chain that operators said anything of.
+    # The revision of each agent on the chain that operators said anything of, by name.
     agents: Mapping[str, int]
     entities: Mapping[EntityName, int]
     # What the allow added to each counter.

@@ -51,7 +51,7 @@ TIMEOUT = 60.0
 STRICTEST = (Effect.BLOCK, Effect.ESCALATE, Effect.ALLOW)
 # What is judged at once; more only waits in the engine.
 TOGETHER = 256
-# Of each value in a document, how many of the other types it is given. They take turns, so that over all
+# How many of the other types each value in a document is given. They take turns, so that over all
 # documents each place is given many of them.
 RETYPINGS = 1
 # How many documents of one shape and verdict are tried: what they say may differ.
