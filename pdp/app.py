@@ -24,6 +24,7 @@ from pdp.control.point import ControlPoint
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.point import DecisionPoint
 from pdp.decision.reading import DecisionReader
+from pdp.decision.redemption import RedemptionCheck
 from pdp.delegation.chain import Chains
 from pdp.delegation.point import DelegationPoint
 from pdp.delegation.tokens import GrantTokens
@@ -110,13 +111,16 @@ async def serve(config: Config) -> None:
         admission = Admission(max_in_flight=config.max_in_flight)
         grants = GrantTokens(signer, store.keys)
         chains = Chains(store.information_point, grants)
+        information = MeasuredInformationPoint(store.information_point, metrics)
+        measured_engine = MeasuredEngine(engine, metrics)
+        fingerprints = Fingerprints(config.fingerprint_key_file.read_bytes())
         decision_point = DecisionPoint(
-            information=MeasuredInformationPoint(store.information_point, metrics),
-            engine=MeasuredEngine(engine, metrics),
+            information=information,
+            engine=measured_engine,
             signer=signer,
             ledger=MeasuredLedger(store.ledger, metrics),
             grants=grants,
-            fingerprints=Fingerprints(config.fingerprint_key_file.read_bytes()),
+            fingerprints=fingerprints,
             issuer=config.issuer,
             admission=admission,
         )
@@ -132,6 +136,13 @@ async def serve(config: Config) -> None:
         outcome_point = OutcomePoint(
             ledger=store.ledger,
             signer=signer,
+            check=RedemptionCheck(
+                information=information,
+                engine=measured_engine,
+                history=store.ledger,
+                grants=store.grants,
+                fingerprints=fingerprints,
+            ),
             reported=metrics.reported,
             issuer=config.issuer,
         )

@@ -66,7 +66,14 @@ class OutcomeRefusedError(PdpError):
 
 
 class NotRedeemableError(PdpError):
-    """The decision does not permit this action, here and now."""
+    """The decision does not permit this action, here and now.
+
+    `codes` are those of the reasons for which it would not be allowed now, if that is why.
+    """
+
+    def __init__(self, message: str, *, codes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.codes = codes
 
 
 class SessionMovedError(PdpError):

@@ -16,6 +16,7 @@ from pdp.model import (
     Agent,
     AgentPage,
     Attribution,
+    Boundary,
     Caller,
     ControlKind,
     ControlRevision,
@@ -40,6 +41,7 @@ from pdp.model import (
     SettingsVersion,
     Signal,
     SignalPage,
+    StoredGrant,
     Tool,
     ToolPage,
     Verdict,
@@ -227,8 +229,15 @@ class SessionStore(Protocol):
 class GrantStore(Protocol):
     """Knows every grant that was issued. A grant is named by the hex SHA-256 of its bytes."""
 
-    async def add_grant(self, tenant: str, row: GrantRow) -> None:
-        """Store a new grant. It MUST be durable before this returns. Raises `TenantUnknownError`."""
+    async def add_grant(self, tenant: str, row: GrantRow, *, boundary: Boundary | None = None) -> None:
+        """Store a new grant. It MUST be durable before this returns. Raises `TenantUnknownError`.
+
+        Without its boundary, nothing that rests on it can be judged again.
+        """
+        ...
+
+    async def stored_grants(self, tenant: str, grant_hash: str) -> Sequence[StoredGrant]:
+        """Return what `grant_path` does, each grant with its boundary."""
         ...
 
     async def grant_path(self, tenant: str, grant_hash: str) -> Sequence[GrantRow]:

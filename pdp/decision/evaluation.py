@@ -218,7 +218,7 @@ def prepare(
         if call.prior.effect is Effect.ALLOW:
             new = replace(new, reasons=(replay_stale(call.prior.decision_id),))
         return replace(prepare_call(context, new, fingerprints), repeated=repeated)
-    evaluation = prepare_call(context, new, fingerprints, as_if=_as_first_judged(context, first))
+    evaluation = prepare_call(context, new, fingerprints, as_if=as_first_judged(context, first))
     return replace(evaluation, reconsidered=call, repeated=repeated)
 
 
@@ -232,7 +232,7 @@ def _has_moved(context: ActionContext, repeated: RepeatedDecision) -> bool:
     )
 
 
-def _as_first_judged(context: ActionContext, first: FirstJudgement) -> ActionContext:
+def as_first_judged(context: ActionContext, first: FirstJudgement) -> ActionContext:
     """Return the context without what the decision left, asked by the caller as it was judged first."""
     request = context.request
     return replace(

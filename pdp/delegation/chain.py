@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pdp.authority.settings import max_chain_depth
@@ -24,6 +24,7 @@ from pdp.model import (
     Grant,
     Hop,
     Session,
+    StoredGrant,
 )
 from pdp.ports import InformationPoint
 
@@ -81,6 +82,37 @@ async def read_chain(hops: tuple[Hop, ...], grants: GrantTokens, *, deadline: fl
             )
     except TimeoutError as exc:
         raise DeadlineExceededError("the keys of the chain's grants did not come in time") from exc
+
+
+def read_stored_chain(path: Sequence[StoredGrant], session: Session, tenant: str) -> PresentedChain | None:
+    """Return the chain of grants that were issued, root first, as if it were presented again.
+
+    Who acted on it had it proven then: its signatures are not at hand, all else is verified anew. None where
+    the boundary of a grant is not known.
+    """
+    hops: list[Hop] = []
+    grants: dict[str, Grant | None] = {}
+    for row, boundary in path:
+        if boundary is None:
+            return None
+        grants[row.grant_hash] = Grant(
+            issuer="",
+            tenant=tenant,
+            grant_id="",
+            agent=row.agent,
+            session_id=row.session_id,
+            task_id=session.task.id,
+            depth=row.depth,
+            boundary=boundary,
+            parent=row.parent_hash,
+            actors=tuple(hop.agent for hop in reversed(hops)),
+            delegated_by=row.delegated_by,
+            purpose=row.purpose,
+            issued_at=row.issued_at,
+            expires_at=row.expires_at,
+        )
+        hops.append(Hop(agent=row.agent, grant_hash=row.grant_hash))
+    return PresentedChain(hops=tuple(hops), grants=grants)
 
 
 def own_session(caller: Caller, facts: Facts, chain: Chain) -> Session | None:

@@ -78,7 +78,7 @@ class DelegationPoint:
         compact = await self._grants.issue(grant)
         if len(compact) > MAX_GRANT:
             return ""
-        await self._store.add_grant(tenant, grant_row(grant, compact))
+        await self._store.add_grant(tenant, grant_row(grant, compact), boundary=grant.boundary)
         return compact
 
     async def delegate(self, caller: Caller, asked: Delegation, *, deadline: float) -> Hop:
@@ -132,7 +132,7 @@ class DelegationPoint:
         compact = await self._grants.issue(grant)  # 3
         if len(compact) > MAX_GRANT:
             raise InvalidFieldError("boundary", f"makes a grant of more than {MAX_GRANT} characters")
-        await self._store.add_grant(caller.tenant, grant_row(grant, compact))
+        await self._store.add_grant(caller.tenant, grant_row(grant, compact), boundary=grant.boundary)
         return Hop(agent=grant.agent, grant=compact)
 
 

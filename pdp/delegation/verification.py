@@ -52,7 +52,7 @@ def verify_chain(
     them, by hash; `session` the one that the request names, None if there is none. A caller who
     is nobody in the session learns nothing of it: what it sends is judged as if there were none.
     """
-    if not hops or (len(hops) == 1 and not hops[0].grant):
+    if not hops or (len(hops) == 1 and not hops[0].grant_hash):
         return _own_agent(hops, session, caller)
     links = tuple(_link(hop, grants, rows) for hop in hops)
     deepest = min(max_depth, MAX_CHAIN_DEPTH)
@@ -92,7 +92,7 @@ def _own_agent(hops: tuple[Hop, ...], session: Session | None, caller: Caller) -
 
 
 def _link(hop: Hop, grants: Mapping[str, Grant | None], rows: Mapping[str, GrantRow]) -> _Link:
-    if not hop.grant:
+    if not hop.grant_hash:
         return _Link(hop, "", None, None)
     return _Link(hop, hop.grant_hash, grants.get(hop.grant_hash), rows.get(hop.grant_hash))
 

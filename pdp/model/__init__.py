@@ -41,6 +41,7 @@ from pdp.model.delegation import Chain as Chain
 from pdp.model.delegation import ChainProblem as ChainProblem
 from pdp.model.delegation import Grant as Grant
 from pdp.model.delegation import GrantRow as GrantRow
+from pdp.model.delegation import StoredGrant as StoredGrant
 from pdp.model.delegation import VerifiedHop as VerifiedHop
 from pdp.model.entities import EntityName as EntityName
 from pdp.model.entities import EntityQuery as EntityQuery

@@ -51,11 +51,12 @@ class Hop:
     agent: str
     # Compact JWS; empty for the session's own agent, which needs none.
     grant: str = ""
-    # Hex SHA-256 of the grant; empty without one.
-    grant_hash: str = field(init=False, repr=False, compare=False)
+    # Hex SHA-256 of the grant; empty without one. It is given only where the grant itself is not at hand.
+    grant_hash: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "grant_hash", grant_hash(self.grant) if self.grant else "")
+        if self.grant:
+            object.__setattr__(self, "grant_hash", grant_hash(self.grant))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -55,6 +55,14 @@ class GrantRow(NamedTuple):
     revoke_reason: str = ""
 
 
+class StoredGrant(NamedTuple):
+    """A grant as the table has it, with what it permits."""
+
+    row: GrantRow
+    # None: an earlier server issued it, and kept no boundary.
+    boundary: Boundary | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChainProblem:
     """Why a chain proves nothing. `code` is a reason's, `at` the hop: "chain[1]"."""

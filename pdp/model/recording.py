@@ -77,6 +77,10 @@ class DecisionStatus:
     epoch: int
     # What the decision rests on; None for a block, and where an earlier server did not keep it.
     ground: Ground | None = None
+    # Keyed hash of the action that was decided.
+    action_fingerprint: bytes = b""
+    # An entity of the ground was written since.
+    entities_moved: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +119,8 @@ class Entry:
     # What is added to counters; less than 0 is given back.
     recounts: tuple[tuple[CounterKey, int], ...]
     deadline: float
+    # The entities that a redemption was judged on, with their revisions.
+    entities: Mapping[EntityName, int] = field(default_factory=dict)
 
     @property
     def key(self) -> DecisionKey:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pdp.authority.transitions import contradicts, find_recounts, lapse, redeem, report, was_executed
 from pdp.decision.idempotency import is_unchanged_since
 from pdp.decision.plan import AFTER
+from pdp.decision.redemption import CurrentGround, RedemptionCheck
 from pdp.errors import (
     NotFoundError,
     NotRedeemableError,
@@ -65,12 +66,14 @@ class OutcomePoint:
         *,
         ledger: EntryLedger,
         signer: Signer,
+        check: RedemptionCheck,
         reported: Callable[[Outcome, bool], None],
         issuer: str,
     ) -> None:
         """`reported` is told of every report that was recorded, and whether it conflicts."""
         self._ledger = ledger
         self._signer = signer
+        self._redemption_check = check
         self._reported = reported
         self._issuer = issuer
 
@@ -128,8 +131,10 @@ class OutcomePoint:
     ) -> DecisionStatus:
         """Use an allow, once and for this very action; return what it was before.
 
-        `audience` is who redeems it, as the receipt names it; the caller serves it, and the tool.
-        `deadline` is an instant of `time.monotonic()`. Raises `NotFoundError`, `NotRedeemableError`.
+        `audience` is who redeems it, as the receipt names it; the caller serves it, and the tool. What the
+        allow rests on may have moved since; then it is judged again, and used only if it would be allowed
+        now. `deadline` is an instant of `time.monotonic()`. Raises `NotFoundError`, `NotRedeemableError`;
+        `PolicyUnavailableError` and `StoreUnavailableError`, with nothing used up.
         """
         for _ in range(_ATTEMPTS):
             status = await self._ledger.status(caller.tenant, decision_id=decision_id)
@@ -145,7 +150,14 @@ class OutcomePoint:
             if after is None:
                 raise NotRedeemableError("it was redeemed, reported or voided before")
             try:
-                await self._record(caller, status, EntryKind.REDEMPTION, after, deadline, None, b"", audience)
+                ground = await self._redemption_check.find_ground(
+                    status, tool=tool, arguments=arguments, audience=audience, deadline=deadline
+                )
+                # It is recorded on the ground that it was found to stand on, or not at all.
+                about = replace(status, epoch=ground.epoch)
+                await self._record(
+                    caller, about, EntryKind.REDEMPTION, after, deadline, None, b"", audience, ground
+                )
             except SessionMovedError:
                 continue
             return status
@@ -227,6 +239,7 @@ class OutcomePoint:
         outcome: Outcome | None,
         output: bytes,
         audience: str = "",
+        ground: CurrentGround | None = None,
     ) -> None:
         entry_id = uuid7(status.now)
         token = await sign_entry(
@@ -242,6 +255,8 @@ class OutcomePoint:
             outcome=outcome,
             output=output,
             audience=audience,
+            policy=None if ground is None else ground.policy,
+            data_revisions=None if ground is None else ground.data_revisions,
         )
         await self._ledger.record_entry(
             Entry(
@@ -253,6 +268,7 @@ class OutcomePoint:
                 hold=hold,
                 recounts=find_recounts(status.hold, hold),
                 deadline=deadline,
+                entities={} if ground is None else ground.entities,
             )
         )
 

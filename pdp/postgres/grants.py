@@ -8,13 +8,22 @@ from typing import Any
 import psycopg
 
 from pdp.errors import StoreUnavailableError, TenantUnknownError
-from pdp.model import DecisionEffect, Effect, GrantRow
+from pdp.model import Boundary, DecisionEffect, Effect, GrantRow, StoredGrant
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
-from pdp.postgres.rows import GRANT
+from pdp.postgres.columns import Columns, SelectList
+from pdp.postgres.rows import GRANT, boundary_from, boundary_text
+
+
+def _boundary(boundary: str | None) -> Boundary | None:
+    return None if boundary is None else boundary_from(boundary)
+
 
 # A grant names the hash of its parent, so there are no circles, and no path is longer than chains are.
+_PATH_LIST = SelectList()
+_GRANT_AT = _PATH_LIST.add(GRANT, "p")
+_BOUNDARY_AT = _PATH_LIST.add(Columns(_boundary), "p")
 _PATH = f"""
     WITH RECURSIVE path AS (
         SELECT x.* FROM placet.grants x WHERE x.tenant = %(tenant)s AND x.grant_hash = %(grant)s
@@ -23,7 +32,7 @@ _PATH = f"""
         FROM path p
         JOIN placet.grants x ON x.tenant = %(tenant)s AND x.grant_hash = p.parent_hash
     )
-    SELECT {GRANT.select("p")}
+    SELECT {_PATH_LIST.sql}
     FROM path p
     ORDER BY p.depth
 """
@@ -51,7 +60,7 @@ class PostgresGrantStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def add_grant(self, tenant: str, row: GrantRow) -> None:
+    async def add_grant(self, tenant: str, row: GrantRow, *, boundary: Boundary | None = None) -> None:
         for field, text in (("to_agent", row.agent), ("purpose", row.purpose), ("caller", row.delegated_by)):
             storable(field, text)
 
@@ -61,8 +70,8 @@ class PostgresGrantStore:
                     """
                     INSERT INTO placet.grants (
                         tenant, grant_hash, session_id, parent_hash, agent, delegated_by, depth, purpose,
-                        issued_at, expires_at)
-                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                        issued_at, expires_at, boundary)
+                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
                     """,
                     [
                         tenant,
@@ -75,6 +84,7 @@ class PostgresGrantStore:
                         row.purpose,
                         row.issued_at,
                         row.expires_at,
+                        None if boundary is None else boundary_text(boundary),
                     ],
                 )
             except psycopg.errors.ForeignKeyViolation as exc:
@@ -85,6 +95,11 @@ class PostgresGrantStore:
         await self._pool.run(work)
 
     async def grant_path(self, tenant: str, grant_hash: str) -> Sequence[GrantRow]:
+        if "\0" in grant_hash:
+            return []
+        return [row for row, _ in await self.stored_grants(tenant, grant_hash)]
+
+    async def stored_grants(self, tenant: str, grant_hash: str) -> Sequence[StoredGrant]:
         if "\0" in grant_hash:
             return []
         return await self._pool.run(lambda connection: _path(connection, tenant, grant_hash))
@@ -109,7 +124,7 @@ class PostgresGrantStore:
                     "UPDATE placet.tenants SET epoch = epoch + 1 WHERE tenant = %s", [tenant]
                 )
             path = await _path(connection, tenant, grant_hash)
-            return path[-1] if path else None
+            return path[-1].row if path else None
 
         return await self._pool.run(work)
 
@@ -132,6 +147,6 @@ class PostgresGrantStore:
         return found
 
 
-async def _path(connection: Connection, tenant: str, grant_hash: str) -> list[GrantRow]:
+async def _path(connection: Connection, tenant: str, grant_hash: str) -> list[StoredGrant]:
     cursor = await connection.execute(_PATH, {"tenant": tenant, "grant": grant_hash})
-    return [GRANT.read(row) for row in await cursor.fetchall()]
+    return [StoredGrant(_GRANT_AT.read(row), _BOUNDARY_AT.read(row)) for row in await cursor.fetchall()]

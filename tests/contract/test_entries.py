@@ -473,3 +473,36 @@ async def test_plan_gets_a_position_for_each_decision_and_none_for_what_is_voide
         found = await store.ledger.decision(TENANT, recording.decision.decision_id)
         assert found is not None
         assert found.position == position
+
+
+async def test_entity_of_the_ground_that_was_written_since_is_said(store: Store, session: Session) -> None:
+    known, new = (EntityName(type="invoice", id=name) for name in ('INV-"1"', "INV-2"))
+    at = await store.entities.put_entities(TENANT, {known: {}}, by=builders.AUTHOR)
+    epoch = (await facts(store, session)).epoch
+    recording = builders.recording(builders.key(session.session_id), epoch=epoch)
+    ground = replace(GROUND, entities={known: at, new: 0})
+    await store.ledger.record(replace(recording, ground=ground))
+    assert not (await status_of(store, recording)).entities_moved
+    await store.entities.put_entities(
+        TENANT, {EntityName(type="invoice", id="INV-3"): {}}, by=builders.AUTHOR
+    )
+    assert not (await status_of(store, recording)).entities_moved
+    await store.entities.put_entities(TENANT, {new: {}}, by=builders.AUTHOR)
+    status = await status_of(store, recording)
+    assert status.entities_moved
+    assert status.action_fingerprint == recording.action_fingerprint
+
+
+async def test_redemption_on_an_entity_that_was_written_since_leaves_no_trace(
+    store: Store, session: Session
+) -> None:
+    name = EntityName(type="invoice", id="INV-1")
+    at = await store.entities.put_entities(TENANT, {name: {}}, by=builders.AUTHOR)
+    about = await allowed(store, session)
+    on_entity = replace(redemption(about), entities={name: at})
+    await store.entities.put_entities(TENANT, {name: {"blocked": True}}, by=builders.AUTHOR)
+    with pytest.raises(SessionMovedError):
+        await store.ledger.record_entry(on_entity)
+    assert not (await status_of(store, about)).hold.redeemed
+    await store.ledger.record_entry(replace(on_entity, entities={name: at + 1}))
+    assert (await status_of(store, about)).hold.redeemed

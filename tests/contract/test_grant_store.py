@@ -135,3 +135,15 @@ async def test_decisions_are_listed_by_the_grant_that_was_acted_on(store: Store)
         "b" * 64: [(decided[3], Effect.ALLOW), (decided[2], Effect.BLOCK)],
     }
     assert not await store.grants.grant_decisions(TENANT, "another", names, limit=2)
+
+
+async def test_grants_are_kept_with_what_they_permit(store: Store) -> None:
+    session, bounds = await opened(store), builders.boundary()
+    root = row(session, "a")
+    leaf = row(session, "b", parent=root)
+    await store.grants.add_grant(TENANT, root, boundary=bounds)
+    # As an earlier server did.
+    await store.grants.add_grant(TENANT, leaf)
+    found = await store.grants.stored_grants(TENANT, leaf.grant_hash)
+    assert [(each.row, each.boundary) for each in found] == [(root, bounds), (leaf, None)]
+    assert list(await store.grants.stored_grants(TENANT, "nothing")) == []

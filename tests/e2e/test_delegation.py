@@ -645,6 +645,25 @@ async def test_forged_grant_is_blocked_whoever_signed_it(scene: Scene) -> None:
 # --- what else rests on a chain ------------------------------------------------------------------
 
 
+async def test_allow_of_a_chain_is_judged_again_on_moved_ground_without_its_grants_at_hand(
+    scene: Scene,
+) -> None:
+    stage = await cast(scene)
+    operator, erp = await scene.operator(), await scene.client("svc-erp", "tool")
+    await operator.put_tools([tool | {"redeem": "required"} for tool in TOOLS if tool["name"] == PAY])
+    helper = await stage.delegate(stage.root, HELPER)
+    clerk = await stage.delegate(helper.chain, CLERK)
+    action = pay(10)
+    asked = {"tool": PAY, "arguments": action["arguments"], "audience": "erp"}
+    decision = await stage.ask(clerk.chain, action)
+    assert decision.effect == "allow"
+    await operator.put_tenant({"max_chain_depth": 1})
+    with pytest.raises(PreconditionError, match=r"chain\.too_deep"):
+        await erp.redeem(decision.decision_id, **asked)
+    await operator.put_tenant({})
+    await erp.redeem(decision.decision_id, **asked)
+
+
 async def test_allow_of_a_chain_that_was_revoked_since_is_not_redeemed(scene: Scene) -> None:
     stage = await cast(scene)
     operator = await scene.operator()

@@ -19,10 +19,11 @@ from placet import (
     PreconditionError,
     Reported,
     Session,
+    UnavailableError,
 )
 from tests.e2e.scene import AGENT, HELPER, Scene, codes, fetch, until
 from tests.e2e.test_faults import owner_url
-from tests.e2e.test_limits import TOOLS, act, ask_both, effects, open_session, prepare
+from tests.e2e.test_limits import SETTINGS, TOOLS, act, ask_both, effects, open_session, prepare
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -111,6 +112,41 @@ async def test_of_many_redemptions_on_two_replicas_one_succeeds(scene: Scene) ->
     assert outcomes.count(None) == 1
     refused = [outcome for outcome in outcomes if outcome is not None]
     assert all(isinstance(o, PreconditionError) and o.reason == "NOT_REDEEMABLE" for o in refused), refused
+
+
+async def test_allow_on_moved_ground_is_redeemed_only_while_it_would_be_given_again(scene: Scene) -> None:
+    await prepare(scene)
+    await _redeem_required(scene)
+    operator, session, erp = await scene.operator(), await open_session(scene), await tool(scene, replica=2)
+    action = act("B-1")
+    decision = await scene.ask(action, session, audience="erp")
+    await operator.patch_entity("vendor:V-1", {"status": "blocked"})
+    with pytest.raises(PreconditionError, match=r"counterparty\.not_active") as refused:
+        await erp.redeem(decision.decision_id, **erp_runs(action))
+    assert refused.value.reason == "NOT_REDEEMABLE"
+    assert not (await scene.recorded(decision.decision_id)).redeemed
+    await operator.patch_entity("vendor:V-1", {"status": "active"})
+    await operator.put_tenant(SETTINGS | {"large_amount": {"EUR": "50"}})
+    with pytest.raises(PreconditionError, match=r"payment\.large"):
+        await erp.redeem(decision.decision_id, **erp_runs(action))
+    await operator.put_tenant(SETTINGS)
+    # It alone holds its key, and what it paid is not counted twice.
+    await erp.redeem(decision.decision_id, **erp_runs(action))
+    recorded = await scene.recorded(decision.decision_id)
+    assert (recorded.redeemed, recorded.outcome) == (True, None)
+
+
+async def test_nothing_is_redeemed_while_nobody_can_judge_it(scene: Scene) -> None:
+    await prepare(scene)
+    await _redeem_required(scene)
+    session, erp, action = await open_session(scene), await tool(scene), act("B-1")
+    decision = await scene.ask(action, session, audience="erp")
+    async with scene.stack.supervisor.killed("opa"):
+        with pytest.raises(UnavailableError):
+            await erp.redeem(decision.decision_id, **erp_runs(action))
+    await scene.found()
+    assert not (await scene.recorded(decision.decision_id)).redeemed
+    await erp.redeem(decision.decision_id, **erp_runs(action))
 
 
 @pytest.mark.parametrize(
@@ -243,14 +279,6 @@ async def test_nothing_is_redeemed_once_its_task_is_completed(scene: Scene) -> N
     await (await scene.issuer()).complete_task(session)
     with pytest.raises(PreconditionError, match="its session is over"):
         await (await tool(scene)).redeem(decision.decision_id, **erp_runs(action))
-
-
-async def test_settings_that_change_do_not_take_an_allow_back(scene: Scene) -> None:
-    await prepare(scene)
-    session, action = await open_session(scene), act("B-1")
-    decision = await scene.ask(action, session)
-    await prepare(scene, large_amount={"EUR": 1})
-    await (await tool(scene)).redeem(decision.decision_id, **erp_runs(action))
 
 
 async def test_silence_is_counted_where_operators_look(scene: Scene) -> None:

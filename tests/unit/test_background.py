@@ -9,7 +9,6 @@ from dataclasses import replace
 from pdp.background import look_after_allows, rotate_keys, running
 from pdp.errors import StoreUnavailableError
 from pdp.metrics import Metrics
-from pdp.outcomes.point import OutcomePoint
 from pdp.signing import RotatingSigner
 from tests.fakes.store import FakeStore
 from tests.fakes.store.keys import FakeKeyDirectory
@@ -17,6 +16,7 @@ from tests.support import builders
 from tests.support.builders import TENANT
 from tests.support.processes import PATIENCE
 from tests.unit.decision.test_point import Bench, bench
+from tests.unit.outcomes.test_point import point
 
 __all__ = ["bench"]
 
@@ -26,12 +26,6 @@ def open_decisions(metrics: Metrics) -> str:
         line for line in metrics.render().decode().splitlines() if line.startswith("placet_open_decisions ")
     ]
     return line.partition(" ")[2]
-
-
-def point(bench: Bench) -> OutcomePoint:
-    return OutcomePoint(
-        ledger=bench.store.ledger, signer=bench.signer, reported=lambda *said: None, issuer="test"
-    )
 
 
 async def test_lapsed_allows_are_released_and_silent_ones_counted(bench: Bench) -> None:

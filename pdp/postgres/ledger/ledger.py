@@ -62,7 +62,7 @@ class _Flight:
 
 
 def _locked_entities(work: BatchItem) -> int:
-    return len({name for part in parts(work) if isinstance(part, Recording) for name in part.entities})
+    return len({name for part in parts(work) for name in part.entities})
 
 
 class PostgresLedger:

@@ -38,12 +38,14 @@ class _DecisionRow(NamedTuple):
     jws: bytes
     disclosures: bytes | None
     effect: str
+    action_fingerprint: bytes
     recorded_at: datetime
     expires_at: datetime
     now: datetime
     epoch: int
     revoked: bool
     ground: str | None
+    entities_moved: bool
 
 
 def _hold(
@@ -85,6 +87,14 @@ _REVOKED = """EXISTS (
             )
             SELECT 1 FROM path p WHERE p.revoked_at IS NOT NULL
         )"""
+# What was never written is at revision 0, and so is what was not there when the decision was taken.
+_ENTITIES_MOVED = """EXISTS (
+            SELECT 1
+            FROM json_array_elements(d.ground::json -> 'entities') AS g(entity)
+            LEFT JOIN placet.entities y
+                ON y.tenant = l.tenant AND y.type = g.entity ->> 0 AND y.id = g.entity ->> 1
+            WHERE coalesce(y.revision, 0) <> (g.entity ->> 2)::bigint
+        )"""
 _LIST = SelectList()
 _DECISION_AT = _LIST.add(
     Columns(_DecisionRow),
@@ -94,6 +104,7 @@ _DECISION_AT = _LIST.add(
     epoch="t.epoch",
     revoked=_REVOKED,
     ground="d.ground",
+    entities_moved=_ENTITIES_MOVED,
 )
 _KEY_AT = _LIST.add(DECISION_KEY, "l")
 _HOLD_AT = _LIST.add(Columns(_hold), "h", expires_at="l.expires_at")
@@ -249,7 +260,9 @@ async def read_status(
         hold=_HOLD_AT.find(row) or HoldRecord(state=HoldState.RESERVED, expires_at=decision.expires_at),
         session=_SESSION_AT.find(row),
         revoked=decision.revoked,
+        action_fingerprint=decision.action_fingerprint,
         ground=ground_from(decision.ground),
+        entities_moved=decision.entities_moved,
     )
 
 

@@ -154,10 +154,7 @@ def _apply_recording(recording: Recording, locked: LockedRows, applied: BatchRes
         return False
     if applied.keys.get(key, locked.keys[key]) != recording.prior_decision_id:
         return False
-    if any(
-        locked.entities.get((key.tenant, name), 0) != revision
-        for name, revision in recording.entities.items()
-    ):
+    if not _entities_are_as_judged(recording, locked):
         return False
     counters = _count(recording, locked, applied)
     if counters is None or not _key_is_as_judged(recording, locked, applied):
@@ -203,6 +200,14 @@ def _count(
     return result
 
 
+def _entities_are_as_judged(part: Recording | Entry, locked: LockedRows) -> bool:
+    """Whether no entity was written since it was read."""
+    return all(
+        locked.entities.get((part.key.tenant, name), 0) == revision
+        for name, revision in part.entities.items()
+    )
+
+
 def _key_is_as_judged(recording: Recording, locked: LockedRows, applied: BatchResult) -> bool:
     """Whether nothing has taken hold of the business key, or let go of it, since the decision was judged."""
     reservation = recording.reservation
@@ -230,6 +235,7 @@ def _apply_entry(entry: Entry, locked: LockedRows, applied: BatchResult) -> bool
             or session.state is not about.session.state
             or session.state not in LIVE
             or locked.now >= min(session.expires_at, about.hold.expires_at)
+            or not _entities_are_as_judged(entry, locked)
         ):
             return False
     counters = {}

@@ -82,6 +82,8 @@ def status_of(error: Exception, *, request_id: str) -> Status:
     about = {"request_id": request_id}
     if isinstance(error, OverloadedError) and error.others:
         about["others"] = error.others
+    if isinstance(error, NotRedeemableError) and error.codes:
+        about["codes"] = ",".join(error.codes)
     packed = [
         _pack(
             error_details_pb2.ErrorInfo(

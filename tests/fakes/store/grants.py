@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pdp.errors import StoreUnavailableError
-from pdp.model import DecisionEffect, GrantRow
+from pdp.model import Boundary, DecisionEffect, GrantRow, StoredGrant
 from tests.fakes.store.state import StoreState
 
 
@@ -13,12 +13,17 @@ class FakeGrantStore:
     def __init__(self, state: StoreState) -> None:
         self._state = state
 
-    async def add_grant(self, tenant: str, row: GrantRow) -> None:
+    async def add_grant(self, tenant: str, row: GrantRow, *, boundary: Boundary | None = None) -> None:
         self._state.check_up()
         state = self._state.tenant(tenant)
         if row.grant_hash in state.grants:
             raise StoreUnavailableError("the grant is stored already")
         state.grants[row.grant_hash] = row
+        state.boundaries[row.grant_hash] = boundary
+
+    async def stored_grants(self, tenant: str, grant_hash: str) -> Sequence[StoredGrant]:
+        path = await self.grant_path(tenant, grant_hash)
+        return [StoredGrant(row, self._state.tenant(tenant).boundaries[row.grant_hash]) for row in path]
 
     async def grant_path(self, tenant: str, grant_hash: str) -> Sequence[GrantRow]:
         self._state.check_up()

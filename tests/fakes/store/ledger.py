@@ -6,7 +6,7 @@ import asyncio
 import copy
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,6 +17,7 @@ from pdp.model import (
     Counter,
     CounterKey,
     DecisionStatus,
+    EntityName,
     Entry,
     EntryKind,
     HoldRecord,
@@ -111,7 +112,7 @@ class FakeLedger:
             raise SessionMovedError("the tenant's epoch moved")
         if self._state.keys.get(key) != recording.prior_decision_id:
             raise SessionMovedError("the key's latest decision is another")
-        if any(tenant.known(name).revision != revision for name, revision in recording.entities.items()):
+        if self._entities_moved(tenant, recording.entities):
             raise SessionMovedError("an entity moved")
         if (
             kept is not None
@@ -185,7 +186,10 @@ class FakeLedger:
             ),
             now=self._state.moment,
             epoch=self._state.tenants[tenant].epoch,
+            action_fingerprint=recording.action_fingerprint,
             ground=recording.ground,
+            entities_moved=recording.ground is not None
+            and self._entities_moved(self._state.tenants[tenant], recording.ground.entities),
         )
 
     async def record_entry(self, entry: Entry) -> Position:
@@ -203,9 +207,13 @@ class FakeLedger:
                 or session.state is not about.session.state
                 or session.state_at(self._state.moment) not in LIVE
                 or self._state.moment >= about.hold.expires_at
+                or self._entities_moved(tenant, entry.entities)
             ):
                 raise SessionMovedError("what was redeemable is so no longer")
         return self._apply_entry(entry)
+
+    def _entities_moved(self, tenant: TenantState, entities: Mapping[EntityName, int]) -> bool:
+        return any(tenant.known(name).revision != revision for name, revision in entities.items())
 
     def _check_hold(self, entry: Entry) -> HoldRecord:
         """Return the hold that an entry is about. Raises `SessionMovedError` if it moved."""

@@ -14,6 +14,7 @@ from pdp.model import (
     JSON,
     Agent,
     Attribution,
+    Boundary,
     ControlKind,
     ControlRevision,
     Counter,
@@ -94,6 +95,8 @@ class TenantState:
     holds: dict[str, StoredHold] = field(default_factory=dict)
     # By the hash of the grant's bytes.
     grants: dict[str, GrantRow] = field(default_factory=dict)
+    # The boundary of each grant, by the same hash.
+    boundaries: dict[str, Boundary | None] = field(default_factory=dict)
     # Latest answer to each prerequisite, by session.
     steps: dict[tuple[str, PrerequisiteKey], PriorAnswer] = field(default_factory=dict)
 

@@ -13,10 +13,10 @@ from pdp.delegation.point import Delegation, DelegationPoint
 from pdp.delegation.tokens import GrantTokens
 from pdp.errors import NotFoundError
 from pdp.model import Caller, Decision, Effect, Hop, Outcome, Receipt, Role, grant_hash
-from pdp.outcomes.point import OutcomePoint
 from tests.support import builders
 from tests.support.builders import AGENT, PRINCIPAL, TENANT
 from tests.unit.decision.test_point import Bench, bench
+from tests.unit.outcomes.test_point import point as outcome_point
 
 __all__ = ["bench"]
 CALLER = builders.caller()
@@ -77,9 +77,7 @@ async def test_operators_and_auditors_also_see_what_was_judged(bench: Bench, cal
 
 async def test_decision_shows_what_became_of_it(bench: Bench) -> None:
     decision, _ = await decided(bench)
-    outcomes = OutcomePoint(
-        ledger=bench.store.ledger, signer=bench.signer, reported=lambda *said: None, issuer="test"
-    )
+    outcomes = outcome_point(bench)
     await outcomes.report(
         CALLER, Outcome.EXECUTED, decision_id=decision.decision_id, deadline=builders.deadline()
     )

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
+from pdp.decision.fingerprint import Fingerprints
+from pdp.decision.redemption import RedemptionCheck
 from pdp.errors import NotFoundError, NotRedeemableError, SessionContendedError
 from pdp.model import (
     Caller,
     DecisionStatus,
     Effect,
+    Entry,
     EntryKind,
     HoldState,
     Outcome,
+    Position,
     Role,
 )
 from pdp.outcomes.point import OutcomePoint
@@ -50,11 +54,22 @@ class Between(FakeLedger):
         return found
 
 
-def point(bench: Bench, ledger: FakeLedger | None = None) -> OutcomePoint:
+def point(
+    bench: Bench,
+    ledger: FakeLedger | None = None,
+    reported: Callable[[Outcome, bool], None] = lambda *said: None,
+) -> OutcomePoint:
     return OutcomePoint(
         ledger=ledger or bench.store.ledger,
         signer=bench.signer,
-        reported=lambda *said: None,
+        check=RedemptionCheck(
+            information=bench.store.information_point,
+            engine=bench.engine,
+            history=bench.store.ledger,
+            grants=bench.store.grants,
+            fingerprints=Fingerprints(b"k" * 32),
+        ),
+        reported=reported,
         issuer="test",
     )
 
@@ -139,14 +154,14 @@ async def test_second_redemption_that_comes_meanwhile_loses(bench: Bench) -> Non
 
 
 async def test_what_never_stands_still_is_given_up(bench: Bench) -> None:
+    class Restless(FakeLedger):
+        async def record_entry(self, entry: Entry) -> Position:
+            await bench.store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+            return await super().record_entry(entry)
+
     decision_id = await allowed(bench)
-    between = Between(
-        bench.store.state,
-        lambda: bench.store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR),
-        always=True,
-    )
     with pytest.raises(SessionContendedError):
-        await redeem(bench, decision_id, between)
+        await redeem(bench, decision_id, Restless(bench.store.state))
     assert bench.store.entries == []
 
 
@@ -190,12 +205,7 @@ async def test_expired_allow_is_not_redeemed(bench: Bench) -> None:
 async def test_contradiction_is_recorded_and_counted_once(bench: Bench) -> None:
     decision_id = await allowed(bench, required=False)
     said: list[tuple[Outcome, bool]] = []
-    outcomes = OutcomePoint(
-        ledger=bench.store.ledger,
-        signer=bench.signer,
-        reported=lambda outcome, conflict: said.append((outcome, conflict)),
-        issuer="test",
-    )
+    outcomes = point(bench, reported=lambda outcome, conflict: said.append((outcome, conflict)))
     answers = [
         await outcomes.report(TOOL, outcome, decision_id=decision_id, deadline=builders.deadline())
         for outcome in (Outcome.FAILED, Outcome.EXECUTED, Outcome.EXECUTED, Outcome.FAILED)

@@ -39,7 +39,7 @@ class BatchParts:
             if recording.reservation is not None
         ]
         self.tenants = sorted({part.key.tenant for part in batch})
-        self.entities = {(r.key.tenant, name) for r in self.recordings for name in r.entities}
+        self.entities = {(part.key.tenant, name) for part in batch for name in part.entities}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

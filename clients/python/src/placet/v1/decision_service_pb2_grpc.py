@@ -181,7 +181,9 @@ class DecisionServiceServicer(object):
         """Redeem uses an allow, once, for the action that is about to run: the tool's own
         side asks before it acts. Role: tool. FAILED_PRECONDITION (NOT_REDEEMABLE): it
         is another action or audience, has expired, was redeemed, reported or voided
-        before, or its session is over. Do not act.
+        before, or its session is over; or what it rests on has moved, and it would not
+        be allowed now (ErrorInfo has the reasons' codes). Do not act. UNAVAILABLE
+        (POLICY_UNAVAILABLE): nobody can judge it now. Whatever fails uses nothing up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

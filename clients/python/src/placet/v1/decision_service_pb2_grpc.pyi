@@ -93,7 +93,9 @@ class DecisionServiceStub:
     """Redeem uses an allow, once, for the action that is about to run: the tool's own
     side asks before it acts. Role: tool. FAILED_PRECONDITION (NOT_REDEEMABLE): it
     is another action or audience, has expired, was redeemed, reported or voided
-    before, or its session is over. Do not act.
+    before, or its session is over; or what it rests on has moved, and it would not
+    be allowed now (ErrorInfo has the reasons' codes). Do not act. UNAVAILABLE
+    (POLICY_UNAVAILABLE): nobody can judge it now. Whatever fails uses nothing up.
     """
     ListOpenDecisions: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ListOpenDecisionsRequest, placet.v1.decision_service_pb2.ListOpenDecisionsResponse]
     """ListOpenDecisions lists expired allows that hold something and whose outcome
@@ -181,7 +183,9 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     """Redeem uses an allow, once, for the action that is about to run: the tool's own
     side asks before it acts. Role: tool. FAILED_PRECONDITION (NOT_REDEEMABLE): it
     is another action or audience, has expired, was redeemed, reported or voided
-    before, or its session is over. Do not act.
+    before, or its session is over; or what it rests on has moved, and it would not
+    be allowed now (ErrorInfo has the reasons' codes). Do not act. UNAVAILABLE
+    (POLICY_UNAVAILABLE): nobody can judge it now. Whatever fails uses nothing up.
     """
     ListOpenDecisions: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ListOpenDecisionsRequest, placet.v1.decision_service_pb2.ListOpenDecisionsResponse]  # type: ignore[assignment]
     """ListOpenDecisions lists expired allows that hold something and whose outcome
@@ -308,7 +312,9 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         """Redeem uses an allow, once, for the action that is about to run: the tool's own
         side asks before it acts. Role: tool. FAILED_PRECONDITION (NOT_REDEEMABLE): it
         is another action or audience, has expired, was redeemed, reported or voided
-        before, or its session is over. Do not act.
+        before, or its session is over; or what it rests on has moved, and it would not
+        be allowed now (ErrorInfo has the reasons' codes). Do not act. UNAVAILABLE
+        (POLICY_UNAVAILABLE): nobody can judge it now. Whatever fails uses nothing up.
         """
 
     @abc.abstractmethod
