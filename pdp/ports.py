@@ -1,8 +1,10 @@
 """What the server's core asks of the world, in its own words.
 
 Every deadline is an instant of `time.monotonic()`. What implementations MUST do, a contract suite
-for each port (tests/contract) checks on the fake and on the real adapter. Every method that reads
-or writes the database raises `StoreUnavailableError` when it does not answer.
+for each port (tests/contract) checks on the fake and on the real adapter. Two ports have no fake that
+keeps their promises: the suite of `Signer` and `SigningKey` runs the one signer on both key directories,
+and tests/unit/server/test_tokens.py checks the one `TokenAuthenticator`. Every method that reads or
+writes the database raises `StoreUnavailableError` when it does not answer.
 """
 
 from __future__ import annotations
@@ -399,7 +401,8 @@ class KeyDirectory(Protocol):
     async def register(self, jwk: Mapping[str, str], *, replica: str) -> None:
         """Store a public key under its `kid`; registering it again changes nothing.
 
-        MUST NOT return before the key is durable. Raises `StoreUnavailableError`.
+        MUST NOT return before the key is durable. Raises `StoreUnavailableError`, and
+        `InvalidFieldError` for a key without `kid` and for a private key.
         """
         ...
 
@@ -437,7 +440,7 @@ class Clock(Protocol):
     async def advance(self, seconds: float) -> datetime:
         """Move the clock forward and return the new time (`pdp dev --clock=manual`).
 
-        Raises `StoreUnavailableError`, and `PermissionDeniedError` where the database was
-        not set up with a manual clock.
+        Raises `StoreUnavailableError`, `InvalidFieldError` unless `seconds` is from 0 to ten
+        years, and `PermissionDeniedError` where the database was not set up with a manual clock.
         """
         ...

@@ -19,7 +19,7 @@ class FakeClock:
 
     async def advance(self, seconds: float) -> datetime:
         self._state.check_up()
-        if not math.isfinite(seconds) or seconds < 0:
+        if not math.isfinite(seconds) or not 0 <= seconds <= 10 * 366 * 86400:
             raise InvalidFieldError("seconds", "is not between 0 and ten years")
         self._state.moment += timedelta(seconds=seconds)
         return self._state.moment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pdp.errors import InvalidFieldError
 from tests.fakes.store.state import StoreState
 
 
@@ -13,6 +14,10 @@ class FakeKeyDirectory:
 
     async def register(self, jwk: Mapping[str, str], *, replica: str) -> None:
         self._state.check_up()
+        if not jwk.get("kid"):
+            raise InvalidFieldError("jwk", "has no kid")
+        if "d" in jwk:
+            raise InvalidFieldError("jwk", "holds a private key")
         self._state.jwks.setdefault(jwk["kid"], dict(jwk))
 
     async def jwks(self) -> Sequence[Mapping[str, str]]:
