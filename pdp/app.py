@@ -205,7 +205,9 @@ async def serve(config: Config) -> None:
         stack.callback(http_socket.close)
         listening = add_ports(server, config, metrics)
         opa = OpaAdministration(config.opa_admin_url, token=_token(config.opa_admin_token_file))
-        readiness = Readiness(opa=opa, store=store, signer=signer, stopping=stopping)
+        probe = OpaPolicyEngine(config.opa_socket, token=_token(config.opa_token_file), in_flight=1)
+        stack.push_async_callback(probe.aclose)
+        readiness = Readiness(opa=opa, engine=probe, store=store, signer=signer, stopping=stopping)
         http = http_server(
             http_application(metrics=metrics, keys=store.keys, checks=readiness.checks),
             host=split_address(config.http_address)[0],

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+from pdp.errors import PolicyUnavailableError
+from pdp.model import Effect
 from pdp.opa import OpaAdministration
-from pdp.ports import Signer
+from pdp.ports import PolicyEngine, Signer
 from pdp.postgres.store import PostgresStore
+
+# A document without anything in it. Whatever the policy is, nothing in it may be allowed.
+_EMPTY = b"{}"
+_EVALUATION_SECONDS = 2.0
 
 
 class Readiness:
@@ -16,14 +23,23 @@ class Readiness:
     """
 
     def __init__(
-        self, *, opa: OpaAdministration, store: PostgresStore, signer: Signer, stopping: asyncio.Event
+        self,
+        *,
+        opa: OpaAdministration,
+        engine: PolicyEngine,
+        store: PostgresStore,
+        signer: Signer,
+        stopping: asyncio.Event,
     ) -> None:
+        """`engine` is another than the one that decides, so that the check waits behind no decisions."""
         self._opa = opa
+        self._engine = engine
         self._store = store
         self._signer = signer
         self._stopping = stopping
         self.checks = {
             "bundle": self._bundle,
+            "policy": self._policy,
             "database": self._database,
             "signer": self._can_sign,
             "lifecycle": self._lifecycle,
@@ -32,6 +48,18 @@ class Readiness:
     async def _bundle(self) -> str | None:
         status = await self._opa.status()
         return None if status.revision else f"no bundle is active: {status.error or 'none was loaded'}"
+
+    async def _policy(self) -> str | None:
+        """Have the policy judge, the way that decisions take."""
+        try:
+            verdict = await self._engine.decide(_EMPTY, deadline=time.monotonic() + _EVALUATION_SECONDS)
+        except PolicyUnavailableError as exc:
+            if str(exc) in ("status: 401", "status: 403"):
+                return f"OPA refuses the token of opa_token_file ({exc})"
+            raise
+        if verdict.effect is not Effect.BLOCK:
+            return f"an empty document gets the effect {verdict.effect}, and has to be blocked"
+        return None
 
     async def _database(self) -> str | None:
         await self._store.ping_writable()

@@ -210,10 +210,10 @@ def pid_of(stack: Stack) -> int:
     return pid
 
 
-async def is_missing(replica: Replica, name: str) -> str:
-    """What /readyz says of `name`, while that is all that is missing."""
+async def is_missing(replica: Replica, *names: str) -> str:
+    """What /readyz says of the names, while these are all that is missing."""
     said = await missing(replica)
-    return said.get(name, "") if set(said) == {name} else ""
+    return "; ".join(said.values()) if set(said) == set(names) else ""
 
 
 # --- policy ------------------------------------------------------------------
@@ -242,7 +242,8 @@ async def test_without_policy_a_block_is_recorded(scene: Scene, fault: Fault, ca
             assert (decision.policy.bundle, decision.policy.revision) == ("", "")
             assert (await scene.recorded(decision.decision_id)).receipt == decision.receipt
             await others.until(lambda other: codes(other) == ["pdp.policy_unavailable"])
-            assert await until(lambda: is_missing(replica, "bundle"), "/readyz says that policy is missing")
+            both = partial(is_missing, replica, "bundle", "policy")
+            assert await until(both, "/readyz says that policy is missing")
             assert (await failed_closed(replica))[cause] > before
             assert not any(map(is_allowed, others.between(since, time.monotonic())))
         assert await until(lambda: _is_ready(replica), "/readyz is 200 again")
@@ -300,8 +301,11 @@ def slow(script: Script) -> Script:
 
 
 async def well(query: Query) -> bytes | None:
-    return allow_all(query)
+    # The check of readiness sends an empty document.
+    return answer(BLOCKED) if query.documents == {"": {}} else allow_all(query)
 
+
+BLOCKED = ALLOWED | {"effect": "block", "reasons": [{"code": "session.state", "effect": "block"}]}
 
 # Each is at fault in one thing alone; without it, it would allow, as `well` does.
 GARBAGE: dict[str, Script] = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,19 +19,33 @@ from pdp.errors import PdpError
 from pdp.metrics import CONTENT_TYPE, Metrics
 from pdp.ports import KeyDirectory
 
+_LOG = structlog.get_logger("pdp.server")
 # Returns None when ready, else what is missing; raises PdpError for what it cannot find out.
 Check = Callable[[], Awaitable[str | None]]
 
 
 def http_application(*, metrics: Metrics, keys: KeyDirectory, checks: Mapping[str, Check]) -> Starlette:
-    """`checks` are asked, all of them, by every call of /readyz."""
+    """`checks` are asked, all of them at once, by every call of /readyz.
+
+    The log says what is missing whenever that changes.
+    """
+    reported: dict[str, str] = {}
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(request: Request) -> Response:
-        states = {name: await _state(check) for name, check in checks.items()}
-        ready = all(state == "ok" for state in states.values())
+        nonlocal reported
+        answers = await asyncio.gather(*map(_state, checks.values()))
+        states = dict(zip(checks, answers, strict=True))
+        missing = {name: state for name, state in states.items() if state != "ok"}
+        ready = not missing
+        if missing != reported:
+            reported = missing
+            if ready:
+                _LOG.info("ready")
+            else:
+                _LOG.warning("not_ready", checks=missing)
         return JSONResponse({"ready": ready, "checks": states}, status_code=200 if ready else 503)
 
     async def metrics_page(request: Request) -> Response:
