@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pdp.model import Role
 
-# Asymmetric only: with a shared secret, whoever can check a token could make one.
+# Asymmetric only: with a shared secret, whoever can check a token could make one. EdDSA and Ed25519 are two
+# names of one algorithm (RFC 9864); no other curve is accepted under the older one.
 Algorithm = Literal[
-    "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "Ed25519"
+    "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA", "Ed25519"
 ]
 
 

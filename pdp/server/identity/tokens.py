@@ -16,6 +16,7 @@ from typing import Any
 
 from joserfc import jwt
 from joserfc.errors import JoseError
+from joserfc.jws import JWSRegistry
 
 from pdp.config.callers import JwtConfig
 from pdp.errors import UnauthenticatedError
@@ -25,6 +26,8 @@ from pdp.server.identity.jwks import KeySource
 _MAX_BYTES = 16 * 1024
 # `typ` of access tokens as RFC 9068 has it, and as most issuers write it. A token may also have none.
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+# EdDSA is accepted for one curve alone, where RFC 9864 gives it the name Ed25519.
+_ALGORITHMS = {**JWSRegistry.algorithms, "EdDSA": JWSRegistry.algorithms["Ed25519"]}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +61,7 @@ class TokenVerifier:
         if issuer is None or keys is None:
             raise UnauthenticatedError("the token's issuer (iss) is not configured")
         algorithm, key_id = header.get("alg"), header.get("kid")
-        if algorithm not in issuer.algorithms:
+        if _one_name(algorithm) not in map(_one_name, issuer.algorithms):
             raise UnauthenticatedError("the token's algorithm (alg) is not accepted for its issuer")
         if str(header.get("typ", "jwt")).lower() not in _TYPES or "crit" in header:
             raise UnauthenticatedError("the token's header (typ, crit) is not that of an access token")
@@ -67,10 +70,10 @@ class TokenVerifier:
         key = await keys.find(key_id)
         if key is None:
             raise UnauthenticatedError("the token's key (kid) is not one of its issuer's")
-        if key.alg not in (None, algorithm):
+        if key.alg is not None and _one_name(key.alg) != _one_name(algorithm):
             raise UnauthenticatedError("the token's algorithm (alg) is not that of its key")
         try:
-            claims = jwt.decode(token, key, algorithms=[algorithm], decoder_cls=_Decoder).claims
+            claims = jwt.decode(token, key, registry=_signatures(str(algorithm)), decoder_cls=_Decoder).claims
         except (JoseError, ValueError, ArithmeticError, RecursionError) as exc:
             raise UnauthenticatedError("the token's signature does not hold") from exc
         self._check(claims, issuer)
@@ -90,6 +93,18 @@ class TokenVerifier:
             raise UnauthenticatedError("the token has expired (exp)")
         if _time(claims, "nbf") > now + leeway or _time(claims, "iat") > now + leeway:
             raise UnauthenticatedError("the token is not valid yet (nbf, iat)")
+
+
+def _signatures(algorithm: str) -> JWSRegistry:
+    """Return what checks signatures of this algorithm alone."""
+    registry = JWSRegistry(algorithms=[algorithm])
+    registry.algorithms = _ALGORITHMS
+    return registry
+
+
+def _one_name(algorithm: object) -> object:
+    """Return one name for an algorithm that has two."""
+    return "Ed25519" if algorithm == "EdDSA" else algorithm
 
 
 class _Decoder(json.JSONDecoder):

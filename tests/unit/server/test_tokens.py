@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jws, jwt
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from pdp.config.callers import CallerMapping, JwtConfig
 from pdp.errors import UnauthenticatedError
@@ -348,3 +350,40 @@ async def test_keys_come_over_http_and_redirects_are_not_followed(monkeypatch: p
         finally:
             server.shutdown()
             thread.join()
+
+
+class FixedIssuer(Issuer):
+    def __init__(self, keys: bytes) -> None:
+        super().__init__()
+        self.keys = keys
+
+    async def read(self) -> bytes:
+        return self.keys
+
+
+def edwards_token(curve: str, algorithm: str) -> tuple[str, bytes]:
+    """Return a token that names its algorithm so, and the issuer's keys."""
+    key = OKPKey.generate_key(curve, {"kid": "k1"})  # type: ignore[arg-type]
+    with pytest.warns(SecurityWarning) if algorithm == "EdDSA" else nullcontext():
+        made = jwt.encode({"alg": algorithm, "kid": "k1"}, CLAIMS, key, algorithms=[algorithm])
+    return made, json.dumps({"keys": [key.as_dict(private=False)]}).encode()
+
+
+@pytest.mark.parametrize("configured", ["EdDSA", "Ed25519"])
+@pytest.mark.parametrize("named", ["EdDSA", "Ed25519"])
+async def test_eddsa_and_ed25519_are_one_algorithm(configured: str, named: str) -> None:
+    made, keys = edwards_token("Ed25519", named)
+    found = await authenticator(FixedIssuer(keys), algorithms=[configured]).authenticate(Context(made))
+    assert found.subject == "svc-ap"
+
+
+async def test_eddsa_is_accepted_of_no_other_curve() -> None:
+    made, keys = edwards_token("Ed448", "EdDSA")
+    with pytest.raises(UnauthenticatedError, match="signature does not hold"):
+        await authenticator(FixedIssuer(keys), algorithms=["EdDSA"]).authenticate(Context(made))
+
+
+async def test_eddsa_is_refused_where_it_is_not_listed() -> None:
+    made, keys = edwards_token("Ed25519", "EdDSA")
+    with pytest.raises(UnauthenticatedError, match="not accepted for its issuer"):
+        await authenticator(FixedIssuer(keys)).authenticate(Context(made))
