@@ -7,6 +7,11 @@ Every one of them means that the caller got no answer, and must not act.
 class PdpError(Exception):
     """A failure that the server's edge turns into a gRPC status."""
 
+    @property
+    def public(self) -> str:
+        """What callers may read of it; the whole text is for operators."""
+        return str(self)
+
 
 class InvalidFieldError(PdpError):
     """The request is malformed. `field` is its path in the message, `reason` a sentence."""
@@ -99,9 +104,17 @@ class PolicyUnavailableError(PdpError):
         super().__init__(f"{cause}: {detail}" if detail else cause)
         self.cause = cause
 
+    @property
+    def public(self) -> str:
+        return f"the policy engine gave no answer that can be used ({self.cause})"
+
 
 class StoreUnavailableError(PdpError):
-    """The database does not answer, or refuses to write."""
+    """The database does not answer, or refuses to write. Its own words may be in the text."""
+
+    @property
+    def public(self) -> str:
+        return "the database is not available; the server's log says why"
 
 
 class SignerUnavailableError(PdpError):

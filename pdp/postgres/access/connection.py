@@ -193,5 +193,13 @@ def storable(field: str, text: str) -> str:
 
 
 def unavailable(exc: psycopg.Error) -> StoreUnavailableError:
-    """Return the failure that a database error is to callers, for `raise … from exc`."""
-    return StoreUnavailableError(f"{type(exc).__name__}: {exc}".strip())
+    """Return the failure that a database error is to callers, for `raise … from exc`.
+
+    Its text is for the log, so it quotes no row: the database puts rows into details, and into the messages
+    of data and constraint errors (SQLSTATE classes 22 and 23).
+    """
+    state = exc.sqlstate or ""
+    words = exc.diag.message_primary or ("" if state else str(exc))
+    if state.startswith(("22", "23")):
+        words = ""
+    return StoreUnavailableError(": ".join(part for part in (type(exc).__name__, state, words) if part))

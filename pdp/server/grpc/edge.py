@@ -11,7 +11,13 @@ from uuid import uuid4
 import grpc
 import structlog
 
-from pdp.errors import OverloadedError, PdpError
+from pdp.errors import (
+    OverloadedError,
+    PdpError,
+    PolicyUnavailableError,
+    StoreUnavailableError,
+    UnauthenticatedError,
+)
 from pdp.metrics import Metrics
 from pdp.model import Caller
 from pdp.overload.admission import Admission
@@ -26,6 +32,9 @@ _LOG = structlog.get_logger("pdp.server")
 # Seconds between two log lines about calls turned away: a line for each would cost more than the
 # refusal does. The metrics count them all.
 _OVERLOAD_LOG_SECONDS = 1.0
+# Failures whose text the log has. It says what was wrong with a credential, never the credential; and of
+# what the database or the engine said, callers see nothing.
+_TOLD = (UnauthenticatedError, StoreUnavailableError, PolicyUnavailableError)
 
 
 class Edge(grpc.aio.ServerInterceptor):
@@ -73,14 +82,14 @@ class Edge(grpc.aio.ServerInterceptor):
                     enter(await self.admit(context, method))
                     response = await behaviour(request, context)
             except TimeoutError as exc:
-                status = self._failed(method, too_late(exc), started)
+                status = self._failed(method, too_late(exc), started, context)
             except asyncio.CancelledError:
                 # Most often the caller's deadline has passed: gRPC ends the call then, sometimes before
                 # the timeout above does.
                 self._abandoned(method, started)
                 raise
             except Exception as exc:  # noqa: BLE001 - the server's edge; it answers, and does not go on
-                status = self._failed(method, exc, started)
+                status = self._failed(method, exc, started, context)
             else:
                 self._answered(method, response, started)
                 return response
@@ -109,7 +118,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 self._abandoned(method, started)
                 raise
             except Exception as exc:  # noqa: BLE001 - the server's edge; it answers, and does not go on
-                status = self._failed(method, exc, started)
+                status = self._failed(method, exc, started, context)
             else:
                 self._metrics.rpc(method, "OK", time.perf_counter() - started)
                 return
@@ -176,7 +185,8 @@ class Edge(grpc.aio.ServerInterceptor):
                 self._metrics.failed_closed("caller_gone")
         _LOG.info("rpc_abandoned", method=method, milliseconds=round(elapsed * 1000, 2))
 
-    def _failed(self, method: str, error: Exception, started: float) -> Status:
+    def _failed(self, method: str, error: Exception, started: float, context: Any = None) -> Status:
+        """Count and log a failure; `context` is that of the call, where the failure ends it."""
         elapsed = time.perf_counter() - started
         request_id = str(uuid4())
         status = status_of(error, request_id=request_id)
@@ -202,6 +212,8 @@ class Edge(grpc.aio.ServerInterceptor):
             request_id=request_id,
             error=type(error).__name__,
             cause=type(error.__cause__).__name__ if error.__cause__ is not None else None,
+            detail=str(error) if isinstance(error, _TOLD) else None,
+            peer=context.peer() if context is not None else None,
             exc_info=None if expected else error,
         )
         return status

@@ -19,6 +19,7 @@ from pdp.errors import (
     NotRedeemableError,
     OutcomeRefusedError,
     OverloadedError,
+    PdpError,
     PermissionDeniedError,
     PolicyUnavailableError,
     SessionContendedError,
@@ -75,7 +76,7 @@ def status_of(error: Exception, *, request_id: str) -> Status:
     A foreign exception, and a `PdpError` that the table does not know, become INTERNAL without their text.
     """
     code, reason = next((_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE), _INTERNAL)
-    message = str(error)
+    message = error.public if isinstance(error, PdpError) else ""
     if code is grpc.StatusCode.INTERNAL:
         message = f"a fault of the server's own; see its log for request {request_id}"
     name = reasons.ErrorReason.Name(reason)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import structlog
 import uvicorn
@@ -36,9 +37,9 @@ def http_application(*, metrics: Metrics, keys: KeyDirectory, checks: Mapping[st
 
     async def readyz(request: Request) -> Response:
         nonlocal reported
-        answers = await asyncio.gather(*map(_state, checks.values()))
-        states = dict(zip(checks, answers, strict=True))
-        missing = {name: state for name, state in states.items() if state != "ok"}
+        answers = dict(zip(checks, await asyncio.gather(*map(_state, checks.values())), strict=True))
+        states = {name: answer.public for name, answer in answers.items()}
+        missing = {name: answer.detail for name, answer in answers.items() if answer != _WELL}
         ready = not missing
         if missing != reported:
             reported = missing
@@ -72,11 +73,23 @@ def http_application(*, metrics: Metrics, keys: KeyDirectory, checks: Mapping[st
     )
 
 
-async def _state(check: Check) -> str:
+class _State(NamedTuple):
+    """What a check found: in words for whoever asks, and for the log."""
+
+    public: str
+    detail: str
+
+
+_WELL = _State("ok", "ok")
+
+
+async def _state(check: Check) -> _State:
     try:
-        return await check() or "ok"
+        missing = await check()
     except PdpError as exc:
-        return f"{type(exc).__name__}: {exc}"
+        kind = type(exc).__name__
+        return _State(f"{kind}: {exc.public}", f"{kind}: {exc}")
+    return _State(missing, missing) if missing else _WELL
 
 
 class HttpServer(uvicorn.Server):
