@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class TlsCredentials:
             raise ValueError("certificate_file and key_file go together")
         if certificate_file is None and token is None:
             raise ValueError("give a certificate or a token: the PDP must know who calls")
+        _check_files(ca_file, certificate_file, key_file)
         self._credentials = grpc.ssl_channel_credentials(
             root_certificates=_read("ca_file", ca_file),
             private_key=_read("key_file", key_file),
@@ -77,6 +79,32 @@ def _read(name: str, file: PathName | None) -> bytes | None:
         return Path(file).read_bytes()
     except OSError as exc:
         raise ValueError(f"{name}: cannot read {os.fspath(file)}: {exc.strerror}") from exc
+
+
+def _check_files(
+    ca_file: PathName | None, certificate_file: PathName | None, key_file: PathName | None
+) -> None:
+    """Raise ValueError for files that no TLS connection can be made with: gRPC would say so call by call."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # What is asked is whether they can be read, not whether they are strong enough.
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    for name, file in (("ca_file", ca_file), ("certificate_file", certificate_file), ("key_file", key_file)):
+        _read(name, file)
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except ssl.SSLError as exc:
+            raise ValueError(f"ca_file: {os.fspath(ca_file)} holds no certificate in PEM") from exc
+    if certificate_file is not None and key_file is not None:
+        names = f"{os.fspath(certificate_file)} and {os.fspath(key_file)}"
+        try:
+            # The password is for keys that are encrypted, which gRPC cannot read.
+            context.load_cert_chain(certificate_file, key_file, password="")
+        except ssl.SSLError as exc:
+            raise ValueError(
+                f"certificate_file and key_file: {names} must be a certificate and its own key, in PEM, the "
+                f"key not encrypted ({exc.reason})"
+            ) from exc
 
 
 def _can_be_sent(token: object) -> bool:

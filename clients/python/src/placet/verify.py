@@ -17,7 +17,6 @@ import hashlib
 import json
 import math
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from placet._http import open_url
 from placet._locks import ForkLock
 from placet.receipt import (
     ParsedReceipt,
@@ -154,11 +154,11 @@ class RefreshingVerifier:
 def fetch_jwks(url: str, *, timeout: float = 2.0) -> Mapping[str, Any]:
     """Return the JWK Set at an http or https address. Raises OSError or ValueError.
 
-    `timeout` is in seconds; at most 1 MiB is read.
+    `timeout` is in seconds; at most 1 MiB is read. No proxy stands before this machine's own addresses.
     """
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url!r} is no http or https address")
-    with urllib.request.urlopen(url, timeout=timeout) as answer:
+    with open_url(url, timeout=timeout) as answer:
         jwks = json.loads(answer.read(1024 * 1024))
     if not isinstance(jwks, dict):
         raise ValueError("a JWK Set is a JSON object")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from itertools import count
 from types import TracebackType
@@ -24,7 +24,7 @@ from placet._calls.action import Hops
 from placet._calls.context import CallContext
 from placet._calls.evaluation import EvaluateCall, evaluate
 from placet._transport.channel import AsyncLink
-from placet._transport.failures import call_error, placet_error
+from placet._transport.failures import call_error
 from placet._transport.forks import FORKS
 from placet._transport.methods import method_of
 from placet._transport.patience import pause
@@ -142,7 +142,9 @@ class DecisionStream:
         if self._closed:
             raise UnavailableError("the stream is closed")
         if self._open is None or self._open.over is not None:
-            self._open = _OpenStream(self._link.stream(method_of(decisions.EvaluateStreamRequest)))
+            self._open = _OpenStream(
+                self._link.stream(method_of(decisions.EvaluateStreamRequest)), self._link.failure
+            )
         message = decisions.StreamedAction(id=str(next(self._ids)), request=asked.question.request)
         message.timeout.FromTimedelta(timedelta(seconds=min(max(left, 0.001), _LONGEST)))
         if message.ByteSize() > _MAX_BYTES:
@@ -167,8 +169,9 @@ class _OpenStream:
     either that is cancelled, and a deadline of one message must not end the others.
     """
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, failure: Callable[[Any], PlacetError]) -> None:
         self._call = call
+        self._failure = failure
         self._waiting: dict[str, asyncio.Future[decisions.StreamedAnswer]] = {}
         self._outgoing: asyncio.Queue[decisions.StreamedAction] = asyncio.Queue()
         # Why nothing can be asked on this stream any more; None while it is open.
@@ -200,7 +203,7 @@ class _OpenStream:
                     if waiting is not None and not waiting.done():
                         waiting.set_result(answer)
         except grpc.RpcError as exc:
-            error = placet_error(exc)
+            error = self._failure(exc)
             # A server that stops at once cancels its streams, or gRPC itself finds the stream broken
             # under a write. The server's own words would carry a reason.
             if not error.reason and exc.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL):

@@ -17,10 +17,11 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from placet._addresses import is_own_target
 from placet._transport.failures import placet_error
 from placet._transport.methods import RETRIED, method_of
 from placet._transport.patience import OverloadNotice
-from placet.errors import DeadlineError, UnavailableError, invalid
+from placet.errors import DeadlineError, PlacetError, UnavailableError, invalid
 
 # Further calls wait here, within their deadlines. A server resets what a connection opens beyond its
 # `calls_per_connection`, twice this by default: to it a call is over somewhat later than to us.
@@ -94,10 +95,15 @@ class Connection:
     credentials: grpc.ChannelCredentials | None = None
 
     def open(self, module: Any) -> Any:
-        """Return a new channel of `grpc` or `grpc.aio`."""
+        """Return a new channel of `grpc` or `grpc.aio`. It goes through no proxy to this machine itself."""
+        options = (*OPTIONS, ("grpc.enable_http_proxy", 0)) if is_own_target(self.target) else OPTIONS
         if self.credentials is None:
-            return module.insecure_channel(self.target, options=OPTIONS)
-        return module.secure_channel(self.target, self.credentials, options=OPTIONS)
+            return module.insecure_channel(self.target, options=options)
+        return module.secure_channel(self.target, self.credentials, options=options)
+
+    def failure(self, error: Any) -> PlacetError:
+        """Return the error for a call (a `grpc.RpcError` of either API) that failed on such a channel."""
+        return placet_error(error, tls=self.credentials is not None)
 
 
 @dataclass(slots=True)
@@ -175,7 +181,7 @@ class SyncLink(_Link):
             finally:
                 FORKS.leave()
         except grpc.RpcError as exc:
-            error = placet_error(exc)
+            error = self._connection.failure(exc)
             if admitted:
                 self.overload.note(error, left)
             raise error from exc
@@ -227,7 +233,7 @@ class AsyncLink(_Link):
             finally:
                 FORKS.leave()
         except grpc.RpcError as exc:
-            error = placet_error(exc)
+            error = self._connection.failure(exc)
             if admitted:
                 self.overload.note(error, left)
             raise error from exc
@@ -235,6 +241,10 @@ class AsyncLink(_Link):
             raise UnavailableError("the client is closed") from exc
         finally:
             places.release()
+
+    def failure(self, error: Any) -> PlacetError:
+        """Return the error for a stream (`stream`) that failed with a `grpc.RpcError`."""
+        return self._connection.failure(error)
 
     def stream(self, method: str) -> Any:
         """Open a stream of bytes in both directions, as whom the credentials say now.

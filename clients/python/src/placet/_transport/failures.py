@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
+from placet._transport.handshakes import connection_problem
 from placet.errors import (
     AlreadyExistsError,
     AnswerError,
@@ -49,9 +50,15 @@ _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.St
 _TOO_LARGE = "Received message larger than max"
 
 
-def placet_error(error: Any) -> PlacetError:
-    """Return the error for a failed call (a `grpc.RpcError` of either API)."""
-    return _error(error.code(), error.details() or "", _status(error.trailing_metadata()))
+def placet_error(error: Any, *, tls: bool = False) -> PlacetError:
+    """Return the error for a failed call (a `grpc.RpcError` of either API).
+
+    `tls` says whether the client spoke TLS: it matters for the words about a connection that failed.
+    """
+    code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNAVAILABLE and (problem := connection_problem(details, tls=tls)):
+        details = f"{problem} ({details})"
+    return _error(code, details, _status(error.trailing_metadata()))
 
 
 def call_error(message: Message) -> PlacetError:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+from placet._http import open_url
 from placet.canonical import CanonicalError, parse_value
 from placet.cli.exits import CommandError
 from placet.receipt import MAX_BYTES as MAX_RECEIPT
@@ -81,7 +81,7 @@ def read_jwks(source: str) -> dict[str, Any]:
     """Return the JWK Set in a file or at an http(s) address."""
     if source.startswith(("http://", "https://")):
         try:
-            with urllib.request.urlopen(source, timeout=_FETCH_SECONDS) as answer:
+            with open_url(source, timeout=_FETCH_SECONDS) as answer:
                 data = answer.read(_MAX_FILE)
         except (URLError, OSError, ValueError) as exc:
             raise CommandError(

@@ -18,7 +18,6 @@ from google.protobuf.duration_pb2 import Duration
 from placet import model, task_token
 from placet._calls.receipts import Verifier
 from placet._transport.channel import Connection
-from placet._transport.failures import placet_error
 from placet.client import AsyncClient
 from placet.credentials import TlsCredentials
 from placet.errors import NotFoundError, PlacetError, UnavailableError
@@ -203,7 +202,7 @@ class Run:
                     timeout=self.pdp.timeout,
                 )
             except grpc.aio.AioRpcError as exc:
-                raise placet_error(exc) from exc
+                raise connection.failure(exc) from exc
         now: datetime = answer.now.ToDatetime(UTC)
         self.clock.ahead = now - datetime.now(UTC)
         return now
