@@ -24,6 +24,7 @@ from pdp.model import (
     ControlRevision,
     DecisionEffect,
     DecisionStatus,
+    Difference,
     EntityName,
     EntityVersion,
     Entry,
@@ -277,6 +278,15 @@ class ControlPlane(Protocol):
         """Create the tenant, or replace its settings (a JSON object)."""
         ...
 
+    async def patch_settings(
+        self, tenant: str, patch: Callable[[bytes], bytes], *, by: Attribution
+    ) -> SettingsVersion:
+        """Replace the settings by what `patch` makes of those that there are; return them.
+
+        MUST call it while nobody else can write them, and let what it raises through.
+        """
+        ...
+
     async def put_agents(self, tenant: str, agents: Sequence[Agent], *, by: Attribution) -> int:
         """Create the agents, or replace all that was said of them."""
         ...
@@ -318,6 +328,12 @@ class ControlPlane(Protocol):
         self, tenant: str, kind: ControlKind, *, before: int | None, limit: int
     ) -> Sequence[ControlRevision]:
         """Return the changes of a kind before revision `before`, latest first."""
+        ...
+
+    async def differences(
+        self, tenant: str, kind: ControlKind, revision: int, *, after: str = "", limit: int = 20
+    ) -> Sequence[Difference]:
+        """Return what a revision replaced, by name after `after`; nothing if there is no such revision."""
         ...
 
     async def roll_back_tools(self, tenant: str, revision: int, *, by: Attribution) -> int | None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import orjson
+
+from pdp.authority.settings import parse_settings
+from pdp.control.merging import merge
 from pdp.control.writing import attribution, log_write
 from pdp.errors import NotFoundError, PermissionDeniedError
+from pdp.jsontext import exact_number
 from pdp.model import (
+    JSON,
     Agent,
     AgentPage,
     Caller,
     ControlKind,
     ControlRevision,
+    Difference,
     IssuerList,
     SettingsVersion,
     Signal,
@@ -20,6 +27,7 @@ from pdp.model import (
     ToolPage,
 )
 from pdp.ports import ControlPlane
+from placet.canonical import parse_object
 
 
 class ControlPoint:
@@ -44,6 +52,24 @@ class ControlPoint:
         revision = await self._store.put_tenant(caller.tenant, settings, by=by)
         log_write(caller, "settings", revision, by=by)
         return revision
+
+    async def patch_settings(
+        self, caller: Caller, patch: Mapping[str, JSON], *, reason: str
+    ) -> SettingsVersion:
+        """Merge a JSON Merge Patch (RFC 7396) into the settings; return those that came out.
+
+        Raises `InvalidFieldError` if nobody could have put them so.
+        """
+
+        def merged(before: bytes) -> bytes:
+            text = orjson.dumps(merge(parse_object(before, field="settings"), patch), default=exact_number)
+            parse_settings(text)
+            return text
+
+        by = attribution(caller, reason)
+        version = await self._store.patch_settings(caller.tenant, merged, by=by)
+        log_write(caller, "settings", version.revision, by=by)
+        return version
 
     async def put_agents(self, caller: Caller, agents: Sequence[Agent], *, reason: str) -> int:
         """Create or replace agents."""
@@ -111,6 +137,19 @@ class ControlPoint:
     ) -> Sequence[ControlRevision]:
         """Return the changes of a kind before revision `before`, latest first."""
         return await self._store.history(caller.tenant, kind, before=before, limit=limit)
+
+    async def change(
+        self, caller: Caller, kind: ControlKind, revision: int, *, after: str, limit: int
+    ) -> tuple[ControlRevision, Sequence[Difference]]:
+        """Return a revision, with at most `limit` of the things that it replaced, by name after `after`.
+
+        Raises `NotFoundError` if there is no such revision.
+        """
+        found = await self._store.history(caller.tenant, kind, before=revision + 1, limit=1)
+        if not found or found[0].revision != revision:
+            raise NotFoundError(f"there is no revision {revision} of the {kind}")
+        differences = await self._store.differences(caller.tenant, kind, revision, after=after, limit=limit)
+        return found[0], differences
 
     async def issuer_keys(self, caller: Caller) -> IssuerList:
         """Return the issuers of task tokens with their keys, by name."""

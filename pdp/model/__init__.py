@@ -19,6 +19,7 @@ from pdp.model.boundary import VelocityLimit as VelocityLimit
 from pdp.model.control import AgentPage as AgentPage
 from pdp.model.control import ControlKind as ControlKind
 from pdp.model.control import ControlRevision as ControlRevision
+from pdp.model.control import Difference as Difference
 from pdp.model.control import SettingsVersion as SettingsVersion
 from pdp.model.control import SignalPage as SignalPage
 from pdp.model.decisions import ChainHop as ChainHop

@@ -45,6 +45,18 @@ class SettingsVersion:
     by: Attribution | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """What a revision said of one thing, and what had been said before: JSON texts of the history."""
+
+    # Empty for settings.
+    name: str
+    # None: it was not there before.
+    before: str | None
+    # None: the revision removed it.
+    after: str | None
+
+
 class AgentPage(NamedTuple):
     """Some of a tenant's agents, by name, as they stood at a revision."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from pdp.model import (
     Attribution,
     ControlKind,
     ControlRevision,
+    Difference,
     IssuerKeys,
     IssuerKeysSnapshot,
     IssuerList,
@@ -37,6 +38,7 @@ from pdp.postgres.registry_history import (
     agent_text,
     contents_at,
     current_revision,
+    differences_of,
     revisions_before,
     settings_at,
     signal_from,
@@ -89,6 +91,28 @@ class PostgresControlPlane:
             revision = _one(await cursor.fetchone())
             await add_history(connection, tenant, ControlKind.SETTINGS, revision, [("", text)], by=by)
             return revision
+
+        return await self._pool.run(work)
+
+    async def patch_settings(
+        self, tenant: str, patch: Callable[[bytes], bytes], *, by: Attribution
+    ) -> SettingsVersion:
+        storable("tenant", tenant)
+
+        async def work(connection: Connection) -> SettingsVersion:
+            revision = await _new_revision(connection, tenant, ControlKind.SETTINGS)
+            cursor = await connection.execute(
+                "SELECT t.settings FROM placet.tenants t WHERE t.tenant = %s", [tenant]
+            )
+            [before] = await cursor.fetchall()
+            text = storable("settings", patch(before[0].encode()).decode())
+            await connection.execute(
+                "UPDATE placet.tenants SET settings = %s WHERE tenant = %s", [text, tenant]
+            )
+            await add_history(connection, tenant, ControlKind.SETTINGS, revision, [("", text)], by=by)
+            found = await settings_at(connection, tenant, revision)
+            assert found is not None  # it was written above
+            return found
 
         return await self._pool.run(work)
 
@@ -190,6 +214,15 @@ class PostgresControlPlane:
         storable("tenant", tenant)
         return await self._pool.run(
             lambda connection: revisions_before(connection, tenant, kind, before=before, limit=limit)
+        )
+
+    async def differences(
+        self, tenant: str, kind: ControlKind, revision: int, *, after: str = "", limit: int = 20
+    ) -> Sequence[Difference]:
+        for text in (tenant, after):
+            storable("after", text)
+        return await self._pool.run(
+            lambda connection: differences_of(connection, tenant, kind, revision, after=after, limit=limit)
         )
 
     async def roll_back_tools(self, tenant: str, revision: int, *, by: Attribution) -> int | None:

@@ -10,7 +10,15 @@ from typing import Any
 from psycopg import sql
 
 from pdp.errors import TenantUnknownError
-from pdp.model import Agent, Attribution, ControlKind, ControlRevision, SettingsVersion, Signal
+from pdp.model import (
+    Agent,
+    Attribution,
+    ControlKind,
+    ControlRevision,
+    Difference,
+    SettingsVersion,
+    Signal,
+)
 from pdp.postgres.access.connection import Connection
 from pdp.postgres.rows import ATTRIBUTION, instant_text, json_text, json_value
 
@@ -127,6 +135,34 @@ async def revisions_before(
         )
         for revision, written_at, written, removed, *by in await cursor.fetchall()
     ]
+
+
+async def differences_of(
+    connection: Connection, tenant: str, kind: ControlKind, revision: int, *, after: str, limit: int
+) -> Sequence[Difference]:
+    """Return what a revision said, by name, each with what had been said before."""
+    cursor = await connection.execute(
+        """
+        SELECT h.name, h.content, (
+            SELECT p.content FROM placet.registry_history p
+            WHERE p.tenant = h.tenant AND p.kind = h.kind AND p.name = h.name AND p.revision < h.revision
+            ORDER BY p.revision DESC LIMIT 1
+        )
+        FROM placet.registry_history h
+        WHERE h.tenant = %s AND h.kind = %s AND h.revision = %s
+            AND (h.name COLLATE "C" > %s OR h.name = '')
+        ORDER BY h.name COLLATE "C" LIMIT %s
+        """,
+        [tenant, kind, revision, after, limit],
+    )
+    return [
+        Difference(name=name, before=_standing(before), after=_standing(content))
+        for name, content, before in await cursor.fetchall()
+    ]
+
+
+def _standing(content: str | None) -> str | None:
+    return None if content == REMOVED else content
 
 
 def agent_text(agent: Agent) -> str:

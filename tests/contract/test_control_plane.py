@@ -15,6 +15,7 @@ from pdp.model import (
     Attribution,
     BusinessKeyRule,
     ControlKind,
+    Difference,
     Facts,
     FieldTrust,
     Output,
@@ -351,3 +352,47 @@ async def test_each_kind_has_its_own_history(store: Store) -> None:
         ControlKind.ISSUERS: [(1, ("tasks",), anna)],
     }
     assert await store.control_plane.history("nobody", ControlKind.TOOLS, before=None, limit=1) == []
+
+
+async def test_change_says_what_it_replaced_and_what_it_removed(store: Store) -> None:
+    plane = store.control_plane
+    await plane.put_tenant(TENANT, b'{"n": 1.50}', by=builders.AUTHOR)
+    await plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    first, second = (
+        await plane.differences(TENANT, ControlKind.SETTINGS, 1),
+        await plane.differences(TENANT, ControlKind.SETTINGS, 2),
+    )
+    assert first == [Difference(name="", before=None, after='{"n": 1.50}')]
+    assert second == [Difference(name="", before='{"n": 1.50}', after="{}")]
+    await plane.put_tools(TENANT, [builders.tool("a"), builders.tool("b")], by=builders.AUTHOR)
+    await plane.put_tools(TENANT, [builders.tool("c")], by=builders.AUTHOR)
+    await plane.roll_back_tools(TENANT, 1, by=builders.AUTHOR)
+    found = await plane.differences(TENANT, ControlKind.TOOLS, 3)
+    assert [(item.name, item.before is None, item.after is None) for item in found] == [
+        ("a", False, False),
+        ("b", False, False),
+        ("c", False, True),
+    ]
+    assert await plane.differences(TENANT, ControlKind.TOOLS, 3, after="a", limit=1) == found[1:2]
+    assert await plane.differences(TENANT, ControlKind.TOOLS, 9) == []
+    assert await plane.differences("nobody", ControlKind.TOOLS, 1) == []
+
+
+async def test_patch_of_settings_works_on_those_that_there_are(store: Store) -> None:
+    await store.control_plane.put_tenant(TENANT, b'{"a": 1}', by=builders.AUTHOR)
+    epoch = (await facts(store)).epoch
+    patched = await store.control_plane.patch_settings(
+        TENANT, lambda before: before.replace(b"1", b"2.50"), by=builders.AUTHOR
+    )
+    assert (patched.revision, patched.settings, patched.by) == (2, b'{"a": 2.50}', builders.AUTHOR)
+    known = await facts(store)
+    assert (known.settings, known.epoch) == ({"a": Decimal("2.50")}, epoch + 1)
+
+    def refuse(_: bytes) -> bytes:
+        raise InvalidFieldError("settings.a", "is refused")
+
+    with pytest.raises(InvalidFieldError):
+        await store.control_plane.patch_settings(TENANT, refuse, by=builders.AUTHOR)
+    assert (await facts(store)).epoch == epoch + 1
+    with pytest.raises(TenantUnknownError):
+        await store.control_plane.patch_settings("nobody", lambda before: before, by=builders.AUTHOR)

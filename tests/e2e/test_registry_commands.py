@@ -89,7 +89,9 @@ def test_registry_is_written_shown_and_rolled_back(run: Run, tmp_path: Path) -> 
     assert run("tool", "put", "-", stdin=shown.replace("effect: pay", "effect: send")).stdout
     assert parsed(run("tool", "show", "payments.create", "--json"))["effect"] == "send"
     assert parsed(run("tool", "show", "payments.create", "--at", "1", "--json"))["effect"] == "pay"
-    assert parsed(run("tool", "rollback", "1", "--json")) == {"tools_revision": 3}
+    rolled = parsed(run("tool", "rollback", "1", "--json"))
+    assert rolled["tools_revision"] == 3
+    assert rolled["differences"] == [{"path": "payments.create.effect", "before": "send", "after": "pay"}]
     assert (
         parsed(run("tool", "list", "--json"))["tools"]
         == parsed(run("tool", "list", "--at", "1", "--json"))["tools"]
@@ -150,6 +152,28 @@ def test_settings_agents_and_signals_are_read_back_with_their_differences(run: R
     assert json.loads(run("admin", "get-signals").stdout) == [{"name": "incident", "value": {"severity": 2}}]
     assert parsed(run("admin", "history", "signals", "--json"))[0]["written"] == ["incident"]
     assert "kind" in run("admin", "history", "weather", code=2).stderr
+
+
+def test_writes_say_what_they_replaced_and_patches_merge(run: Run, tmp_path: Path) -> None:
+    put = run("admin", "put-tenant", "-", stdin='{"allow_ttl_seconds": 60, "po_tolerance": 0.1}')
+    assert put.stdout == "settings: revision 2\n"
+    assert put.stderr == "  + allow_ttl_seconds: 60\n  + po_tolerance: 0.1\n"
+    patch = '{"allow_ttl_seconds": 30, "po_tolerance": null}'
+    patched = run("admin", "patch-tenant", "-", "--reason", "shorter", stdin=patch)
+    assert patched.stderr == "  ~ allow_ttl_seconds: 60 -> 30\n  - po_tolerance: 0.1\n"
+    assert json.loads(run("admin", "get-tenant").stdout) == {"allow_ttl_seconds": 30}
+    assert "settings.colour" in run("admin", "patch-tenant", "-", stdin='{"colour": 1}', code=2).stderr
+    shown = run("admin", "change", "settings", "3").stdout.splitlines()
+    assert shown[0].endswith("  by ops (shorter)")
+    assert shown[1:] == ["  ~ allow_ttl_seconds: 60 -> 30", "  - po_tolerance: 0.1"]
+    assert "there is no revision 9" in run("admin", "change", "settings", "9", code=2).stderr
+    (tmp_path / "tools.yaml").write_text(YAML)
+    run("tool", "put", "tools.yaml")
+    again = run("tool", "put", "-", stdin=YAML.replace("effect: pay", "effect: send"))
+    assert again.stderr == '  ~ payments.create.effect: "pay" -> "send"\n'
+    assert run("tool", "put", "-", stdin=YAML.replace("effect: pay", "effect: send")).stderr == (
+        "  nothing differs from before\n"
+    )
 
 
 def test_long_registry_is_listed_whole(run: Run) -> None:

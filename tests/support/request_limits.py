@@ -412,6 +412,11 @@ LIMITS: Mapping[str, Limit] = {
         "pdp.server.messages.tools.MAX_FIELDS",
     ),
     "ListTools.limit": _limit("ListTools", "limit", lambda n: admin.ListToolsRequest(limit=n)),
+    "GetChange.limit": _limit(
+        "GetChange",
+        "limit",
+        lambda n: admin.GetChangeRequest(kind=admin.CONTROL_KIND_AGENTS, revision=1, limit=n),
+    ),
     "ListAgents.limit": _limit("ListAgents", "limit", lambda n: admin.ListAgentsRequest(limit=n)),
     "ListSignals.limit": _limit("ListSignals", "limit", lambda n: admin.ListSignalsRequest(limit=n)),
     "ListChanges.limit": _limit(

@@ -201,6 +201,14 @@ ROWS: Mapping[str, Row] = {
         elsewhere=DENIED,
     ),
     # These name no tenant: they read or write the caller's.
+    "/placet.v1.AdminService/PatchTenant": Row(
+        request=lambda _: admin_service_pb2.PatchTenantRequest(settings=b"{}")
+    ),
+    "/placet.v1.AdminService/GetChange": Row(
+        request=lambda _: admin_service_pb2.GetChangeRequest(
+            kind=admin_service_pb2.CONTROL_KIND_SETTINGS, revision=1
+        )
+    ),
     "/placet.v1.AdminService/GetSettings": Row(request=lambda _: admin_service_pb2.GetSettingsRequest()),
     "/placet.v1.AdminService/ListAgents": Row(request=lambda _: admin_service_pb2.ListAgentsRequest()),
     "/placet.v1.AdminService/ListSignals": Row(request=lambda _: admin_service_pb2.ListSignalsRequest()),

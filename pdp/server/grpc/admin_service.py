@@ -32,6 +32,16 @@ class AdminService(stubs.AdminServiceServicer):
         )
         return messages.PutTenantResponse(settings_revision=revision)
 
+    async def PatchTenant(
+        self, request: messages.PatchTenantRequest, context: Any
+    ) -> messages.PatchTenantResponse:
+        version = await self._point.patch_settings(
+            current_caller(),
+            fields.json_object(request.settings, "settings", required=True),
+            reason=reason(request),
+        )
+        return messages.PatchTenantResponse(settings_revision=version.revision, settings=version.settings)
+
     async def GetSettings(
         self, request: messages.GetSettingsRequest, context: Any
     ) -> messages.GetSettingsResponse:
@@ -79,6 +89,22 @@ class AdminService(stubs.AdminServiceServicer):
         )
         return messages.ListChangesResponse(
             changes=[control_plane.change_message(change) for change in changes]
+        )
+
+    async def GetChange(self, request: messages.GetChangeRequest, context: Any) -> messages.GetChangeResponse:
+        revision = fields.revision(request.revision, "revision")
+        if revision is None:
+            raise InvalidFieldError("revision", "is required")
+        change, differences = await self._point.change(
+            current_caller(),
+            control_plane.kind(request),
+            revision,
+            after=request.after,
+            limit=fields.limit(request.limit, default=20, most=20),
+        )
+        return messages.GetChangeResponse(
+            change=control_plane.change_message(change),
+            differences=[control_plane.difference_message(item) for item in differences],
         )
 
     async def PutAgents(self, request: messages.PutAgentsRequest, context: Any) -> messages.PutAgentsResponse:

@@ -10,7 +10,7 @@ import orjson
 from pdp.authority.settings import parse_settings
 from pdp.errors import InvalidFieldError
 from pdp.jsontext import exact_number
-from pdp.model import Agent, ControlKind, ControlRevision, IssuerKeys, SettingsVersion, Signal
+from pdp.model import Agent, ControlKind, ControlRevision, Difference, IssuerKeys, SettingsVersion, Signal
 from pdp.names import name, optional_name, text, unique
 from pdp.server.messages.attribution import attribution_message
 from pdp.server.messages.fields import MAX_TEXT, check_count, instant_of, timestamp
@@ -85,7 +85,7 @@ def signals(message: admin.PutSignalsRequest) -> list[Signal]:
     return result
 
 
-def kind(message: admin.ListChangesRequest) -> ControlKind:
+def kind(message: admin.ListChangesRequest | admin.GetChangeRequest) -> ControlKind:
     """Return the kind that is asked for, which is required."""
     if message.kind not in _KINDS:
         raise InvalidFieldError("kind", "must be one of the known kinds")
@@ -127,6 +127,14 @@ def change_message(change: ControlRevision) -> admin.Change:
         written=change.written,
         removed=change.removed,
         by=attribution_message(change.by),
+    )
+
+
+def difference_message(difference: Difference) -> admin.Difference:
+    return admin.Difference(
+        name=difference.name,
+        before=None if difference.before is None else difference.before.encode(),
+        after=None if difference.after is None else difference.after.encode(),
     )
 
 

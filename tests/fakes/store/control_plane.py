@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -15,6 +15,7 @@ from pdp.model import (
     Attribution,
     ControlKind,
     ControlRevision,
+    Difference,
     IssuerKeys,
     IssuerKeysSnapshot,
     IssuerList,
@@ -24,6 +25,8 @@ from pdp.model import (
     Tool,
     ToolPage,
 )
+from pdp.postgres.registry_history import agent_text, signal_text
+from pdp.postgres.rows import json_text, tool_text
 from pdp.sessions.task_tokens import MAX_ISSUERS
 from tests.fakes.store.state import StoreState, TenantState
 
@@ -48,6 +51,16 @@ class FakeControlPlane:
         state = self._state.tenants[tenant]
         state.settings = parsed
         return state.say(ControlKind.SETTINGS, said, at=self._state.moment, by=by)
+
+    async def patch_settings(
+        self, tenant: str, patch: Callable[[bytes], bytes], *, by: Attribution
+    ) -> SettingsVersion:
+        now = await self.settings(tenant)
+        assert now is not None
+        await self.put_tenant(tenant, patch(now.settings), by=by)
+        patched = await self.settings(tenant)
+        assert patched is not None
+        return patched
 
     async def put_agents(self, tenant: str, agents: Sequence[Agent], *, by: Attribution) -> int:
         self._state.check_up()
@@ -92,6 +105,20 @@ class FakeControlPlane:
             change
             for change, said in reversed(found)
             if said and (before is None or change.revision < before)
+        ][:limit]
+
+    async def differences(
+        self, tenant: str, kind: ControlKind, revision: int, *, after: str = "", limit: int = 20
+    ) -> Sequence[Difference]:
+        self._state.check_up()
+        state = self._state.tenants.get(tenant)
+        found = [] if state is None else state.histories.get(kind, [])
+        said = next((said for change, said in found if change.revision == revision), {})
+        before = {} if state is None else state.standing(kind, revision - 1)
+        return [
+            Difference(name=name, before=_text(kind, before.get(name)), after=_text(kind, said[name]))
+            for name in sorted(said)
+            if name > after or not name
         ][:limit]
 
     def _page(
@@ -148,3 +175,20 @@ class FakeControlPlane:
         self._state.check_up()
         state = self._state.tenant(tenant)
         return IssuerKeysSnapshot(state.issuers.get(issuer), state.epoch)
+
+
+def _text(kind: ControlKind, value: Any) -> str | None:
+    """Return what the history of a real store says of a value."""
+    if value is None:
+        return None
+    match kind:
+        case ControlKind.SETTINGS:
+            return str(value.decode())
+        case ControlKind.AGENTS:
+            return agent_text(value)
+        case ControlKind.TOOLS:
+            return tool_text(value)
+        case ControlKind.SIGNALS:
+            return signal_text(value)
+        case ControlKind.ISSUERS:
+            return json_text(list(value))

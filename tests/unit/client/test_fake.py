@@ -16,6 +16,8 @@ from tests.support.rpcs import methods
 # The calls of the whole API but for DevService, which moves a clock: the fake's moves by `advance`.
 METHODS = {method.name: method for path, method in methods() if "DevService" not in path}
 REFUSED = {
+    "PatchTenant",
+    "GetChange",
     "GetSettings",
     "ListAgents",
     "ListSignals",

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from pdp.control.entities import EntityPoint
 from pdp.control.point import ControlPoint
-from pdp.errors import NotFoundError, PermissionDeniedError, TenantUnknownError
+from pdp.errors import InvalidFieldError, NotFoundError, PermissionDeniedError, TenantUnknownError
 from pdp.model import Attribution, Caller, ControlKind, EntityName, Role, Signal
 from tests.fakes.store import FakeStore
 from tests.support import builders
@@ -30,6 +30,10 @@ HIDDEN = "DE89-3704-0044"
 Write = Callable[[ControlPoint, EntityPoint], Coroutine[Any, Any, Any]]
 WRITES: dict[str, tuple[Write, str]] = {
     "settings": (lambda control, _: control.put_settings(ANNA, "", b"{}", reason="why"), "settings"),
+    "patched settings": (
+        lambda control, _: control.patch_settings(ANNA, {"allow_ttl_seconds": 30}, reason="why"),
+        "settings",
+    ),
     "agents": (
         lambda control, _: control.put_agents(
             ANNA,
@@ -121,3 +125,35 @@ async def test_history_names_the_author_by_issuer_and_subject() -> None:
     await ControlPoint(store.control_plane).put_tools(ANNA, [builders.tool()], reason="why")
     [latest] = await ControlPoint(store.control_plane).history(ANNA, ControlKind.TOOLS, before=None, limit=1)
     assert latest.by == Attribution(subject="anna", issuer="https://id.example.org", reason="why")
+
+
+async def test_patched_settings_are_checked_as_a_whole() -> None:
+    store = await a_store()
+    point = ControlPoint(store.control_plane)
+    await point.put_settings(
+        ANNA, "", b'{"large_amount": {"EUR": "2000.10"}, "po_tolerance": 0.50}', reason=""
+    )
+    patched = await point.patch_settings(
+        ANNA, {"large_amount": {"USD": "10.00"}, "po_tolerance": None}, reason=""
+    )
+    assert json.loads(patched.settings) == {"large_amount": {"EUR": "2000.10", "USD": "10.00"}}
+    for wrong, field in (
+        ({"colour": "red"}, "settings.colour"),
+        ({"allow_ttl_seconds": 0}, "settings.allow_ttl"),
+    ):
+        with pytest.raises(InvalidFieldError, match=field):
+            await point.patch_settings(ANNA, wrong, reason="")
+    assert (await point.settings(ANNA, revision=None)).settings == patched.settings
+
+
+async def test_change_is_shown_with_what_it_replaced() -> None:
+    point = ControlPoint((await a_store()).control_plane)
+    await point.put_settings(ANNA, "", b'{"allow_ttl_seconds": 30}', reason="why")
+    change, differences = await point.change(ANNA, ControlKind.SETTINGS, 2, after="", limit=20)
+    assert (change.revision, change.by) == (
+        2,
+        Attribution(subject="anna", issuer="https://id.example.org", reason="why"),
+    )
+    assert [(item.before, item.after) for item in differences] == [("{}", '{"allow_ttl_seconds": 30}')]
+    with pytest.raises(NotFoundError):
+        await point.change(ANNA, ControlKind.SETTINGS, 3, after="", limit=20)

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from placet.model import Position as Position
     from placet.model import Reason as Reason
     from placet.model import ReceiptStatus as ReceiptStatus
+    from placet.model import Replacement as Replacement
     from placet.model import Reported as Reported
     from placet.model import ResourceRule as ResourceRule
     from placet.model import Review as Review
@@ -139,6 +140,7 @@ _HOMES = {
         "Reason",
         "Reported",
         "ReceiptStatus",
+        "Replacement",
         "ResourceRule",
         "Review",
         "Session",

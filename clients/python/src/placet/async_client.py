@@ -38,6 +38,7 @@ from placet.model import (
     IssuerKeys,
     OpenDecision,
     Outcome,
+    Replacement,
     Reported,
     Session,
     SettingsVersion,
@@ -435,6 +436,24 @@ class AsyncClient(AsyncSide):
     ) -> int:
         """Create or replace signals; return their revision. Role: operator."""
         return await self._run(registry.put_signals(signals, reason), timeout)
+
+    async def patch_tenant(
+        self, patch: Mapping[str, Any] | bytes, *, reason: str = "", timeout: float | None = None
+    ) -> tuple[int, Mapping[str, Any]]:
+        """Merge a JSON Merge Patch (RFC 7396) into the settings: None removes a member. Role: operator.
+
+        Returns the settings' revision, and what they are then.
+        """
+        return await self._run(registry.patch_tenant(patch, reason), timeout)
+
+    async def get_change(
+        self, kind: ControlKind | str, revision: int, *, after: str = "", timeout: float | None = None
+    ) -> tuple[Change, list[Replacement]]:
+        """Return a revision, and up to 20 of the things that it wrote, with what was there before.
+
+        By name, after one. Role: operator or auditor.
+        """
+        return await self._run(registry.get_change(kind, revision, after), timeout)
 
     async def get_settings(self, *, at_revision: int = 0, timeout: float | None = None) -> SettingsVersion:
         """Return the tenant's settings, as they are or as they were at a revision.

@@ -21,6 +21,7 @@ from placet.model import (
     Change,
     ControlKind,
     IssuerKeys,
+    Replacement,
     SettingsVersion,
     Signal,
     Tool,
@@ -33,6 +34,9 @@ _AGENT = frozenset(field.name for field in fields(Agent))
 _AMOUNT = frozenset(field.name for field in fields(AmountRole))
 _SIGNAL = frozenset(field.name for field in fields(Signal))
 _TOOL = frozenset(field.name for field in fields(Tool))
+# What one registration may hold, with room for how it is written.
+_MAX_VALUE = 4 * 1024 * 1024
+_MAX_VALUE_DEPTH = 64
 _KINDS = {
     ControlKind.SETTINGS: messages.CONTROL_KIND_SETTINGS,
     ControlKind.AGENTS: messages.CONTROL_KIND_AGENTS,
@@ -51,6 +55,39 @@ def put_tenant(settings: Mapping[str, Any] | bytes, tenant: str, reason: str = "
             reason=text(reason, "reason"),
         ),
         read=reader(messages.PutTenantResponse, lambda answer: answer.settings_revision),
+    )
+
+
+def patch_tenant(patch: Mapping[str, Any] | bytes, reason: str) -> Call[tuple[int, Mapping[str, Any]]]:
+    def read(answer: messages.PatchTenantResponse) -> tuple[int, Mapping[str, Any]]:
+        return answer.settings_revision, _read_json(answer.settings, "settings")
+
+    return Call(
+        request=messages.PatchTenantRequest(
+            settings=object_text(patch, "settings"), reason=text(reason, "reason")
+        ),
+        read=reader(messages.PatchTenantResponse, read),
+    )
+
+
+def get_change(kind: ControlKind | str, of: int, after: str) -> Call[tuple[Change, list[Replacement]]]:
+    def read(answer: messages.GetChangeResponse) -> tuple[Change, list[Replacement]]:
+        return _read_change(answer.change), [
+            Replacement(
+                name=item.name,
+                before=_read_json(item.before, "before") if item.HasField("before") else None,
+                after=_read_json(item.after, "after") if item.HasField("after") else None,
+            )
+            for item in answer.differences
+        ]
+
+    return Call(
+        request=messages.GetChangeRequest(
+            kind=_KINDS[one_of(ControlKind, kind, "kind")],
+            revision=revision(of, "revision"),
+            after=text(after, "after"),
+        ),
+        read=reader(messages.GetChangeResponse, read),
     )
 
 
@@ -278,6 +315,14 @@ def _read_change(message: messages.Change | messages.ToolRevision) -> Change:
         removed=tuple(message.removed),
         by=read_attribution(message),
     )
+
+
+def _read_json(data: bytes, field: str) -> Any:
+    """Return a value of JSON in an answer, whatever its size."""
+    try:
+        return parse_value(data, field=field, max_bytes=_MAX_VALUE, max_depth=_MAX_VALUE_DEPTH)
+    except CanonicalError as exc:
+        raise AnswerError(f"{field} cannot be read: {exc}") from exc
 
 
 def _read_settings(message: messages.GetSettingsResponse) -> SettingsVersion:

@@ -13,6 +13,7 @@ from placet.cli.connection import Json, Reason, connected
 from placet.cli.differences import find_differences
 from placet.cli.inputs import read_list, read_object
 from placet.cli.output import author, print_json, printable
+from placet.cli.written import print_written, read_replaced
 from placet.client import Client
 from placet.errors import invalid
 from placet.model import ControlKind
@@ -34,7 +35,9 @@ _BATCH = 100
 @connected
 def put_tenant(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
     """Create the caller's tenant, or replace its settings by the object in FILE."""
-    _print_revision("settings", client.put_tenant(read_object(file), reason=reason), as_json=as_json)
+    print_written(
+        client, ControlKind.SETTINGS, client.put_tenant(read_object(file), reason=reason), as_json=as_json
+    )
 
 
 @app.command(
@@ -44,7 +47,12 @@ def put_tenant(client: Client, file: File, reason: Reason = "", as_json: Json = 
 @connected
 def put_agents(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
     """Create or replace agents."""
-    _print_revision("agents", client.put_agents(read_list(file, "agents"), reason=reason), as_json=as_json)
+    print_written(
+        client,
+        ControlKind.AGENTS,
+        client.put_agents(read_list(file, "agents"), reason=reason),
+        as_json=as_json,
+    )
 
 
 @app.command(
@@ -60,14 +68,36 @@ FILE holds a list:
 @connected
 def put_tools(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
     """Create or replace tools of the registry."""
-    _print_revision("tools", client.put_tools(read_list(file, "tools"), reason=reason), as_json=as_json)
+    print_written(
+        client, ControlKind.TOOLS, client.put_tools(read_list(file, "tools"), reason=reason), as_json=as_json
+    )
 
 
 @app.command("put-signals", epilog='\b\nFILE holds a list:\n  [{"name": "incident", "value": true}]\n')
 @connected
 def put_signals(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
     """Create or replace signals."""
-    _print_revision("signals", client.put_signals(read_list(file, "signals"), reason=reason), as_json=as_json)
+    print_written(
+        client,
+        ControlKind.SIGNALS,
+        client.put_signals(read_list(file, "signals"), reason=reason),
+        as_json=as_json,
+    )
+
+
+@app.command(
+    "patch-tenant",
+    epilog="""\
+\b
+Example:
+  echo '{"velocity": null, "allow_ttl_seconds": 30}' | placet admin patch-tenant -
+""",
+)
+@connected
+def patch_tenant(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
+    """Merge the object in FILE into the settings (RFC 7396): null removes a member, the others stay."""
+    revision, _ = client.patch_tenant(read_object(file), reason=reason)
+    print_written(client, ControlKind.SETTINGS, revision, as_json=as_json)
 
 
 @app.command(
@@ -112,6 +142,25 @@ def get_signals(client: Client, at: At = 0, diff: Diff = 0, as_json: Json = Fals
         return _read_all(lambda after: client.list_signals(at_revision=revision, after=after), "name")
 
     _show("signals", read, at, diff, as_json=as_json)
+
+
+@app.command("change", epilog="\b\nExample:\n  placet admin change settings 3\n")
+@connected
+def change(
+    client: Client,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(ControlKind)}.")],
+    revision: Annotated[int, typer.Argument(metavar="REVISION")],
+    as_json: Json = False,
+) -> None:
+    """Show one change: who made it, when and why, and what it replaced."""
+    made, _ = client.get_change(kind, revision)
+    found = read_replaced(client, kind, revision)
+    if as_json:
+        print_json(plain(made) | {"differences": [item.plain() for item in found]})
+        return
+    typer.echo(printable(f"{made.revision}  {made.written_at:%Y-%m-%dT%H:%M:%SZ}  {author(made.by)}"))
+    for item in found:
+        typer.echo(printable(f"  {item}"))
 
 
 @app.command("history", epilog="\b\nExample:\n  placet admin history settings\n")
@@ -187,10 +236,3 @@ def _print_differences(
 
 def _text(value: Any) -> str:
     return json_text(value, "output").decode("utf-8")
-
-
-def _print_revision(kind: str, revision: int, *, as_json: bool) -> None:
-    if as_json:
-        print_json({f"{kind}_revision": revision})
-    else:
-        typer.echo(f"{kind}: revision {revision}")

@@ -9,7 +9,9 @@ import typer
 from placet.cli.connection import Json, Reason, connected
 from placet.cli.inputs import read_jwks
 from placet.cli.output import author, print_json, printable
+from placet.cli.written import print_written
 from placet.client import Client
+from placet.model import ControlKind
 
 app = typer.Typer(
     help="Say whose task tokens open sessions.",
@@ -41,10 +43,7 @@ def put(
 ) -> None:
     """Replace the keys of an issuer. Role: operator."""
     revision = client.put_issuer_keys(issuer, read_jwks(keys), reason=reason)
-    if as_json:
-        print_json({"issuers_revision": revision})
-    else:
-        typer.echo(f"issuers: revision {revision}")
+    print_written(client, ControlKind.ISSUERS, revision, as_json=as_json)
 
 
 @app.command("list", epilog="\b\nExample:\n  placet issuer list --json\n")

@@ -13,7 +13,9 @@ from placet.cli.inputs import read_json
 from placet.cli.output import author, print_json, printable
 from placet.cli.rolesjson import convert_registry
 from placet.cli.toolfiles import import_tools, print_tools, read_tools
+from placet.cli.written import print_written
 from placet.client import Client
+from placet.model import ControlKind
 
 app = typer.Typer(
     help="Register tools, show the registry and its history, roll it back.",
@@ -52,7 +54,7 @@ def put(
 ) -> None:
     """Create or replace the tools in FILE, all or none."""
     revision = client.put_tools(read_tools(file), reason=reason)
-    _print_revision(revision, as_json=as_json)
+    print_written(client, ControlKind.TOOLS, revision, as_json=as_json)
 
 
 @app.command("list", epilog="\b\nExample:\n  placet tool list --at 3\n")
@@ -119,7 +121,8 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Write a new revision that says what REVISION said."""
-    _print_revision(client.roll_back_tools(revision, reason=reason), as_json=as_json)
+    new = client.roll_back_tools(revision, reason=reason)
+    print_written(client, ControlKind.TOOLS, new, as_json=as_json)
 
 
 @app.command(
@@ -218,10 +221,3 @@ def _list_all(client: Client, at: int) -> tuple[int, list[dict[str, Any]]]:
         _, page = client.list_tools(at_revision=revision, after=forms[-1]["name"])
         forms += page
     return revision, forms
-
-
-def _print_revision(revision: int, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"tools_revision": revision})
-    else:
-        typer.echo(f"tools: revision {revision}")

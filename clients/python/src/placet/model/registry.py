@@ -87,6 +87,18 @@ class Change:
     by: Attribution | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replacement:
+    """What a revision said of one thing, and what had been said before: values of JSON."""
+
+    # Empty for settings.
+    name: str
+    # None: it was not there before.
+    before: JSON
+    # None: the revision removed it.
+    after: JSON
+
+
 # A change of the registry.
 ToolRevision = Change
 

@@ -1353,3 +1353,133 @@ class ListChangesResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ListChangesResponse: typing_extensions.TypeAlias = ListChangesResponse
+
+@typing.final
+class GetChangeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    kind: Global___ControlKind.ValueType
+    revision: builtins.int
+    after: builtins.str
+    """Only differences of names after this one, in the order of their UTF-8 bytes."""
+    limit: builtins.int
+    """Differences: 1 to 20; 0: 20."""
+    def __init__(
+        self,
+        *,
+        kind: Global___ControlKind.ValueType = ...,
+        revision: builtins.int = ...,
+        after: builtins.str = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["after", b"after", "kind", b"kind", "limit", b"limit", "revision", b"revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___GetChangeRequest: typing_extensions.TypeAlias = GetChangeRequest
+
+@typing.final
+class Difference(google.protobuf.message.Message):
+    """Difference is what a revision said of one thing, and what had been said of it before."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    BEFORE_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Empty for settings."""
+    before: builtins.bytes
+    """JSON. Unset: it was not there before."""
+    after: builtins.bytes
+    """JSON. Unset: the revision removed it."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        before: builtins.bytes | None = ...,
+        after: builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_after", b"_after", "_before", b"_before", "after", b"after", "before", b"before"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_after", b"_after", "_before", b"_before", "after", b"after", "before", b"before", "name", b"name"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after: typing_extensions.TypeAlias = typing.Literal["after"]
+    _WhichOneofArgType__after: typing_extensions.TypeAlias = typing.Literal["_after", b"_after"]
+    _WhichOneofReturnType__before: typing_extensions.TypeAlias = typing.Literal["before"]
+    _WhichOneofArgType__before: typing_extensions.TypeAlias = typing.Literal["_before", b"_before"]
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after) -> _WhichOneofReturnType__after | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__before) -> _WhichOneofReturnType__before | None: ...
+
+Global___Difference: typing_extensions.TypeAlias = Difference
+
+@typing.final
+class GetChangeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: builtins.int
+    DIFFERENCES_FIELD_NUMBER: builtins.int
+    @property
+    def change(self) -> Global___Change: ...
+    @property
+    def differences(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Difference]:
+        """By name; also what was written again as it was."""
+
+    def __init__(
+        self,
+        *,
+        change: Global___Change | None = ...,
+        differences: collections.abc.Iterable[Global___Difference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["change", b"change"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["change", b"change", "differences", b"differences"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___GetChangeResponse: typing_extensions.TypeAlias = GetChangeResponse
+
+@typing.final
+class PatchTenantRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    settings: builtins.bytes
+    """JSON object: the merge patch."""
+    reason: builtins.str
+    """Why, for the history and the log; at most 1,024 characters."""
+    def __init__(
+        self,
+        *,
+        settings: builtins.bytes = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["reason", b"reason", "settings", b"settings"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___PatchTenantRequest: typing_extensions.TypeAlias = PatchTenantRequest
+
+@typing.final
+class PatchTenantResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SETTINGS_REVISION_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
+    settings_revision: builtins.int
+    settings: builtins.bytes
+    """JSON object: the settings that came out."""
+    def __init__(
+        self,
+        *,
+        settings_revision: builtins.int = ...,
+        settings: builtins.bytes = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["settings", b"settings", "settings_revision", b"settings_revision"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___PatchTenantResponse: typing_extensions.TypeAlias = PatchTenantResponse

@@ -42,6 +42,11 @@ class AdminServiceStub(object):
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.PutTenantRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_admin__service__pb2.PutTenantResponse.FromString,
                 _registered_method=True)
+        self.PatchTenant = channel.unary_unary(
+                '/placet.v1.AdminService/PatchTenant',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.PatchTenantRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.PatchTenantResponse.FromString,
+                _registered_method=True)
         self.GetSettings = channel.unary_unary(
                 '/placet.v1.AdminService/GetSettings',
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.GetSettingsRequest.SerializeToString,
@@ -61,6 +66,11 @@ class AdminServiceStub(object):
                 '/placet.v1.AdminService/ListChanges',
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.ListChangesRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_admin__service__pb2.ListChangesResponse.FromString,
+                _registered_method=True)
+        self.GetChange = channel.unary_unary(
+                '/placet.v1.AdminService/GetChange',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.GetChangeRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.GetChangeResponse.FromString,
                 _registered_method=True)
         self.PutAgents = channel.unary_unary(
                 '/placet.v1.AdminService/PutAgents',
@@ -117,6 +127,15 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PatchTenant(self, request, context):
+        """PatchTenant merges a JSON Merge Patch (RFC 7396) into the settings: members are set,
+        null removes one, and everything else stays. What comes out is checked as PutTenant
+        checks it. NOT_FOUND with TENANT_UNKNOWN if nobody has created the tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSettings(self, request, context):
         """GetSettings returns the tenant's settings, as they are or as they were at a revision.
         Roles: operator, auditor.
@@ -144,6 +163,14 @@ class AdminServiceServicer(object):
     def ListChanges(self, request, context):
         """ListChanges returns who changed one kind of what operators write, when and why, latest
         first. Roles: operator, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetChange(self, request, context):
+        """GetChange returns one revision of a kind with what it replaced. NOT_FOUND if there is no
+        such revision. Roles: operator, auditor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -219,6 +246,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=placet_dot_v1_dot_admin__service__pb2.PutTenantRequest.FromString,
                     response_serializer=placet_dot_v1_dot_admin__service__pb2.PutTenantResponse.SerializeToString,
             ),
+            'PatchTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.PatchTenant,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.PatchTenantRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.PatchTenantResponse.SerializeToString,
+            ),
             'GetSettings': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSettings,
                     request_deserializer=placet_dot_v1_dot_admin__service__pb2.GetSettingsRequest.FromString,
@@ -238,6 +270,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListChanges,
                     request_deserializer=placet_dot_v1_dot_admin__service__pb2.ListChangesRequest.FromString,
                     response_serializer=placet_dot_v1_dot_admin__service__pb2.ListChangesResponse.SerializeToString,
+            ),
+            'GetChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetChange,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.GetChangeRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.GetChangeResponse.SerializeToString,
             ),
             'PutAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.PutAgents,
@@ -310,6 +347,33 @@ class AdminService(object):
             '/placet.v1.AdminService/PutTenant',
             placet_dot_v1_dot_admin__service__pb2.PutTenantRequest.SerializeToString,
             placet_dot_v1_dot_admin__service__pb2.PutTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PatchTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/PatchTenant',
+            placet_dot_v1_dot_admin__service__pb2.PatchTenantRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.PatchTenantResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -418,6 +482,33 @@ class AdminService(object):
             '/placet.v1.AdminService/ListChanges',
             placet_dot_v1_dot_admin__service__pb2.ListChangesRequest.SerializeToString,
             placet_dot_v1_dot_admin__service__pb2.ListChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/GetChange',
+            placet_dot_v1_dot_admin__service__pb2.GetChangeRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.GetChangeResponse.FromString,
             options,
             channel_credentials,
             insecure,

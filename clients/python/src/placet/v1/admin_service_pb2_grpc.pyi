@@ -32,6 +32,11 @@ class AdminServiceStub:
     def __new__(cls, channel: grpc.aio.Channel) -> AdminServiceAsyncStub: ...
     PutTenant: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutTenantRequest, placet.v1.admin_service_pb2.PutTenantResponse]
     """PutTenant creates the tenant or replaces its settings."""
+    PatchTenant: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PatchTenantRequest, placet.v1.admin_service_pb2.PatchTenantResponse]
+    """PatchTenant merges a JSON Merge Patch (RFC 7396) into the settings: members are set,
+    null removes one, and everything else stays. What comes out is checked as PutTenant
+    checks it. NOT_FOUND with TENANT_UNKNOWN if nobody has created the tenant.
+    """
     GetSettings: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.GetSettingsRequest, placet.v1.admin_service_pb2.GetSettingsResponse]
     """GetSettings returns the tenant's settings, as they are or as they were at a revision.
     Roles: operator, auditor.
@@ -47,6 +52,10 @@ class AdminServiceStub:
     ListChanges: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListChangesRequest, placet.v1.admin_service_pb2.ListChangesResponse]
     """ListChanges returns who changed one kind of what operators write, when and why, latest
     first. Roles: operator, auditor.
+    """
+    GetChange: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.GetChangeRequest, placet.v1.admin_service_pb2.GetChangeResponse]
+    """GetChange returns one revision of a kind with what it replaced. NOT_FOUND if there is no
+    such revision. Roles: operator, auditor.
     """
     PutAgents: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutAgentsRequest, placet.v1.admin_service_pb2.PutAgentsResponse]
     """PutAgents creates or replaces the agents that it lists."""
@@ -86,6 +95,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
     PutTenant: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutTenantRequest, placet.v1.admin_service_pb2.PutTenantResponse]  # type: ignore[assignment]
     """PutTenant creates the tenant or replaces its settings."""
+    PatchTenant: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PatchTenantRequest, placet.v1.admin_service_pb2.PatchTenantResponse]  # type: ignore[assignment]
+    """PatchTenant merges a JSON Merge Patch (RFC 7396) into the settings: members are set,
+    null removes one, and everything else stays. What comes out is checked as PutTenant
+    checks it. NOT_FOUND with TENANT_UNKNOWN if nobody has created the tenant.
+    """
     GetSettings: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.GetSettingsRequest, placet.v1.admin_service_pb2.GetSettingsResponse]  # type: ignore[assignment]
     """GetSettings returns the tenant's settings, as they are or as they were at a revision.
     Roles: operator, auditor.
@@ -101,6 +115,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListChanges: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListChangesRequest, placet.v1.admin_service_pb2.ListChangesResponse]  # type: ignore[assignment]
     """ListChanges returns who changed one kind of what operators write, when and why, latest
     first. Roles: operator, auditor.
+    """
+    GetChange: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.GetChangeRequest, placet.v1.admin_service_pb2.GetChangeResponse]  # type: ignore[assignment]
+    """GetChange returns one revision of a kind with what it replaced. NOT_FOUND if there is no
+    such revision. Roles: operator, auditor.
     """
     PutAgents: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutAgentsRequest, placet.v1.admin_service_pb2.PutAgentsResponse]  # type: ignore[assignment]
     """PutAgents creates or replaces the agents that it lists."""
@@ -145,6 +163,17 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         """PutTenant creates the tenant or replaces its settings."""
 
     @abc.abstractmethod
+    def PatchTenant(
+        self,
+        request: placet.v1.admin_service_pb2.PatchTenantRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.PatchTenantResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.PatchTenantResponse]]:
+        """PatchTenant merges a JSON Merge Patch (RFC 7396) into the settings: members are set,
+        null removes one, and everything else stays. What comes out is checked as PutTenant
+        checks it. NOT_FOUND with TENANT_UNKNOWN if nobody has created the tenant.
+        """
+
+    @abc.abstractmethod
     def GetSettings(
         self,
         request: placet.v1.admin_service_pb2.GetSettingsRequest,
@@ -182,6 +211,16 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[placet.v1.admin_service_pb2.ListChangesResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.ListChangesResponse]]:
         """ListChanges returns who changed one kind of what operators write, when and why, latest
         first. Roles: operator, auditor.
+        """
+
+    @abc.abstractmethod
+    def GetChange(
+        self,
+        request: placet.v1.admin_service_pb2.GetChangeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.GetChangeResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.GetChangeResponse]]:
+        """GetChange returns one revision of a kind with what it replaced. NOT_FOUND if there is no
+        such revision. Roles: operator, auditor.
         """
 
     @abc.abstractmethod

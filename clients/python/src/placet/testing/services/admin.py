@@ -60,6 +60,12 @@ class AdminService(stubs.AdminServiceServicer):
 
         return handle(self._state, context, "PutTools", {"operator"}, answer)
 
+    def PatchTenant(self, request: admin.PatchTenantRequest, context: Any) -> NoReturn:
+        refuse_unknown(context, "PatchTenant", "settings")
+
+    def GetChange(self, request: admin.GetChangeRequest, context: Any) -> NoReturn:
+        refuse_unknown(context, "GetChange", "changes")
+
     def GetSettings(self, request: admin.GetSettingsRequest, context: Any) -> NoReturn:
         refuse_unknown(context, "GetSettings", "settings")
 

@@ -1,0 +1,71 @@
+"""What a command that wrote something says: the revision, and what it replaced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import typer
+
+from placet.cli.differences import ABSENT, Difference, find_differences
+from placet.cli.output import print_json, printable
+from placet.client import Client
+from placet.errors import PlacetError
+from placet.model import ControlKind
+
+# As many things as one answer has.
+_BATCH = 20
+# So many differences are printed for people; `placet admin change` has all of them.
+_SHOWN = 20
+
+
+def print_written(client: Client, kind: ControlKind, revision: int, *, as_json: bool) -> None:
+    """Print the revision to standard output, and for people what it replaced to standard error.
+
+    The write has happened: that what it replaced cannot be read is said, and is no failure.
+    """
+    found: list[Difference] | None = None
+    problem = ""
+    try:
+        found = read_replaced(client, kind, revision)
+    except PlacetError as exc:
+        problem = str(exc)
+    if as_json:
+        replaced = {} if found is None else {"differences": [item.plain() for item in found]}
+        print_json({f"{kind}_revision": revision} | replaced)
+        return
+    typer.echo(f"{kind}: revision {revision}")
+    if found is None:
+        typer.echo(printable(f"  what it replaced cannot be shown: {problem}"), err=True)
+        return
+    for item in found[:_SHOWN]:
+        typer.echo(printable(f"  {item}"), err=True)
+    if len(found) > _SHOWN:
+        typer.echo(f"  … {len(found) - _SHOWN} more: placet admin change {kind} {revision}", err=True)
+    if not found:
+        typer.echo("  nothing differs from before", err=True)
+
+
+def read_replaced(client: Client, kind: ControlKind | str, revision: int) -> list[Difference]:
+    """Return what a revision changed, by place."""
+    found: list[Difference] = []
+    _, page = client.get_change(kind, revision)
+    while page:
+        for item in page:
+            found += find_differences(_side(item.before), _side(item.after), item.name)
+        if len(page) < _BATCH:
+            break
+        _, page = client.get_change(kind, revision, after=page[-1].name)
+    return found
+
+
+def _side(value: Any) -> Any:
+    """Return one side to compare; a tool's schema, which is kept as text, is opened."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, Mapping) and isinstance(value.get("arguments_schema"), str):
+        schema = value["arguments_schema"]
+        return {**value, "arguments_schema": json.loads(schema, parse_float=Decimal) if schema else None}
+    return value
