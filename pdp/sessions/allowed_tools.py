@@ -9,7 +9,7 @@ from pdp.delegation.chain import Chains
 from pdp.model import Caller, Hop, Tool
 from pdp.overload.rate import Rate
 from pdp.ports import ControlPlane
-from pdp.sessions.listing import may_be_allowed
+from pdp.sessions.tool_filter import may_be_allowed
 
 _PAGE = 50
 
