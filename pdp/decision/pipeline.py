@@ -133,7 +133,7 @@ class Pipeline:
             deadline=request.deadline,
             entities=evaluation.entity_revisions,
             reservation=evaluation.reservation(decision.effect),
-            steps=evaluation.own_keys,
+            own_keys=evaluation.own_keys,
             acted_on=request.leaf_grant_hash,
             ground=evaluation.ground(decision.effect),
             voids=await self._sign_void(evaluation, decision),

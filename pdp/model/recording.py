@@ -43,7 +43,7 @@ class Recording:
     # None unless the action is allowed, and has anything to reserve.
     reservation: Reservation | None = None
     # What this action is to tools that name it as their prerequisite.
-    steps: tuple[PrerequisiteKey, ...] = ()
+    own_keys: tuple[PrerequisiteKey, ...] = ()
     # Hash of the grant that the caller acted on, a root grant included; empty without one.
     acted_on: str = ""
     # What an allow or an escalation rests on; None for a block.

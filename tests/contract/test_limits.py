@@ -181,7 +181,7 @@ async def test_other_tenant_has_its_own_counters_and_keys(store: Store, session:
 
 
 async def test_latest_answer_to_a_prerequisite_counts_in_its_session(store: Store, session: Session) -> None:
-    step, other = (
+    own, other = (
         PrerequisiteKey(tool="invoices.approve", arguments="a1"),
         PrerequisiteKey(tool="invoices.approve", arguments="a2"),
     )
@@ -190,15 +190,15 @@ async def test_latest_answer_to_a_prerequisite_counts_in_its_session(store: Stor
 
     async def latest(where: Session) -> dict[PrerequisiteKey, PriorAnswer]:
         request = builders.facts_request(builders.key(where.session_id))
-        asked = replace(request, prerequisites=(step, other))
+        asked = replace(request, prerequisites=(own, other))
         return dict((await store.information_point.gather(asked)).prerequisites)
 
     assert await latest(session) == {}
     for effect in (Effect.ALLOW, Effect.ESCALATE):
         epoch = (await facts(store, session)).epoch
         key = builders.key(session.session_id)
-        await store.ledger.record(builders.recording(key, epoch=epoch, effect=effect, steps=(step,)))
-        assert await latest(session) == {step: PriorAnswer(effect, waited=effect is Effect.ESCALATE)}
+        await store.ledger.record(builders.recording(key, epoch=epoch, effect=effect, own_keys=(own,)))
+        assert await latest(session) == {own: PriorAnswer(effect, waited=effect is Effect.ESCALATE)}
     assert await latest(elsewhere) == {}
 
 
@@ -217,15 +217,15 @@ async def test_block_ends_no_waiting_for_a_person_and_counts_after_anything_else
         (allow, escalate, block): escalate,
     }
     for number, (effects, expected) in enumerate(cases.items()):
-        step = PrerequisiteKey(tool="invoices.approve", arguments=f"a{number}")
+        own = PrerequisiteKey(tool="invoices.approve", arguments=f"a{number}")
         epoch = (await facts(store, session)).epoch
         recordings = [
-            builders.recording(builders.key(session.session_id), epoch=epoch, effect=effect, steps=(step,))
+            builders.recording(builders.key(session.session_id), epoch=epoch, effect=effect, own_keys=(own,))
             for effect in effects
         ]
         for group in [recordings] if together else [[each] for each in recordings]:
             await store.ledger.record_together(group)
-        request = replace(builders.facts_request(builders.key(session.session_id)), prerequisites=(step,))
+        request = replace(builders.facts_request(builders.key(session.session_id)), prerequisites=(own,))
         (found,) = (await store.information_point.gather(request)).prerequisites.values()
         assert found == PriorAnswer(expected, waited=escalate in effects), effects
 
@@ -246,21 +246,21 @@ async def test_answer_says_what_an_allow_was_for_and_whether_anything_waited(
         ((allow, more), (allow, one)): PriorAnswer(allow, amount=one),
     }
     for number, (answers, expected) in enumerate(cases.items()):
-        step = PrerequisiteKey(tool="invoices.approve", arguments=f"b{number}")
+        own = PrerequisiteKey(tool="invoices.approve", arguments=f"b{number}")
         epoch = (await facts(store, session)).epoch
         recordings = [
             builders.recording(
                 builders.key(session.session_id),
                 epoch=epoch,
                 effect=effect,
-                steps=(replace(step, amount=amount),),
+                own_keys=(replace(own, amount=amount),),
             )
             for effect, amount in answers
         ]
         for group in [recordings] if together else [[each] for each in recordings]:
             await store.ledger.record_together(group)
-        request = replace(builders.facts_request(builders.key(session.session_id)), prerequisites=(step,))
-        assert (await store.information_point.gather(request)).prerequisites == {step: expected}, answers
+        request = replace(builders.facts_request(builders.key(session.session_id)), prerequisites=(own,))
+        assert (await store.information_point.gather(request)).prerequisites == {own: expected}, answers
 
 
 async def test_tool_knows_by_which_arguments_others_name_it(store: Store, session: Session) -> None:

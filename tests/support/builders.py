@@ -307,7 +307,7 @@ def recording(
     fingerprint: bytes = b"\x01" * 32,
     input_document: bytes = b'{"tenant": "acme"}',
     reservation: Reservation | None = None,
-    steps: tuple[PrerequisiteKey, ...] = (),
+    own_keys: tuple[PrerequisiteKey, ...] = (),
     entities: Mapping[EntityName, int] | None = None,
     acted_on: str | None = None,
 ) -> Recording:
@@ -349,7 +349,7 @@ def recording(
         move=move,
         deadline=deadline(seconds),
         reservation=reservation,
-        steps=steps,
+        own_keys=own_keys,
         entities=entities or {},
         acted_on=of.leaf_grant if acted_on is None else acted_on,
     )

@@ -62,9 +62,9 @@ class FakeInformationPoint:
             ),
             key_version=tenant.keys.get(request.business_key or "", 0),
             prerequisites={
-                step: tenant.steps[key.session_id, step]
-                for step in request.prerequisites
-                if (key.session_id, step) in tenant.steps
+                wanted: tenant.prerequisites[key.session_id, wanted]
+                for wanted in request.prerequisites
+                if (key.session_id, wanted) in tenant.prerequisites
             },
             prerequisite_of=tuple(
                 sorted(

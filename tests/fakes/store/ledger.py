@@ -90,9 +90,11 @@ class FakeLedger:
             )
             if kept.key is not None:
                 tenant.keys[kept.key.normal] = kept.key_version + 1
-        for step in recording.steps:
-            place = (key.session_id, step)
-            tenant.steps[place] = update_answer(tenant.steps.get(place), decision.effect, step.amount)
+        for own in recording.own_keys:
+            place = (key.session_id, own)
+            tenant.prerequisites[place] = update_answer(
+                tenant.prerequisites.get(place), decision.effect, own.amount
+            )
         if move is not None:
             self._state.sessions[key.tenant, move.session_id] = replace(
                 self._state.sessions[key.tenant, move.session_id],

@@ -98,7 +98,7 @@ class TenantState:
     # The boundary of each grant, by the same hash.
     boundaries: dict[str, Boundary | None] = field(default_factory=dict)
     # Latest answer to each prerequisite, by session.
-    steps: dict[tuple[str, PrerequisiteKey], PriorAnswer] = field(default_factory=dict)
+    prerequisites: dict[tuple[str, PrerequisiteKey], PriorAnswer] = field(default_factory=dict)
 
     def say(self, kind: ControlKind, said: Mapping[str, Any], *, at: datetime, by: Attribution) -> int:
         """Write a revision of a kind; return it. None removes what has the name."""

@@ -184,7 +184,14 @@ def test_all_is_recorded_as_if_the_items_had_been_asked_for_one_by_one(
             for each in asked:
                 await bench.point().evaluate(each)
         return [
-            (r.input_document, r.decision.effect, r.decision.session_version, r.move, r.steps, r.reservation)
+            (
+                r.input_document,
+                r.decision.effect,
+                r.decision.session_version,
+                r.move,
+                r.own_keys,
+                r.reservation,
+            )
             for r in bench.store.recorded
         ]
 

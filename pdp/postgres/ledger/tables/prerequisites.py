@@ -58,14 +58,14 @@ def _answers(recordings: Sequence[Recording]) -> tuple[list[_AnswerRow], list[_A
     blocked: dict[tuple[str, str, str, str], tuple[PriorAnswer, str]] = {}
     for recording in recordings:
         effect, decision_id = recording.decision.effect, recording.decision.decision_id
-        for step in recording.steps:
-            place = (recording.key.tenant, recording.key.session_id, step.tool, step.arguments)
+        for own in recording.own_keys:
+            place = (recording.key.tenant, recording.key.session_id, own.tool, own.arguments)
             if effect is Effect.BLOCK:
-                blocked[place] = (update_answer(None, effect, step.amount), decision_id)
+                blocked[place] = (update_answer(None, effect, own.amount), decision_id)
             else:
                 blocked.pop(place, None)
                 before, _ = answered.get(place, (None, ""))
-                answered[place] = (update_answer(before, effect, step.amount), decision_id)
+                answered[place] = (update_answer(before, effect, own.amount), decision_id)
     first, then = (
         [_answer_row(place, *answer) for place, answer in sorted(rows.items())]
         for rows in (answered, blocked)
