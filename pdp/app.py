@@ -47,6 +47,7 @@ from pdp.server.identity.authentication import (
     Authenticator,
     CredentialAuthenticator,
     InsecureAuthenticator,
+    PrincipalAuthenticator,
 )
 from pdp.server.identity.jwks import key_source
 from pdp.server.identity.tokens import TokenVerifier
@@ -275,7 +276,9 @@ def _authenticator(config: Config, metrics: Metrics, stack: contextlib.AsyncExit
 
 def _principals(config: Config, authenticator: Authenticator) -> TokenAuthenticator | None:
     """Return what checks principal tokens; None where no issuer of tokens is configured."""
-    return authenticator if config.jwt and isinstance(authenticator, CredentialAuthenticator) else None
+    if not config.jwt or not isinstance(authenticator, CredentialAuthenticator):
+        return None
+    return PrincipalAuthenticator(authenticator)
 
 
 def _token(file: Path) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pdp.model import Role
+from pdp.model import ROLES_APART, Role
 
 # Asymmetric only: with a shared secret, whoever can check a token could make one. EdDSA and Ed25519 are two
 # names of one algorithm (RFC 9864); no other curve is accepted under the older one.
@@ -50,6 +50,8 @@ class JwtConfig(_Strict):
 
     issuer: str = Field(min_length=1)
     audience: str = Field(min_length=1)
+    # The audience of tokens that prove a principal. Without it, those prove one whose entry holds no role.
+    principal_audience: str | None = Field(None, min_length=1)
     jwks_file: Path | None = None
     jwks_url: str | None = None
     algorithms: tuple[Algorithm, ...] = Field(min_length=1)
@@ -84,6 +86,12 @@ class JwtConfig(_Strict):
     def _has_keys(self) -> Self:
         if (self.jwks_file is None) == (self.jwks_url is None):
             raise ValueError("give exactly one of jwks_file and jwks_url")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_principals_apart(self) -> Self:
+        if self.principal_audience == self.audience:
+            raise ValueError("principal_audience must be another than audience, which callers' tokens have")
         return self
 
 
@@ -124,11 +132,6 @@ class Match(_Strict):
         return self.spiffe_id or self.dns_name or self.subject
 
 
-# Roles that no identity may hold together: such an agent would approve its own actions, or grant itself a
-# boundary.
-_APART = (frozenset({Role.AGENT, Role.REVIEWER}), frozenset({Role.AGENT, Role.SESSION_ISSUER}))
-
-
 def _both(roles: frozenset[Role]) -> str:
     return " and ".join(sorted(roles))
 
@@ -148,7 +151,7 @@ class CallerMapping(_Strict):
 
     @model_validator(mode="after")
     def _is_separate(self) -> Self:
-        for apart in _APART:
+        for apart in ROLES_APART:
             if apart <= self.roles:
                 raise ValueError(f"one identity cannot hold both {_both(apart)}")
         return self
@@ -194,7 +197,7 @@ def faults_of(
             ]
             faults += [
                 f"{where}: its subject would hold both {_both(apart)}"
-                for apart in _APART
+                for apart in ROLES_APART
                 if apart <= frozenset().union(*held)
             ]
             named.append((mapping.tenant, subject, mapping.roles))

@@ -61,6 +61,7 @@ from pdp.model.holds import HoldState as HoldState
 from pdp.model.holds import KeyHashes as KeyHashes
 from pdp.model.holds import Outcome as Outcome
 from pdp.model.holds import Reservation as Reservation
+from pdp.model.identity import ROLES_APART as ROLES_APART
 from pdp.model.identity import Caller as Caller
 from pdp.model.identity import Role as Role
 from pdp.model.json import JSON as JSON

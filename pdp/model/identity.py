@@ -21,6 +21,16 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
+# Roles that no credential holds together. An agent's holds no other role: such an agent would approve its
+# own actions, grant itself a boundary, or free what it holds. A reviewer's holds none that changes what is
+# reviewed.
+ROLES_APART: tuple[frozenset[Role], ...] = (
+    *(frozenset({Role.AGENT, other}) for other in Role if other is not Role.AGENT),
+    frozenset({Role.REVIEWER, Role.OPERATOR}),
+    frozenset({Role.REVIEWER, Role.POLICY_AUTHOR}),
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
     """Who speaks, as the transport proved it; no message is ever believed about that."""

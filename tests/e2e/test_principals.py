@@ -105,6 +105,15 @@ def running(real_pdp: RealPdp, folder: Path, principal_tokens: str) -> Iterator[
     callers.append(
         {"match": {"issuer": STAFF, "claim": {"name": "groups", "value": "elsewhere"}}, "tenant": "another"}
     )
+    callers += [
+        {
+            "match": {"issuer": STAFF, "subject": sub},
+            "tenant": tenant,
+            "roles": [role],
+            "agents": [AGENT] if role == "agent" else [],
+        }
+        for sub, role in (("svc-agent", "agent"), ("olga", "operator"))
+    ]
     settings = {
         "tls": tls(authority, folder),
         "jwt": issuers,
@@ -181,6 +190,9 @@ def test_tokens_that_prove_nobody_are_refused(site: Site) -> None:
         token(groups=["strangers"]),
         token(groups=["elsewhere"]),
         token(groups=["people", "elsewhere"]),
+        # What an agent and an operator call with.
+        token(sub="svc-agent", groups=[]),
+        token(sub="olga", groups=[]),
         "no.to.ken",
     ):
         with pytest.raises(PermissionDeniedError, match="principal_token") as refused:

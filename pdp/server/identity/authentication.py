@@ -16,10 +16,10 @@ from cryptography import x509
 
 from pdp.config.callers import CallerMapping, Match
 from pdp.errors import UnauthenticatedError
-from pdp.model import JSON, Caller
+from pdp.model import JSON, Caller, Role
 from pdp.names import MAX_NAME
 from pdp.server.identity.caller import identify
-from pdp.server.identity.tokens import TokenVerifier
+from pdp.server.identity.tokens import TokenVerifier, VerifiedToken
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -37,6 +37,17 @@ class InsecureAuthenticator:
 
     async def authenticate(self, context: Any) -> Caller:
         return identify(context.invocation_metadata())
+
+
+class PrincipalAuthenticator:
+    """Proves principals by tokens that were issued for that."""
+
+    def __init__(self, credentials: CredentialAuthenticator) -> None:
+        self._credentials = credentials
+
+    async def by_token(self, token: str) -> Caller:
+        """Return the principal. Raises `UnauthenticatedError`."""
+        return await self._credentials.principal_by_token(token)
 
 
 class CredentialAuthenticator:
@@ -64,7 +75,27 @@ class CredentialAuthenticator:
 
     async def by_token(self, token: str) -> Caller:
         """Return who a bearer token stands for. Raises `UnauthenticatedError`."""
-        verified = await self._verifier.verify(token)
+        return self._caller_of(await self._verifier.verify(token))
+
+    async def principal_by_token(self, token: str) -> Caller:
+        """Return the principal that a token proves, which was issued to prove one.
+
+        It is for the audience that its issuer gives such tokens; where the issuer gives them none, its
+        entry holds no role. An agent's token proves nobody. Raises `UnauthenticatedError`.
+        """
+        verified = await self._verifier.verify(token, principal=True)
+        principal = self._caller_of(verified)
+        if Role.AGENT in principal.roles or principal.agents:
+            raise UnauthenticatedError("the token is an agent's own, and proves nobody")
+        if verified.issuer.principal_audience is None and principal.roles:
+            raise UnauthenticatedError(
+                "the token was not issued to prove a principal: its entry has roles, and its issuer no "
+                "principal_audience"
+            )
+        return principal
+
+    def _caller_of(self, verified: VerifiedToken) -> Caller:
+        """Return who a verified token stands for. Raises `UnauthenticatedError`."""
         subject = verified.claims["sub"]
         matching = [
             mapping

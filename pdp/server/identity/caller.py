@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 
 from pdp.errors import UnauthenticatedError
-from pdp.model import Caller, Role
+from pdp.model import ROLES_APART, Caller, Role
 from pdp.names import MAX_NAME
 
 _CALLER: ContextVar[Caller] = ContextVar("caller")
@@ -60,6 +60,8 @@ def _roles(text: str) -> frozenset[Role]:
         roles = frozenset(Role(part.strip()) for part in text.split(",") if part.strip())
     except ValueError as exc:
         raise UnauthenticatedError(f"metadata placet-roles: {exc}") from exc
-    if {Role.AGENT, Role.REVIEWER} <= roles:
-        raise UnauthenticatedError("one identity cannot hold both agent and reviewer")
+    for apart in ROLES_APART:
+        # Elsewhere an agent's identity holds no other role; here one may play several parts.
+        if apart <= roles and Role.REVIEWER in apart:
+            raise UnauthenticatedError(f"one identity cannot hold both {' and '.join(sorted(apart))}")
     return roles

@@ -54,8 +54,12 @@ class TokenVerifier:
         self._issuers = issuers
         self._clock = clock
 
-    async def verify(self, token: str) -> VerifiedToken:
-        """Return what the token says. Raises `UnauthenticatedError`, without the token's contents."""
+    async def verify(self, token: str, *, principal: bool = False) -> VerifiedToken:
+        """Return what the token says. Raises `UnauthenticatedError`, without the token's contents.
+
+        `principal`: it is to prove a principal, and is for the audience that its issuer gives such
+        tokens, if it gives them one.
+        """
         header, unverified = _parts(token)
         issuer, keys = self._issuers.get(str(unverified.get("iss")), (None, None))
         if issuer is None or keys is None:
@@ -76,15 +80,15 @@ class TokenVerifier:
             claims = jwt.decode(token, key, registry=_signatures(str(algorithm)), decoder_cls=_Decoder).claims
         except (JoseError, ValueError, ArithmeticError, RecursionError) as exc:
             raise UnauthenticatedError("the token's signature does not hold") from exc
-        self._check(claims, issuer)
+        self._check(claims, issuer, (principal and issuer.principal_audience) or issuer.audience)
         return VerifiedToken(issuer=issuer, claims=claims)
 
-    def _check(self, claims: Mapping[str, Any], issuer: JwtConfig) -> None:
+    def _check(self, claims: Mapping[str, Any], issuer: JwtConfig, expected: str) -> None:
         now, leeway = self._clock(), issuer.leeway_seconds
         if claims.get("iss") != issuer.issuer:
             raise UnauthenticatedError("the token's issuer (iss) is another than its signer")
         audience = claims.get("aud")
-        if issuer.audience not in (audience if isinstance(audience, list) else [audience]):
+        if expected not in (audience if isinstance(audience, list) else [audience]):
             raise UnauthenticatedError("the token is for another audience (aud)")
         if not isinstance(claims.get("sub"), str) or not claims["sub"]:
             raise UnauthenticatedError("the token names nobody (sub)")

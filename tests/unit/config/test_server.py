@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from pdp.cli import app
 from pdp.config.callers import serving_nothing
 from pdp.config.server import ConfigError, load_config
+from pdp.model import Role
 
 
 @pytest.fixture
@@ -172,8 +173,9 @@ def test_every_fault_of_the_callers_is_reported(tmp_path: Path, callers: dict[st
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("callers.0.roles", ["agent", "reviewer"]),
-        ("callers.0.roles", ["agent", "session_issuer"]),
+        *(("callers.0.roles", ["agent", str(other)]) for other in Role if other is not Role.AGENT),
+        ("callers.1.roles", ["reviewer", "operator"]),
+        ("callers.1.roles", ["reviewer", "auditor", "policy_author"]),
         ("callers.0.roles", ["emperor"]),
         # What an agent's credential cannot serve.
         ("callers.0.tools", ["payments.create"]),
@@ -184,6 +186,7 @@ def test_every_fault_of_the_callers_is_reported(tmp_path: Path, callers: dict[st
         ("callers.0.match", {"dns_name": "x", "subject": "s"}),
         ("callers.1.match", {"issuer": "https://id"}),
         ("callers.0.color", "red"),
+        ("jwt.0.principal_audience", "placet"),
         ("jwt.0.algorithms", []),
         ("jwt.0.algorithms", ["none"]),
         ("jwt.0.algorithms", ["HS256"]),

@@ -94,6 +94,8 @@ def test_caller_is_what_the_metadata_says() -> None:
         [("placet-tenant", "a\nb"), ("placet-subject", "svc")],
         [*METADATA[:2], ("placet-roles", "emperor")],
         [*METADATA[:2], ("placet-roles", "agent,reviewer")],
+        [*METADATA[:2], ("placet-roles", "operator,reviewer")],
+        [*METADATA[:2], ("placet-roles", "reviewer,auditor,policy_author")],
     ],
 )
 def test_identity_that_cannot_be_believed_is_refused(metadata: list[tuple[str, str]] | None) -> None:

@@ -22,7 +22,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from pdp.config.callers import CallerMapping, JwtConfig
 from pdp.errors import UnauthenticatedError
 from pdp.model import Caller, Role
-from pdp.server.identity.authentication import CredentialAuthenticator
+from pdp.server.identity.authentication import CredentialAuthenticator, PrincipalAuthenticator
 from pdp.server.identity.jwks import KeySource, key_source, parse_keys
 from pdp.server.identity.tokens import TokenVerifier
 
@@ -111,6 +111,68 @@ async def test_token_stands_for_its_caller() -> None:
         claims={"issuer": ISSUER, "scopes": ["pay", "read"], "level": 3},
         issuer=ISSUER,
     )
+
+
+def office(issuer: Issuer, **settings: Any) -> PrincipalAuthenticator:
+    """What proves principals where an agent, a service, and people have tokens of one issuer."""
+    config = JwtConfig.model_validate(
+        {"issuer": ISSUER, "audience": "placet", "jwks_url": f"{ISSUER}/jwks", "algorithms": ["ES256"]}
+        | settings
+    )
+    subjects: dict[str, dict[str, Any]] = {
+        "svc-ap": {"roles": ["agent"], "agents": ["agent:a"]},
+        "svc-half": {"agents": ["agent:a"]},
+        "olga": {"roles": ["operator"]},
+        "anna": {},
+    }
+    mappings = [
+        CallerMapping.model_validate(
+            {"match": {"issuer": ISSUER, "subject": subject}, "tenant": "acme", "subject": f"user:{subject}"}
+            | said
+        )
+        for subject, said in subjects.items()
+    ]
+    keys = KeySource(ISSUER, issuer.read, max_age=config.jwks_max_age_seconds, clock=lambda: issuer.seconds)
+    tokens = TokenVerifier({ISSUER: (config, keys)}, clock=lambda: NOW)
+    return PrincipalAuthenticator(CredentialAuthenticator(mappings, tokens, clock=lambda: NOW))
+
+
+@pytest.mark.parametrize("sub", ["svc-ap", "svc-half", "olga"])
+async def test_token_of_whoever_has_a_role_proves_no_principal(sub: str) -> None:
+    proving = office(Issuer())
+    assert (await proving.by_token(token(sub="anna"))).subject == "user:anna"
+    with pytest.raises(UnauthenticatedError, match=r"proves nobody|not issued to prove"):
+        await proving.by_token(token(sub=sub))
+
+
+@pytest.mark.parametrize(
+    ("sub", "aud", "proves"),
+    [
+        ("anna", "principals", True),
+        ("olga", ["other", "principals"], True),
+        ("anna", "placet", False),
+        ("olga", "placet", False),
+        ("svc-ap", "placet", False),
+        # An agent that got hold of such a token for itself.
+        ("svc-ap", "principals", False),
+        ("svc-half", "principals", False),
+    ],
+)
+async def test_token_that_proves_a_principal_has_an_audience_of_its_own(
+    sub: str, aud: Any, proves: bool
+) -> None:
+    proving = office(Issuer(), principal_audience="principals")
+    if proves:
+        assert (await proving.by_token(token(sub=sub, aud=aud))).subject == f"user:{sub}"
+        return
+    with pytest.raises(UnauthenticatedError):
+        await proving.by_token(token(sub=sub, aud=aud))
+
+
+async def test_token_that_proves_a_principal_is_no_credential_of_a_caller() -> None:
+    known = authenticator(Issuer(), principal_audience="principals")
+    with pytest.raises(UnauthenticatedError, match="audience"):
+        await known.authenticate(Context(token(aud="principals")))
 
 
 async def test_claims_can_match_and_name_the_tenant() -> None:

@@ -14,6 +14,8 @@ from placet.testing.state import FakeState
 
 R = TypeVar("R")
 
+# Roles that no reviewer holds.
+_NO_REVIEWERS = frozenset({"agent", "operator", "policy_author"})
 _ROLES = frozenset({"session_issuer", "agent", "tool", "reviewer", "auditor", "policy_author", "operator"})
 
 
@@ -105,8 +107,8 @@ def _caller(metadata: Mapping[str, str]) -> Caller:
             message = f"metadata {name} must name the caller's {name.removeprefix('placet-')}"
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", message)
     roles = frozenset(filter(None, metadata.get("placet-roles", "").split(",")))
-    if not roles <= _ROLES or {"agent", "reviewer"} <= roles:
-        message = "metadata placet-roles: unknown roles, or agent and reviewer together"
+    if not roles <= _ROLES or ("reviewer" in roles and roles & _NO_REVIEWERS):
+        message = "metadata placet-roles: unknown roles, or reviewer beside agent, operator or policy_author"
         raise Refused(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", message)
     return Caller(
         tenant=metadata["placet-tenant"],
