@@ -19,6 +19,7 @@ from placet import (
     Blocked,
     Client,
     Decision,
+    Effect,
     Escalated,
     ExpiredAllow,
     Obligation,
@@ -478,3 +479,81 @@ def test_copy_of_a_decision_from_elsewhere_knows_of_nothing_executed(fake_pdp: F
     assert not copy.allowed
     with pytest.raises(ReplayedAllow):
         copy.require_allowed()
+
+
+# --- values that somebody converts ------------------------------------------------------
+
+
+def converting(function: Any) -> Any:
+    """What a validator does: the function gets other values than it was called with."""
+
+    @functools.wraps(function)
+    def validated(invoice: Any, amount: Any) -> Any:
+        return function(invoice.strip().upper(), Decimal(amount))
+
+    return validated
+
+
+def test_guard_below_a_validator_has_judged_what_the_function_gets(fake_pdp: FakePdp) -> None:
+    fake_pdp.allow()
+    with fake_pdp.client() as pdp:
+
+        @converting
+        @pdp.guard(session=fake_pdp.session(), tool="payments.create")
+        def pay(invoice: str, amount: Decimal) -> tuple[str, Decimal]:
+            return invoice, amount
+
+        assert pay(" inv-1 ", "1200.00") == ("INV-1", Decimal("1200.00"))
+    (asked,) = fake_pdp.received
+    assert asked.action.arguments == {"invoice": "INV-1", "amount": Decimal("1200.00")}
+
+
+def test_guard_above_a_validator_judges_what_was_said_and_the_function_gets_another_value(
+    fake_pdp: FakePdp,
+) -> None:
+    fake_pdp.allow()
+    with fake_pdp.client() as pdp:
+
+        @pdp.guard(session=fake_pdp.session(), tool="payments.create")
+        @converting
+        def pay(invoice: str, amount: Decimal) -> tuple[str, Decimal]:
+            return invoice, amount
+
+        assert pay(" inv-1 ", "1200.00") == ("INV-1", Decimal("1200.00"))
+    (asked,) = fake_pdp.received
+    assert asked.action.arguments == {"invoice": " inv-1 ", "amount": "1200.00"}
+
+
+# --- limits that are met before anybody is asked ------------------------------------------
+
+
+def test_parameter_that_could_never_be_sent_is_named_at_once(fake_pdp: FakePdp) -> None:
+    def pay(größe: int, **möglich: int) -> None:
+        pass
+
+    with fake_pdp.client() as pdp:
+        with pytest.raises(TypeError, match=r"pay has the parameter 'größe': names of arguments are ASCII"):
+            pdp.guard(session="s", tool="t")(pay)
+        pdp.guard(session="s", tool="t", exclude=["größe"])(pay)
+
+
+def test_key_that_is_not_ascii_is_named(fake_pdp: FakePdp) -> None:
+    fake_pdp.allow()
+    action = {"tool": "t", "arguments": {"item": {"größe": 1}}, "tool_call_id": "c"}
+    with fake_pdp.client() as pdp:
+        decision = pdp.evaluate(action, session=fake_pdp.session())
+    assert decision.reasons[0].code == "client.refused"
+    said = r"action.arguments.item: an object has the key 'gr\xf6\xdfe', which is not ASCII"
+    assert said in str(decision.failure)
+
+
+# --- exceptions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Blocked, Escalated, PdpUnavailable, ReplayedAllow])
+def test_exception_without_a_decision_has_a_block(kind: type[Blocked]) -> None:
+    made = pickle.loads(pickle.dumps(kind("said by somebody")))
+    assert made.decision.effect is Effect.BLOCK
+    assert not made.decision.allowed
+    assert made.decision.reasons[0].code == "client.failed"
+    assert "POLICY_BLOCKED decision_id=none" in made.model_text

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from placet._guard.carried import copy_context as copy_context
     from placet._guard.decided import decided as decided
     from placet.async_client import AsyncClient as AsyncClient
     from placet.client import Client as Client
@@ -85,6 +86,7 @@ _HOMES = {
     "placet.async_client": ("AsyncClient",),
     "placet.client": ("Client",),
     "placet.credentials": ("TlsCredentials",),
+    "placet._guard.carried": ("copy_context",),
     "placet._guard.decided": ("decided",),
     "placet.enforce": ("current_decision", "tool_call"),
     "placet.errors": (

@@ -42,6 +42,10 @@ class CanonicalError(ValueError):
         self.reason = reason
 
 
+def _not_ascii(key: str) -> str:
+    return f"an object has the key {key[:64]!a}, which is not ASCII; names of arguments are"
+
+
 def parse_object(
     text: bytes, *, field: str, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH
 ) -> dict[str, Any]:
@@ -196,7 +200,7 @@ def _check(value: Any, field: str, depth: int) -> None:
             raise CanonicalError(field, "is nested too deeply")
         for key, item in value.items():
             if not key.isascii():
-                raise CanonicalError(field, "an object has a key that is not ASCII")
+                raise CanonicalError(field, _not_ascii(key))
             _check(item, f"{field}.{key}" if len(key) <= 64 else field, depth - 1)
     elif isinstance(value, list):
         if depth == 0:
@@ -222,8 +226,10 @@ def _canonical(value: Any, field: str) -> Any:
         return value
     if kind is dict:
         for key in value:
-            if not isinstance(key, str) or not key.isascii():
-                raise CanonicalError(field, "an object has a key that is not an ASCII string")
+            if not isinstance(key, str):
+                raise CanonicalError(field, "an object has a key that is not a string")
+            if not key.isascii():
+                raise CanonicalError(field, _not_ascii(key))
         return {key: _canonical(item, f"{field}.{key}") for key, item in value.items()}
     if kind is list:
         return [_canonical(item, f"{field}[{index}]") for index, item in enumerate(value)]
@@ -241,8 +247,10 @@ def _canonical_other(value: Any, field: str) -> Any:
     if isinstance(value, Mapping):
         result = {}
         for key, item in value.items():
-            if not isinstance(key, str) or not key.isascii():
-                raise CanonicalError(field, "an object has a key that is not an ASCII string")
+            if not isinstance(key, str):
+                raise CanonicalError(field, "an object has a key that is not a string")
+            if not key.isascii():
+                raise CanonicalError(field, _not_ascii(key))
             result[key] = _canonical(item, f"{field}.{key}")
         return result
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):

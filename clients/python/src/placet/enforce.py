@@ -22,7 +22,11 @@ The id of the call is, first found: the keyword argument `tool_call_id` (passed 
 function has such a parameter); `with tool_call("…")`; what `tool_call_id=` of the guard
 returns; else a new one for each call, so that nothing is ever a repeat.
 
-Inside `with decided(decision)` the PDP is not asked in step 2: see `placet.decided`.
+Inside `with decided(decision)` the PDP is not asked in step 2: see `placet.decided`. Threads that others made
+know of neither: see `placet.copy_context`.
+
+What is judged is what the guarded function is called with. A decorator that converts values stands outside of
+the guard, so that the guard sees what the function gets: `@validate` above `@pdp.guard(…)`.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ from uuid import uuid4
 
 from placet._calls.action import Hops
 from placet._calls.jsontext import json_text, object_text
+from placet._guard.carried import carried
 from placet._guard.decided import check_decided, take_decided
 from placet._guard.reports import Reports, output_text
 from placet.errors import ArgumentsChanged, InvalidRequestError, NotExecuted
@@ -51,8 +56,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 Source: TypeAlias = T | Callable[[], T]
 
 CALL_ID = "tool_call_id"
-_CALL_ID: ContextVar[str | None] = ContextVar("placet_tool_call_id", default=None)
-_DECISION: ContextVar[Decision] = ContextVar("placet_decision")
+_CALL_ID: ContextVar[str | None] = carried(ContextVar("placet_tool_call_id", default=None))
+_DECISION: ContextVar[Decision] = carried(ContextVar("placet_decision"))
 # Failures after which there may be an allow that nobody knows of here.
 _MAY_BE_ALLOWED = frozenset(
     {
@@ -240,6 +245,13 @@ class _GuardSpec:
         if first in ("self", "cls"):
             excluded.add(first)
         self.excluded = frozenset(excluded)
+        for name, parameter in self.signature.parameters.items():
+            named = parameter.kind is not inspect.Parameter.VAR_KEYWORD and name not in self.excluded
+            if named and not name.isascii():
+                raise TypeError(
+                    f"{self.name} has the parameter {name!r}: names of arguments are ASCII, so every call "
+                    "would be blocked; rename it, or exclude it"
+                )
 
     def invoke(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Invocation:
         """Return one call of the function. Raises TypeError for arguments that it does not take."""

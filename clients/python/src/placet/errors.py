@@ -7,6 +7,7 @@ safe to show to a model.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -156,12 +157,29 @@ class Blocked(PlacetError):
 
     def __init__(self, message: str, *, decision: Decision | None = None, **details: Any) -> None:
         super().__init__(message, **details)
-        self.decision = decision
+        self._decision = decision
+
+    @property
+    def decision(self) -> Decision:
+        """The decision that says why; for an exception that was made without one, a block that says so."""
+        if self._decision is None:
+            # Decisions are made of errors, so this module does not load theirs.
+            nouns = importlib.import_module("placet.model")
+            reason = nouns.Reason(
+                code=self.block_code, effect=nouns.Effect.BLOCK, message="There is no decision."
+            )
+            self._decision = nouns.Decision(
+                effect=nouns.Effect.BLOCK,
+                reasons=(reason,),
+                model_text=blocked_text("", self.block_code, retryable=False),
+            )
+        decision: Decision = self._decision
+        return decision
 
     @property
     def model_text(self) -> str:
         """A short text that is safe to show to a model: it has codes and ids only."""
-        return self.decision.model_text if self.decision is not None else ""
+        return self.decision.model_text
 
 
 class Escalated(Blocked):
@@ -174,7 +192,7 @@ class ExpiredAllow(Blocked):
     @property
     def model_text(self) -> str:
         return blocked_text(
-            self.decision.decision_id if self.decision is not None else "",
+            self.decision.decision_id,
             "client.expired",
             retryable=False,
         )
@@ -186,7 +204,7 @@ class OutOfOrder(Blocked):
     @property
     def model_text(self) -> str:
         return blocked_text(
-            self.decision.decision_id if self.decision is not None else "",
+            self.decision.decision_id,
             "client.out_of_order",
             retryable=False,
         )
@@ -197,7 +215,7 @@ class ReplayedAllow(Blocked):
 
     @property
     def model_text(self) -> str:
-        decision_id = self.decision.decision_id if self.decision is not None else ""
+        decision_id = self.decision.decision_id
         return (
             f"POLICY_BLOCKED decision_id={decision_id or 'none'} reason_code=client.replayed_allow "
             "retryable=false. This call was allowed before; the tool was not executed again. "
@@ -211,7 +229,7 @@ class ArgumentsChanged(Blocked):
     @property
     def model_text(self) -> str:
         return blocked_text(
-            self.decision.decision_id if self.decision is not None else "",
+            self.decision.decision_id,
             "client.arguments_changed",
             retryable=False,
         )

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any
 
@@ -76,8 +77,11 @@ def _loop() -> Iterator[asyncio.AbstractEventLoop]:
         begun.set_result((asyncio.get_running_loop(), over))
         await over.wait()
 
+    # A verifier, and what fetches a token, know where the iteration was begun.
     # An iterator that somebody drops half-way must not keep the process alive.
-    thread = threading.Thread(target=lambda: asyncio.run(live()), name="placet evaluate_many", daemon=True)
+    thread = threading.Thread(
+        target=copy_context().run, args=(asyncio.run, live()), name="placet evaluate_many", daemon=True
+    )
     thread.start()
     loop, over = begun.result()
     try:

@@ -12,26 +12,29 @@ same session, tool, arguments and audience, and only once.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from placet._calls.action import session_id_of
 from placet._calls.jsontext import parsed_object
 from placet._calls.receipts import whole_seconds
+from placet._guard.carried import carried
 from placet.errors import ArgumentsChanged, ReplayedAllow
 from placet.model import Action, Decision
 from placet.receipt import ReceiptError, check_binding, parse
 
-_GIVEN: ContextVar[_Given | None] = ContextVar("placet_decided", default=None)
+_GIVEN: ContextVar[_Given | None] = carried(ContextVar("placet_decided", default=None))
 
 
 @dataclass(slots=True)
 class _Given:
     decision: Decision
-    taken: bool = False
+    # Held by whoever took it first, of all threads that the context was carried to.
+    taken: threading.Lock = field(default_factory=threading.Lock)
 
 
 @contextmanager
@@ -47,9 +50,8 @@ def decided(decision: Decision) -> Iterator[None]:
 def take_decided() -> Decision | None:
     """Return the decision of the surrounding `decided`, unless it was taken."""
     given = _GIVEN.get()
-    if given is None or given.taken:
+    if given is None or not given.taken.acquire(blocking=False):
         return None
-    given.taken = True
     return given.decision
 
 
