@@ -15,6 +15,8 @@ from pdp.config.server import ConfigError, load_config
 from pdp.dev import command as dev_command
 from pdp.errors import PdpError
 from pdp.opa import bundle as bundles
+from pdp.opa.installation import install
+from pdp.opa.sidecar import BundleSource, OpaSidecar, SidecarError
 from pdp.postgres.migrate import migrate as migrate_database
 
 # Exit codes: 1 means that it failed, 2 that it was told something that cannot be done.
@@ -130,6 +132,48 @@ def build_bundle(
     except bundles.BundleError as exc:
         _fail(str(exc), FAILED)
     typer.echo(f"{built.path} revision {built.revision}")
+
+
+@app.command(
+    epilog="Example:\n\n  openssl ec -in bundle-key.pem -pubout -out bundle-key.pub\n\n"
+    "  pdp sidecar --opa /usr/local/bin/opa --directory /run/placet/opa --bundle placet.tar.gz "
+    "--public-key bundle-key.pub\n\n  /run/placet/opa/run.sh"
+)
+def sidecar(
+    opa: Annotated[Path, typer.Option(help="The opa program.", exists=True, dir_okay=False)],
+    directory: Annotated[Path, typer.Option(help="Where OPA's files and its socket go; a short path.")],
+    bundle: Annotated[
+        str, typer.Option(help="The signed bundle: a file, read at OPA's start, or an http(s) URL, polled.")
+    ],
+    public_key: Annotated[Path, typer.Option(help="Public half (PEM) of the key that signs bundles.")],
+    admin_address: Annotated[
+        str, typer.Option(help="Where OPA listens for health and status; on loopback.")
+    ] = "127.0.0.1:8181",
+    diagnostic_address: Annotated[
+        str, typer.Option(help="Where OPA serves health and metrics to anybody; on loopback.")
+    ] = "127.0.0.1:8282",
+) -> None:
+    """Write OPA's configuration, authorization, tokens and command line; print the server's settings.
+
+    run.sh in the directory starts OPA. Running this again keeps the tokens.
+    """
+    try:
+        key = bundles.load_verification_key(public_key)
+        described = OpaSidecar(
+            opa=opa,
+            directory=directory.resolve(),
+            bundle=BundleSource(
+                location=bundle, key_id=key.key_id, public_key=key.public_key, scope=bundles.SIGNING_SCOPE
+            ),
+            admin_address=admin_address,
+            diagnostic_address=diagnostic_address,
+        )
+        settings = install(described)
+    except (bundles.BundleError, SidecarError) as exc:
+        _fail(str(exc), MISCONFIGURED)
+    except OSError as exc:
+        _fail(f"{exc.filename}: {exc.strerror}", FAILED)
+    typer.echo("".join(f"{name}: {value}\n" for name, value in settings.items()), nl=False)
 
 
 dev_command.add_to(app)

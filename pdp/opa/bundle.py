@@ -38,6 +38,16 @@ class BundleError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VerificationKey:
+    """The public half of a signing key."""
+
+    # Names the key in the bundle's signature and in the sidecar's configuration.
+    key_id: str
+    # PEM, SubjectPublicKeyInfo.
+    public_key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SigningKey:
     """A P-256 private key on disk, and what verifiers need."""
 
@@ -94,11 +104,26 @@ def load_signing_key(path: Path) -> SigningKey:
         raise BundleError(f"{path}: not a readable PEM private key without a passphrase: {exc}") from exc
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
         raise BundleError(f"{path}: {SIGNING_ALGORITHM} needs a P-256 key")
-    public = private.public_key()
+    verification = _verification_key(private.public_key())
+    return SigningKey(path=path, key_id=verification.key_id, public_key=verification.public_key)
+
+
+def load_verification_key(path: Path) -> VerificationKey:
+    """Read a P-256 public key. Raises `BundleError` if `path` does not hold one."""
+    try:
+        public = serialization.load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as exc:
+        raise BundleError(f"{path}: not a readable PEM public key: {exc}") from exc
+    if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+        raise BundleError(f"{path}: {SIGNING_ALGORITHM} needs a P-256 key")
+    return _verification_key(public)
+
+
+def _verification_key(public: ec.EllipticCurvePublicKey) -> VerificationKey:
     spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return SigningKey(
-        path=path, key_id=f"bundle-{hashlib.sha256(spki).hexdigest()[:16]}", public_key=pem.decode("ascii")
+    return VerificationKey(
+        key_id=f"bundle-{hashlib.sha256(spki).hexdigest()[:16]}", public_key=pem.decode("ascii")
     )
 
 

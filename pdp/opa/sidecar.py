@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -159,10 +160,30 @@ class OpaSidecar:
 
     def write(self) -> None:
         """Write the files that `command()` names, and remove a socket that an OPA left behind."""
+        self.write_files()
+        self.socket_path.unlink(missing_ok=True)
+
+    def write_files(self) -> None:
+        """Write the files that `command()` names. An OPA that runs goes on with those of before."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config_path.write_text(json.dumps(self.config(), indent=1), encoding="utf-8")
         self.authorization_path.write_text(self.authorization(), encoding="utf-8")
-        self.socket_path.unlink(missing_ok=True)
+
+    def script(self) -> str:
+        """Return a shell script that becomes OPA, each time from the same start."""
+        command = self.command()
+        variables = [f"{name}={value}" for name, value in command.environment.items()]
+        words = ["exec", "env", "-i", *map(shlex.quote, variables), *map(shlex.quote, command.argv)]
+        # OPA does not start where an OPA that was killed has left its socket.
+        return "\n".join(
+            (
+                "#!/bin/sh",
+                "# Written by `pdp sidecar`.",
+                f"rm -f {shlex.quote(str(self.socket_path))}",
+                " \\\n  ".join([" ".join(words[:3]), *words[3:]]),
+                "",
+            )
+        )
 
     def command(self) -> SidecarCommand:
         """Return the command line and environment, which are the same each time."""
