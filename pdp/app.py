@@ -40,7 +40,7 @@ from pdp.server.grpc.admin_service import AdminService, DevService
 from pdp.server.grpc.decision_service import DecisionService
 from pdp.server.grpc.edge import Edge
 from pdp.server.grpc.entity_service import EntityService
-from pdp.server.grpc.listening import add_ports
+from pdp.server.grpc.listening import add_ports, read_certificates
 from pdp.server.grpc.session_service import SessionService
 from pdp.server.http.operations import http_application, http_server, listen
 from pdp.server.identity.authentication import (
@@ -204,7 +204,8 @@ async def serve(config: Config) -> None:
 
         http_socket = listen(config.http_address)
         stack.callback(http_socket.close)
-        listening = add_ports(server, config, metrics)
+        certificates = read_certificates(config, metrics)
+        listening = add_ports(server, config, certificates)
         opa = OpaAdministration(config.opa_admin_url, token=_token(config.opa_admin_token_file))
         probe = OpaPolicyEngine(config.opa_socket, token=_token(config.opa_token_file), in_flight=1)
         stack.push_async_callback(probe.aclose)
@@ -213,6 +214,7 @@ async def serve(config: Config) -> None:
             http_application(metrics=metrics, keys=store.keys, checks=readiness.checks),
             host=split_address(config.http_address)[0],
             port=http_socket.getsockname()[1],
+            tls=certificates.http_context() if certificates is not None else None,
         )
         await stack.enter_async_context(running(http.serve(sockets=[http_socket])))
         stack.callback(setattr, http, "should_exit", True)

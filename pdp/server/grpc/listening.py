@@ -12,15 +12,23 @@ from pdp.metrics import Metrics
 from pdp.server.identity.certificates import CertificateError, ServerCertificates
 
 
-def add_ports(server: grpc.aio.Server, config: Config, metrics: Metrics) -> dict[str, str]:
-    """Listen for gRPC; return the addresses by name. Raises `ConfigError`."""
-    tls = config.tls
-    if tls is None:
-        return {"grpc": _listening("grpc_address", config.grpc_address, server.add_insecure_port)}
+def read_certificates(config: Config, metrics: Metrics) -> ServerCertificates | None:
+    """Return the certificates of all ports; None without TLS. Raises `ConfigError`."""
+    if config.tls is None:
+        return None
     try:
-        certificates = ServerCertificates(tls, metrics)
+        return ServerCertificates(config.tls, metrics)
     except CertificateError as exc:
         raise ConfigError(str(exc)) from exc
+
+
+def add_ports(
+    server: grpc.aio.Server, config: Config, certificates: ServerCertificates | None
+) -> dict[str, str]:
+    """Listen for gRPC; return the addresses by name. Raises `ConfigError`."""
+    tls = config.tls
+    if tls is None or certificates is None:
+        return {"grpc": _listening("grpc_address", config.grpc_address, server.add_insecure_port)}
     wanted = {"grpc": ("grpc_address", config.grpc_address, tls.require_client_certificate)}
     if config.grpc_token_address is not None:
         wanted["grpc_token"] = ("grpc_token_address", config.grpc_token_address, False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -100,10 +101,17 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-def http_server(application: Starlette, *, host: str, port: int) -> HttpServer:
-    return HttpServer(
-        uvicorn.Config(application, host=host, port=port, log_config=None, access_log=False, lifespan="off")
+def http_server(
+    application: Starlette, *, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> HttpServer:
+    """Return the server of the application, which speaks HTTPS alone with `tls`."""
+    config = uvicorn.Config(
+        application, host=host, port=port, log_config=None, access_log=False, lifespan="off"
     )
+    # uvicorn makes contexts of files; ours follows files that change.
+    config.load()
+    config.ssl = tls
+    return HttpServer(config)
 
 
 def listen(address: str) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -58,6 +59,32 @@ class ServerCertificates:
             changed,  # type: ignore[arg-type]  # None says that nothing changed; the stub does not know it
             require_client_certificate,
         )
+
+    def http_context(self) -> ssl.SSLContext:
+        """Return the context of a port that asks no client for a certificate."""
+        given, serving = self._current, self._context()
+        listening = self._context()
+
+        def choose(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+            """Let a handshake go on with the files as they are now, whatever name it asks for."""
+            nonlocal given, serving
+            current = self._refreshed()
+            if current is not given:
+                try:
+                    serving, given = self._context(), current
+                except (OSError, ssl.SSLError) as exc:
+                    # The files were replaced once more since they were read; the next connection tries again.
+                    _LOG.warning("certificates_unusable", error=f"{type(exc).__name__}: for HTTP")
+            connection.context = serving
+
+        listening.sni_callback = choose
+        return listening
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self._tls.certificate_file, self._tls.key_file)
+        return context
 
     def _refreshed(self) -> grpc.ServerCertificateConfiguration:
         with self._lock:

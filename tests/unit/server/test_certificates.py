@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +15,9 @@ from grpc_health.v1.health import aio as health
 
 from pdp.config.callers import TlsConfig
 from pdp.metrics import Metrics
+from pdp.server.http.operations import http_application, http_server, listen
 from pdp.server.identity.certificates import CertificateError, ServerCertificates
+from tests.fakes.store import FakeStore
 from tests.support.credentials import HOUR, Authority, Issued
 
 TIMEOUT = 30.0
@@ -125,3 +129,43 @@ def test_bad_files_stop_the_start(old: Authority, tls: TlsConfig) -> None:
     tls.key_file.write_bytes(old.issue().key_pem)
     with pytest.raises(CertificateError, match=r"tls\.key_file: is not the key"):
         ServerCertificates(tls, Metrics())
+
+
+async def test_http_speaks_tls_alone_with_the_certificate_of_the_moment(
+    old: Authority, tls: TlsConfig, tmp_path: Path, metrics: Metrics
+) -> None:
+    application = http_application(metrics=metrics, keys=FakeStore().keys, checks={})
+    context = ServerCertificates(tls, metrics).http_context()
+    listening = listen("127.0.0.1:0")
+    port = listening.getsockname()[1]
+    server = http_server(application, host="127.0.0.1", port=port, tls=context)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+
+    async def healthy(believed: Authority | None) -> bool:
+        trusted = ssl.create_default_context(cadata=believed.pem.decode()) if believed else None
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", port, ssl=trusted, server_hostname="localhost" if trusted else None
+                )
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                answer = await reader.read()
+                writer.close()
+        except (ssl.SSLError, ConnectionError):
+            return False
+        return b" 200 " in answer
+
+    try:
+        new = Authority("new")
+        assert await healthy(old)
+        assert not await healthy(None)
+        assert not await healthy(new)
+        new.issue(dns="localhost").write(tmp_path, "server")
+        assert await healthy(new)
+        assert not await healthy(old)
+        tls.key_file.write_bytes(b"no key")
+        assert await healthy(new)
+    finally:
+        server.should_exit = True
+        await serving
+        listening.close()
