@@ -33,6 +33,7 @@ from pdp.opa import OpaAdministration, OpaPolicyEngine
 from pdp.outcomes.point import OutcomePoint
 from pdp.overload.admission import Admission
 from pdp.ports import TokenAuthenticator
+from pdp.postgres.access.write_quota import WriteQuota, WriteQuotas
 from pdp.postgres.store import PostgresStore
 from pdp.proxies.measured import MeasuredEngine, MeasuredInformationPoint, MeasuredLedger
 from pdp.readiness import Readiness
@@ -103,6 +104,10 @@ async def serve(config: Config) -> None:
                 role=config.database_role,
                 # `pdp dev` works on any database that it is given.
                 ordinary_login=not config.insecure_dev,
+                quotas=WriteQuotas(
+                    control=WriteQuota(config.control_writes_per_second),
+                    entities=WriteQuota(config.entity_writes_per_second),
+                ),
             )
         )
         signer = RotatingSigner(store.keys, replica=config.replica)

@@ -84,6 +84,12 @@ class Config(BaseSettings):
     calls_per_connection: int = Field(
         64, ge=1, le=65_536, description="calls of one connection at once; further ones are reset"
     )
+    control_writes_per_second: float = Field(
+        10.0, gt=0, le=10_000, description="writes of one tenant's settings, agents, tools, signals, issuers"
+    )
+    entity_writes_per_second: float = Field(
+        100.0, gt=0, le=10_000, description="writes of entities by one credential"
+    )
     key_rotation_hours: float = Field(12.0, gt=0, le=24, description="age at which a signing key is replaced")
     log_format: Literal["json", "console"] = Field("json", description="how logs are written, to stderr")
 

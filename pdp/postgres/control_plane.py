@@ -30,6 +30,7 @@ from pdp.model import (
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
+from pdp.postgres.access.write_quota import WriteQuota
 from pdp.postgres.columns import Columns
 from pdp.postgres.registry_history import (
     REMOVED,
@@ -64,8 +65,18 @@ _PUT_TOOL = f"""
 class PostgresControlPlane:
     """`pdp.ports.ControlPlane`."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, quota: WriteQuota) -> None:
+        """`quota` is each tenant's, for all that moves its epoch."""
         self._pool = pool
+        self._quota = quota
+
+    async def _lock(self, connection: Connection, tenant: str) -> None:
+        """Wait for every recording of the tenant that is under way, and hold back new ones.
+
+        Writers beyond the tenant's quota do not come so far. Raises `OverloadedError`.
+        """
+        await self._quota.take(connection, tenant, "control")
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", [control_lock(tenant)])
 
     async def put_tenant(self, tenant: str, settings: bytes, *, by: Attribution) -> int:
         storable("tenant", tenant)
@@ -77,7 +88,7 @@ class PostgresControlPlane:
             raise InvalidFieldError("settings", "is not JSON") from exc
 
         async def work(connection: Connection) -> int:
-            await _lock(connection, tenant)
+            await self._lock(connection, tenant)
             cursor = await connection.execute(
                 """
                 INSERT INTO placet.tenants AS t (tenant, settings) VALUES (%s, %s)
@@ -124,6 +135,7 @@ class PostgresControlPlane:
                 raise InvalidFieldError("agents.trust", "is not between 0 and 1")
 
         async def work(connection: Connection) -> int:
+            await self._lock(connection, storable("tenant", tenant))
             revision = await _new_revision(connection, tenant, ControlKind.AGENTS)
             cursor = connection.cursor()
             await cursor.executemany(
@@ -154,6 +166,7 @@ class PostgresControlPlane:
             storable("tools", json_text(details(tool)))
 
         async def work(connection: Connection) -> int:
+            await self._lock(connection, storable("tenant", tenant))
             revision = await _new_revision(connection, tenant, ControlKind.TOOLS)
             await _write_tools(connection, tenant, tools, revision, by=by)
             return revision
@@ -227,7 +240,7 @@ class PostgresControlPlane:
 
     async def roll_back_tools(self, tenant: str, revision: int, *, by: Attribution) -> int | None:
         async def work(connection: Connection) -> int | None:
-            await _lock(connection, storable("tenant", tenant))
+            await self._lock(connection, storable("tenant", tenant))
             now = await current_revision(connection, tenant, ControlKind.TOOLS)
             if not 1 <= revision <= now:
                 return None
@@ -254,6 +267,7 @@ class PostgresControlPlane:
             storable("signals.name", signal.name)
 
         async def work(connection: Connection) -> int:
+            await self._lock(connection, storable("tenant", tenant))
             revision = await _new_revision(connection, tenant, ControlKind.SIGNALS)
             cursor = connection.cursor()
             await cursor.executemany(
@@ -282,6 +296,7 @@ class PostgresControlPlane:
             storable(field, value)
 
         async def work(connection: Connection) -> int:
+            await self._lock(connection, storable("tenant", tenant))
             revision = await _new_revision(connection, tenant, ControlKind.ISSUERS)
             await connection.execute(
                 """
@@ -400,14 +415,8 @@ def _tool_row(tenant: str, tool: Tool, revision: int) -> dict[str, Any]:
     }
 
 
-async def _lock(connection: Connection, tenant: str) -> None:
-    """Wait for every recording of the tenant that is under way, and hold back new ones."""
-    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [control_lock(tenant)])
-
-
 async def _new_revision(connection: Connection, tenant: str, kind: ControlKind) -> int:
-    """Lock the tenant, move its epoch and the revision of `kind`; return the new revision."""
-    await _lock(connection, storable("tenant", tenant))
+    """Move the epoch of the tenant, which is locked, and the revision of `kind`; return the new revision."""
     column = sql.Identifier(f"{kind}_revision")
     cursor = await connection.execute(
         sql.SQL(

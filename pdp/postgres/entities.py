@@ -13,6 +13,7 @@ from pdp.model import JSON, Attribution, EntityName, EntityVersion
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import entity_lock
 from pdp.postgres.access.pool import Pool
+from pdp.postgres.access.write_quota import WriteQuota
 from pdp.postgres.columns import Columns
 from pdp.postgres.rows import ATTRIBUTION, json_text, json_value
 
@@ -66,11 +67,17 @@ ENTITY_VERSION = Columns(_entity_version)
 class PostgresEntityStore:
     """`pdp.ports.EntityStore`."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, quota: WriteQuota) -> None:
+        """`quota` is that of each credential."""
         self._pool = pool
+        self._quota = quota
         # One write at a time: each locks every entity that it names, out of room that the server shares
         # (max_locks_per_transaction).
         self._turn = asyncio.Lock()
+
+    async def _take(self, connection: Connection, tenant: str, by: Attribution) -> None:
+        """Count a write of the author's. Raises `OverloadedError`."""
+        await self._quota.take(connection, tenant, json_text(["entities", by.issuer, by.subject]))
 
     async def put_entities(
         self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: Attribution
@@ -79,6 +86,7 @@ class PostgresEntityStore:
         texts = {name: _text(attributes) for name, attributes in entities.items()}
 
         async def work(connection: Connection) -> int:
+            await self._take(connection, tenant, by)
             revision = await _begin(connection, tenant, list(texts))
             await _write(connection, tenant, texts, revision, deleted=False, by=by)
             return revision
@@ -102,6 +110,7 @@ class PostgresEntityStore:
             # Nothing is begun for an entity that does not exist: a patch of nothing makes no revision.
             if await _read(connection, tenant, [name]) == {}:
                 return None
+            await self._take(connection, tenant, by)
             revision = await _begin(connection, tenant, [name])
             before = await _read(connection, tenant, [name])
             if name not in before:
@@ -122,6 +131,7 @@ class PostgresEntityStore:
         _storable(names)
 
         async def work(connection: Connection) -> int:
+            await self._take(connection, tenant, by)
             revision = await _begin(connection, tenant, names)
             there = await _read(connection, tenant, names)
             await _write(connection, tenant, dict.fromkeys(there, "{}"), revision, deleted=True, by=by)

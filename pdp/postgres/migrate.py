@@ -202,6 +202,7 @@ _GRANTS = {
     "entities": "SELECT, INSERT, UPDATE",
     "entity_history": "SELECT, INSERT",
     "counters": "SELECT, INSERT, UPDATE",
+    "write_quotas": "SELECT, INSERT, UPDATE",
     "business_keys": "SELECT, INSERT, UPDATE",
     "holds": "SELECT, INSERT, UPDATE",
     "prerequisite_rules": "SELECT, INSERT",

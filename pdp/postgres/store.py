@@ -14,6 +14,7 @@ from pdp.postgres.access.clock import PostgresClock
 from pdp.postgres.access.connection import Access, Connection, connect
 from pdp.postgres.access.pool import Pool
 from pdp.postgres.access.pooling import refuses_settings, session_faults
+from pdp.postgres.access.write_quota import WriteQuotas
 from pdp.postgres.control_plane import PostgresControlPlane
 from pdp.postgres.entities import PostgresEntityStore
 from pdp.postgres.facts.point import PostgresInformationPoint
@@ -27,15 +28,15 @@ from pdp.postgres.sessions import PostgresSessionStore
 class PostgresStore:
     """The adapters, started. `async with PostgresStore.open(conninfo, replica=…) as store:`"""
 
-    def __init__(self, access: Access, *, replica: str, capacity: int) -> None:
+    def __init__(self, access: Access, *, replica: str, capacity: int, quotas: WriteQuotas) -> None:
         self._access = access
         self._pool = Pool(access)
         self.information_point = PostgresInformationPoint(access, capacity=capacity)
         self.ledger = PostgresLedger(access, self._pool, replica=replica, capacity=capacity)
         self.sessions = PostgresSessionStore(self._pool)
         self.grants = PostgresGrantStore(self._pool)
-        self.control_plane = PostgresControlPlane(self._pool)
-        self.entities = PostgresEntityStore(self._pool)
+        self.control_plane = PostgresControlPlane(self._pool, quota=quotas.control)
+        self.entities = PostgresEntityStore(self._pool, quota=quotas.entities)
         self.keys = PostgresKeyDirectory(self._pool)
         self.clock = PostgresClock(self._pool)
 
@@ -51,17 +52,18 @@ class PostgresStore:
         capacity: int = 4096,
         access: Access | None = None,
         ordinary_login: bool = False,
+        quotas: WriteQuotas | None = None,
     ) -> AsyncIterator[PostgresStore]:
         """Connect and check, waiting at most `wait` seconds for a database that does not answer.
 
         Raises `StoreUnfitError` (a `StoreUnavailableError`) at once for one that must not be
-        used as it is, and says why. `capacity` bounds each queue. With `ordinary_login`, a login
-        that is a superuser or owns the schema is refused too. Once open, a database that goes away
-        and comes back needs no restart.
+        used as it is, and says why. `capacity` bounds each queue, `quotas` how often operators write
+        (None: as often as they like). With `ordinary_login`, a login that is a superuser or owns the schema
+        is refused too. Once open, a database that goes away and comes back needs no restart.
         """
         access = access or Access(conninfo=conninfo, role=role)
         await _until_fit(access, time.monotonic() + wait, ordinary_login=ordinary_login)
-        store = cls(access, replica=replica, capacity=capacity)
+        store = cls(access, replica=replica, capacity=capacity, quotas=quotas or WriteQuotas())
         store.information_point.start()
         store.ledger.start()
         try:
