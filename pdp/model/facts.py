@@ -69,7 +69,7 @@ class Signal:
 class FactsRequest:
     """What to read for one action."""
 
-    # Under which its decision, and so an earlier one, is found.
+    # What its decision is stored under, and so also an earlier decision on the same call.
     key: DecisionKey
     tool: str
     # All agents that the request's chain names.
@@ -92,7 +92,8 @@ class Facts:
     """Everything known about an action at one instant, `now`, of the database's clock."""
 
     now: datetime
-    # Moves with every change of the tenant's settings, agents, tools or signals.
+    # Moves with every change of the tenant's settings, agents, tools, signals or issuers' keys, and with every
+    # revocation of a grant; entities do not move it.
     epoch: int
     settings: Mapping[str, JSON]
     # The revisions of "settings", "tools", "agents", "signals" and "entities".
@@ -103,7 +104,7 @@ class Facts:
     tool: Tool | None
     # Registered agents of the chain, by name.
     agents: Mapping[str, Agent]
-    # What has not expired, by name.
+    # The values of the signals that have not expired, by name.
     signals: Mapping[str, JSON]
     # None: the key has no decision yet.
     prior: PriorDecision | None
