@@ -56,7 +56,7 @@ class Admission:
 
     @property
     def of_a_session(self) -> int:
-        """How many decisions of one session may be in flight: it must not fill all places."""
+        """How many decisions that one caller asks for in a session may be in flight: not all places."""
         return max(1, self._max_in_flight // 4)
 
     def load(self) -> QueueStats:

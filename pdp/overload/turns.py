@@ -40,7 +40,7 @@ class SessionTurns:
         """Hold the turn, for so many actions, from the wait for it to their answer.
 
         1. Enter    the process: a place is held, if there is one and time enough.
-        2. Wait     for earlier actions of the session.
+        2. Wait     for the caller's earlier actions in the session.
         3. Measure  how long judging takes, if there is still time enough for it.
 
         Raises `DeadlineExceededError` when the turn does not come in time, `OverloadedError` when too
