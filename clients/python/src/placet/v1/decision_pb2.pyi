@@ -213,7 +213,7 @@ class Decision(google.protobuf.message.Message):
     @property
     def data_revisions(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """Revision of each source that the decision rested on: "settings", "tools",
-        "agents", "signals".
+        "agents", "signals", "entities".
         """
 
     @property
