@@ -102,7 +102,11 @@ def make_receipt(
     arguments_text: bytes,
     audience: str,
 ) -> bytes:
-    """Return the receipt of a decision, as docs/receipts.md describes it.
+    """Return the receipt of a decision: the format of docs/receipts.md, with the claims that the fake knows.
+
+    Among these is everything that a tool server checks. There is no `sub`, `agent`, `task`, `principal`,
+    `trust`, `durability`, `prev`, `input_digest` and `intent`; a reason has no `at`, and a hop of `chain`
+    no `scope_digest`, `same_runtime` and `human_reviewed`.
 
     `arguments` is what `arguments_text` says.
     """
