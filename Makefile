@@ -14,7 +14,7 @@ BENCH ?= full
 help:
 	@echo 'make run     set up, start everything on this machine, play the first story, serve until Ctrl-C'
 	@echo '             (PLACET_RUN=once: end after the story; ARGS="…": options of `pdp dev`)'
-	@echo 'make test    set up, run every check and every test that needs no container engine'
+	@echo 'make test    set up, run every check and every test that needs neither a container engine nor outside data'
 	@echo '             (PYTEST_ARGS="…": options of pytest)'
 	@echo 'make coverage   list the lines and branches that the latest `make test` did not run in its own process'
 	@echo 'make bench   set up, measure beside plainer designs, print ratios (BENCH=quick: a minute; BENCH=full: ten)'
