@@ -115,7 +115,7 @@ def read_boundary(form: Mapping[str, Any]) -> Boundary:
 
 
 def boundary_document(boundary: Boundary) -> dict[str, Any]:
-    """Return what a receipt's `scope_digest` is of.
+    """Return a boundary as JSON: what policy reads, and what `scope_digest` in a receipt is the hash of.
 
     Amounts are integers in minor units.
     """

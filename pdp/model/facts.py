@@ -92,8 +92,8 @@ class Facts:
     """Everything known about an action at one instant, `now`, of the database's clock."""
 
     now: datetime
-    # Moves with every change of the tenant's settings, agents, tools, signals or issuers' keys, and with every
-    # revocation of a grant; entities do not move it.
+    # Moves with every change of the tenant's settings, agents, tools, signals or issuers' keys, and with
+    # every revocation of a grant; entities do not move it.
     epoch: int
     settings: Mapping[str, JSON]
     # The revisions of "settings", "tools", "agents", "signals" and "entities".

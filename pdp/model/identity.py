@@ -10,7 +10,7 @@ from pdp.model.json import JSON
 
 
 class Role(StrEnum):
-    """What a credential entitles to. docs/api.md says which calls each role may make."""
+    """What a caller may be, by its credential. docs/api.md says which calls each role may make."""
 
     SESSION_ISSUER = "session_issuer"
     AGENT = "agent"

@@ -12,7 +12,10 @@ from placet.normalise import NormalisationStep
 
 
 class AmountUnit(StrEnum):
-    """How many of the currency's smallest units an amount of 1 is: all of one major unit, or one."""
+    """The unit of a currency in which a tool counts amounts: 12.50 in MAJOR is 1250 in MINOR, in EUR.
+
+    How many minor units make a major one is the currency's own (ISO 4217).
+    """
 
     MAJOR = "major"
     MINOR = "minor"
@@ -170,7 +173,10 @@ class Tool:
     revision: int = 0
 
     def entity_of(self, role: EntityRole) -> EntityRef | None:
-        """Return the tool's entity of a role, which it has one of at most, or the first one that is OTHER."""
+        """Return the tool's entity of a role; None: it has none.
+
+        A tool has at most one entity of each role but OTHER, and of those this is the first.
+        """
         return next((ref for ref in self.entities if ref.role is role), None)
 
 

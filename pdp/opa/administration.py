@@ -1,4 +1,4 @@
-"""Reads OPA's own state, for readiness and diagnosis. Decisions take another way (docs/decisions/0002).
+"""Reads OPA's own state, for readiness and diagnosis. Decisions go through `pdp/opa/engine.py`.
 
 `opa-python-client` knows OPA's administration, but no unix socket: it asks OPA's loopback address,
 with the admin token. Its retries are off, because the caller decides whether to ask again.

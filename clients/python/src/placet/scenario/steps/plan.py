@@ -45,7 +45,7 @@ class Plan(Step):
     items: Annotated[list[Item], Field(min_length=1, max_length=32)]
     all_or_nothing: bool = False
     chain: list[Text | JsonObject] | Name = Field(default_factory=list)
-    """As of evaluate."""
+    """A chain that was delegated, by its name; or hops, root first: agents, or {agent, grant}."""
     audience: str = ""
     as_: Caller | None = Field(default=None, alias="as")
     replica: Annotated[int, Field(ge=1)] | None = None
