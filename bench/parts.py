@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -45,7 +46,7 @@ def opa(
 
     `shipped`: with OPA's own defaults instead of those that the PDP runs it with.
     """
-    binary = find_opa()
+    binary = asyncio.run(find_opa())
     with tempfile.TemporaryDirectory(prefix="pb-") as folder:
         directory = Path(folder)
         keys = stack.directory / "keys"

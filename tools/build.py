@@ -13,16 +13,19 @@ Standard library only: this runs before anything is installed. Prints the path o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = ROOT / ".tools"
@@ -170,6 +173,30 @@ class Progress:
         self.thread.join()
 
 
+def run_whole(argv: list[str], *, cwd: Path, environment: dict[str, str], out: BinaryIO) -> int:
+    """Run a program and return its exit code; nothing that it started outlives an interruption of us."""
+    process = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
+        start_new_session=True,
+    )
+    try:
+        return process.wait()
+    finally:
+        # Go compiles in processes of its own, which would go on without it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def compile_tool(module: Module, target: Path) -> None:
     """Compile into a file beside `target`, then rename: nobody ever sees half a binary."""
     go = find_go(module)
@@ -182,9 +209,7 @@ def compile_tool(module: Module, target: Path) -> None:
     say(f"Building {module.name} {module.version}, once (log: {log.relative_to(ROOT)})")
     try:
         with log.open("wb") as out, Progress(module.name, "a first build takes one to three minutes"):
-            code = subprocess.run(
-                argv, cwd=module.directory, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
-            ).returncode
+            code = run_whole(argv, cwd=module.directory, environment=environment, out=out)
         if code != 0:
             tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
             raise ToolError(
@@ -230,6 +255,7 @@ def main() -> int:
     parser.add_argument("tool", nargs="+", help="opa, regal, buf or generator")
     parser.add_argument("--print", action="store_true", dest="show", help="print the paths of the binaries")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         for name in arguments.tool:
             path = provide(name)

@@ -13,7 +13,6 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -144,7 +143,7 @@ class Stack:
 
     async def _start_opa(self) -> dict[str, Any]:
         """Start OPA; return what the replicas must know of it."""
-        opa = await asyncio.to_thread(find_opa)
+        opa = await find_opa()
         key = bundle.ensure_signing_key(private(self.directory / "keys") / "bundle.pem")
         built = await asyncio.to_thread(
             bundle.build, opa=opa, key=key, output=self.directory / "bundle.tar.gz"
@@ -321,16 +320,26 @@ def choose_ports(options: StackOptions) -> tuple[Replica, ...]:
     )
 
 
-def find_opa() -> Path:
-    """Return the pinned OPA in a checkout, built if need be, and the one on PATH elsewhere."""
+async def find_opa() -> Path:
+    """Return the pinned OPA in a checkout, built if need be, and the one on PATH elsewhere.
+
+    A build ends when this is cancelled.
+    """
     builder = ROOT / "tools" / "build.py"
     if builder.exists():
-        done = subprocess.run(
-            [sys.executable, str(builder), "opa", "--print"], stdout=subprocess.PIPE, text=True, check=False
+        building = await asyncio.create_subprocess_exec(
+            sys.executable, str(builder), "opa", "--print", stdout=asyncio.subprocess.PIPE
         )
-        if done.returncode != 0:
+        try:
+            said, _ = await building.communicate()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                building.terminate()
+            await building.wait()
+            raise
+        if building.returncode != 0:
             raise StackError("OPA cannot be had; the message above says why")
-        return Path(done.stdout.strip())
+        return Path(said.decode().strip())
     if found := shutil.which("opa"):
         return Path(found)
     raise StackError(

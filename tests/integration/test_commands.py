@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pdp.dev.stack import find_opa
 from tests.support.processes import PATIENCE, eventually, is_alive
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +142,56 @@ def test_failed_build_says_why_and_leaves_nothing(tools: Path) -> None:
     assert failed.returncode == 1
     assert "undefined: nonsense" in failed.stderr
     assert not list((tools.parent / ".tools" / "bin").iterdir())
+
+
+def endless_go(tools: Path) -> Path:
+    """Make a Go that compiles in a process of its own without end; return the folder that has it."""
+    folder = tools / "bin"
+    folder.mkdir()
+    (folder / "go").write_text(
+        "#!/bin/sh\n"
+        "case $1 in env) printf 'go1.99.0\\nlocal\\n' ;;"
+        f" *) sleep 600 & echo $! > {shlex.quote(str(folder / 'compiling'))}; wait ;; esac\n"
+    )
+    (folder / "go").chmod(0o755)
+    return folder
+
+
+def compiler_of(folder: Path) -> int:
+    noted = folder / "compiling"
+    eventually(lambda: noted.exists() and noted.read_text().strip(), "it compiles")
+    return int(noted.read_text())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_build_leaves_nothing_running(tools: Path, number: signal.Signals) -> None:
+    folder = endless_go(tools)
+    process = subprocess.Popen(
+        [sys.executable, str(tools / "build.py"), "hello"],
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    compiler = compiler_of(folder)
+    process.send_signal(number)
+    assert process.wait(PATIENCE) == 130
+    eventually(lambda: not is_alive(compiler), "what it started has ended")
+    assert not list((tools.parent / ".tools" / "bin").iterdir())
+
+
+async def test_stack_that_is_stopped_during_the_first_build_leaves_nothing_running(
+    tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = endless_go(tools)
+    (tools / "hello").rename(tools / "opa")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr("pdp.dev.stack.ROOT", tools.parent)
+    finding = asyncio.create_task(find_opa())
+    compiler = await asyncio.to_thread(compiler_of, folder)
+    finding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finding
+    eventually(lambda: not is_alive(compiler), "what it started has ended")
 
 
 def test_too_old_go_says_what_to_install(tools: Path) -> None:
