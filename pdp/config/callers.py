@@ -148,6 +148,8 @@ class CallerMapping(_Strict):
     # What a credential with role tool serves. A "*" at the end of a tool's name stands for any end.
     tools: frozenset[str] = frozenset()
     audiences: frozenset[str] = frozenset()
+    # A gateway's other credential, by its subject: the agent's, whose allows this one may redeem.
+    asks_as: str | None = Field(None, min_length=1, max_length=256)
 
     @model_validator(mode="after")
     def _is_separate(self) -> Self:
@@ -163,6 +165,8 @@ class CallerMapping(_Strict):
                 raise ValueError(f"{field} are what a credential with role tool serves")
             if not all(names):
                 raise ValueError(f"{field} must not have an empty name")
+        if self.asks_as is not None and Role.TOOL not in self.roles:
+            raise ValueError("asks_as is for a credential with role tool")
         return self
 
 
@@ -201,10 +205,27 @@ def faults_of(
                 if apart <= frozenset().union(*held)
             ]
             named.append((mapping.tenant, subject, mapping.roles))
+    faults += [
+        f"callers.{number}: asks_as names {mapping.asks_as}, which is no agent's subject in the tenant"
+        for number, mapping in enumerate(mappings)
+        if mapping.asks_as is not None and not other_sides(mapping, mappings)
+    ]
     faults += _ambiguous(issuers, mappings)
     if (issuers or tls is not None) and not mappings:
         faults.append("callers: is empty, so nobody could call")
     return faults
+
+
+def other_sides(gateway: CallerMapping, mappings: Sequence[CallerMapping]) -> list[CallerMapping]:
+    """Return the agents' entries that a gateway's entry is paired with."""
+    return [
+        mapping
+        for mapping in mappings
+        if gateway.asks_as is not None
+        and Role.AGENT in mapping.roles
+        and gateway.asks_as == (mapping.subject or mapping.match.name)
+        and (gateway.tenant == mapping.tenant or None in (gateway.tenant, mapping.tenant))
+    ]
 
 
 def serving_nothing(mappings: Sequence[CallerMapping]) -> list[str]:

@@ -45,6 +45,10 @@ class Caller:
     # audiences whose receipts are for it.
     tools: frozenset[str] = frozenset()
     audiences: frozenset[str] = frozenset()
+    # The other credential of a gateway, which configuration pairs with this one: the subject that asks for
+    # what this one redeems, and the agents that it speaks for. Empty: there is none.
+    asks_as: str = ""
+    asks_for: frozenset[str] = frozenset()
     # Verified scopes and claims; input to policy.
     claims: Mapping[str, JSON] = field(default_factory=dict)
     # Who issued the token that proves the subject; empty for a certificate, and with insecure-dev.

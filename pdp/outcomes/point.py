@@ -144,6 +144,10 @@ class OutcomePoint:
                 raise NotRedeemableError(
                     "it is for a tool or an audience that this credential does not serve"
                 )
+            if _has_a_stake(caller, status) and status.key.caller != caller.asks_as:
+                raise NotRedeemableError(
+                    "whoever asks does not redeem, unless its two credentials are paired (asks_as)"
+                )
             _check(status, tool, arguments, audience)
             await self._check_order(status)
             after = redeem(status.hold)
@@ -289,9 +293,13 @@ def _serves(caller: Caller, status: DecisionStatus) -> bool:
 
 
 def _has_a_stake(caller: Caller, status: DecisionStatus) -> bool:
-    """Return whether the caller would gain by a release: it asked, or speaks for an agent of the chain."""
-    return status.key.caller == caller.subject or any(
-        hop.agent in caller.agents for hop in read_decision(status.token).chain
+    """Return whether the caller would gain by a release: it asked, or speaks for an agent of the chain.
+
+    A gateway's two credentials are one here.
+    """
+    agents = caller.agents | caller.asks_for
+    return status.key.caller in (caller.subject, caller.asks_as) or any(
+        hop.agent in agents for hop in read_decision(status.token).chain
     )
 
 

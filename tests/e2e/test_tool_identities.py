@@ -26,6 +26,9 @@ CALLERS: Mapping[str, dict[str, Any]] = {
     "reader": {"roles": ["tool"], "tools": [READ], "audiences": ["erp"]},
     "crm": {"roles": ["tool"], "tools": ["*"], "audiences": ["crm"]},
     "idle": {"roles": ["tool"]},
+    "gateway": {"roles": ["tool"], "tools": [PAY], "audiences": ["erp"], "asks_as": "runtime"},
+    # Has the agent in its entry, which pairs it with nobody.
+    "unpaired": {"roles": ["tool"], "tools": [PAY], "audiences": ["erp"], "agents": [AGENT]},
 }
 
 
@@ -87,6 +90,17 @@ def test_side_of_other_tools_or_audiences_moves_nothing(site: Site, name: str) -
         with pytest.raises(NotFoundError):
             site.clients[name].report_outcome(decision.decision_id, outcome)
     site.clients["erp"].redeem(decision.decision_id, **asked)
+
+
+def test_gateway_redeems_what_its_other_credential_asked_for_and_frees_nothing(site: Site) -> None:
+    decision, asked = site.allow()
+    with pytest.raises(PreconditionError, match="asks_as") as refused:
+        site.clients["unpaired"].redeem(decision.decision_id, **asked)
+    assert refused.value.reason == "NOT_REDEEMABLE"
+    gateway = site.clients["gateway"]
+    gateway.redeem(decision.decision_id, **asked)
+    assert gateway.report_outcome(decision.decision_id, "failed").hold is HoldState.UNRESOLVED
+    assert site.clients["erp"].report_outcome(decision.decision_id, "failed").hold is HoldState.RELEASED
 
 
 def test_server_says_at_its_start_which_credential_serves_nothing(site: Site) -> None:

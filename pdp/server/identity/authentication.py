@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from cryptography import x509
 
-from pdp.config.callers import CallerMapping, Match
+from pdp.config.callers import CallerMapping, Match, other_sides
 from pdp.errors import UnauthenticatedError
 from pdp.model import JSON, Caller, Role
 from pdp.names import MAX_NAME
@@ -63,6 +63,10 @@ class CredentialAuthenticator:
         """`clock` tells Unix seconds."""
         self._certificates = {m.match: m for m in mappings if m.match.by_certificate}
         self._tokens = [m for m in mappings if not m.match.by_certificate]
+        self._asks_for = {
+            m.match: frozenset[str]().union(*(other.agents for other in other_sides(m, mappings)))
+            for m in mappings
+        }
         self._named = {(m.tenant, m.subject or m.match.name) for m in mappings}
         self._verifier = tokens
         self._clock = clock
@@ -119,7 +123,14 @@ class CredentialAuthenticator:
                 raise UnauthenticatedError(
                     "the token's subject (sub) is the name of another configured caller"
                 )
-        return _caller(mapping, tenant, str(subject), verified.policy_claims(), issuer=verified.issuer.issuer)
+        return _caller(
+            mapping,
+            tenant,
+            str(subject),
+            verified.policy_claims(),
+            asks_for=self._asks_for[mapping.match],
+            issuer=verified.issuer.issuer,
+        )
 
     def _by_certificate(self, auth: Mapping[str, Iterable[bytes]]) -> Caller:
         pem = next(iter(auth.get("x509_pem_cert", ())), None)
@@ -130,7 +141,9 @@ class CredentialAuthenticator:
             raise UnauthenticatedError("the client certificate is not valid at this time")
         matching = [self._certificates[name] for name in certificate.names if name in self._certificates]
         mapping = _only(matching, "the client certificate")
-        return _caller(mapping, mapping.tenant, str(mapping.match.name), {})
+        return _caller(
+            mapping, mapping.tenant, str(mapping.match.name), {}, asks_for=self._asks_for[mapping.match]
+        )
 
 
 def _bearer(metadata: Metadata | None) -> str | None:
@@ -192,8 +205,15 @@ def _only(matching: Sequence[CallerMapping], credential: str) -> CallerMapping:
 
 
 def _caller(
-    mapping: CallerMapping, tenant: str | None, name: str, claims: Mapping[str, JSON], *, issuer: str = ""
+    mapping: CallerMapping,
+    tenant: str | None,
+    name: str,
+    claims: Mapping[str, JSON],
+    *,
+    asks_for: frozenset[str],
+    issuer: str = "",
 ) -> Caller:
+    """Return the caller of a mapping. `asks_for` are the agents of a gateway's other credential."""
     subject = mapping.subject or name
     if tenant is None or not _is_name(subject):
         raise UnauthenticatedError("the credential does not name its tenant and subject")
@@ -204,6 +224,8 @@ def _caller(
         agents=mapping.agents,
         tools=mapping.tools,
         audiences=mapping.audiences,
+        asks_as=mapping.asks_as or "",
+        asks_for=asks_for,
         claims=claims,
         issuer=issuer,
     )

@@ -140,6 +140,23 @@ def test_credential_of_a_tool_that_serves_nothing_is_named(tmp_path: Path, calle
     ]
 
 
+@pytest.mark.parametrize(
+    ("asks_as", "tenant", "agrees"),
+    [("spiffe://x/a", "acme", True), ("s", "acme", False), ("spiffe://x/a", "globex", False)],
+)
+def test_gateway_is_paired_with_an_agents_credential_of_its_tenant(
+    tmp_path: Path, callers: dict[str, Any], asks_as: str, tenant: str, agrees: bool
+) -> None:
+    callers["callers"].append(
+        {"match": {"dns_name": "gw"}, "tenant": tenant, "roles": ["tool"], "asks_as": asks_as}
+    )
+    if agrees:
+        load_config(written(tmp_path, callers), {})
+        return
+    with pytest.raises(ConfigError, match=r"callers\.2: asks_as names"):
+        load_config(written(tmp_path, callers), {})
+
+
 def test_insecure_dev_stands_alone(tmp_path: Path, callers: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="cannot be combined"):
         load_config(written(tmp_path, callers), {"insecure_dev": True, "grpc_address": "127.0.0.1:0"})
@@ -180,6 +197,7 @@ def test_every_fault_of_the_callers_is_reported(tmp_path: Path, callers: dict[st
         # What an agent's credential cannot serve.
         ("callers.0.tools", ["payments.create"]),
         ("callers.0.audiences", ["erp"]),
+        ("callers.0.asks_as", "s"),
         ("callers.0.match", {}),
         ("callers.0.match", {"spiffe_id": "spiffe://x/a", "dns_name": "x"}),
         ("callers.0.match", {"spiffe_id": "x"}),

@@ -184,6 +184,32 @@ async def test_word_on_a_receipt_for_nobody_is_that_of_whoever_serves_its_tool(b
     assert await report(bench, other, decision.decision_id, Outcome.FAILED) is HoldState.RELEASED
 
 
+async def test_whoever_asked_redeems_only_where_its_credentials_are_paired(bench: Bench) -> None:
+    decision_id = await allowed(bench)
+    asking = builders.caller()
+    sides = {
+        "the same": replace(TOOL, subject=asking.subject),
+        "speaks for the agent": replace(TOOL, agents=asking.agents),
+        "paired with another": replace(TOOL, agents=asking.agents, asks_as="svc-other"),
+    }
+    for name, by in sides.items():
+        with pytest.raises(NotRedeemableError, match="asks_as"):
+            await redeem(bench, decision_id, by=by)
+        assert bench.store.entries == [], name
+    paired = replace(TOOL, asks_as=asking.subject, asks_for=asking.agents)
+    await redeem(bench, decision_id, by=paired)
+    assert await report(bench, paired, decision_id, Outcome.FAILED) is HoldState.UNRESOLVED
+    assert await report(bench, TOOL, decision_id, Outcome.FAILED) is HoldState.RELEASED
+
+
+async def test_gateway_is_not_believed_where_its_agent_is_on_the_chain(bench: Bench) -> None:
+    decision_id = await allowed(bench)
+    gateway = replace(TOOL, asks_as="svc-other", asks_for=builders.caller().agents)
+    with pytest.raises(NotRedeemableError, match="asks_as"):
+        await redeem(bench, decision_id, by=gateway)
+    assert await report(bench, gateway, decision_id, Outcome.EXECUTED) is HoldState.COMMITTED
+
+
 @pytest.mark.parametrize("audience", ["", "erp"])
 async def test_receipt_for_nobody_is_redeemed_by_nobody(bench: Bench, audience: str) -> None:
     await bench.store.control_plane.put_tools(

@@ -93,6 +93,9 @@ class FakeOutcomes:
                 or session.state is not SessionState.OPEN
                 or not found.audience
                 or not caller.serves(found.action.tool, found.audience)
+                # Nobody who asked redeems, and nothing pairs the credentials of a gateway here.
+                or found.caller.subject == caller.subject
+                or any(hop.agent in caller.agents for hop in found.decision.chain)
                 or (found.action.tool, found.action.arguments, found.audience) != (tool, arguments, audience)
                 or not all(self._was_executed(caller.tenant, earlier) for earlier in found.decision.after)
             ):
