@@ -48,7 +48,7 @@ class VerificationKey:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SigningKey:
+class BundleKey:
     """A P-256 private key on disk, and what verifiers need."""
 
     path: Path
@@ -79,7 +79,7 @@ def policy_sources() -> Path:
     raise BundleError(f"no policy sources in {package / 'rego'} or {package.parent / 'rego'}")
 
 
-def ensure_signing_key(path: Path) -> SigningKey:
+def ensure_signing_key(path: Path) -> BundleKey:
     """Return the key at `path`, made there (mode 600) if there is none.
 
     For development: in production the key belongs to the pipeline that publishes policy, not
@@ -96,7 +96,7 @@ def ensure_signing_key(path: Path) -> SigningKey:
     return load_signing_key(path)
 
 
-def load_signing_key(path: Path) -> SigningKey:
+def load_signing_key(path: Path) -> BundleKey:
     """Read a P-256 private key. Raises `BundleError` if `path` does not hold one."""
     try:
         private = serialization.load_pem_private_key(path.read_bytes(), password=None)
@@ -105,7 +105,7 @@ def load_signing_key(path: Path) -> SigningKey:
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
         raise BundleError(f"{path}: {SIGNING_ALGORITHM} needs a P-256 key")
     verification = _verification_key(private.public_key())
-    return SigningKey(path=path, key_id=verification.key_id, public_key=verification.public_key)
+    return BundleKey(path=path, key_id=verification.key_id, public_key=verification.public_key)
 
 
 def load_verification_key(path: Path) -> VerificationKey:
@@ -130,7 +130,7 @@ def _verification_key(public: ec.EllipticCurvePublicKey) -> VerificationKey:
 def build(
     *,
     opa: Path,
-    key: SigningKey,
+    key: BundleKey,
     output: Path,
     sources: Path | None = None,
     revision: str | None = None,
