@@ -29,7 +29,7 @@ class TemplateError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Template:
+class IdTemplate:
     """`literals[0] {names[0]} literals[1] … {names[-1]} literals[-1]`: one literal more than names."""
 
     literals: tuple[str, ...]
@@ -68,7 +68,7 @@ class Template:
 
 
 @lru_cache(maxsize=4096)
-def read_template(text: str) -> Template:
+def read_template(text: str) -> IdTemplate:
     """Return the template that a text is. Raises `TemplateError`."""
     literals: list[str] = [""]
     names: list[str] = []
@@ -89,7 +89,7 @@ def read_template(text: str) -> Template:
             literals.append("")
         else:
             literals[-1] += token
-    return Template(literals=tuple(literals), names=tuple(names))
+    return IdTemplate(literals=tuple(literals), names=tuple(names))
 
 
 def identifier(value: JSON) -> str | None:

@@ -70,7 +70,7 @@ class Pipeline:
             )
             context = resolve_on_facts(request, presented, facts, self._fingerprints, earlier=known)
             if not context.action.reads_more_than(known):
-                self._hints.keep(request, context.action.grounds)
+                self._hints.keep(request, context.action.inputs)
                 return context
             known = context.action
         raise SessionMovedError("what the action rests on moved between reads")

@@ -10,7 +10,7 @@ from pdp.decision.evaluation import as_first_judged, entity_revisions, prepare_c
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.idempotency import NewCall
 from pdp.decision.pipeline import engine_deadline
-from pdp.decision.resolved_action import NO_GROUNDS, ActionContext, resolve_action, resolve_on_facts
+from pdp.decision.resolved_action import NO_INPUTS, ActionContext, resolve_action, resolve_on_facts
 from pdp.decision.revalidation import FirstJudgement, has_ground_moved, read_first_judgement, stands
 from pdp.decision.ruling import make_decision
 from pdp.delegation.chain import PresentedChain, read_stored_chain
@@ -140,7 +140,7 @@ class RedemptionCheck:
         """Return the action, as it was asked for first, on fresh facts."""
         presented = await self._read_chain(first)
         request = self._first_request(first, action, presented.hops, audience, deadline)
-        known = resolve_action(request, presented, NO_GROUNDS, self._fingerprints)
+        known = resolve_action(request, presented, NO_INPUTS, self._fingerprints)
         for _ in range(_MAX_READS):
             facts = await self._information.gather(known.facts_request(request, engine_deadline(deadline)))
             context = resolve_on_facts(request, presented, facts, self._fingerprints, earlier=known)

@@ -30,11 +30,11 @@ from pdp.model import (
 )
 
 
-class Grounds(NamedTuple):
+class ResolutionInputs(NamedTuple):
     """All that a resolved action rests on, beside the request itself.
 
-    A request is resolved to equal actions on equal grounds. They hold nothing that a decision
-    changes, so the grounds of one action tell what to read for the session's next one.
+    A request is resolved to equal actions on equal inputs. They hold nothing that a decision
+    changes, so the inputs of one action tell what to read for the session's next one.
     """
 
     tool: Tool | None
@@ -47,14 +47,14 @@ class Grounds(NamedTuple):
     counterparty: EntityName | None
 
 
-NO_GROUNDS = Grounds(tool=None, chain=Chain(), scope=None, settings={}, counterparty=None)
+NO_INPUTS = ResolutionInputs(tool=None, chain=Chain(), scope=None, settings={}, counterparty=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedAction:
-    """What registry, chain and limits make of a call, on given grounds."""
+    """What registry, chain and limits make of a call, on given inputs."""
 
-    grounds: Grounds
+    inputs: ResolutionInputs
     presented: PresentedChain
     derived: Derived
     limits: Limits
@@ -108,7 +108,7 @@ class ActionContext:
     @property
     def chain(self) -> Chain:
         """The chain as far as these facts prove it."""
-        return self.action.grounds.chain
+        return self.action.inputs.chain
 
     def with_facts(self, facts: Facts) -> ActionContext:
         """Return the context with facts that differ in the history of session, counters and holds only."""
@@ -118,38 +118,38 @@ class ActionContext:
 def resolve_action(
     request: EvaluationRequest,
     presented: PresentedChain,
-    grounds: Grounds,
+    inputs: ResolutionInputs,
     fingerprints: Fingerprints,
     *,
     earlier: ResolvedAction | None = None,
 ) -> ResolvedAction:
-    """Return what the action is on these grounds.
+    """Return what the action is on these inputs.
 
-    `earlier` is what the same request was resolved to before, on whatever grounds. Nothing is taken
-    from it but what these grounds, compared by value, would give again.
+    `earlier` is what the same request was resolved to before, on whatever inputs. Nothing is taken
+    from it but what these inputs, compared by value, would give again.
     """
-    if earlier is not None and earlier.grounds == grounds:
+    if earlier is not None and earlier.inputs == inputs:
         return earlier
-    tool, chain, scope = grounds.tool, grounds.chain, grounds.scope
-    if earlier is not None and earlier.grounds.tool == tool:
+    tool, chain, scope = inputs.tool, inputs.chain, inputs.scope
+    if earlier is not None and earlier.inputs.tool == tool:
         derived, key, prerequisites = earlier.derived, earlier.key, earlier.prerequisites
     else:
         derived = derive(request.action, tool, audience=request.audience)
         key = _business_key(request, derived, fingerprints)
         prerequisites = _prerequisites(request, tool, derived, fingerprints)
     return ResolvedAction(
-        grounds=grounds,
+        inputs=inputs,
         presented=presented,
         derived=derived,
         limits=find_limits(
             scope,
-            grounds.settings,
+            inputs.settings,
             tool,
             derived,
             agents=[hop.agent for hop in chain.hops],
             # The root's authority is the session's own, and counted as such.
             grants=[(hop.grant_hash, hop.boundary) for hop in chain.hops[1:]] if chain.proven else (),
-            counterparty=grounds.counterparty,
+            counterparty=inputs.counterparty,
         ),
         key=key,
         prerequisites=prerequisites,
@@ -170,14 +170,14 @@ def resolve_on_facts(
     """Return the action as these facts show it, and they alone. `earlier` as for `resolve_action`."""
     chain = presented.verify(request.caller, facts)
     session = own_session(request.caller, facts, chain)
-    grounds = Grounds(
+    inputs = ResolutionInputs(
         tool=facts.tool,
         chain=chain,
         scope=None if session is None else session.scope,
         settings=facts.settings,
         counterparty=None if facts.tool is None else linked_counterparty(facts.tool, facts.entities),
     )
-    action = resolve_action(request, presented, grounds, fingerprints, earlier=earlier)
+    action = resolve_action(request, presented, inputs, fingerprints, earlier=earlier)
     return ActionContext(request=request, facts=facts, session=session, action=action)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pdp.decision.hints import Hints
-from pdp.decision.resolved_action import NO_GROUNDS
+from pdp.decision.resolved_action import NO_INPUTS
 from tests.support import builders
 
-KNOWN = NO_GROUNDS._replace(tool=builders.tool())
+KNOWN = NO_INPUTS._replace(tool=builders.tool())
 
 
-def test_action_that_nothing_is_known_of_has_no_grounds() -> None:
-    assert Hints().get(builders.evaluation("s-1")) == NO_GROUNDS
+def test_action_that_nothing_is_known_of_has_no_inputs() -> None:
+    assert Hints().get(builders.evaluation("s-1")) == NO_INPUTS
 
 
 def test_hint_is_for_the_same_caller_session_and_tool() -> None:
@@ -23,7 +23,7 @@ def test_hint_is_for_the_same_caller_session_and_tool() -> None:
         builders.evaluation("s-1", by=builders.caller(tenant="other")),
         builders.evaluation("s-1", what=builders.action("reports.create")),
     )
-    assert [hints.get(other) for other in others] == [NO_GROUNDS] * 4
+    assert [hints.get(other) for other in others] == [NO_INPUTS] * 4
 
 
 def test_hint_that_was_kept_longest_ago_makes_room() -> None:

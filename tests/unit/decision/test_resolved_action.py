@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from pdp.decision.fingerprint import Fingerprints
-from pdp.decision.resolved_action import NO_GROUNDS, Grounds, ResolvedAction, resolve_action, resolve_on_facts
+from pdp.decision.resolved_action import (
+    NO_INPUTS,
+    ResolutionInputs,
+    ResolvedAction,
+    resolve_action,
+    resolve_on_facts,
+)
 from pdp.delegation.chain import PresentedChain
 from pdp.model import (
     AttributeRule,
@@ -27,7 +33,7 @@ from tests.support import builders
 
 FINGERPRINTS = Fingerprints(b"k" * 32)
 NOBODY = PresentedChain(hops=(), grants={})
-# Each part of the grounds matters to what the action is.
+# Each part of the inputs matters to what the action is.
 BOUNDARY = replace(
     builders.boundary(
         resources=(
@@ -77,17 +83,17 @@ def facts(**changes: Any) -> Facts:
     return replace(known, **changes)
 
 
-def resolve(grounds: Grounds, earlier: ResolvedAction | None = None) -> ResolvedAction:
-    return resolve_action(REQUEST, NOBODY, grounds, FINGERPRINTS, earlier=earlier)
+def resolve(inputs: ResolutionInputs, earlier: ResolvedAction | None = None) -> ResolvedAction:
+    return resolve_action(REQUEST, NOBODY, inputs, FINGERPRINTS, earlier=earlier)
 
 
-def grounds_of(known: Facts) -> Grounds:
-    context = resolve_on_facts(REQUEST, NOBODY, known, FINGERPRINTS, earlier=resolve(NO_GROUNDS))
-    return context.action.grounds
+def inputs_of(known: Facts) -> ResolutionInputs:
+    context = resolve_on_facts(REQUEST, NOBODY, known, FINGERPRINTS, earlier=resolve(NO_INPUTS))
+    return context.action.inputs
 
 
 def test_what_a_right_hint_was_resolved_to_is_not_resolved_again() -> None:
-    hinted = resolve(grounds_of(facts()))
+    hinted = resolve(inputs_of(facts()))
     later = replace(SESSION, version=9, aggregates=replace(SESSION.aggregates, allow=4))
     moved = facts(session=later, epoch=2)
     context = resolve_on_facts(REQUEST, NOBODY, moved, FINGERPRINTS, earlier=hinted)
@@ -96,30 +102,30 @@ def test_what_a_right_hint_was_resolved_to_is_not_resolved_again() -> None:
 
 
 WRONG = {
-    "tool": grounds_of(facts(tool=replace(TOOL, resource="order:{invoice}", revision=2))),
-    "no tool": grounds_of(facts(tool=None)),
-    "settings": grounds_of(facts(settings={})),
-    "session": grounds_of(facts(session=replace(SESSION, boundary=builders.boundary()))),
-    "template": grounds_of(facts(session=replace(SESSION, template=replace(BOUNDARY, max_actions=3)))),
-    "no session": grounds_of(facts(session=None)),
-    "chain": grounds_of(facts())._replace(chain=Chain()),
-    "counterparty": grounds_of(facts())._replace(counterparty=EntityName(type="vendor", id="V-2")),
-    "nothing known": NO_GROUNDS,
+    "tool": inputs_of(facts(tool=replace(TOOL, resource="order:{invoice}", revision=2))),
+    "no tool": inputs_of(facts(tool=None)),
+    "settings": inputs_of(facts(settings={})),
+    "session": inputs_of(facts(session=replace(SESSION, boundary=builders.boundary()))),
+    "template": inputs_of(facts(session=replace(SESSION, template=replace(BOUNDARY, max_actions=3)))),
+    "no session": inputs_of(facts(session=None)),
+    "chain": inputs_of(facts())._replace(chain=Chain()),
+    "counterparty": inputs_of(facts())._replace(counterparty=EntityName(type="vendor", id="V-2")),
+    "nothing known": NO_INPUTS,
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_nothing_of_a_wrong_hint_is_judged(wrong: Grounds) -> None:
-    right = resolve(grounds_of(facts()))
+def test_nothing_of_a_wrong_hint_is_judged(wrong: ResolutionInputs) -> None:
+    right = resolve(inputs_of(facts()))
     context = resolve_on_facts(REQUEST, NOBODY, facts(), FINGERPRINTS, earlier=resolve(wrong))
-    assert resolve(wrong).grounds != right.grounds
+    assert resolve(wrong).inputs != right.inputs
     assert context.action == right
 
 
-def test_every_part_of_the_grounds_matters() -> None:
+def test_every_part_of_the_inputs_matters() -> None:
     def parts(action: ResolvedAction) -> tuple[object, ...]:
         return action.derived, action.limits, action.listed
 
-    right = parts(resolve(grounds_of(facts())))
+    right = parts(resolve(inputs_of(facts())))
     for name in ("tool", "settings", "session", "template", "counterparty"):
         assert parts(resolve(WRONG[name])) != right, name
