@@ -206,10 +206,15 @@ def test_too_old_go_says_what_to_install(tools: Path) -> None:
     assert "https://go.dev/dl/" in refused.stderr
 
 
-# Says what it was told, and ends as the test runner does; `make test` fails if FAILING is set.
+# Says what it was told, and ends as the test runner does. `make test` fails if FAILING is set, `make test-data`
+# if FAILING_ON_DATA is.
 MAKE = """#!/bin/sh
 echo "make $* with data ${PLACET_TEST_DATA:-none}"
-[ "$1" = test ] || { echo "===== 3 passed in 0.10s ====="; exit 0; }
+if [ "$1" = test-data ]; then
+    [ -z "$FAILING_ON_DATA" ] || { echo "===== 1 failed, 2 passed in 0.10s ====="; exit 1; }
+    echo "===== 3 passed in 0.10s ====="
+    exit 0
+fi
 echo "total                     22073   84.2 %"
 echo "===== 1 passed in 5.00s ====="
 [ -z "$FAILING" ]
@@ -264,6 +269,16 @@ def test_integration_reads_data_that_stands_beside_the_repository(continuous_int
 def test_integration_never_does_without_data_that_was_named(continuous_integration: Path) -> None:
     _, lines = run_integration(continuous_integration, PLACET_TEST_DATA="/nowhere")
     assert "make test-data with data /nowhere" in lines
+
+
+def test_integration_ends_with_what_failed_on_data_from_outside(continuous_integration: Path) -> None:
+    code, lines = run_integration(continuous_integration, PLACET_TEST_DATA="/data", FAILING_ON_DATA="yes")
+    assert code == 1
+    assert lines[-3:] == [
+        "===== 1 passed in 5.00s =====",
+        "FAILED: tests on data from outside the repository.",
+        "===== 1 failed, 2 passed in 0.10s =====",
+    ]
 
 
 def test_failed_tests_fail_the_integration(continuous_integration: Path) -> None:
