@@ -174,7 +174,7 @@ def main() -> int:
         print(f"error: {exc}", file=sys.stderr)
         return 1
     print(*(path.relative_to(asked.root) for path in written), sep="\n")
-    print("Now replace each TODO; `python tools/rego_check.py` says whether all is well.")
+    print("Now replace each TODO; `.venv/bin/python tools/rego_check.py` says whether all is well.")
     return 0
 
 
