@@ -20,7 +20,7 @@ from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 from placet.v1 import decision_service_pb2_grpc as stubs
 
-_LOG = structlog.get_logger("pdp")
+_LOG = structlog.get_logger("pdp.server")
 
 
 class DecisionService(stubs.DecisionServiceServicer):
