@@ -206,8 +206,8 @@ def test_too_old_go_says_what_to_install(tools: Path) -> None:
     assert "https://go.dev/dl/" in refused.stderr
 
 
-# Says what it was told, and ends as the test runner does. `make test` fails if FAILING is set, `make test-data`
-# if FAILING_ON_DATA is.
+# Says what it was told, and ends as the test runner does. `make test` fails if FAILING is set, and
+# `make test-data` if FAILING_ON_DATA is.
 MAKE = """#!/bin/sh
 echo "make $* with data ${PLACET_TEST_DATA:-none}"
 if [ "$1" = test-data ]; then
