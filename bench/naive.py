@@ -126,9 +126,15 @@ class Ledger:
         session_id: str = "",
         tool_call_id: str = "",
         caller: str | None = None,
+        session_token_hash: str = "",
     ) -> DecisionStatus | None:
         return await self._reading.status(
-            tenant, decision_id=decision_id, session_id=session_id, tool_call_id=tool_call_id, caller=caller
+            tenant,
+            decision_id=decision_id,
+            session_id=session_id,
+            tool_call_id=tool_call_id,
+            caller=caller,
+            session_token_hash=session_token_hash,
         )
 
 

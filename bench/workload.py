@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 from bench.drive import MARKER, Target
 from bench.stack import Stack
@@ -26,7 +27,11 @@ OPERATOR = DevIdentity(tenant=TENANT, subject="ops", roles=("operator",))
 ISSUER = DevIdentity(tenant=TENANT, subject="svc-tasks", roles=("session_issuer",))
 RUNTIME = DevIdentity(tenant=TENANT, subject="svc-ap", roles=("agent",), agents=(AGENT,))
 # The bundle's default would escalate as many payments as the bench makes, and the bench measures allows.
-SETTINGS = {"velocity": {"payments": {"max": 1_000_000, "window_seconds": 60, "on_exceed": "escalate"}}}
+SETTINGS: dict[str, Any] = {
+    "velocity": {"payments": {"max": 1_000_000, "window_seconds": 60, "on_exceed": "escalate"}},
+    # The sessions that the bench seeds are rows, and have no tokens.
+    "session_proof": "id",
+}
 METHOD = "/placet.v1.DecisionService/Evaluate"
 STREAM_METHOD = "/placet.v1.DecisionService/EvaluateStream"
 # The reason that stands in the answer to an allowed action.

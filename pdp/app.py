@@ -54,6 +54,7 @@ from pdp.server.identity.jwks import key_source
 from pdp.server.identity.tokens import TokenVerifier
 from pdp.sessions.allowed_tools import Listing
 from pdp.sessions.point import SessionPoint
+from pdp.sessions.proof import Proofs
 from pdp.signing import RotatingSigner
 from placet.v1 import (
     admin_service_pb2,
@@ -139,6 +140,7 @@ async def serve(config: Config) -> None:
         ):
             metrics.watch(stage, load)
         metrics.watch_apart(engine.tenants_apart)
+        proofs = Proofs(chains)
         outcome_point = OutcomePoint(
             ledger=store.ledger,
             signer=signer,
@@ -149,6 +151,7 @@ async def serve(config: Config) -> None:
                 grants=store.grants,
                 fingerprints=fingerprints,
             ),
+            proofs=proofs,
             reported=metrics.reported,
             issuer=config.issuer,
         )
@@ -165,6 +168,7 @@ async def serve(config: Config) -> None:
             control_plane=store.control_plane,
             grants=store.grants,
             delegations=delegation_point,
+            proofs=proofs,
             principals=_principals(config, authenticator),
             principal_required=config.principal_tokens == "required",
         )
@@ -184,7 +188,9 @@ async def serve(config: Config) -> None:
             DecisionService(
                 decision_point=decision_point,
                 outcome_point=outcome_point,
-                reader=DecisionReader(ledger=store.ledger, sessions=store.sessions, grants=store.grants),
+                reader=DecisionReader(
+                    ledger=store.ledger, sessions=store.sessions, grants=store.grants, proofs=proofs
+                ),
                 listing=Listing(chains, store.control_plane),
                 edge=edge,
                 stopping=stopping,

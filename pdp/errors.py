@@ -66,6 +66,15 @@ class GrantExceedsParentError(PdpError):
         super().__init__(f"{field}: {self.reason}")
 
 
+class SessionUnprovenError(PdpError):
+    """The caller speaks for an agent of the session, and does not prove its part in it."""
+
+    def __init__(
+        self, message: str = "session_token: show the session's token, or the chain that you act on"
+    ) -> None:
+        super().__init__(message)
+
+
 class OutcomeRefusedError(PdpError):
     """The decision allowed nothing, so nothing can have become of it."""
 

@@ -45,6 +45,7 @@ from pdp.model import (
     Signal,
     SignalPage,
     StoredGrant,
+    TokenIssue,
     Tool,
     ToolPage,
     Verdict,
@@ -131,8 +132,11 @@ class DecisionHistory(Protocol):
         session_id: str = "",
         tool_call_id: str = "",
         caller: str | None = None,
+        session_token_hash: str = "",
     ) -> DecisionStatus | None:
         """Return a decision with what became of it; None if there is none.
+
+        It says whether the session token of this hash is one of the session that lives.
 
         It is found by its id, or else by session and tool call. A call finds only a decision that holds
         something: with `caller` the latest one of that subject; without, the only one there is. Where
@@ -199,10 +203,14 @@ class EntryLedger(DecisionHistory, Protocol):
 class SessionStore(Protocol):
     """Opens and ends sessions."""
 
-    async def open(self, tenant: str, session: Session, *, epoch: int | None = None) -> Session:
+    async def open(
+        self, tenant: str, session: Session, *, epoch: int | None = None, token: TokenIssue | None = None
+    ) -> Session:
         """Store `session`, with the tenant's template, and return it.
 
-        If its task has an equal session already, return that one and store nothing.
+        If its task has an equal session already, return that one, and store no other. In the same
+        transaction `token` begins to live; of more than `MAX_TOKENS` the oldest end. MUST raise
+        `PermissionDeniedError` when the task was signed before the session's proofs were revoked.
         MUST raise `TaskExistsError` when the task's session has another issuer, principal,
         agent or boundary; `TenantUnknownError`; and, leaving no trace, `SessionMovedError` when
         `epoch` is given and no longer the tenant's at commit.

@@ -21,6 +21,12 @@ REVIEW_UNKNOWN = Reason(
     message="The request names a review that does not exist.",
     at="review_id",
 )
+SESSION_UNPROVEN = Reason(
+    code="session.unproven",
+    effect=Effect.BLOCK,
+    message="The call shows neither the session's token nor a grant in it.",
+    at="session_token",
+)
 # These blocks may be lifted by asking again with the same call.
 _RETRYABLE = frozenset({"pdp.policy_unavailable", "plan.not_whole", "velocity.payments"})
 # Only some blocks by these lift with time: they are retryable where the answer says when.

@@ -36,6 +36,7 @@ _NAMES = frozenset(
         "counterparty_session_total",
         "max_chain_depth",
         "distinct_runtimes",
+        "session_proof",
     }
 )
 _MAX_BUDGETS = 16
@@ -107,6 +108,7 @@ def policy_settings(settings: Mapping[str, JSON]) -> dict[str, Any]:
         result["distinct_runtimes"] = _flag(settings["distinct_runtimes"], "distinct_runtimes")
     allow_ttl(settings)
     max_chain_depth(settings)
+    takes_id_as_proof(settings)
     boundary_template(settings)
     budgets(settings)
     counterparty_session_total(settings)
@@ -130,6 +132,14 @@ def allow_ttl(settings: Mapping[str, JSON]) -> int:
 def max_chain_depth(settings: Mapping[str, JSON]) -> int:
     """Return how many delegations may lie between the session's own agent and the one that acts."""
     return _whole(settings.get("max_chain_depth", DEFAULT_CHAIN_DEPTH), "max_chain_depth", 1, MAX_CHAIN_DEPTH)
+
+
+def takes_id_as_proof(settings: Mapping[str, JSON]) -> bool:
+    """Return whether who speaks for a session's own agent needs to know no more than the session's id."""
+    value = settings.get("session_proof", "token")
+    if value not in ("token", "id"):
+        raise InvalidFieldError("settings.session_proof", "must be token or id")
+    return value == "id"
 
 
 @_once

@@ -104,7 +104,12 @@ def _is_still_good(prior: PriorDecision, session: Session, now: datetime) -> boo
 
 
 def is_unchanged_since(session: Session, *, recorded_at: datetime, now: datetime) -> bool:
-    """Whether the session is in the same state as when a decision in it was recorded."""
+    """Whether the session is in the same state as when a decision in it was recorded.
+
+    It is not if its proofs were revoked since: nobody knows who had asked.
+    """
+    if session.proofs_revoked_at is not None and recorded_at <= session.proofs_revoked_at:
+        return False
     state = session.state_at(now)
     # What was permitted before completion may not be after it.
     return state is SessionState.OPEN or (

@@ -17,10 +17,12 @@ from pdp.model import (
     RecordedDecision,
     Role,
     Session,
+    SessionProof,
 )
 from pdp.ports import GrantStore, Ledger, SessionStore
 from pdp.proof.receipts import read_decision
-from pdp.sessions.ownership import may_see_chains
+from pdp.sessions.ownership import may_see_chains, needs_proof
+from pdp.sessions.proof import Proofs
 
 # Decisions that are shown of each hop.
 MAX_TAKEN = 20
@@ -66,37 +68,49 @@ class DecisionReader:
     Every method raises `StoreUnavailableError` when the database does not answer.
     """
 
-    def __init__(self, *, ledger: Ledger, sessions: SessionStore, grants: GrantStore) -> None:
+    def __init__(self, *, ledger: Ledger, sessions: SessionStore, grants: GrantStore, proofs: Proofs) -> None:
+        self._proofs = proofs
         self._ledger = ledger
         self._sessions = sessions
         self._grants = grants
 
-    async def decision(self, caller: Caller, decision_id: str) -> ShownDecision:
+    async def decision(
+        self, caller: Caller, decision_id: str, proof: SessionProof, *, deadline: float
+    ) -> ShownDecision:
         """Return a decision to who asked for it; operators and auditors see all of their tenant's.
 
-        Only they see the document that was judged. Raises `NotFoundError`.
+        Only they see the document that was judged. `deadline` is an instant of `time.monotonic()`.
+        Raises `NotFoundError`, and `SessionUnprovenError` for an agent that does not prove its part in
+        the decision's session.
         """
         recorded = await self._ledger.decision(caller.tenant, decision_id)
         sees_all = bool(caller.roles & {Role.OPERATOR, Role.AUDITOR})
         if recorded is None or not (sees_all or recorded.key.caller == caller.subject):
             raise NotFoundError(f"no decision {decision_id} of yours")
+        decision = read_decision(recorded.token)
+        # A stranger's decision is the stranger's own: it moved no session.
+        if not sees_all and decision.session_version:
+            await self._require_proof(caller, await self._session_of(recorded), proof, deadline)
         return ShownDecision(
-            decision=read_decision(recorded.token),
+            decision=decision,
             receipt=Receipt(token=recorded.token, position=recorded.position),
             input_document=(recorded.input_document or b"") if sees_all else b"",
             outcome=recorded.outcome,
             redeemed=recorded.redeemed,
         )
 
-    async def chain(self, caller: Caller, decision_id: str) -> ShownChain:
+    async def chain(
+        self, caller: Caller, decision_id: str, proof: SessionProof, *, deadline: float
+    ) -> ShownChain:
         """Return a decision's chain to who may see its session, and to auditors.
 
-        Raises `NotFoundError`.
+        `deadline` is an instant of `time.monotonic()`. Raises as `decision`.
         """
         recorded = await self._ledger.decision(caller.tenant, decision_id)
         session = None if recorded is None else await self._session_of(recorded)
         if recorded is None or not may_see_chains(caller, session):
             raise NotFoundError(f"no decision {decision_id} in a session of yours")
+        await self._require_proof(caller, session, proof, deadline)
         decision = read_decision(recorded.token)
         named = [hop.grant_hash for hop in decision.chain if hop.grant_hash]
         path = await self._grants.grant_path(caller.tenant, named[-1]) if named else ()
@@ -109,6 +123,12 @@ class DecisionReader:
             for hop in decision.chain
         )
         return ShownChain(decision=decision, session=session, hops=hops)
+
+    async def _require_proof(
+        self, caller: Caller, session: Session | None, proof: SessionProof, deadline: float
+    ) -> None:
+        if session is not None and needs_proof(caller, session):
+            await self._proofs.require(caller, session, proof, deadline=deadline)
 
     async def _session_of(self, recorded: RecordedDecision) -> Session | None:
         found = await self._sessions.get(recorded.key.tenant, recorded.key.session_id)

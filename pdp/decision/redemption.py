@@ -178,6 +178,8 @@ class RedemptionCheck:
             hops=hops,
             review_id=first.status.key.review_id,
             audience=audience,
+            # It had shown its proof then, or there would be no allow.
+            proof_supposed=True,
         )
         # An audience that was left out was filled in by the registry.
         for asked in (request, replace(request, audience="")):

@@ -10,7 +10,7 @@ from pdp.action.derivation import derive
 from pdp.authority.attribute_rules import entities_pointed_to
 from pdp.authority.limits import Limits, find_limits, linked_counterparty
 from pdp.decision.fingerprint import Fingerprints
-from pdp.delegation.chain import PresentedChain, own_session
+from pdp.delegation.chain import PresentedChain, own_session, speaks_in_session
 from pdp.model import (
     JSON,
     Boundary,
@@ -92,6 +92,7 @@ class ResolvedAction:
             prerequisites=self.prerequisite_keys,
             listed=self.listed,
             grants=self.presented.hashes,
+            session_token_hash=request.session_token_hash,
         )
 
 
@@ -109,6 +110,18 @@ class ActionContext:
     def chain(self) -> Chain:
         """The chain as far as these facts prove it."""
         return self.action.inputs.chain
+
+    @property
+    def unproven(self) -> bool:
+        """Whether the caller speaks for an agent of the session, and shows nothing to prove its part in it.
+
+        What is wrong with a chain that it shows is said of the chain.
+        """
+        return (
+            self.session is None
+            and not self.chain.problems
+            and speaks_in_session(self.request.caller, self.facts)
+        )
 
     def with_facts(self, facts: Facts) -> ActionContext:
         """Return the context with facts that differ in the history of session, counters and holds only."""
@@ -168,8 +181,9 @@ def resolve_on_facts(
     earlier: ResolvedAction,
 ) -> ActionContext:
     """Return the action as these facts show it, and they alone. `earlier` as for `resolve_action`."""
-    chain = presented.verify(request.caller, facts)
-    session = own_session(request.caller, facts, chain)
+    supposed = request.proof_supposed
+    chain = presented.verify(request.caller, facts, proof_supposed=supposed)
+    session = own_session(request.caller, facts, chain, proof_supposed=supposed)
     inputs = ResolutionInputs(
         tool=facts.tool,
         chain=chain,

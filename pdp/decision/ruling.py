@@ -21,7 +21,14 @@ from pdp.model import (
     Verdict,
 )
 from pdp.proof.receipts import chain_hops
-from pdp.reasons import POLICY_UNAVAILABLE, REVIEW_UNKNOWN, chain_refused, is_retryable, model_text
+from pdp.reasons import (
+    POLICY_UNAVAILABLE,
+    REVIEW_UNKNOWN,
+    SESSION_UNPROVEN,
+    chain_refused,
+    is_retryable,
+    model_text,
+)
 from pdp.uuid7 import uuid7
 
 # The tool's own side redeems the decision before it acts.
@@ -37,7 +44,8 @@ def make_decision(context: ActionContext, verdict: Verdict | None, found: tuple[
     request, facts, session = context.request, context.facts, context.session
     # No review exists yet, so whatever id is named is made up.
     unknown = () if request.review_id is None else (REVIEW_UNKNOWN,)
-    effect, reasons = _effect(verdict, (*found, *unknown), context.chain)
+    unproven = (SESSION_UNPROVEN,) if context.unproven else ()
+    effect, reasons = _effect(verdict, (*unproven, *found, *unknown), context.chain)
     decided_at = facts.now.replace(microsecond=0)
     decision_id = uuid7(facts.now)
     retry_after = None if verdict is None else verdict.retry_after
@@ -93,6 +101,9 @@ def _effect(
     # Policy names a problem; the first hop that has it is where to look.
     places = {problem.code: problem.at for problem in reversed(chain.problems)}
     reasons = tuple(replace(r, at=places[r.code]) if r.code in places else r for r in verdict.reasons)
+    if SESSION_UNPROVEN in found:
+        # Policy is told of no session, for the caller has proven no part in any. It may know better.
+        reasons = tuple(reason for reason in reasons if reason.code != "session.unknown")
     said = {reason.code for reason in reasons if reason.effect is Effect.BLOCK}
     found += tuple(chain_refused(code, at) for code, at in places.items() if code not in said)
     if not chain.proven and not found and verdict.effect is not Effect.BLOCK:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pdp.authority.settings import max_chain_depth
+from pdp.authority.settings import max_chain_depth, takes_id_as_proof
 from pdp.delegation.tokens import GrantTokens
 from pdp.delegation.verification import verify_chain
 from pdp.errors import DeadlineExceededError
@@ -24,6 +24,7 @@ from pdp.model import (
     Grant,
     Hop,
     Session,
+    SessionProof,
     StoredGrant,
 )
 from pdp.ports import InformationPoint
@@ -42,8 +43,11 @@ class PresentedChain:
         """The hashes of all grants that are presented."""
         return tuple(self.grants)
 
-    def verify(self, caller: Caller, facts: Facts) -> Chain:
-        """Return the chain as far as it is proven, by what is known now."""
+    def verify(self, caller: Caller, facts: Facts, *, proof_supposed: bool = False) -> Chain:
+        """Return the chain as far as it is proven, by what is known now.
+
+        `proof_supposed`: without grants, the caller is supposed to show a session token.
+        """
         return verify_chain(
             self.hops,
             grants=self.grants,
@@ -53,6 +57,7 @@ class PresentedChain:
             caller=caller,
             now=facts.now,
             max_depth=max_chain_depth(facts.settings),
+            root_proven=proof_supposed or _is_root_proven(facts),
         )
 
 
@@ -62,8 +67,10 @@ class ChainContext:
 
     facts: Facts
     chain: Chain
-    # The caller's own session; None if it is unknown or somebody else's.
+    # The caller's own session; None if it is unknown, somebody else's, or not proven to be the caller's.
     session: Session | None
+    # The caller speaks for an agent of the session, and does not prove its part in it.
+    unproven: bool
 
 
 async def read_chain(hops: tuple[Hop, ...], grants: GrantTokens, *, deadline: float) -> PresentedChain:
@@ -115,18 +122,46 @@ def read_stored_chain(path: Sequence[StoredGrant], session: Session, tenant: str
     return PresentedChain(hops=tuple(hops), grants=grants)
 
 
-def own_session(caller: Caller, facts: Facts, chain: Chain) -> Session | None:
-    """Return the session, if the caller may speak for its agent or for the last agent of a proven chain.
+def own_session(
+    caller: Caller, facts: Facts, chain: Chain, *, proof_supposed: bool = False
+) -> Session | None:
+    """Return the session, if the caller has proven part in it.
 
-    To anybody else it does not exist, and this is None.
+    It has by a chain, if it speaks for the last agent of it, and by the session token, if it speaks for
+    the session's own agent. To anybody else the session does not exist, and this is None.
     """
     session = facts.session
     if session is None:
         return None
     leaf = chain.leaf
-    if session.agent in caller.agents or (leaf is not None and leaf.agent in caller.agents):
+    if leaf is not None and leaf.agent in caller.agents:
+        return session
+    if session.agent in caller.agents and (proof_supposed or _is_root_proven(facts)):
         return session
     return None
+
+
+def speaks_in_session(caller: Caller, facts: Facts) -> bool:
+    """Return whether the caller speaks for an agent of the session: its own, or that of a grant in it.
+
+    Only such a caller may learn that it is the proof which is missing.
+    """
+    session = facts.session
+    return session is not None and (
+        session.agent in caller.agents
+        or any(
+            row.session_id == session.session_id and row.agent in caller.agents
+            for row in facts.grants.values()
+        )
+    )
+
+
+def _is_root_proven(facts: Facts) -> bool:
+    """Return whether who speaks for the session's own agent needs no grant to act in the session."""
+    session = facts.session
+    return session is not None and (
+        facts.token_lives or not session.token_required or takes_id_as_proof(facts.settings)
+    )
 
 
 class Chains:
@@ -137,15 +172,15 @@ class Chains:
         self._grants = grants
 
     async def read_context(
-        self, caller: Caller, session_id: str, hops: tuple[Hop, ...], *, deadline: float
+        self, caller: Caller, session_id: str, proof: SessionProof, *, deadline: float
     ) -> ChainContext:
-        """Return what is known now of the session and the chain.
+        """Return what is known now of the session, and of what the caller shows to prove its part in it.
 
         `deadline` is an instant of `time.monotonic()`.
 
         Raises `TenantUnknownError`, `StoreUnavailableError`, `DeadlineExceededError`.
         """
-        presented = await read_chain(hops, self._grants, deadline=deadline)
+        presented = await read_chain(proof.hops, self._grants, deadline=deadline)
         facts = await self._information.gather(
             FactsRequest(
                 # This key is no call's: only session, settings and grants are read.
@@ -160,7 +195,14 @@ class Chains:
                 agents=(),
                 deadline=deadline,
                 grants=presented.hashes,
+                session_token_hash=proof.token_hash,
             )
         )
         chain = presented.verify(caller, facts)
-        return ChainContext(facts=facts, chain=chain, session=own_session(caller, facts, chain))
+        session = own_session(caller, facts, chain)
+        return ChainContext(
+            facts=facts,
+            chain=chain,
+            session=session,
+            unproven=session is None and speaks_in_session(caller, facts),
+        )

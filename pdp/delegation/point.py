@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pdp.authority.settings import max_chain_depth
-from pdp.delegation.chain import ChainContext, Chains
+from pdp.delegation.chain import ChainContext, Chains, speaks_in_session
 from pdp.delegation.grant import grant_row
 from pdp.delegation.narrowing import find_excess
 from pdp.delegation.tokens import GrantTokens
@@ -17,7 +17,7 @@ from pdp.errors import (
     NotFoundError,
     SessionOverError,
 )
-from pdp.model import Boundary, Caller, Grant, Hop, Session, SessionState
+from pdp.model import Boundary, Caller, Grant, Hop, Session, SessionProof, SessionState
 from pdp.ports import GrantStore
 from pdp.uuid7 import uuid7
 
@@ -92,7 +92,8 @@ class DelegationPoint:
         `SessionOverError`, `GrantExceedsParentError`, `InvalidFieldError`, `SignerUnavailableError`,
         `StoreUnavailableError`.
         """
-        known = await self._chains.read_context(caller, asked.session_id, asked.hops, deadline=deadline)  # 1
+        proof = SessionProof(hops=asked.hops)
+        known = await self._chains.read_context(caller, asked.session_id, proof, deadline=deadline)  # 1
         session = _delegable(caller, asked, known)
         chain, facts = known.chain, known.facts
         parent = chain.hops[-1]
@@ -139,15 +140,8 @@ class DelegationPoint:
 def _delegable(caller: Caller, asked: Delegation, known: ChainContext) -> Session:
     """Return the session, if the chain is proven and its last agent the caller's."""
     facts, chain = known.facts, known.chain
-    there = facts.session
     # Whoever holds none of its grants learns nothing of the session.
-    holds = there is not None and (
-        there.agent in caller.agents
-        or any(
-            row.session_id == there.session_id and row.agent in caller.agents for row in facts.grants.values()
-        )
-    )
-    if not holds:
+    if not speaks_in_session(caller, facts):
         raise NotFoundError(f"no session {asked.session_id} of yours")
     if chain.problems:
         raise ChainRefusedError(chain.problems[0].code, chain.problems[0].at)

@@ -45,15 +45,17 @@ def verify_chain(
     caller: Caller,
     now: datetime,
     max_depth: int,
+    root_proven: bool,
 ) -> Chain:
-    """Return what the hops, root first, prove. Without hops the session's own agent acts.
+    """Return what the hops, root first, prove. Without a grant the session's own agent acts, if
+    `root_proven`: then who speaks for it has shown that it has part in the session.
 
     `grants` are those that are signed as they should be, by hash; `rows` what the table knows of
     them, by hash; `session` the one that the request names, None if there is none. A caller who
     is nobody in the session learns nothing of it: what it sends is judged as if there were none.
     """
     if not hops or (len(hops) == 1 and not hops[0].grant_hash):
-        return _own_agent(hops, session, caller)
+        return _own_agent(hops, session, caller, root_proven)
     links = tuple(_link(hop, grants, rows) for hop in hops)
     deepest = min(max_depth, MAX_CHAIN_DEPTH)
     problems: list[ChainProblem] = []
@@ -67,7 +69,7 @@ def verify_chain(
     return Chain(hops=tuple(_verify_hops(links, problems, caller)), problems=tuple(problems))
 
 
-def _own_agent(hops: tuple[Hop, ...], session: Session | None, caller: Caller) -> Chain:
+def _own_agent(hops: tuple[Hop, ...], session: Session | None, caller: Caller, root_proven: bool) -> Chain:
     """Return the chain of a caller without a grant: one hop, which the request may leave out."""
     if (
         session is None
@@ -78,6 +80,9 @@ def _own_agent(hops: tuple[Hop, ...], session: Session | None, caller: Caller) -
             hops=tuple(_unproven_hop(hop.agent, "", 0) for hop in hops),
             problems=tuple(ChainProblem(code="chain.invalid", at="chain[0]") for _ in hops),
         )
+    if not root_proven:
+        # Nothing is wrong with the chain: what is missing is any proof of the caller's part in the session.
+        return Chain(hops=tuple(_unproven_hop(hop.agent, "", 0) for hop in hops))
     own = VerifiedHop(
         agent=session.agent,
         grant_hash="",

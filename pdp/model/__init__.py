@@ -42,6 +42,7 @@ from pdp.model.delegation import Chain as Chain
 from pdp.model.delegation import ChainProblem as ChainProblem
 from pdp.model.delegation import Grant as Grant
 from pdp.model.delegation import GrantRow as GrantRow
+from pdp.model.delegation import SessionProof as SessionProof
 from pdp.model.delegation import StoredGrant as StoredGrant
 from pdp.model.delegation import VerifiedHop as VerifiedHop
 from pdp.model.entities import EntityName as EntityName
@@ -81,6 +82,7 @@ from pdp.model.recording import EntryKind as EntryKind
 from pdp.model.recording import LapsedDecision as LapsedDecision
 from pdp.model.recording import OpenDecision as OpenDecision
 from pdp.model.recording import Recording as Recording
+from pdp.model.sessions import MAX_TOKENS as MAX_TOKENS
 from pdp.model.sessions import Aggregates as Aggregates
 from pdp.model.sessions import IssuerKeys as IssuerKeys
 from pdp.model.sessions import IssuerKeysSnapshot as IssuerKeysSnapshot
@@ -92,6 +94,8 @@ from pdp.model.sessions import SessionSnapshot as SessionSnapshot
 from pdp.model.sessions import SessionState as SessionState
 from pdp.model.sessions import SessionTerms as SessionTerms
 from pdp.model.sessions import Task as Task
+from pdp.model.sessions import TokenIssue as TokenIssue
+from pdp.model.sessions import session_token_hash as session_token_hash
 from pdp.model.tools import AmountRole as AmountRole
 from pdp.model.tools import AmountUnit as AmountUnit
 from pdp.model.tools import ArgumentRole as ArgumentRole

@@ -76,6 +76,11 @@ class EvaluationRequest:
     attempt_id: str = ""
     # Whom the receipt is to be for: the tool server that checks it. Empty: whomever the registry names.
     audience: str = ""
+    # Hex SHA-256 of the session token that proves the caller's part in the session; empty without one.
+    session_token_hash: str = ""
+    # The caller is supposed to have the proof that it does not show: in a simulation, and where its allow
+    # is judged again.
+    proof_supposed: bool = False
 
     @property
     def leaf_grant_hash(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from pdp.model.action import Hop
 from pdp.model.boundary import Boundary
 
 # Delegations between the session's own agent and the one that acts, whatever settings say.
@@ -61,6 +62,16 @@ class StoredGrant(NamedTuple):
     row: GrantRow
     # None: an earlier server issued it, and kept no boundary.
     boundary: Boundary | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionProof:
+    """What a call shows to prove the caller's part in a session. Nothing of it is proven yet."""
+
+    # Hex SHA-256 of the session token; empty without one.
+    token_hash: str = ""
+    # A chain, root first; without grants it proves nothing.
+    hops: tuple[Hop, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -85,6 +85,8 @@ class FactsRequest:
     listed: tuple[EntityName, ...] = ()
     # Hashes of the grants that the request presents.
     grants: tuple[str, ...] = ()
+    # Hex SHA-256 of the session token that the request presents; empty without one.
+    session_token_hash: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,3 +126,5 @@ class Facts:
     listed: Mapping[EntityName, KnownEntity] = field(default_factory=dict)
     # The grants that were asked for, by hash; one that was never issued is absent.
     grants: Mapping[str, GrantRow] = field(default_factory=dict)
+    # The session token that was asked for is the session's, and has not ended.
+    token_lives: bool = False

@@ -81,6 +81,8 @@ class DecisionStatus:
     action_fingerprint: bytes = b""
     # An entity of the ground was written since.
     entities_moved: bool = False
+    # The session token that was asked with is the session's, and has not ended.
+    token_lives: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

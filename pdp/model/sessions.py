@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,6 +72,10 @@ class Session:
     aggregates: Aggregates = Aggregates()
     # SHA-256 of the signed part of the session's latest receipt.
     last_receipt: bytes | None = None
+    # False: it was opened by a server that issued no session tokens, and its id is enough.
+    token_required: bool = True
+    # When every token and root grant that it had then was revoked; None: never.
+    proofs_revoked_at: datetime | None = None
 
     @property
     def scope(self) -> SessionScope:
@@ -91,6 +96,26 @@ class SessionSnapshot(NamedTuple):
     now: datetime
 
 
+# Tokens of one session that live at a time.
+MAX_TOKENS = 8
+
+
+def session_token_hash(token: str) -> str:
+    """Return the hex SHA-256 of a session token, which is all that the server keeps of it."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenIssue:
+    """A session token that is to be stored with the opening of its session."""
+
+    token_hash: str
+    # Subject of whoever opens the session.
+    issued_to: str
+    # When the task was signed that opens it; None: its issuer opens it itself.
+    task_issued_at: datetime | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionTerms:
     """What a session is to be opened with."""
@@ -104,6 +129,8 @@ class SessionTerms:
     expires_at: datetime | None
     # The id of the task token that asked for it; empty without one.
     token_id: str = ""
+    # When that token was issued, in whole seconds; None without one.
+    issued_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

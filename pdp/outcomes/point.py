@@ -33,16 +33,19 @@ from pdp.model import (
     OpenDecision,
     Outcome,
     Role,
+    SessionProof,
 )
 from pdp.ports import EntryLedger, Signer
 from pdp.proof.entries import sign_entry
 from pdp.proof.receipts import read_decision
-from pdp.sessions.ownership import may_see
+from pdp.sessions.ownership import may_see, needs_proof
+from pdp.sessions.proof import Proofs
 from pdp.uuid7 import uuid7
 from placet.canonical import action_digest
 from placet.receipt import ReceiptError, b64url_decode, b64url_encode, parse
 
 _ATTEMPTS = 16
+_NO_PROOF = SessionProof()
 # Who finds decisions of others by session and call.
 _SEES_ALL = frozenset({Role.TOOL, Role.OPERATOR})
 
@@ -67,6 +70,7 @@ class OutcomePoint:
         ledger: EntryLedger,
         signer: Signer,
         check: RedemptionCheck,
+        proofs: Proofs,
         reported: Callable[[Outcome, bool], None],
         issuer: str,
     ) -> None:
@@ -74,6 +78,7 @@ class OutcomePoint:
         self._ledger = ledger
         self._signer = signer
         self._redemption_check = check
+        self._proofs = proofs
         self._reported = reported
         self._issuer = issuer
 
@@ -87,22 +92,25 @@ class OutcomePoint:
         tool_call_id: str = "",
         output: bytes = b"",
         attempt_id: str = "",
+        proof: SessionProof = _NO_PROOF,
         deadline: float,
     ) -> RecordedReport:
         """Record what became of an allow. `deadline` is an instant of `time.monotonic()`.
 
         A repeat records nothing. Raises `NotFoundError` for a decision that is neither the caller's, nor
         of a session of its, nor on a tool that it serves (operators: of another tenant), or answered
-        another attempt than `attempt_id`; `OutcomeRefusedError` for one that allowed nothing.
+        another attempt than `attempt_id`; `OutcomeRefusedError` for one that allowed nothing;
+        `SessionUnprovenError` for an agent that does not prove by `proof` its part in the decision's session.
         """
         for _ in range(_ATTEMPTS):
-            status = await self._find_status(caller, decision_id, session_id, tool_call_id)
+            status = await self._find_status(caller, decision_id, session_id, tool_call_id, proof.token_hash)
             if attempt_id and _attempt(status) != attempt_id:
                 raise NotFoundError("no decision on this attempt")
             known = Role.OPERATOR in caller.roles or _serves(caller, status)
             believed = known and not _has_a_stake(caller, status)
             if status.effect is not Effect.ALLOW:
                 raise OutcomeRefusedError("only an allow has an outcome")
+            await self._require_proof(caller, status, proof, deadline)
             change = report(status.hold, outcome, believed=believed)
             if change is None:
                 return RecordedReport(
@@ -207,8 +215,24 @@ class OutcomePoint:
             if before is None or not was_executed(before.hold):
                 raise NotRedeemableError(f"it comes after decision {earlier}, which was not executed")
 
+    async def _require_proof(
+        self, caller: Caller, status: DecisionStatus, proof: SessionProof, deadline: float
+    ) -> None:
+        """Raise `SessionUnprovenError` for an agent that does not prove its part in the session."""
+        session = status.session
+        if session is None or status.token_lives or _serves(caller, status):
+            return
+        if needs_proof(caller, session):
+            # Whoever acted on a chain says what became of it when the chain has ended, too.
+            await self._proofs.require(caller, session, proof, deadline=deadline, ended=True)
+
     async def _find_status(
-        self, caller: Caller, decision_id: str, session_id: str, tool_call_id: str
+        self,
+        caller: Caller,
+        decision_id: str,
+        session_id: str,
+        tool_call_id: str,
+        session_token_hash: str = "",
     ) -> DecisionStatus:
         sees_all = bool(caller.roles & _SEES_ALL)
         status = None
@@ -220,6 +244,7 @@ class OutcomePoint:
                 session_id=session_id,
                 tool_call_id=tool_call_id,
                 caller=subject,
+                session_token_hash=session_token_hash,
             )
             if status is not None:
                 break

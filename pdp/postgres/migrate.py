@@ -209,6 +209,7 @@ _GRANTS = {
     "prerequisites": "SELECT, INSERT, UPDATE",
     "sessions": "SELECT, INSERT, UPDATE",
     "grants": "SELECT, INSERT, UPDATE",
+    "session_tokens": "SELECT, INSERT, UPDATE",
     # DELETE: the row of a recording that did not hold, in the transaction that created it.
     "decision_keys": "SELECT, INSERT, UPDATE, DELETE",
     "ledger": "SELECT, INSERT",

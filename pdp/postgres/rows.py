@@ -185,6 +185,8 @@ def _session(
     last_receipt: bytes | None,
     completed_at: datetime | None,
     template: str | None,
+    token_required: bool,
+    proofs_revoked_at: datetime | None,
 ) -> Session:
     return Session(
         session_id=session_id,
@@ -202,6 +204,8 @@ def _session(
         last_receipt=last_receipt,
         completed_at=completed_at,
         template=None if template is None else boundary_from(template),
+        token_required=token_required,
+        proofs_revoked_at=proofs_revoked_at,
     )
 
 

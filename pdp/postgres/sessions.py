@@ -9,8 +9,14 @@ from typing import Any, LiteralString
 import psycopg
 
 from pdp.authority.settings import boundary_template
-from pdp.errors import InvalidFieldError, SessionMovedError, TaskExistsError, TenantUnknownError
-from pdp.model import Session, SessionSnapshot
+from pdp.errors import (
+    InvalidFieldError,
+    PermissionDeniedError,
+    SessionMovedError,
+    TaskExistsError,
+    TenantUnknownError,
+)
+from pdp.model import MAX_TOKENS, Session, SessionSnapshot, TokenIssue
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
@@ -28,7 +34,9 @@ class PostgresSessionStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def open(self, tenant: str, session: Session, *, epoch: int | None = None) -> Session:
+    async def open(
+        self, tenant: str, session: Session, *, epoch: int | None = None, token: TokenIssue | None = None
+    ) -> Session:
         for field, text in (
             ("tenant", tenant),
             ("session.session_id", session.session_id),
@@ -56,9 +64,11 @@ class PostgresSessionStore:
                 raise SessionMovedError("the tenant's epoch moved")
             template = boundary_template(json_value(settings))
             stored = await _insert(connection, tenant, replace(session, template=template))
-            if stored is not None:
-                return stored
-            return await _existing(connection, tenant, session)
+            if stored is None:
+                stored = await _existing(connection, tenant, session)
+            if token is not None:
+                await _issue_token(connection, tenant, stored, token)
+            return stored
 
         return await self._pool.run(work)
 
@@ -132,10 +142,10 @@ async def _insert(connection: Connection, tenant: str, session: Session) -> Sess
             f"""
             INSERT INTO placet.sessions AS s (
                 tenant, session_id, task_id, task_description, task_prompt, principal, agent, issuer,
-                boundary, template, state, version, opened_at, expires_at)
+                boundary, template, state, version, opened_at, expires_at, token_required)
             SELECT %(tenant)s, %(session_id)s, %(task_id)s, %(description)s, %(prompt)s, %(principal)s,
                    %(agent)s, %(issuer)s, %(boundary)s, %(template)s, %(state)s, %(version)s,
-                   %(opened_at)s, %(expires_at)s
+                   %(opened_at)s, %(expires_at)s, %(token_required)s
             WHERE %(expires_at)s > placet.now()
             ON CONFLICT (tenant, task_id) DO NOTHING
             RETURNING {SESSION.select("s")}
@@ -155,6 +165,7 @@ async def _insert(connection: Connection, tenant: str, session: Session) -> Sess
                 "version": session.version,
                 "opened_at": session.opened_at,
                 "expires_at": session.expires_at,
+                "token_required": session.token_required,
             },
         )
     except psycopg.errors.UniqueViolation as exc:
@@ -167,8 +178,9 @@ async def _insert(connection: Connection, tenant: str, session: Session) -> Sess
 
 async def _existing(connection: Connection, tenant: str, session: Session) -> Session:
     """Return the session that the task has. Raises `TaskExistsError` if it was opened with something else."""
+    # Openings of one task come one after the other, so that the tokens that live are counted right.
     cursor = await connection.execute(
-        _SELECT + "WHERE tenant = %s AND task_id = %s", [tenant, session.task.id]
+        _SELECT + "WHERE tenant = %s AND task_id = %s FOR UPDATE", [tenant, session.task.id]
     )
     row = await cursor.fetchone()
     if row is None:
@@ -182,3 +194,31 @@ async def _existing(connection: Connection, tenant: str, session: Session) -> Se
     ):
         raise TaskExistsError(f"the task {session.task.id} already has a session, opened with something else")
     return existing
+
+
+async def _issue_token(connection: Connection, tenant: str, session: Session, token: TokenIssue) -> None:
+    """Store a token of a session that was opened just now; of more than `MAX_TOKENS` the oldest end."""
+    revoked_at, signed_at = session.proofs_revoked_at, token.task_issued_at
+    if revoked_at is not None and signed_at is not None and signed_at <= revoked_at:
+        raise PermissionDeniedError("the task token was issued before the session's proofs were revoked")
+    await connection.execute(
+        """
+        INSERT INTO placet.session_tokens (tenant, session_id, token_hash, issued_at, issued_to)
+        VALUES (%s, %s, %s, placet.now(), %s)
+        """,
+        [tenant, session.session_id, token.token_hash, token.issued_to],
+    )
+    await connection.execute(
+        """
+        UPDATE placet.session_tokens t
+        SET ended_at = placet.now(), end_reason = 'a later one took its place'
+        WHERE t.tenant = %(tenant)s AND t.session_id = %(session)s AND t.token_hash IN (
+            SELECT x.token_hash
+            FROM placet.session_tokens x
+            WHERE x.tenant = %(tenant)s AND x.session_id = %(session)s AND x.ended_at IS NULL
+            ORDER BY x.issued_at DESC, x.token_hash
+            OFFSET %(most)s
+        )
+        """,
+        {"tenant": tenant, "session": session.session_id, "most": MAX_TOKENS},
+    )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pdp.delegation.chain import Chains
-from pdp.model import Caller, Hop, Tool
+from pdp.errors import SessionUnprovenError
+from pdp.model import Caller, SessionProof, Tool
 from pdp.overload.rate import Rate
 from pdp.ports import ControlPlane
 from pdp.sessions.tool_filter import may_be_allowed
@@ -34,16 +35,19 @@ class Listing:
         self._rate = Rate(burst=20, per_second=5)
 
     async def allowed(
-        self, caller: Caller, session_id: str, hops: tuple[Hop, ...], *, deadline: float
+        self, caller: Caller, session_id: str, proof: SessionProof, *, deadline: float
     ) -> AllowedTools:
-        """Return what is left to the agent that acts on the chain `hops`.
+        """Return what is left to the agent that acts on the chain that it shows.
 
         `deadline` is an instant of `time.monotonic()`. Raises `OverloadedError` for a caller that asks
-        too often, `TenantUnknownError`, `StoreUnavailableError` and `DeadlineExceededError`.
+        too often, `SessionUnprovenError` for an agent that does not prove its part in the session,
+        `TenantUnknownError`, `StoreUnavailableError` and `DeadlineExceededError`.
         """
         self._rate.charge(caller)
-        known = await self._chains.read_context(caller, session_id, hops, deadline=deadline)
+        known = await self._chains.read_context(caller, session_id, proof, deadline=deadline)
         session, leaf = known.session, known.chain.leaf
+        if known.unproven and not known.chain.problems:
+            raise SessionUnprovenError
         if session is None:
             return AllowedTools(tools=())
         # What is asked on an unproven chain, or on somebody else's, is blocked.

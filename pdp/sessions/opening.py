@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -64,6 +65,11 @@ def check_beside(asked: OpeningRequest, signed: SessionTerms, *, principal: str)
     ):
         if said is not None and said != proven:
             raise InvalidFieldError(field, "is not what task_token says; leave it out")
+
+
+def new_session_token() -> str:
+    """Return a new session token: 256 random bits in base64url (RFC 4648, section 5)."""
+    return secrets.token_urlsafe(32)
 
 
 def new_session(terms: SessionTerms, *, session_id: str, now: datetime) -> Session:

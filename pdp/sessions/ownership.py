@@ -34,6 +34,14 @@ def may_see(caller: Caller, session: Session) -> bool:
     )
 
 
+def needs_proof(caller: Caller, session: Session) -> bool:
+    """Whether the caller has to prove its part in the session, since only its agents give it any.
+
+    Who asked for the task, operators and auditors act by their own right.
+    """
+    return not (asked_for(caller, session) or caller.roles & {Role.OPERATOR, Role.AUDITOR})
+
+
 def may_see_chains(caller: Caller, session: Session | None) -> bool:
     """Whether the caller may see the chains of decisions in a session; None: there is no such session.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pdp.delegation.point import DelegationPoint
@@ -15,12 +15,29 @@ from pdp.errors import (
     SessionOverError,
     UnauthenticatedError,
 )
-from pdp.model import Caller, GrantRow, Role, Session, SessionSnapshot, SessionState
+from pdp.model import (
+    Caller,
+    GrantRow,
+    Role,
+    Session,
+    SessionProof,
+    SessionSnapshot,
+    SessionState,
+    TokenIssue,
+    session_token_hash,
+)
 from pdp.overload.rate import Rate
 from pdp.ports import Clock, ControlPlane, GrantStore, SessionStore, TokenAuthenticator
 from pdp.sessions import task_tokens
-from pdp.sessions.opening import OpeningRequest, check_beside, new_session, stated_terms
-from pdp.sessions.ownership import asked_for, may_revoke, may_see
+from pdp.sessions.opening import (
+    OpeningRequest,
+    check_beside,
+    new_session,
+    new_session_token,
+    stated_terms,
+)
+from pdp.sessions.ownership import asked_for, may_revoke, may_see, needs_proof
+from pdp.sessions.proof import Proofs
 from pdp.sessions.task_tokens import ISSUER_PREFIX
 from pdp.uuid7 import uuid7
 
@@ -37,6 +54,8 @@ class OpenedSession:
     now: datetime
     # A new root grant (compact JWS), stored before anybody has it; empty where there can be none.
     grant: str
+    # A new token that proves part in the session; empty if it is over. Nobody else has it, nor do we.
+    session_token: str = field(repr=False)
     # `jti` of the task token that asked for the session; empty without one.
     token_id: str = ""
 
@@ -56,6 +75,7 @@ class SessionPoint:
         control_plane: ControlPlane,
         grants: GrantStore,
         delegations: DelegationPoint,
+        proofs: Proofs,
         principals: TokenAuthenticator | None = None,
         principal_required: bool = False,
     ) -> None:
@@ -66,6 +86,7 @@ class SessionPoint:
         self._control_plane = control_plane
         self._grants = grants
         self._delegations = delegations
+        self._proofs = proofs
         self._principals = principals
         self._principal_required = principal_required
         # A revocation holds up every decision of its tenant for a moment.
@@ -91,14 +112,24 @@ class SessionPoint:
             raise InvalidFieldError("principal_token", "is required here (principal_tokens: required)")
         terms = stated_terms(asked, issuer=caller.subject, principal=principal)
         now = await self._clock.now()
-        session = await self._sessions.open(caller.tenant, new_session(terms, session_id=uuid7(now), now=now))
-        return await self._opened(caller, session, now)
+        token = new_session_token()
+        session = await self._sessions.open(
+            caller.tenant,
+            new_session(terms, session_id=uuid7(now), now=now),
+            token=TokenIssue(token_hash=session_token_hash(token), issued_to=caller.subject),
+        )
+        return await self._opened(caller, session, now, token)
 
-    async def get(self, caller: Caller, session_id: str) -> SessionSnapshot:
-        """Return a session that the caller may see. Raises `NotFoundError`."""
-        found = await self._sessions.get(caller.tenant, session_id)
-        if found is None or not may_see(caller, found.session):
-            raise NotFoundError(f"no session {session_id} of yours")
+    async def get(
+        self, caller: Caller, session_id: str, proof: SessionProof, *, deadline: float
+    ) -> SessionSnapshot:
+        """Return a session that the caller may see. `deadline` is an instant of `time.monotonic()`.
+
+        Raises `NotFoundError`; `SessionUnprovenError` for its agent that does not prove its part in it.
+        """
+        found = await self._find_visible(caller, session_id)
+        if needs_proof(caller, found.session):
+            await self._proofs.require(caller, found.session, proof, deadline=deadline)
         return found
 
     async def complete(self, caller: Caller, session_id: str, reason: str) -> SessionSnapshot:
@@ -106,7 +137,7 @@ class SessionPoint:
 
         Raises `NotFoundError`, and `SessionOverError` for a session that ended otherwise.
         """
-        seen = await self.get(caller, session_id)
+        seen = await self._find_visible(caller, session_id)
         if not asked_for(caller, seen.session):
             raise NotFoundError(f"no session {session_id} whose task you may complete")
         completed = await self._ended(
@@ -117,19 +148,29 @@ class SessionPoint:
             raise SessionOverError(f"the session is {state}, so its task cannot be completed")
         return completed
 
-    async def close(self, caller: Caller, session_id: str, reason: str) -> SessionSnapshot:
-        """End a session that the caller may see; again changes nothing. Raises `NotFoundError`."""
-        await self.get(caller, session_id)
+    async def close(
+        self, caller: Caller, session_id: str, reason: str, proof: SessionProof, *, deadline: float
+    ) -> SessionSnapshot:
+        """End a session that the caller may see; again changes nothing. Raises as `get`."""
+        await self.get(caller, session_id, proof, deadline=deadline)
         return await self._ended(session_id, await self._sessions.close(caller.tenant, session_id, reason))
 
     async def revoke_grant(
-        self, caller: Caller, session_id: str, grant_hash: str, *, reason: str
+        self,
+        caller: Caller,
+        session_id: str,
+        grant_hash: str,
+        proof: SessionProof,
+        *,
+        reason: str,
+        deadline: float,
     ) -> GrantRow:
         """Revoke a grant of the session, and with it all that was delegated from it.
 
         Returns the grant as it then is; revoking again changes nothing, the first reason included.
-        Raises `NotFoundError`, and `OverloadedError` for a caller, other than an operator, that
-        revokes too often.
+        `deadline` is an instant of `time.monotonic()`. Raises `NotFoundError`; `SessionUnprovenError`
+        for an agent that does not prove its part in the session; and `OverloadedError` for a caller,
+        other than an operator, that revokes too often.
         """
         unknown = f"no grant of the session {session_id} that you may revoke"
         found = await self._sessions.get(caller.tenant, session_id)
@@ -141,6 +182,8 @@ class SessionPoint:
             or not may_revoke(caller, found.session, path)
         ):
             raise NotFoundError(unknown)
+        if needs_proof(caller, found.session):
+            await self._proofs.require(caller, found.session, proof, deadline=deadline)
         if path[-1].revoked_at is not None:
             return path[-1]
         if Role.OPERATOR not in caller.roles:
@@ -160,19 +203,33 @@ class SessionPoint:
             if Role.SESSION_ISSUER not in caller.roles and signed.agent not in caller.agents:
                 raise PermissionDeniedError("the task token is for an agent that you do not speak for")
             check_beside(asked, signed, principal=principal)
-            session = new_session(signed, session_id=uuid7(now), now=now)
+            session, proof = new_session(signed, session_id=uuid7(now), now=now), new_session_token()
+            issue = TokenIssue(
+                token_hash=session_token_hash(proof),
+                issued_to=caller.subject,
+                task_issued_at=signed.issued_at,
+            )
             try:
-                session = await self._sessions.open(caller.tenant, session, epoch=epoch)
+                session = await self._sessions.open(caller.tenant, session, epoch=epoch, token=issue)
             except SessionMovedError:
                 continue
-            return await self._opened(caller, session, now, token_id=signed.token_id)
+            return await self._opened(caller, session, now, proof, token_id=signed.token_id)
         raise SessionContendedError(retry_after=1.0)
 
     async def _opened(
-        self, caller: Caller, session: Session, now: datetime, *, token_id: str = ""
+        self, caller: Caller, session: Session, now: datetime, token: str, *, token_id: str = ""
     ) -> OpenedSession:
         grant = await self._delegations.root(caller.tenant, session, now)
-        return OpenedSession(session=session, now=now, grant=grant, token_id=token_id)
+        live = session.state_at(now) in (SessionState.OPEN, SessionState.COMPLETED)
+        return OpenedSession(
+            session=session, now=now, grant=grant, session_token=token if live else "", token_id=token_id
+        )
+
+    async def _find_visible(self, caller: Caller, session_id: str) -> SessionSnapshot:
+        found = await self._sessions.get(caller.tenant, session_id)
+        if found is None or not may_see(caller, found.session):
+            raise NotFoundError(f"no session {session_id} of yours")
+        return found
 
     async def _ended(self, session_id: str, session: Session | None) -> SessionSnapshot:
         if session is None:

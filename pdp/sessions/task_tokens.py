@@ -72,6 +72,7 @@ def prove(token: TaskToken, keys: IssuerKeys | None, *, tenant: str, now: dateti
         boundary=parse_boundary(claims["boundary"], f"{FIELD}.boundary"),
         expires_at=_expiry(claims["expires_at"]) if "expires_at" in claims else None,
         token_id=_name(claims["jti"], "jti"),
+        issued_at=datetime.fromtimestamp(issued_at, UTC),
     )
 
 

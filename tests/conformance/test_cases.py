@@ -95,6 +95,7 @@ async def test_policy_answers(opa: RunningOpa, name: str, step: Evaluate) -> Non
         caller=request.caller,
         now=facts.now,
         max_depth=max_chain_depth(facts.settings),
+        root_proven=True,
     )
     document = input_document(
         request, facts, session=session, chain=chain, derived=derive(request.action, tool)

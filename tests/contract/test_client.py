@@ -336,9 +336,9 @@ def test_guard_executes_once(pdp: Target) -> None:
 
 
 def test_recorded_decision_is_the_same_bytes(pdp: Target) -> None:
-    agent = pdp.agent()
-    decision = agent.evaluate(read(), session=pdp.session())
-    own = agent.get_decision(decision.decision_id)
+    agent, session = pdp.agent(), pdp.session()
+    decision = agent.evaluate(read(), session=session)
+    own = agent.get_decision(decision.decision_id, session=session)
     assert own.receipt == decision.receipt
     assert own.receipt_status == "verified"
     assert (own.effect, own.position, own.input_document) == (decision.effect, decision.position, b"")
@@ -347,7 +347,7 @@ def test_recorded_decision_is_the_same_bytes(pdp: Target) -> None:
     other = pdp.client(pdp.identity("svc-other", "agent", agents=(AGENT,)))
     for client, decision_id in ((other, decision.decision_id), (agent, str(uuid4()))):
         with pytest.raises(NotFoundError):
-            client.get_decision(decision_id)
+            client.get_decision(decision_id, session=session)
 
 
 # --- plans ----------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_plan_is_answered_item_by_item_each_with_its_receipt(pdp: Target) -> Non
     versions = [decision.session_version for decision in decisions]
     assert versions == [session.version + n for n in range(1, 5)]
     for decision in decisions:
-        assert agent.get_decision(decision.decision_id).receipt == decision.receipt
+        assert agent.get_decision(decision.decision_id, session=session).receipt == decision.receipt
         assert parse(decision.receipt).claims["aud"] == "erp"
     assert pdp.issuer().get_session(session).decisions == {"allow": 2, "block": 1, "escalate": 1}
 
@@ -468,7 +468,7 @@ def test_delegated_agent_acts_on_its_chain(pdp: Target) -> None:
     assert decision.chain[1].grant_hash == grant.grant_hash
     assert helper.evaluate(read(), session=session, chain=grant.chain).chain == decision.chain
     assert [tool.name for tool in helper.list_allowed_tools(session, chain=grant.chain)]
-    assert helper.get_decision(decision.decision_id).chain == decision.chain
+    assert helper.get_decision(decision.decision_id, chain=grant.chain).chain == decision.chain
     # The session's own agent needs no grant, and is named like any hop.
     own = pdp.agent().evaluate(read("c-2"), session=session)
     assert [(hop.agent, hop.grant_hash, hop.effect) for hop in own.chain] == [(AGENT, "", "allow")]
@@ -555,7 +555,7 @@ def test_chain_of_a_decision_is_shown_to_who_the_session_is(pdp: Target) -> None
     decision = helper.evaluate(read(), session=session, chain=grant.chain)
     pdp.agent().revoke_grant(session, grant, reason="done")
     for viewer in (pdp.agent(), pdp.issuer(), pdp.operator(), pdp.client(pdp.identity(PRINCIPAL))):
-        chain = viewer.get_chain(decision.decision_id)
+        chain = viewer.get_chain(decision.decision_id, session=session)
         assert (chain.session_id, chain.task_id) == (session.session_id, session.task.id)
         assert tuple(link.hop for link in chain.links) == decision.chain
         assert [link.decisions for link in chain.links] == [
@@ -877,7 +877,7 @@ async def test_async_client_is_the_same(pdp: Target) -> None:
         decision = await client.evaluate(read(), session=session)
         assert decision.allowed
         assert decision.receipt_status == "verified"
-        assert (await client.get_decision(decision.decision_id)).receipt == decision.receipt
+        assert (await client.get_decision(decision.decision_id, session=session)).receipt == decision.receipt
         assert not (await client.evaluate(read(), session=session)).allowed
         many = await asyncio.gather(
             *(client.evaluate(read(call=f"d-{number}"), session=session) for number in range(8))
@@ -987,12 +987,15 @@ def tool(pdp: Target, tools: tuple[str, ...] = (PAY,), audiences: tuple[str, ...
 def test_decision_shows_what_became_of_it(pdp: Target) -> None:
     agent, session = pdp.agent(), pdp.session()
     decision = agent.evaluate(pay(100), session=session)
-    recorded = agent.get_decision(decision.decision_id)
+    recorded = agent.get_decision(decision.decision_id, session=session)
     assert (recorded.outcome, recorded.redeemed) == (None, False)
-    assert agent.report_outcome(decision.decision_id, "executed", output=b"{}").hold is HoldState.COMMITTED
-    assert agent.get_decision(decision.decision_id).outcome is Outcome.EXECUTED
+    assert (
+        agent.report_outcome(decision.decision_id, "executed", session=session, output=b"{}").hold
+        is HoldState.COMMITTED
+    )
+    assert agent.get_decision(decision.decision_id, session=session).outcome is Outcome.EXECUTED
     assert tool(pdp).report_outcome(decision.decision_id, "failed").hold is HoldState.COMMITTED
-    assert agent.get_decision(decision.decision_id).outcome is Outcome.EXECUTED
+    assert agent.get_decision(decision.decision_id, session=session).outcome is Outcome.EXECUTED
 
 
 def test_word_of_whoever_asked_frees_nothing(pdp: Target) -> None:
@@ -1022,7 +1025,8 @@ def test_tool_redeems_only_what_its_credential_serves(
     pdp: Target, tools: tuple[str, ...], audiences: tuple[str, ...], served: bool
 ) -> None:
     agent, action, erp = pdp.agent(), pay(100), tool(pdp, tools, audiences)
-    decision = agent.evaluate(action, session=pdp.session())
+    session = pdp.session()
+    decision = agent.evaluate(action, session=session)
     asked: dict[str, Any] = {"tool": PAY, "arguments": action["arguments"]}
     if served:
         erp.redeem(decision.decision_id, audience="erp", **asked)
@@ -1031,7 +1035,7 @@ def test_tool_redeems_only_what_its_credential_serves(
             with pytest.raises(PreconditionError) as caught:
                 erp.redeem(decision.decision_id, audience=audience, **asked)
             assert caught.value.reason == "NOT_REDEEMABLE"
-    assert agent.get_decision(decision.decision_id).redeemed is served
+    assert agent.get_decision(decision.decision_id, session=session).redeemed is served
 
 
 @pytest.mark.parametrize(("tools", "audiences", "served"), SERVED)
@@ -1050,7 +1054,7 @@ def test_tools_word_is_taken_only_on_what_its_credential_serves(
         ):
             with pytest.raises(NotFoundError):
                 erp.report_outcome(outcome=outcome, **of_decision)
-    assert agent.get_decision(decision.decision_id).outcome is None
+    assert agent.get_decision(decision.decision_id, session=session).outcome is None
 
 
 def test_those_whose_the_session_is_may_report_and_free_nothing(pdp: Target) -> None:
@@ -1062,8 +1066,11 @@ def test_those_whose_the_session_is_may_report_and_free_nothing(pdp: Target) -> 
         decision = pdp.agent().evaluate(pay(100, f"c-{number}"), session=session)
         with pytest.raises(NotFoundError):
             stranger.report_outcome(decision.decision_id, "failed")
-        assert reporter.report_outcome(decision.decision_id, "failed").hold is HoldState.UNRESOLVED
-        assert pdp.agent().get_decision(decision.decision_id).outcome is Outcome.FAILED
+        assert (
+            reporter.report_outcome(decision.decision_id, "failed", session=session).hold
+            is HoldState.UNRESOLVED
+        )
+        assert pdp.agent().get_decision(decision.decision_id, session=session).outcome is Outcome.FAILED
 
 
 def test_receipt_is_for_the_audience_that_the_registry_names(pdp: Target) -> None:
@@ -1094,15 +1101,15 @@ def test_tool_without_an_audience_gives_receipts_that_nobody_redeems(pdp: Target
 
 
 def test_allow_is_redeemed_once_for_its_own_action(pdp: Target) -> None:
-    agent, erp = pdp.agent(), tool(pdp)
+    agent, erp, session = pdp.agent(), tool(pdp), pdp.session()
     action = pay(100)
-    decision = agent.evaluate(action, session=pdp.session(), audience="erp")
+    decision = agent.evaluate(action, session=session, audience="erp")
     asked = {"tool": PAY, "arguments": action["arguments"], "audience": "erp"}
     for change in ({"audience": "crm"}, {"tool": READ}, {"arguments": pay(101)["arguments"]}):
         with pytest.raises(PreconditionError):
             erp.redeem(decision.decision_id, **(asked | change))
     erp.redeem(decision.decision_id, **asked)
-    assert agent.get_decision(decision.decision_id).redeemed
+    assert agent.get_decision(decision.decision_id, session=session).redeemed
     with pytest.raises(PreconditionError) as caught:
         erp.redeem(decision.decision_id, **asked)
     assert caught.value.reason == "NOT_REDEEMABLE"
@@ -1114,9 +1121,9 @@ def test_report_about_one_attempt_says_nothing_about_another(pdp: Target) -> Non
     of_call: dict[str, Any] = {"outcome": "voided", "session": session, "tool_call_id": "c-1"}
     with pytest.raises(NotFoundError):
         agent.report_outcome(**of_call, attempt_id="a-2")
-    assert agent.get_decision(decision.decision_id).outcome is None
+    assert agent.get_decision(decision.decision_id, session=session).outcome is None
     assert agent.report_outcome(**of_call, attempt_id="a-1").hold is HoldState.UNRESOLVED
-    assert agent.get_decision(decision.decision_id).outcome is Outcome.VOIDED
+    assert agent.get_decision(decision.decision_id, session=session).outcome is Outcome.VOIDED
 
 
 @pytest.mark.parametrize("missing", [{"session": "nothing", "tool_call_id": "c"}, {"decision_id": "nothing"}])

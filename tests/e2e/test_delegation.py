@@ -404,12 +404,12 @@ async def test_holder_of_a_grant_is_no_owner_of_the_session(scene: Scene) -> Non
     helper = await stage.delegate(stage.root, HELPER)
     decision = await stage.ask(helper.chain, read())
     runtime = await stage.runtime(HELPER)
-    assert (await runtime.get_decision(decision.decision_id)).receipt == decision.receipt
+    assert (await runtime.get_decision(decision.decision_id, chain=helper.chain)).receipt == decision.receipt
     for call in (runtime.get_session, runtime.close_session, runtime.complete_task):
         with pytest.raises(NotFoundError):
             await call(stage.session)
     with pytest.raises(NotFoundError):
-        await runtime.get_chain(decision.decision_id)
+        await runtime.get_chain(decision.decision_id, chain=helper.chain)
     # Without the chain it may not say anything either.
     assert codes(await stage.ask((), read(), by=HELPER))[0] == "session.unknown"
 
@@ -478,7 +478,7 @@ async def test_who_may_revoke_a_grant(scene: Scene) -> None:
                 await stranger.revoke_grant(stage.session, "0" * 64)
             assert str(known.value) == str(unknown.value), name
         assert (await stage.ask(helper.chain, read())).allowed
-        await revoker.revoke_grant(stage.session, helper.token)
+        await revoker.revoke_grant(stage.session, helper.token, chain=helper.chain)
         assert places(await stage.ask(helper.chain, read()), "chain.revoked") == ["chain[1]"], who
     # A grant below another's is not its to end.
     helper = await stage.delegate(stage.root, HELPER)
@@ -585,7 +585,7 @@ async def test_chain_of_a_decision_is_shown_with_what_each_hop_was_answered(scen
     allowed = await stage.ask(clerk.chain, read())
     await (await stage.runtime(AGENT)).revoke_grant(stage.session, helper, reason="enough")
     for viewer in (await stage.runtime(AGENT), await scene.client(PRINCIPAL), await scene.auditor()):
-        chain: Chain = await viewer.get_chain(allowed.decision_id)
+        chain: Chain = await viewer.get_chain(allowed.decision_id, session=stage.session)
         assert (chain.session_id, chain.principal) == (stage.session.session_id, PRINCIPAL)
         assert [link.hop for link in chain.links] == list(allowed.chain)
         assert [link.purpose for link in chain.links] == ["", "look it up", ""]
@@ -686,7 +686,9 @@ async def test_allow_of_a_chain_that_was_revoked_since_is_not_redeemed(scene: Sc
     assert "revoked" in str(refused.value)
     # What became of the first is still the leaf's to say.
     runtime = await stage.runtime(CLERK)
-    assert (await runtime.report_outcome(decisions[0].decision_id, "executed")).hold == "committed"
+    assert (
+        await runtime.report_outcome(decisions[0].decision_id, "executed", chain=clerk.chain)
+    ).hold == "committed"
 
 
 async def test_plan_is_judged_on_its_chain(scene: Scene) -> None:

@@ -13,7 +13,6 @@ from placet import (
     AsyncClient,
     DeadlineError,
     HoldState,
-    Hop,
     NotFoundError,
     Outcome,
     OverloadedError,
@@ -50,7 +49,7 @@ async def test_only_whoever_can_be_believed_frees_a_key_and_its_money(scene: Sce
     session = await open_session(scene, total="100")
     first = await allowed(scene, session)
     mine, erp = await scene.agent(), await tool(scene, replica=2)
-    assert (await mine.report_outcome(first, Outcome.FAILED)).hold is HoldState.UNRESOLVED
+    assert (await mine.report_outcome(first, Outcome.FAILED, session=session)).hold is HoldState.UNRESOLVED
     again = (await ask_both(scene, [(act("B-1"), session)]))[0]
     # The money is still held, too.
     assert sorted(codes(again)) == ["boundary.total", "payment.unresolved"]
@@ -59,14 +58,14 @@ async def test_only_whoever_can_be_believed_frees_a_key_and_its_money(scene: Sce
 
 
 async def test_tools_word_on_a_call_that_has_two_allows_frees_neither(scene: Scene) -> None:
-    """The agent chose the same id twice, with and without its root grant, for the tool to confuse them."""
+    """The agent chose the same id twice, by two credentials, for the tool to confuse them."""
     await prepare(scene)
     session, mine, erp = await open_session(scene), await scene.agent(), await tool(scene)
-    root = (Hop(agent=AGENT, grant=session.grant),)
+    other = await scene.client("svc-ap-2", "agent", agents=(AGENT,))
     action = act("B-1")
     by_call: dict[str, Any] = {"session": session, "tool_call_id": action["tool_call_id"]}
-    first = await mine.evaluate(act("B-2") | {"tool_call_id": action["tool_call_id"]}, session=session)
-    second = await mine.evaluate(action, session=session, chain=root)
+    first = await other.evaluate(act("B-2") | {"tool_call_id": action["tool_call_id"]}, session=session)
+    second = await mine.evaluate(action, session=session)
     assert (first.effect, second.effect) == ("allow", "allow")
     with pytest.raises(NotFoundError, match="decision_id"):
         await erp.report_outcome(outcome="not_executed", **by_call)
@@ -82,7 +81,9 @@ async def test_executed_commits_and_a_contradiction_frees_nothing(scene: Scene) 
     session = await open_session(scene)
     first = await allowed(scene, session)
     mine, erp = await scene.agent(), await tool(scene)
-    assert (await mine.report_outcome(first, "executed", output=b'{"id": 7}')).hold is HoldState.COMMITTED
+    assert (
+        await mine.report_outcome(first, "executed", output=b'{"id": 7}', session=session)
+    ).hold is HoldState.COMMITTED
     assert await erp.report_outcome(first, "not_executed") == Reported(
         decision_id=first, hold=HoldState.COMMITTED, conflict=True
     )
@@ -96,7 +97,7 @@ async def test_repeat_of_a_call_with_an_outcome_is_stale(scene: Scene) -> None:
     session, action = await open_session(scene), act("B-1")
     first = await scene.ask(action, session)
     assert (await scene.ask(action, session)).replayed
-    await (await scene.agent()).report_outcome(first.decision_id, "executed")
+    await (await scene.agent()).report_outcome(first.decision_id, "executed", session=session)
     assert codes(await scene.ask(action, session))[0] == "action.replay_stale"
 
 
@@ -249,7 +250,7 @@ async def test_what_had_to_be_redeemed_and_was_not_is_free_again(scene: Scene) -
     second = await allowed(scene, session)
     await (await tool(scene)).redeem(second, **erp_runs(act("B-1")))
     # Now it may have been done.
-    assert (await mine.report_outcome(second, "not_executed")).hold is HoldState.UNRESOLVED
+    assert (await mine.report_outcome(second, "not_executed", session=session)).hold is HoldState.UNRESOLVED
 
 
 async def test_strangers_learn_and_change_nothing(scene: Scene) -> None:
@@ -261,7 +262,7 @@ async def test_strangers_learn_and_change_nothing(scene: Scene) -> None:
         await other.report_outcome(first, "failed")
     blocked = await scene.ask(act("B-1"), session)
     with pytest.raises(PreconditionError) as caught:
-        await (await scene.agent()).report_outcome(blocked.decision_id, "executed")
+        await (await scene.agent()).report_outcome(blocked.decision_id, "executed", session=session)
     assert caught.value.reason == "OUTCOME_REFUSED"
 
 
@@ -269,7 +270,7 @@ async def test_silence_is_listed_until_somebody_says_what_happened(scene: Scene)
     await prepare(scene)
     session = await open_session(scene)
     silent, told = await allowed(scene, session, "B-1"), await allowed(scene, session, "B-2")
-    await (await scene.agent()).report_outcome(told, "unknown")
+    await (await scene.agent()).report_outcome(told, "unknown", session=session)
     auditor = await scene.auditor()
     assert await auditor.list_open_decisions() == ()
     await scene.advance(61)
@@ -287,7 +288,7 @@ async def test_executed_after_a_release_is_counted_again_and_told_once(scene: Sc
     assert (await erp.report_outcome(first, "failed")).hold is HoldState.RELEASED
     before = await conflicts(scene)
     for _ in range(3):
-        assert (await mine.report_outcome(first, "executed")).hold is HoldState.UNRESOLVED
+        assert (await mine.report_outcome(first, "executed", session=session)).hold is HoldState.UNRESOLVED
     assert await conflicts(scene) == before + 1
     again = (await ask_both(scene, [(act("B-1"), session)]))[0]
     assert sorted(codes(again)) == ["boundary.total", "payment.unresolved"]

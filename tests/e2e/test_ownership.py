@@ -38,7 +38,7 @@ async def test_owner_sees_and_closes_the_session(
 ) -> None:
     subject, roles, agents = who
     session, owner = await scene.session(), await scene.client(subject, *roles, agents=agents)
-    assert (await owner.get_session(session.session_id)).principal == PRINCIPAL
+    assert (await owner.get_session(session)).principal == PRINCIPAL
     assert (await owner.close_session(session)).state is SessionState.CLOSED
     assert codes(await scene.ask(read(), session)) == ["session.closed"]
 
@@ -79,7 +79,9 @@ async def test_call_of_a_stranger_is_on_record_as_the_strangers(scene: Scene) ->
 async def test_agent_sees_its_own_decisions_only(scene: Scene) -> None:
     session = await scene.session()
     decision = await scene.ask(read(), session)
-    assert (await (await scene.agent()).get_decision(decision.decision_id)).receipt == decision.receipt
+    assert (
+        await (await scene.agent()).get_decision(decision.decision_id, session=session)
+    ).receipt == decision.receipt
     for subject, agents in (("svc-ap-2", (AGENT,)), ("svc-else", ("agent:else",))):
         other = await scene.client(subject, "agent", agents=agents)
         with pytest.raises(NotFoundError):

@@ -102,7 +102,7 @@ async def test_payment_comes_after_its_approval_in_the_plan(scene: Scene) -> Non
     assert not paid.allowed
     with pytest.raises(OutOfOrder):
         paid.require_allowed()
-    await client.report_outcome(approved.decision_id, "executed")
+    await client.report_outcome(approved.decision_id, "executed", session=session)
     paid.require_allowed()
 
 
@@ -130,7 +130,7 @@ async def test_payment_is_redeemed_after_its_approval_was_executed_or_redeemed(s
         with pytest.raises(PreconditionError, match=approved.decision_id):
             await tool.redeem(paid.decision_id, tool=PAY, arguments=pay["arguments"], audience="erp")
         if kind == "reported":
-            await client.report_outcome(approved.decision_id, "executed")
+            await client.report_outcome(approved.decision_id, "executed", session=session)
         else:
             await tool.redeem(
                 approved.decision_id, tool=APPROVE, arguments=approve["arguments"], audience="erp"
@@ -145,7 +145,7 @@ async def test_approval_that_failed_lets_nothing_come_after_it(scene: Scene) -> 
     tool = await scene.tool_server("svc-bank")
     pay = act("B-1")
     approved, paid = await client.evaluate_plan([act("B-1", tool=APPROVE), pay], session=session)
-    await client.report_outcome(approved.decision_id, "failed")
+    await client.report_outcome(approved.decision_id, "failed", session=session)
     assert not paid.allowed
     with pytest.raises(PreconditionError, match=approved.decision_id):
         await tool.redeem(paid.decision_id, tool=PAY, arguments=pay["arguments"], audience="erp")

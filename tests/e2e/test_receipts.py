@@ -212,7 +212,7 @@ async def test_auditor_gets_the_document_that_was_judged(scene: Scene) -> None:
     assert judged["action"]["amount"] == {"minor": 120050, "currency": "EUR"}
     assert judged["session"]["id"] == paid.session.session_id
     assert judged["claimed"]["intent"] == INTENT
-    own = await (await scene.agent()).get_decision(paid.decision.decision_id)
+    own = await (await scene.agent()).get_decision(paid.decision.decision_id, session=paid.session)
     assert (own.receipt, own.input_document) == (paid.token, b"")
 
 
@@ -329,6 +329,7 @@ async def test_command_names_the_field_that_differs(scene: Scene, tmp_path: Path
         PLACET_ROLES="agent",
         PLACET_AGENTS=AGENT,
         PLACET_TIMEOUT="60",
+        PLACET_SESSION_TOKEN=paid.session.token,
     )
     assert code == 0, said
     shown = json.loads(said)

@@ -70,6 +70,8 @@ def test_call_gets_the_earlier_answer(channel: grpc.Channel, said: Exchange) -> 
     if said.method == "SessionService/OpenSession":
         # The session is the same; each answer has a root grant of its own.
         assert answer.pop("grant") != earlier.pop("grant")
+        # The earlier server knew no session tokens.
+        assert len(answer.pop("session_token")) == 43
     assert answer == earlier
 
 

@@ -114,6 +114,7 @@ class Town:
                 decision_id=decision.decision_id,
                 vendor=vendor,
                 grant=session.grant,
+                session_token=session.token,
                 tools_revision=tools_revision,
             )
 

@@ -24,6 +24,7 @@ _SPOILT: Mapping[str, str] = {
     "review_id": "text",
     "attempt_id": "text",
     "audience": "text",
+    "session_token": "text",
     "chain": "chain",
 }
 _PATHS = sorted(_SPOILT)
@@ -37,6 +38,7 @@ class Known:
     """What the sender may name: its own things, and the ids of another tenant's."""
 
     session_id: str
+    session_token: str
     decision_id: str
     their_session_id: str
     their_decision_id: str
@@ -72,7 +74,7 @@ class Stream:
 def evaluate(mix: Mixer, known: Known) -> tuple[decision_service_pb2.EvaluateRequest, int]:
     """Return a request and its key."""
     session = known.their_session_id if mix.one_in(3) else known.session_id
-    request = decision_service_pb2.EvaluateRequest(session_id=session)
+    request = decision_service_pb2.EvaluateRequest(session_id=session, session_token=known.session_token)
     request.action.tool = READ
     request.action.arguments = b'{"invoice":"INV-%d"}' % mix.random.randrange(10**6)
     paths = mix.random.sample(_PATHS, mix.random.choice(_HOW_MANY))
@@ -114,6 +116,7 @@ def _evaluate_batch(mix: Mixer, known: Known) -> Call:
         ],
         all_or_nothing=mix.one_in(2),
         audience=first.audience,
+        session_token=first.session_token,
     )
     return _call("EvaluateBatch", request)
 
@@ -131,7 +134,9 @@ def _simulate(mix: Mixer, known: Known) -> Call:
 
 
 def _list_allowed_tools(mix: Mixer, known: Known) -> Call:
-    request = decision_service_pb2.ListAllowedToolsRequest(session_id=_session(mix, known))
+    request = decision_service_pb2.ListAllowedToolsRequest(
+        session_id=_session(mix, known), session_token=_token(mix, known)
+    )
     if mix.one_in(2):
         request.chain.CopyFrom(mix.chain())
     # Who asks too often is held off; so each is somebody else.
@@ -145,6 +150,7 @@ def _report_outcome(mix: Mixer, known: Known) -> Call:
         request.tool_call_id = mix.text() if mix.one_in(2) else known.their_tool_call_id
     else:
         request.decision_id = _decision(mix, known)
+    request.session_token = _token(mix, known)
     if not mix.one_in(5):
         request.output = mix.object() if mix.one_in(2) else mix.fresh().encode()
     return _call("ReportOutcome", request)
@@ -275,6 +281,10 @@ def _frames(actions: Sequence[decision_service_pb2.StreamedAction], most: int) -
 
 def _session(mix: Mixer, known: Known) -> str:
     return mix.random.choice((known.session_id, known.their_session_id, mix.text(), mix.fresh()))
+
+
+def _token(mix: Mixer, known: Known) -> str:
+    return mix.text() if mix.one_in(5) else known.session_token
 
 
 def _decision(mix: Mixer, known: Known) -> str:

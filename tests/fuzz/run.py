@@ -254,6 +254,7 @@ def fuzz_of(pdp: RealPdp) -> Fuzz:
         tenant=tenant,
         known=Known(
             session_id=opened.session_id,
+            session_token=opened.token,
             decision_id=blocked.decision_id,
             their_session_id=theirs.session_id,
             their_decision_id=decision.decision_id,

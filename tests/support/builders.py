@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from pdp.model import (
     JSON,
@@ -42,11 +43,13 @@ from pdp.model import (
     Role,
     Session,
     SessionMove,
+    SessionProof,
     SessionState,
     Task,
     Tool,
     ToolEffect,
     Verdict,
+    session_token_hash,
 )
 from placet.normalise import NormalisationStep
 
@@ -111,7 +114,9 @@ def session(
     state: SessionState = SessionState.OPEN,
     version: int = 1,
     bounds: Boundary | None = None,
+    token_required: bool = False,
 ) -> Session:
+    """Return a session; unless `token_required`, its agent needs no proof, as in one of an earlier server."""
     return Session(
         session_id=session_id or unique("session"),
         task=task or Task(id=unique("T"), description="Pay the invoice", prompt="please pay INV-1001"),
@@ -123,6 +128,7 @@ def session(
         version=version,
         opened_at=now,
         expires_at=now + lifetime,
+        token_required=token_required,
     )
 
 
@@ -225,6 +231,12 @@ def evaluation(
         hops=hops,
         attempt_id=attempt_id,
     )
+
+
+def shown(session_token: str = "", *hops: Hop) -> dict[str, Any]:
+    """Return how a caller proves its part in a session to the methods that ask for it, in time."""
+    token_hash = session_token_hash(session_token) if session_token else ""
+    return {"proof": SessionProof(token_hash=token_hash, hops=hops), "deadline": deadline()}
 
 
 def key(

@@ -110,6 +110,7 @@ async def prove(
         caller=by or speaker(links[-1].grant.agent),
         now=now,
         max_depth=max_depth,
+        root_proven=True,
     )
 
 

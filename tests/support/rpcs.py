@@ -49,8 +49,9 @@ class Things:
     # Id of an entity of the type "vendor".
     vendor: str
     tools_revision: int = 0
-    # Root grant of the session.
+    # Root grant of the session, and the token that proves part in it.
     grant: str = ""
+    session_token: str = ""
     # New for each call.
     tool_call_id: str = ""
 
@@ -81,6 +82,7 @@ def methods() -> Iterator[tuple[str, MethodDescriptor]]:
 def _evaluate(things: Things) -> decision_service_pb2.EvaluateRequest:
     return decision_service_pb2.EvaluateRequest(
         session_id=things.session_id,
+        session_token=things.session_token,
         action=decision_pb2.Action(
             tool=things.tool, arguments=b'{"invoice": "INV-1"}', tool_call_id=things.tool_call_id
         ),
@@ -90,7 +92,9 @@ def _evaluate(things: Things) -> decision_service_pb2.EvaluateRequest:
 def _evaluate_batch(things: Things) -> decision_service_pb2.EvaluateBatchRequest:
     items = [decision_service_pb2.PlannedAction(action=_evaluate(things).action) for _ in range(2)]
     items[1].action.tool_call_id += "-2"
-    return decision_service_pb2.EvaluateBatchRequest(session_id=things.session_id, items=items)
+    return decision_service_pb2.EvaluateBatchRequest(
+        session_id=things.session_id, items=items, session_token=things.session_token
+    )
 
 
 def _open_session(things: Things) -> session_service_pb2.OpenSessionRequest:
@@ -140,21 +144,29 @@ ROWS: Mapping[str, Row] = {
     ),
     # To a stranger nothing is listed.
     "/placet.v1.DecisionService/ListAllowedTools": Row(
-        request=lambda things: decision_service_pb2.ListAllowedToolsRequest(session_id=things.session_id)
+        request=lambda things: decision_service_pb2.ListAllowedToolsRequest(
+            session_id=things.session_id, session_token=things.session_token
+        )
     ),
     "/placet.v1.DecisionService/GetDecision": Row(
-        request=lambda things: decision_service_pb2.GetDecisionRequest(decision_id=things.decision_id),
+        request=lambda things: decision_service_pb2.GetDecisionRequest(
+            decision_id=things.decision_id, session_token=things.session_token
+        ),
         answered=frozenset({Role.AUDITOR, Role.OPERATOR}),
         elsewhere=NOT_FOUND,
     ),
     "/placet.v1.DecisionService/GetChain": Row(
-        request=lambda things: decision_service_pb2.GetChainRequest(decision_id=things.decision_id),
+        request=lambda things: decision_service_pb2.GetChainRequest(
+            decision_id=things.decision_id, session_token=things.session_token
+        ),
         answered=SEES_SESSIONS | {Role.AUDITOR},
         elsewhere=NOT_FOUND,
     ),
     "/placet.v1.DecisionService/ReportOutcome": Row(
         request=lambda things: decision_service_pb2.ReportOutcomeRequest(
-            decision_id=things.decision_id, outcome=decision_service_pb2.OUTCOME_UNKNOWN
+            decision_id=things.decision_id,
+            outcome=decision_service_pb2.OUTCOME_UNKNOWN,
+            session_token=things.session_token,
         ),
         answered=SEES_SESSIONS | {Role.TOOL},
         elsewhere=NOT_FOUND,
@@ -174,7 +186,9 @@ ROWS: Mapping[str, Row] = {
     # tests/e2e/test_task_tokens.py, and chooses nothing itself.
     "/placet.v1.SessionService/OpenSession": Row(request=_open_session, refused=frozenset({Role.AGENT})),
     "/placet.v1.SessionService/GetSession": Row(
-        request=lambda things: session_service_pb2.GetSessionRequest(session_id=things.session_id),
+        request=lambda things: session_service_pb2.GetSessionRequest(
+            session_id=things.session_id, session_token=things.session_token
+        ),
         answered=SEES_SESSIONS,
         elsewhere=NOT_FOUND,
     ),
@@ -184,14 +198,16 @@ ROWS: Mapping[str, Row] = {
         elsewhere=NOT_FOUND,
     ),
     "/placet.v1.SessionService/CloseSession": Row(
-        request=lambda things: session_service_pb2.CloseSessionRequest(session_id=things.session_id),
+        request=lambda things: session_service_pb2.CloseSessionRequest(
+            session_id=things.session_id, session_token=things.session_token
+        ),
         answered=SEES_SESSIONS,
         elsewhere=NOT_FOUND,
     ),
     "/placet.v1.SessionService/Delegate": Row(request=_delegate, elsewhere=NOT_FOUND),
     "/placet.v1.SessionService/RevokeGrant": Row(
         request=lambda things: session_service_pb2.RevokeGrantRequest(
-            session_id=things.session_id, grant=things.grant
+            session_id=things.session_id, grant=things.grant, session_token=things.session_token
         ),
         answered=SEES_SESSIONS,
         elsewhere=NOT_FOUND,

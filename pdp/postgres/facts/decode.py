@@ -70,6 +70,7 @@ def read_facts(row: Sequence[Any], scalars: Scalars, request: FactsRequest, of_t
         prerequisites=dict(PRIOR_ANSWERS_AT.values(row)),
         prerequisite_of=tuple(PREREQUISITE_RULES_AT.values(row)),
         grants={grant.grant_hash: grant for grant in GRANTS_AT.values(row)},
+        token_lives=scalars.token_lives,
     )
 
 

@@ -38,6 +38,7 @@ class Scalars(NamedTuple):
     settings: str | None
     # 0: the key was never held.
     key_version: int
+    token_lives: bool
 
 
 class EntityRow(NamedTuple):
@@ -85,15 +86,17 @@ SCALARS_AT = _LIST.add(
     entities_revision="coalesce(c.revision, 0)",
     settings="CASE WHEN r.lead THEN t.settings END",
     key_version="coalesce(b.version, 0)",
+    token_lives="st.lives IS NOT NULL",
 )
 SIGNALS_AT = _LIST.add(SIGNAL, "g")
 AGENTS_AT = _LIST.add(AGENT, "a")
 # The chain that is presented with a repeat is judged itself. A root grant, which is no part of the key,
 # may be another one now than then.
-_REVOKED = """CASE WHEN l.leaf_grant <> '' AND r.leaf_grant = '' THEN EXISTS (
-        SELECT 1 FROM placet.grants x
-        WHERE x.tenant = l.tenant AND x.grant_hash = l.leaf_grant AND x.revoked_at IS NOT NULL
-    ) ELSE false END"""
+_REVOKED = """CASE WHEN l.leaf_grant <> '' AND r.leaf_grant = '' THEN coalesce((
+        SELECT x.revoked_at IS NOT NULL FROM placet.grants x
+        WHERE x.tenant = l.tenant AND x.grant_hash = l.leaf_grant
+        LIMIT 1
+    ), false) ELSE false END"""
 PRIOR_AT = _LIST.add(
     PRIOR_DECISION,
     "l",
@@ -134,6 +137,7 @@ _REQUESTS = RowParameters(
     step_tools=texts,
     step_arguments=texts,
     grants=texts,
+    session_token=texts,
 )
 # LIMIT makes each join a look-up by key, whatever the planner believes of the table: one that was empty
 # when it looked last would be read whole, each time.
@@ -277,6 +281,12 @@ GATHER = f"""
         -- Mostly there are none, and looking for none has its price.
         WHERE r.grants <> '{{}}'
     ) gr ON true
+    LEFT JOIN LATERAL (
+        SELECT true AS lives FROM placet.session_tokens x
+        WHERE x.tenant = r.tenant AND x.session_id = r.session_id AND x.token_hash = r.session_token
+            AND x.ended_at IS NULL
+        LIMIT 1
+    ) st ON true
     ORDER BY r.place
 """
 
@@ -318,6 +328,7 @@ def parameters(requests: Sequence[FactsRequest]) -> list[Any]:
         step_tools=[_array([step.tool for step in request.prerequisites]) for request in requests],
         step_arguments=[_array([step.arguments for step in request.prerequisites]) for request in requests],
         grants=[_array(request.grants) for request in requests],
+        session_token=[request.session_token_hash or None for request in requests],
     )
 
 

@@ -135,11 +135,14 @@ class PostgresLedger:
         session_id: str = "",
         tool_call_id: str = "",
         caller: str | None = None,
+        session_token_hash: str = "",
     ) -> DecisionStatus | None:
         if any("\0" in text for text in (decision_id, session_id, tool_call_id)):
             return None
         return await self._pool.run(
-            lambda connection: read_status(connection, tenant, decision_id, session_id, tool_call_id, caller)
+            lambda connection: read_status(
+                connection, tenant, decision_id, session_id, tool_call_id, caller, session_token_hash
+            )
         )
 
     async def open_decisions(self, tenant: str, *, after: str, limit: int) -> Sequence[OpenDecision]:

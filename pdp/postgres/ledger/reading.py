@@ -46,6 +46,7 @@ class _DecisionRow(NamedTuple):
     revoked: bool
     ground: str | None
     entities_moved: bool
+    token_lives: bool
 
 
 def _hold(
@@ -95,6 +96,12 @@ _ENTITIES_MOVED = """EXISTS (
                 ON y.tenant = l.tenant AND y.type = g.entity ->> 0 AND y.id = g.entity ->> 1
             WHERE coalesce(y.revision, 0) <> (g.entity ->> 2)::bigint
         )"""
+_TOKEN_LIVES = """coalesce((
+            SELECT true FROM placet.session_tokens x
+            WHERE x.tenant = l.tenant AND x.session_id = l.session_id AND x.token_hash = %s::text
+                AND x.ended_at IS NULL
+            LIMIT 1
+        ), false)"""
 _LIST = SelectList()
 _DECISION_AT = _LIST.add(
     Columns(_DecisionRow),
@@ -105,6 +112,7 @@ _DECISION_AT = _LIST.add(
     revoked=_REVOKED,
     ground="d.ground",
     entities_moved=_ENTITIES_MOVED,
+    token_lives=_TOKEN_LIVES,
 )
 _KEY_AT = _LIST.add(DECISION_KEY, "l")
 _HOLD_AT = _LIST.add(Columns(_hold), "h", expires_at="l.expires_at")
@@ -239,10 +247,12 @@ async def read_status(
     session_id: str,
     tool_call_id: str,
     caller: str | None,
+    session_token_hash: str,
 ) -> DecisionStatus | None:
     cursor = connection.cursor(binary=True)
     await cursor.execute(
-        _STATUS, [tenant, decision_id or None, caller, tenant, session_id, tool_call_id, caller]
+        _STATUS,
+        [session_token_hash, tenant, decision_id or None, caller, tenant, session_id, tool_call_id, caller],
     )
     row = await cursor.fetchone()
     if row is None:
@@ -263,6 +273,7 @@ async def read_status(
         action_fingerprint=decision.action_fingerprint,
         ground=ground_from(decision.ground),
         entities_moved=decision.entities_moved,
+        token_lives=decision.token_lives,
     )
 
 

@@ -86,7 +86,7 @@ class DecisionService(stubs.DecisionServiceServicer):
         allowed = await self._listing.allowed(
             current_caller(),
             sessions.session_id(request),
-            chains.hops(request.chain),
+            chains.session_proof(request),
             deadline=deadline_of(context),
         )
         return sessions.allowed_tools_message(allowed)
@@ -95,12 +95,22 @@ class DecisionService(stubs.DecisionServiceServicer):
         self, request: messages.GetDecisionRequest, context: Any
     ) -> messages.GetDecisionResponse:
         return decisions.shown_message(
-            await self._reader.decision(current_caller(), decisions.decision_id(request))
+            await self._reader.decision(
+                current_caller(),
+                decisions.decision_id(request),
+                chains.session_proof(request),
+                deadline=deadline_of(context),
+            )
         )
 
     async def GetChain(self, request: messages.GetChainRequest, context: Any) -> messages.GetChainResponse:
         return chains.chain_message(
-            await self._reader.chain(current_caller(), decisions.decision_id(request))
+            await self._reader.chain(
+                current_caller(),
+                decisions.decision_id(request),
+                chains.session_proof(request),
+                deadline=deadline_of(context),
+            )
         )
 
     async def ReportOutcome(
@@ -115,6 +125,7 @@ class DecisionService(stubs.DecisionServiceServicer):
             tool_call_id=said.tool_call_id,
             output=said.output,
             attempt_id=said.attempt_id,
+            proof=chains.session_proof(request),
             deadline=deadline_of(context),
         )
         if recorded.conflict:

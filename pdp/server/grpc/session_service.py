@@ -9,7 +9,7 @@ import structlog
 from pdp.delegation.point import DelegationPoint
 from pdp.server.grpc.deadline import deadline_of
 from pdp.server.identity.caller import current_caller
-from pdp.server.messages import grants, sessions
+from pdp.server.messages import chains, grants, sessions
 from pdp.sessions.point import SessionPoint
 from placet.v1 import session_service_pb2 as messages
 from placet.v1 import session_service_pb2_grpc as stubs
@@ -31,13 +31,20 @@ class SessionService(stubs.SessionServiceServicer):
                 "session_opened_by_token", session_id=opened.session.session_id, token_id=opened.token_id
             )
         return messages.OpenSessionResponse(
-            session=sessions.session_message(opened.session, opened.now), grant=opened.grant
+            session=sessions.session_message(opened.session, opened.now),
+            grant=opened.grant,
+            session_token=opened.session_token,
         )
 
     async def GetSession(
         self, request: messages.GetSessionRequest, context: Any
     ) -> messages.GetSessionResponse:
-        found = await self._session_point.get(current_caller(), sessions.session_id(request))
+        found = await self._session_point.get(
+            current_caller(),
+            sessions.session_id(request),
+            chains.session_proof(request),
+            deadline=deadline_of(context),
+        )
         return messages.GetSessionResponse(session=sessions.session_message(found.session, found.now))
 
     async def CompleteTask(
@@ -54,7 +61,11 @@ class SessionService(stubs.SessionServiceServicer):
         self, request: messages.CloseSessionRequest, context: Any
     ) -> messages.CloseSessionResponse:
         closed = await self._session_point.close(
-            current_caller(), sessions.session_id(request), sessions.end_reason(request)
+            current_caller(),
+            sessions.session_id(request),
+            sessions.end_reason(request),
+            chains.session_proof(request),
+            deadline=deadline_of(context),
         )
         return messages.CloseSessionResponse(session=sessions.session_message(closed.session, closed.now))
 
@@ -68,6 +79,11 @@ class SessionService(stubs.SessionServiceServicer):
     ) -> messages.RevokeGrantResponse:
         asked = grants.revocation(request)
         revoked = await self._session_point.revoke_grant(
-            current_caller(), asked.session_id, asked.grant_hash, reason=asked.reason
+            current_caller(),
+            asked.session_id,
+            asked.grant_hash,
+            chains.session_proof(request),
+            reason=asked.reason,
+            deadline=deadline_of(context),
         )
         return grants.revocation_message(revoked)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from pdp.decision.reading import ShownChain
 from pdp.delegation.point import MAX_GRANT
 from pdp.errors import InvalidFieldError
-from pdp.model import MAX_CHAIN_DEPTH, ChainHop, Decision, Hop
-from pdp.names import name, text
+from pdp.model import MAX_CHAIN_DEPTH, ChainHop, Decision, Hop, SessionProof, session_token_hash
+from pdp.names import name, optional_name, text
 from pdp.server.messages.fields import timestamp
 from placet._wire.numbers import EFFECT_NUMBERS
 from placet.v1 import decision_pb2 as nouns
@@ -26,6 +28,33 @@ def hops(message: nouns.DelegationChain) -> tuple[Hop, ...]:
         )
         for index, hop in enumerate(message.hops)
     )
+
+
+class _ProvenBySession(Protocol):
+    """A message by which a caller proves its part in a session."""
+
+    @property
+    def session_token(self) -> str: ...
+
+    @property
+    def chain(self) -> nouns.DelegationChain: ...
+
+
+class _WithToken(Protocol):
+    """A message that has room for a session token."""
+
+    @property
+    def session_token(self) -> str: ...
+
+
+def token_hash(message: _WithToken) -> str:
+    """Return the hash of the session token; empty without one. The token itself goes no further."""
+    token = optional_name(message.session_token, "session_token")
+    return session_token_hash(token) if token else ""
+
+
+def session_proof(message: _ProvenBySession) -> SessionProof:
+    return SessionProof(token_hash=token_hash(message), hops=hops(message.chain))
 
 
 def chain_hop_messages(decision: Decision) -> list[nouns.ChainHop]:

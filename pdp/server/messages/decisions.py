@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pdp.decision.reading import ShownDecision
 from pdp.errors import InvalidFieldError
 from pdp.jsontext import arguments_json
@@ -17,7 +19,7 @@ from pdp.model import (
     Simulation,
 )
 from pdp.names import name, optional_name, text
-from pdp.server.messages.chains import chain_hop_messages, hops
+from pdp.server.messages.chains import chain_hop_messages, hops, token_hash
 from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, json_object, timestamp
 from placet._wire.numbers import EFFECT_NUMBERS, OUTCOME_NUMBERS
 from placet.v1 import decision_pb2 as nouns
@@ -39,6 +41,7 @@ def evaluation_request(
         review_id=optional_name(message.review_id, "review_id") or None,
         attempt_id=optional_name(message.attempt_id, "attempt_id"),
         audience=optional_name(message.audience, "audience"),
+        session_token_hash=token_hash(message),
     )
 
 
@@ -62,7 +65,9 @@ def simulated_request(
         claims=json_object(message.caller.claims, "caller.claims", required=False),
     )
     try:
-        return evaluation_request(message.request, caller=caller, deadline=deadline)
+        request = evaluation_request(message.request, caller=caller, deadline=deadline)
+        # Whoever simulates another's call has no secret of its session.
+        return replace(request, proof_supposed=True)
     except InvalidFieldError as exc:
         raise InvalidFieldError(f"request.{exc.field}", exc.reason) from exc
 

@@ -12,7 +12,7 @@ from placet.v1 import decision_service_pb2 as decisions
 
 MAX_ITEMS = 32
 # Fields of an Evaluate request that a plan has once, for every item.
-_SHARED = ("session_id", "chain", "audience")
+_SHARED = ("session_id", "chain", "audience", "session_token")
 
 
 def plan(
@@ -42,6 +42,7 @@ def _item(
         review_id=item.review_id,
         attempt_id=item.attempt_id,
         audience=message.audience,
+        session_token=message.session_token,
     )
     try:
         return evaluation_request(request, caller=caller, deadline=deadline)

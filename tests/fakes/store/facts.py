@@ -76,6 +76,8 @@ class FakeInformationPoint:
                     }
                 )
             ),
+            token_lives=request.session_token_hash
+            in self._state.tokens.get((key.tenant, key.session_id), ()),
             grants={name: tenant.grants[name] for name in request.grants if name in tenant.grants},
         )
 

@@ -156,6 +156,7 @@ class FakeLedger:
         session_id: str = "",
         tool_call_id: str = "",
         caller: str | None = None,
+        session_token_hash: str = "",
     ) -> DecisionStatus | None:
         self._state.check_up()
         if not decision_id:
@@ -192,6 +193,7 @@ class FakeLedger:
             ground=recording.ground,
             entities_moved=recording.ground is not None
             and self._entities_moved(self._state.tenants[tenant], recording.ground.entities),
+            token_lives=session_token_hash in self._state.tokens.get((tenant, recording.key.session_id), ()),
         )
 
     async def record_entry(self, entry: Entry) -> Position:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pdp.authority.settings import boundary_template
-from pdp.errors import InvalidFieldError, SessionMovedError, TaskExistsError
-from pdp.model import Session, SessionSnapshot, SessionState
+from pdp.errors import InvalidFieldError, PermissionDeniedError, SessionMovedError, TaskExistsError
+from pdp.model import MAX_TOKENS, Session, SessionSnapshot, SessionState, TokenIssue
 from tests.fakes.store.state import LIVE, StoreState
 
 
@@ -14,7 +14,20 @@ class FakeSessionStore:
     def __init__(self, state: StoreState) -> None:
         self._state = state
 
-    async def open(self, tenant: str, session: Session, *, epoch: int | None = None) -> Session:
+    async def open(
+        self, tenant: str, session: Session, *, epoch: int | None = None, token: TokenIssue | None = None
+    ) -> Session:
+        opened = await self._open(tenant, session, epoch=epoch)
+        if token is not None:
+            revoked_at, signed_at = opened.proofs_revoked_at, token.task_issued_at
+            if revoked_at is not None and signed_at is not None and signed_at <= revoked_at:
+                raise PermissionDeniedError("the task token was issued before the proofs were revoked")
+            tokens = self._state.tokens.setdefault((tenant, opened.session_id), [])
+            tokens.append(token.token_hash)
+            del tokens[:-MAX_TOKENS]
+        return opened
+
+    async def _open(self, tenant: str, session: Session, *, epoch: int | None) -> Session:
         self._state.check_up()
         if epoch not in (None, self._state.tenant(tenant).epoch):
             raise SessionMovedError("the tenant's epoch moved")

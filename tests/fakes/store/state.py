@@ -168,6 +168,8 @@ class StoreState:
         self.tenants: dict[str, TenantState] = {}
         # By tenant and session.
         self.sessions: dict[tuple[str, str], Session] = {}
+        # Hashes of the session tokens that live, oldest first, by tenant and session.
+        self.tokens: dict[tuple[str, str], list[str]] = {}
         # The latest decision that claims each key.
         self.keys: dict[DecisionKey, str] = {}
         # By tenant and decision.

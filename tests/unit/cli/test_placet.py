@@ -29,6 +29,9 @@ def signed_pdp() -> Iterator[FakePdp]:
         fake.allow("invoices.get")
         fake.block("vendors.update")
         fake.escalate("payments.create")
+        # Commands name sessions by their ids.
+        with fake.client() as operator:
+            operator.put_tenant({"session_proof": "id"})
         yield fake
 
 
@@ -235,7 +238,7 @@ def test_admin_writes_and_prints_the_revision(signed_pdp: FakePdp) -> None:
     def put(what: str, value: object) -> subprocess.CompletedProcess[str]:
         return run(signed_pdp, "admin", what, "-", "--json", stdin=json.dumps(value))
 
-    assert json.loads(put("put-tenant", {"trust_floor": {"pay": 0.5}}).stdout) == {"settings_revision": 1}
+    assert json.loads(put("put-tenant", {"trust_floor": {"pay": 0.5}}).stdout) == {"settings_revision": 2}
     assert json.loads(put("put-agents", [{"agent": "a", "trust": 0.8}]).stdout) == {"agents_revision": 1}
     tools = {"tools": [{"name": "t", "effect": "pay", "amount": {"argument": "a", "unit": "major"}}]}
     assert json.loads(put("put-tools", tools).stdout) == {"tools_revision": 1}
@@ -485,7 +488,9 @@ def test_decision_is_redeemed_once_and_for_its_action_only(signed_pdp: FakePdp) 
 
     other = redeem(ACTION | {"arguments": {"invoice": "INV-2", "n": 1.25}})
     assert (other.returncode, other.stdout) == (2, "")
-    assert (redeem(ACTION).returncode, redeem(ACTION).returncode) == (0, 2)
+    first = redeem(ACTION)
+    assert first.returncode == 0, first.stderr
+    assert redeem(ACTION).returncode == 2
     assert redeem({"tool": "invoices.get"}).stderr == "placet: arguments: must be an object\n"
 
 
@@ -581,3 +586,36 @@ def test_chain_is_delegated_acted_on_drawn_and_revoked(signed_pdp: FakePdp, tmp_
 def test_file_that_holds_no_chain_is_named(signed_pdp: FakePdp, held: str) -> None:
     done = run(signed_pdp, "chain", "delegate", "-", "--to", "agent:helper", stdin=held)
     assert (done.returncode, "has neither session and chain" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("by", ["environment", "file", "option"])
+def test_session_token_proves_part_in_a_session(by: str, tmp_path: Path) -> None:
+    with FakePdp() as fake:
+        fake.allow("invoices.get")
+        session = fake.session()
+        asked = tmp_path / "action.json"
+        asked.write_text(json.dumps({"session": session.session_id} | ACTION))
+        refused = run(fake, "evaluate", str(asked), "--json")
+        assert json.loads(refused.stdout)["reasons"][0]["code"] == "session.unproven"
+        words, environment = ["evaluate", str(asked), "--json"], {}
+        token = tmp_path / "token"
+        token.write_text(session.token + "\n")
+        match by:
+            case "environment":
+                environment = {"PLACET_SESSION_TOKEN": session.token}
+            case "file":
+                environment = {"PLACET_SESSION_TOKEN_FILE": str(token)}
+            case _:
+                words += ["--session-token", session.token]
+        done = run(fake, *words, **environment)
+        assert (done.returncode, json.loads(done.stdout)["allowed"]) == (0, True), done.stderr
+        assert session.token not in done.stdout + done.stderr
+
+
+def test_opened_session_is_printed_with_its_token(signed_pdp: FakePdp, tmp_path: Path) -> None:
+    file = tmp_path / "task.json"
+    task = {"task": {"id": "T-2"}, "principal": "user:anna", "agent": "agent:test", "boundary": {}}
+    file.write_text(json.dumps(task))
+    opened = json.loads(run(signed_pdp, "session", "open", str(file), "--json").stdout)
+    assert len(opened["token"]) == 43
+    assert opened["token"] not in run(signed_pdp, "session", "open", str(file)).stdout

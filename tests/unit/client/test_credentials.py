@@ -28,6 +28,7 @@ from pdp.server.identity.certificates import ServerCertificates
 from pdp.server.identity.jwks import key_source
 from pdp.server.identity.tokens import TokenVerifier
 from pdp.sessions.point import SessionPoint
+from pdp.sessions.proof import Proofs
 from pdp.signing import RotatingSigner
 from placet import AsyncClient, Client, TlsCredentials, UnauthenticatedError, UnavailableError
 from placet.cli.app import app
@@ -92,6 +93,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
             control_plane=store.control_plane,
             grants=store.grants,
             delegations=delegations,
+            proofs=Proofs(chains),
         )
         service = SessionService(sessions, delegations)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(service, server)

@@ -50,6 +50,7 @@ def altered(fake: FakePdp, change: Callable[[Answer], None]) -> Iterator[tuple[C
     fake.allow("invoices.get")
     fake.alter = change
     with fake.client() as pdp:
+        pdp.put_tenant({"session_proof": "id"})
         yield pdp, fake.session().session_id
 
 
@@ -252,6 +253,8 @@ def test_receipt_of_another_action_blocks(fake_pdp: FakePdp, other: str) -> None
     """A whole allow, receipt included, is not the answer to anything but its own call."""
     fake_pdp.allow()
     fake_pdp.put("settings", "rival")
+    with fake_pdp.client() as operator:
+        operator.put_tenant({"session_proof": "id"})
     session = fake_pdp.session().session_id
     action: dict[str, Any] = {
         "tool": "invoices.get",

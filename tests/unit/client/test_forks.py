@@ -15,6 +15,7 @@ import pytest
 from placet._locks import ForkLock
 from placet._transport.forks import FORK_SUPPORT
 from placet.testing import FakePdp
+from tests.unit.client.sessions import known_session
 
 ACTION = {"tool": "t", "arguments": {}, "tool_call_id": "c"}
 PATIENCE = 60
@@ -86,7 +87,7 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
 
 def test_child_of_a_fork_asks_over_a_channel_of_its_own(fake_pdp: FakePdp) -> None:
     fake_pdp.allow()
-    done = python(FORKS, fake_pdp.target, fake_pdp.session().session_id)
+    done = python(FORKS, fake_pdp.target, known_session(fake_pdp))
     assert done.stdout == "done\n", done.stderr
 
 
@@ -111,7 +112,7 @@ print("done")
 
 def test_child_is_refused_at_once_where_grpc_would_hang(fake_pdp: FakePdp) -> None:
     fake_pdp.allow()
-    done = python(UNSUPPORTED, fake_pdp.target, fake_pdp.session().session_id)
+    done = python(UNSUPPORTED, fake_pdp.target, known_session(fake_pdp))
     assert done.stdout == "done\n", done.stderr
 
 
@@ -120,7 +121,7 @@ def test_client_that_was_not_used_before_the_fork_needs_no_support(fake_pdp: Fak
     code = UNSUPPORTED.replace("assert pdp.evaluate(ACTION, session=session).allowed\n", "").replace(
         "in_child(refused)", "in_child(lambda: pdp.evaluate(ACTION, session=session).allowed)"
     )
-    done = python(code, fake_pdp.target, fake_pdp.session().session_id)
+    done = python(code, fake_pdp.target, known_session(fake_pdp))
     assert done.stdout == "done\n", done.stderr
 
 
@@ -249,7 +250,7 @@ print("done")
 )
 def test_child_is_answered_whatever_other_threads_do(fake_pdp: FakePdp, code: str) -> None:
     fake_pdp.allow()
-    done = python(START + code, fake_pdp.target, fake_pdp.session().session_id)
+    done = python(START + code, fake_pdp.target, known_session(fake_pdp))
     assert done.stdout == "done\n", done.stderr
 
 
@@ -304,7 +305,7 @@ print("done")
 
 def test_child_of_one_with_event_loops_is_answered_or_refused_at_once(fake_pdp: FakePdp) -> None:
     fake_pdp.allow()
-    done = python(START + LOOPS, fake_pdp.target, fake_pdp.session().session_id)
+    done = python(START + LOOPS, fake_pdp.target, known_session(fake_pdp))
     assert done.stdout == "done\n", done.stderr
 
 
@@ -341,7 +342,7 @@ if __name__ == "__main__":
 def test_processes_report_before_they_end(fake_pdp: FakePdp, tmp_path: Path, method: str) -> None:
     fake_pdp.allow()
     (tmp_path / "main.py").write_text(PROCESSES)
-    words = (method, fake_pdp.target, fake_pdp.session().session_id)
+    words = (method, fake_pdp.target, known_session(fake_pdp))
     done = run([sys.executable, str(tmp_path / "main.py"), *words])
     assert done.stdout == "done\n", done.stderr
     assert sorted(fake_pdp.outputs.values()) == sorted([b'"parent"', *[b'"child"'] * 3, *[b'"pool"'] * 4])
@@ -360,7 +361,7 @@ print("done")
 
 def test_child_that_exits_as_python_does_has_reported(fake_pdp: FakePdp) -> None:
     fake_pdp.allow()
-    done = python(START + EXITS, fake_pdp.target, fake_pdp.session().session_id)
+    done = python(START + EXITS, fake_pdp.target, known_session(fake_pdp))
     assert done.stdout == "done\n", done.stderr
     assert sorted(fake_pdp.outputs.values()) == [b'"child"', b'"parent"']
 

@@ -35,6 +35,7 @@ from placet._guard.reports import MAX_OUTPUT, MAX_WAITING, output_text
 from placet.testing import FakePdp
 from placet.v1 import decision_service_pb2 as decisions
 from tests.support.processes import eventually
+from tests.unit.client.sessions import known_session
 from tests.unit.client.test_expiry import SetClock
 
 
@@ -314,13 +315,13 @@ def test_what_waits_is_bounded_and_closing_gives_it_up(caplog: pytest.LogCapture
         identity = DevIdentity(tenant="test", subject="test", roles=["agent"])
         pdp = Client(f"127.0.0.1:{silent.getsockname()[1]}", identity=identity)
         for number in range(MAX_WAITING + 100):
-            pdp._reports.outcome(f"d-{number}", Outcome.EXECUTED)
+            pdp._reports.outcome(f"d-{number}", Outcome.EXECUTED, session="", chain=())
         # A few are on their way to nowhere.
         assert 84 <= pdp.unreported <= 100
         pdp._reports.close(seconds=0)
         assert pdp.unreported >= MAX_WAITING
         pdp.close()
-        pdp._reports.outcome("d-late", Outcome.EXECUTED)
+        pdp._reports.outcome("d-late", Outcome.EXECUTED, session="", chain=())
         eventually(lambda: pdp.unreported == MAX_WAITING + 101, "all are accounted for")
 
 
@@ -339,7 +340,7 @@ def test_script_that_ends_without_closing_has_reported(fake_pdp: FakePdp) -> Non
 from placet import Client, DevIdentity
 identity = DevIdentity(tenant="test", subject="test", roles=["agent"], agents=["agent:test"])
 pdp = Client({fake_pdp.target!r}, identity=identity, timeout=30)
-pdp.guard(session={fake_pdp.session().session_id!r}, tool="payments.create")(lambda: None)()
+pdp.guard(session={known_session(fake_pdp)!r}, tool="payments.create")(lambda: None)()
 raise SystemExit(7)
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
@@ -354,7 +355,7 @@ import os
 from placet import Client, DevIdentity
 identity = DevIdentity(tenant="test", subject="test", roles=["agent"], agents=["agent:test"])
 pdp = Client({fake_pdp.target!r}, identity=identity, timeout=30)
-work = pdp.guard(session={fake_pdp.session().session_id!r}, tool="payments.create")(os.getpid)
+work = pdp.guard(session={known_session(fake_pdp)!r}, tool="payments.create")(os.getpid)
 work()
 child = os.fork()
 work()

@@ -11,6 +11,7 @@ import pytest
 
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.point import DecisionPoint
+from pdp.delegation.chain import Chains
 from pdp.delegation.tokens import GrantTokens
 from pdp.errors import (
     DeadlineExceededError,
@@ -40,6 +41,7 @@ from pdp.model import (
 from pdp.overload.admission import Admission
 from pdp.ports import InformationPoint, KeyDirectory, Ledger
 from pdp.proof.receipts import read_decision
+from pdp.sessions.proof import Proofs
 from pdp.signing import RotatingSigner
 from placet.receipt import b64url_encode, parse
 from placet.verify import Verifier
@@ -74,6 +76,10 @@ class Bench:
             issuer="test",
             admission=admission,
         )
+
+    def proofs(self) -> Proofs:
+        grants = GrantTokens(self.signer, self.directory)
+        return Proofs(Chains(self.information, grants))
 
 
 @pytest.fixture

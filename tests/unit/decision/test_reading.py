@@ -28,7 +28,10 @@ STRANGER = builders.caller(subject="svc-other", agents=frozenset({"agent:other"}
 
 
 def reader(bench: Bench) -> DecisionReader:
-    return DecisionReader(ledger=bench.store.ledger, sessions=bench.store.sessions, grants=bench.store.grants)
+    store = bench.store
+    return DecisionReader(
+        ledger=store.ledger, sessions=store.sessions, grants=store.grants, proofs=bench.proofs()
+    )
 
 
 async def decided(
@@ -63,7 +66,7 @@ async def delegated(bench: Bench) -> tuple[Hop, Hop]:
 
 async def test_decision_is_returned_as_it_was_recorded(bench: Bench) -> None:
     decision, receipt = await decided(bench)
-    shown = await reader(bench).decision(CALLER, decision.decision_id)
+    shown = await reader(bench).decision(CALLER, decision.decision_id, **builders.shown())
     assert (shown.decision, shown.receipt) == (decision, receipt)
     assert (shown.outcome, shown.redeemed, shown.input_document) == (None, False, b"")
 
@@ -71,7 +74,7 @@ async def test_decision_is_returned_as_it_was_recorded(bench: Bench) -> None:
 @pytest.mark.parametrize("caller", [OPERATOR, AUDITOR])
 async def test_operators_and_auditors_also_see_what_was_judged(bench: Bench, caller: Caller) -> None:
     decision, _ = await decided(bench)
-    shown = await reader(bench).decision(caller, decision.decision_id)
+    shown = await reader(bench).decision(caller, decision.decision_id, **builders.shown())
     assert json.loads(shown.input_document)["session"]["id"] == bench.session.session_id
 
 
@@ -81,16 +84,18 @@ async def test_decision_shows_what_became_of_it(bench: Bench) -> None:
     await outcomes.report(
         CALLER, Outcome.EXECUTED, decision_id=decision.decision_id, deadline=builders.deadline()
     )
-    assert (await reader(bench).decision(CALLER, decision.decision_id)).outcome is Outcome.EXECUTED
+    assert (
+        await reader(bench).decision(CALLER, decision.decision_id, **builders.shown())
+    ).outcome is Outcome.EXECUTED
 
 
 @pytest.mark.parametrize("caller", [STRANGER, ANNA, replace(CALLER, tenant="another")])
 async def test_decision_does_not_exist_for_who_did_not_ask_for_it(bench: Bench, caller: Caller) -> None:
     decision, _ = await decided(bench)
     with pytest.raises(NotFoundError):
-        await reader(bench).decision(caller, decision.decision_id)
+        await reader(bench).decision(caller, decision.decision_id, **builders.shown())
     with pytest.raises(NotFoundError):
-        await reader(bench).decision(CALLER, "unknown")
+        await reader(bench).decision(CALLER, "unknown", **builders.shown())
 
 
 async def test_chain_shows_each_grant_and_what_was_decided_on_it(bench: Bench) -> None:
@@ -98,7 +103,7 @@ async def test_chain_shows_each_grant_and_what_was_decided_on_it(bench: Bench) -
     without, _ = await decided(bench)
     own, _ = await decided(bench, hops=(root,))
     helped, _ = await decided(bench, by=HELPER, hops=(root, leaf))
-    shown = await reader(bench).chain(ANNA, helped.decision_id)
+    shown = await reader(bench).chain(ANNA, helped.decision_id, **builders.shown())
     assert shown.decision == helped
     assert shown.session is not None
     assert shown.session.session_id == bench.session.session_id
@@ -115,14 +120,14 @@ async def test_chain_shows_each_grant_and_what_was_decided_on_it(bench: Bench) -
 
 async def test_only_the_latest_decisions_of_a_hop_are_shown(bench: Bench) -> None:
     made = [(await decided(bench))[0].decision_id for _ in range(MAX_TAKEN + 1)]
-    [hop] = (await reader(bench).chain(ANNA, made[0])).hops
+    [hop] = (await reader(bench).chain(ANNA, made[0], **builders.shown())).hops
     assert [of for of, _ in hop.decisions] == made[:0:-1]
 
 
 async def test_hop_that_is_not_proven_shows_nothing(bench: Bench) -> None:
     invented = Hop(agent="agent:helper", grant="no grant")
     decision, _ = await decided(bench, hops=(Hop(agent=AGENT, grant=""), invented))
-    *_, last = (await reader(bench).chain(OPERATOR, decision.decision_id)).hops
+    *_, last = (await reader(bench).chain(OPERATOR, decision.decision_id, **builders.shown())).hops
     assert last.hop.unverified
     assert last == ShownHop(hop=last.hop, grant=None, decisions=())
 
@@ -130,7 +135,7 @@ async def test_hop_that_is_not_proven_shows_nothing(bench: Bench) -> None:
 @pytest.mark.parametrize("caller", [ANNA, CALLER, OPERATOR, AUDITOR])
 async def test_chain_is_shown_to_whom_the_session_concerns(bench: Bench, caller: Caller) -> None:
     decision, _ = await decided(bench)
-    assert (await reader(bench).chain(caller, decision.decision_id)).decision == decision
+    assert (await reader(bench).chain(caller, decision.decision_id, **builders.shown())).decision == decision
 
 
 @pytest.mark.parametrize("caller", [STRANGER, HELPER, replace(ANNA, tenant="another")])
@@ -138,7 +143,7 @@ async def test_chain_does_not_exist_for_anybody_else(bench: Bench, caller: Calle
     root, leaf = await delegated(bench)
     decision, _ = await decided(bench, by=HELPER, hops=(root, leaf))
     with pytest.raises(NotFoundError):
-        await reader(bench).chain(caller, decision.decision_id)
+        await reader(bench).chain(caller, decision.decision_id, **builders.shown())
 
 
 @pytest.mark.parametrize(("caller", "shown"), [(OPERATOR, True), (AUDITOR, True), (CALLER, False)])
@@ -147,7 +152,7 @@ async def test_chain_in_a_session_that_never_was_is_for_operators_and_auditors(
 ) -> None:
     decision, _ = await bench.point().evaluate(builders.evaluation("unknown"))
     if shown:
-        assert (await reader(bench).chain(caller, decision.decision_id)).session is None
+        assert (await reader(bench).chain(caller, decision.decision_id, **builders.shown())).session is None
         return
     with pytest.raises(NotFoundError):
-        await reader(bench).chain(caller, decision.decision_id)
+        await reader(bench).chain(caller, decision.decision_id, **builders.shown())

@@ -62,6 +62,7 @@ def point(
     return OutcomePoint(
         ledger=ledger or bench.store.ledger,
         signer=bench.signer,
+        proofs=bench.proofs(),
         check=RedemptionCheck(
             information=bench.store.information_point,
             engine=bench.engine,

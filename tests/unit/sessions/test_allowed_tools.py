@@ -25,7 +25,7 @@ class Bench:
         self.listing = listing
 
     async def ask(self, caller: Caller = CALLER, *, hops: tuple[Hop, ...] = ()) -> AllowedTools:
-        return await self.listing.allowed(caller, self.session.session_id, hops, deadline=builders.deadline())
+        return await self.listing.allowed(caller, self.session.session_id, **builders.shown("", *hops))
 
 
 @pytest.fixture

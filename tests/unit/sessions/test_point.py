@@ -29,6 +29,7 @@ from pdp.ports import ControlPlane, SessionStore, TokenAuthenticator
 from pdp.sessions import task_tokens
 from pdp.sessions.opening import OpeningRequest
 from pdp.sessions.point import OpenedSession, SessionPoint
+from pdp.sessions.proof import Proofs
 from placet.task_token import public_jwk, sign
 from tests.fakes.store import FakeStore
 from tests.fakes.store.control_plane import FakeControlPlane
@@ -91,6 +92,7 @@ class Bench:
             control_plane=control_plane or self.store.control_plane,
             grants=self.store.grants,
             delegations=self.delegations(),
+            proofs=Proofs(Chains(self.store.information_point, self.tokens)),
             principals=principals,
             principal_required=principal_required,
         )
@@ -273,7 +275,7 @@ async def test_opening_that_never_finds_the_tenant_at_rest_is_given_up(bench: Be
 async def test_session_is_shown_to_whom_it_concerns(bench: Bench, caller: Caller) -> None:
     opened = await bench.open()
     await bench.store.clock.advance(60)
-    found = await bench.point().get(caller, opened.session.session_id)
+    found = await bench.point().get(caller, opened.session.session_id, **builders.shown(opened.session_token))
     assert found.session == opened.session
     assert found.now == opened.now + timedelta(minutes=1)
 
@@ -292,9 +294,9 @@ async def test_session_does_not_exist_for_anybody_else(bench: Bench, caller: Cal
     session_id = (await bench.open()).session.session_id
     point = bench.point()
     for call in (
-        point.get(caller, session_id),
+        point.get(caller, session_id, **builders.shown()),
         point.complete(caller, session_id, "done"),
-        point.close(caller, session_id, "done"),
+        point.close(caller, session_id, "done", **builders.shown()),
     ):
         with pytest.raises(NotFoundError):
             await call
@@ -315,16 +317,17 @@ async def test_task_is_completed_by_who_asked_for_it(bench: Bench, caller: Calle
 async def test_who_sees_a_session_may_close_it_and_not_complete_its_task(
     bench: Bench, caller: Caller
 ) -> None:
-    session_id = (await bench.open()).session.session_id
+    opened = await bench.open()
+    session_id = opened.session.session_id
     with pytest.raises(NotFoundError, match="whose task you may complete"):
         await bench.point().complete(caller, session_id, "done")
-    closed = await bench.point().close(caller, session_id, "over")
+    closed = await bench.point().close(caller, session_id, "over", **builders.shown(opened.session_token))
     assert closed.session.state is SessionState.CLOSED
 
 
 async def test_task_of_a_session_that_is_over_cannot_be_completed(bench: Bench) -> None:
     closed, expired = (await bench.open()).session, (await bench.open()).session
-    await bench.point().close(ANNA, closed.session_id, "")
+    await bench.point().close(ANNA, closed.session_id, "", **builders.shown())
     with pytest.raises(SessionOverError, match="closed"):
         await bench.point().complete(ANNA, closed.session_id, "")
     await bench.store.clock.advance(3600)
@@ -341,9 +344,10 @@ async def test_session_that_is_gone_when_it_is_ended_is_not_found(bench: Bench) 
 
     session_id = (await bench.open()).session.session_id
     point = bench.point(sessions=Forgetful(bench.store.state))
-    for end in (point.complete, point.close):
-        with pytest.raises(NotFoundError):
-            await end(ANNA, session_id, "")
+    with pytest.raises(NotFoundError):
+        await point.complete(ANNA, session_id, "")
+    with pytest.raises(NotFoundError):
+        await point.close(ANNA, session_id, "", **builders.shown())
 
 
 # --- Revoking ---
@@ -353,9 +357,13 @@ async def test_grant_is_revoked_once_and_keeps_the_first_reason(bench: Bench) ->
     opened = await bench.open()
     leaf = await bench.delegate(opened, "agent:helper")
     session_id = opened.session.session_id
-    first = await bench.point().revoke_grant(ANNA, session_id, leaf.grant_hash, reason="lost")
+    first = await bench.point().revoke_grant(
+        ANNA, session_id, leaf.grant_hash, reason="lost", **builders.shown()
+    )
     assert (first.grant_hash, first.revoked_by, first.revoke_reason) == (leaf.grant_hash, PRINCIPAL, "lost")
-    again = await bench.point().revoke_grant(OPERATOR, session_id, leaf.grant_hash, reason="another")
+    again = await bench.point().revoke_grant(
+        OPERATOR, session_id, leaf.grant_hash, reason="another", **builders.shown()
+    )
     assert again == first
 
 
@@ -367,12 +375,17 @@ async def test_grant_is_revoked_by_whom_it_came_from_and_not_by_others(bench: Be
         leaf = await bench.delegate(opened, "agent:helper")
         for other in (STRANGER, replace(caller, roles=frozenset({Role.AUDITOR}))):
             with pytest.raises(NotFoundError):
-                await bench.point().revoke_grant(other, session_id, leaf.grant_hash, reason="")
-        revoked = await bench.point().revoke_grant(caller, session_id, leaf.grant_hash, reason="")
+                await bench.point().revoke_grant(
+                    other, session_id, leaf.grant_hash, reason="", **builders.shown()
+                )
+        proof = builders.shown(opened.session_token)
+        if caller is helper:
+            proof = builders.shown("", Hop(agent=AGENT, grant=opened.grant), leaf)
+        revoked = await bench.point().revoke_grant(caller, session_id, leaf.grant_hash, reason="", **proof)
         assert revoked.revoked_by == caller.subject
         await bench.store.clock.advance(1)
     with pytest.raises(NotFoundError):
-        await bench.point().revoke_grant(helper, session_id, root, reason="")
+        await bench.point().revoke_grant(helper, session_id, root, reason="", **builders.shown())
 
 
 async def test_grant_of_another_session_is_no_grant_of_this_one(bench: Bench) -> None:
@@ -383,7 +396,7 @@ async def test_grant_of_another_session_is_no_grant_of_this_one(bench: Bench) ->
         ("unknown", grant_hash(one.grant)),
     ):
         with pytest.raises(NotFoundError, match="that you may revoke"):
-            await bench.point().revoke_grant(OPERATOR, session_id, named, reason="")
+            await bench.point().revoke_grant(OPERATOR, session_id, named, reason="", **builders.shown())
 
 
 async def test_who_revokes_too_often_is_turned_away_and_operators_are_not(bench: Bench) -> None:
@@ -392,7 +405,9 @@ async def test_who_revokes_too_often_is_turned_away_and_operators_are_not(bench:
     async def revoke_many(caller: Caller) -> None:
         for _ in range(60):
             opened = await bench.open()
-            await point.revoke_grant(caller, opened.session.session_id, grant_hash(opened.grant), reason="")
+            await point.revoke_grant(
+                caller, opened.session.session_id, grant_hash(opened.grant), reason="", **builders.shown()
+            )
 
     await revoke_many(OPERATOR)
     with pytest.raises(OverloadedError):

@@ -98,6 +98,7 @@ def test_what_the_issuer_signed_comes_out(key: Any) -> None:
         ),
         expires_at=at,
         token_id="t-1",
+        issued_at=fresh(token).issued_at,
     )
     assert (fresh(token).task.id, fresh(token).task.prompt) == ("T-1", "pay it")
     assert fresh(sign(key, issuer=ISSUER, tenant=TENANT, **TASK)).expires_at is None

@@ -80,7 +80,8 @@ class SyncSide:
     def _run(self, call: Call[T], timeout: float | None) -> T:
         """Send a call, once. `timeout` is in seconds; None: the client's own."""
         seconds = self._context.deadline(timeout)
-        return call.read(self._link.send(call.method, call.request.SerializeToString(), seconds))
+        request = self._context.prove(call).request.SerializeToString()
+        return call.read(self._link.send(call.method, request, seconds))
 
     def _run_admitted(self, call: Call[T], timeout: float | None) -> T:
         """Send a call that an overloaded server turns away before work on it has begun.
@@ -139,7 +140,8 @@ class AsyncSide:
         """See `SyncSide._run`."""
         seconds = self._context.deadline(timeout)
         end = time.monotonic() + seconds
-        data = await self._link.send(call.method, call.request.SerializeToString(), seconds)
+        request = self._context.prove(call).request.SerializeToString()
+        data = await self._link.send(call.method, request, seconds)
         return await self._context.read(call, data, end - time.monotonic())
 
     async def _run_admitted(self, call: Call[T], timeout: float | None) -> T:

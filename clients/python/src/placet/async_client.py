@@ -62,6 +62,9 @@ class AsyncClient(AsyncSide):
     or the address of one, which is asked again when a receipt names a new key; `verifier` is one
     of your own. Without either, `Decision.receipt_status` is "unverified".
     `understands` lists the obligations that the caller fulfils: any other blocks.
+    `session_token` proves part in a session that is given by its id, or was not opened by this process: the
+    token, or what returns it; absent: that of the environment's PLACET_SESSION_TOKEN, or of the file that
+    PLACET_SESSION_TOKEN_FILE names.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class AsyncClient(AsyncSide):
         verifier: Verifier | None = None,
         understands: Iterable[str] = (),
         clock: SteadyClock = steady,
+        session_token: str | Callable[[], str] | None = None,
     ) -> None:
         """Raises ValueError for settings that make no sense together."""
         super().__init__(
@@ -87,6 +91,7 @@ class AsyncClient(AsyncSide):
                 verifier=verifier,
                 understands=understands,
                 clock=clock,
+                session_token=session_token,
             )
         )
 
@@ -246,6 +251,7 @@ class AsyncClient(AsyncSide):
         outcome: Outcome | str = Outcome.UNKNOWN,
         *,
         session: Session | str = "",
+        chain: Hops = (),
         tool_call_id: str = "",
         output: bytes = b"",
         attempt_id: str = "",
@@ -254,14 +260,16 @@ class AsyncClient(AsyncSide):
         """Say what became of an allow; return what it still holds, and whether another report counts.
 
         Without a decision id the report is about the call `tool_call_id` of `session`. The PDP keeps only
-        a hash of `output`. With `attempt_id` it is about the decision on that attempt alone, and raises
-        `NotFoundError` if there is none.
+        a hash of `output`. An agent proves its part in the decision's session by what `session` carries,
+        or by the chain that it acted on. With `attempt_id` the report is about the decision on that attempt
+        alone, and raises `NotFoundError` if there is none.
         """
         return await self._run(
             outcomes.report_outcome(
                 decision_id,
                 outcome,
                 session=session,
+                chain=chain,
                 tool_call_id=tool_call_id,
                 output=output,
                 attempt_id=attempt_id,
@@ -299,9 +307,19 @@ class AsyncClient(AsyncSide):
         """Return expired allows whose outcome nobody reported, after the decision `after`."""
         return await self._run(outcomes.list_open_decisions(after=after), timeout)
 
-    async def get_decision(self, decision_id: str, *, timeout: float | None = None) -> Decision:
-        """Return a recorded decision: to read, not to act on (`allowed` is False)."""
-        return await self._run(evaluation.get_decision(self._context, decision_id), timeout)
+    async def get_decision(
+        self,
+        decision_id: str,
+        *,
+        session: Session | str = "",
+        chain: Hops = (),
+        timeout: float | None = None,
+    ) -> Decision:
+        """Return a recorded decision: to read, not to act on (`allowed` is False).
+
+        An agent proves its part in the decision's session by what `session` carries, or by a chain.
+        """
+        return await self._run(evaluation.get_decision(self._context, decision_id, session, chain), timeout)
 
     async def open_session(
         self,
@@ -374,22 +392,32 @@ class AsyncClient(AsyncSide):
         session: Session | str,
         grant: Grant | str,
         *,
+        chain: Hops = (),
         reason: str = "",
         timeout: float | None = None,
     ) -> datetime:
         """End a grant (it, or its hash) and all that was delegated from it; return since when.
 
         It may be called by the session's principal or issuer, by an operator, and by whoever speaks for
-        the grant's agent or one above it.
+        the grant's agent or one above it, who proves part in the session by what `session` carries, or
+        by the chain that it acts on.
         """
-        return await self._run(delegation.revoke_grant(session, grant, reason), timeout)
+        return await self._run(delegation.revoke_grant(session, grant, reason, chain), timeout)
 
-    async def get_chain(self, decision_id: str, *, timeout: float | None = None) -> Chain:
+    async def get_chain(
+        self,
+        decision_id: str,
+        *,
+        session: Session | str = "",
+        chain: Hops = (),
+        timeout: float | None = None,
+    ) -> Chain:
         """Return through whose hands a decision came, and what else each of them was answered.
 
-        It may be called by whoever may read the session, and by auditors.
+        It may be called by whoever may read the session, and by auditors. An agent proves its part in the
+        session by what `session` carries, or by a chain.
         """
-        return await self._run(delegation.get_chain(decision_id), timeout)
+        return await self._run(delegation.get_chain(decision_id, session, chain), timeout)
 
     async def get_session(self, session: Session | str, *, timeout: float | None = None) -> Session:
         """Return the session as it is now."""

@@ -39,6 +39,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -149,6 +150,7 @@ class _Invocation:
     def question(self) -> dict[str, Any]:
         """Return the keyword arguments of `evaluate`."""
         options = self.spec.options
+        chain = _value(options.chain)
         return {
             "action": Action(
                 tool=options.tool,
@@ -158,7 +160,8 @@ class _Invocation:
                 resource=_value(options.resource),
             ),
             "session": _value(options.session),
-            "chain": _value(options.chain),
+            # It is sent again with the report.
+            "chain": tuple(chain) if isinstance(chain, Iterator) else chain,
             "attempt_id": self.attempt_id,
             "audience": options.audience,
             "timeout": options.timeout,
@@ -187,7 +190,7 @@ class _Invocation:
         except BaseException:
             # A decision that was given may still be acted on, in its turn.
             if self.decision is None and (answer.decision is None or _may_stand(answer.decision)):
-                reports.void(question["session"], self.tool_call_id, self.attempt_id)
+                reports.void(question["session"], question["chain"], self.tool_call_id, self.attempt_id)
             raise
 
     def given_decision(self, question: Mapping[str, Any]) -> Decision | None:
@@ -200,21 +203,24 @@ class _Invocation:
         return self.decision
 
     @contextmanager
-    def running(self, decision: Decision, reports: Reports) -> Iterator[_Run]:
+    def running(self, decision: Decision, question: Mapping[str, Any], reports: Reports) -> Iterator[_Run]:
         """Run the function inside, on the decision; what becomes of it is reported."""
         run, token = _Run(), _DECISION.set(decision)
+        report = partial(
+            reports.outcome, decision.decision_id, session=question["session"], chain=question["chain"]
+        )
         try:
             yield run
         except NotExecuted:
-            reports.outcome(decision.decision_id, Outcome.NOT_EXECUTED)
+            report(Outcome.NOT_EXECUTED)
             raise
         except BaseException:
-            reports.outcome(decision.decision_id, Outcome.UNKNOWN)
+            report(Outcome.UNKNOWN)
             raise
         finally:
             _DECISION.reset(token)
         decision.executed.add(decision.decision_id)
-        reports.outcome(decision.decision_id, Outcome.EXECUTED, output_text(run.result))
+        report(Outcome.EXECUTED, output_text(run.result))
 
 
 @dataclass(slots=True)
@@ -295,7 +301,7 @@ def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions, reports
             question, judged = _freeze(invocation)
             with invocation.asking(question, judged, reports) as answer:
                 answer.decision = decision = invocation.given_decision(question) or evaluate(**question)
-            with invocation.running(decision, reports) as run:
+            with invocation.running(decision, question, reports) as run:
                 run.result = _refuse_coroutine(function(*invocation.args, **invocation.kwargs), spec)
             return run.result
 
@@ -326,7 +332,7 @@ def _guarded_async(
         question, judged = _freeze(invocation)
         with invocation.asking(question, judged, reports) as answer:
             answer.decision = decision = invocation.given_decision(question) or await evaluate(**question)
-        with invocation.running(decision, reports) as run:
+        with invocation.running(decision, question, reports) as run:
             run.result = await function(*invocation.args, **invocation.kwargs)
         return run.result
 

@@ -39,6 +39,11 @@ def session_id_of(value: Session | str) -> str:
     return text(value.session_id if isinstance(value, Session) else value, "session_id")
 
 
+def session_token_of(value: Session | str) -> str:
+    """Return the token that a session carries; empty for a session's id."""
+    return text(value.token, "session_token") if isinstance(value, Session) else ""
+
+
 def chain_message(value: Hops) -> nouns.DelegationChain:
     if isinstance(value, str):
         raise invalid("chain", "must be a list of hops, not one string")
@@ -63,6 +68,7 @@ def evaluate_request(
     review_id: str = "",
     attempt_id: str = "",
     audience: str,
+    session_token: str = "",
 ) -> messages.EvaluateRequest:
     """Return the request for an action that has its arguments and provenance as text."""
     assert isinstance(action.arguments, bytes)
@@ -81,4 +87,5 @@ def evaluate_request(
         review_id=review_id,
         attempt_id=attempt_id,
         audience=audience,
+        session_token=session_token,
     )

@@ -160,6 +160,7 @@ class PlanQuestion:
         first = self.questions[0].request
         return decisions.EvaluateBatchRequest(
             session_id=first.session_id,
+            session_token=first.session_token,
             chain=first.chain,
             items=[
                 decisions.PlannedAction(action=item.request.action, attempt_id=item.request.attempt_id)
@@ -213,6 +214,7 @@ def ask(
     review_id: str,
     attempt_id: str,
     audience: str,
+    session_token: str,
     attempts: Attempts,
     checks: AnswerChecks,
 ) -> Question:
@@ -234,6 +236,7 @@ def ask(
             review_id=review_id,
             attempt_id=attempt_id,
             audience=audience,
+            session_token=session_token,
         ),
         arguments=arguments,
         started=attempts.start(attempt_id),

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from placet._calls.action import session_token_of
 from placet._calls.answers import AnswerChecks, Attempts
 from placet._calls.call import Call
+from placet._calls.fields import text
 from placet._calls.receipts import Verifier
 from placet._clock import SteadyClock
 from placet._transport.channel import Connection, Credentials, Metadata
+from placet.credentials import token_from
 from placet.errors import DeadlineError, invalid
 from placet.identity import DevIdentity
+from placet.model import Session
 
 R = TypeVar("R")
 
@@ -39,6 +44,7 @@ class CallContext:
         verifier: Verifier | None,
         understands: Iterable[str],
         clock: SteadyClock,
+        session_token: str | Callable[[], str] | None = None,
     ) -> None:
         """Raises ValueError for settings that make no sense together."""
         if not target:
@@ -48,6 +54,7 @@ class CallContext:
         if isinstance(understands, str):
             raise ValueError("understands must be a list of obligations, not one string")
         self._timeout = _seconds(timeout)
+        self._session_token = _default_session_token() if session_token is None else session_token
         # The caller's tenant; empty if only its credential knows.
         self.tenant = identity.tenant if identity is not None else ""
         self.connection = Connection(
@@ -66,6 +73,31 @@ class CallContext:
             understood=frozenset(understands) | ALWAYS_UNDERSTOOD,
             tenant=self.tenant,
         )
+
+    def session_token(self, session: Session | str) -> str:
+        """Return the token that proves part in a session: its own, or else the client's; empty without one.
+
+        Raises `InvalidRequestError` if a file that should have it cannot be read.
+        """
+        own = session_token_of(session)
+        if own:
+            return own
+        if isinstance(self._session_token, str):
+            return self._session_token
+        try:
+            return text(self._session_token(), "session_token")
+        except (OSError, UnicodeError) as exc:
+            raise invalid("session_token", f"cannot be read: {type(exc).__name__}") from exc
+
+    def prove(self, call: Call[R]) -> Call[R]:
+        """Return the call with the client's session token, if it takes one and has none.
+
+        Raises as `session_token`.
+        """
+        request: Any = call.request
+        if "session_token" in request.DESCRIPTOR.fields_by_name and not request.session_token:
+            request.session_token = self.session_token("")
+        return call
 
     def deadline(self, timeout: float | None) -> float:
         """Return how many seconds a call may take; `timeout` None: as many as the client was told.
@@ -93,6 +125,14 @@ class CallContext:
                 return await asyncio.to_thread(call.read, data)
         except TimeoutError as exc:
             raise DeadlineError("no keys in time to check the answer with") from exc
+
+
+def _default_session_token() -> str | Callable[[], str]:
+    """Return the token of PLACET_SESSION_TOKEN, or else what reads it from PLACET_SESSION_TOKEN_FILE."""
+    file = os.environ.get("PLACET_SESSION_TOKEN_FILE", "")
+    if os.environ.get("PLACET_SESSION_TOKEN") or not file:
+        return os.environ.get("PLACET_SESSION_TOKEN", "")
+    return token_from(file)
 
 
 def _seconds(timeout: Any) -> float:

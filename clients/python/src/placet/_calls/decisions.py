@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from placet._calls.action import Hops, chain_message, checked_action, evaluate_request, session_id_of
+from placet._calls.action import (
+    Hops,
+    chain_message,
+    checked_action,
+    evaluate_request,
+    session_id_of,
+    session_token_of,
+)
 from placet._calls.call import Call, read_instant, read_span, reader
 from placet._calls.fields import text, texts
 from placet._calls.jsontext import object_text
@@ -61,7 +68,9 @@ def simulate(
 def list_allowed_tools(session: Session | str, chain: Hops) -> Call[tuple[AllowedTool, ...]]:
     return Call(
         request=messages.ListAllowedToolsRequest(
-            session_id=session_id_of(session), chain=chain_message(chain)
+            session_id=session_id_of(session),
+            chain=chain_message(chain),
+            session_token=session_token_of(session),
         ),
         read=reader(messages.ListAllowedToolsResponse, _read_allowed_tools),
     )

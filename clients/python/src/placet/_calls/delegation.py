@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from placet._calls.action import Hops, chain_message, session_id_of
+from placet._calls.action import Hops, chain_message, session_id_of, session_token_of
 from placet._calls.boundary import boundary_message
 from placet._calls.call import Call, read_instant, reader
 from placet._calls.decisions import read_chain_hop, read_effect
@@ -47,10 +47,15 @@ def delegate(
     return Call(request=request, read=reader(messages.DelegateResponse, _read_grant))
 
 
-def revoke_grant(session: Session | str, grant: Grant | str, reason: str) -> Call[datetime]:
+def revoke_grant(session: Session | str, grant: Grant | str, reason: str, chain: Hops) -> Call[datetime]:
     """Return the call that ends a grant, which is given as itself or by its hash."""
     named = grant.grant_hash if isinstance(grant, Grant) else grant
-    request = messages.RevokeGrantRequest(session_id=session_id_of(session), reason=text(reason, "reason"))
+    request = messages.RevokeGrantRequest(
+        session_id=session_id_of(session),
+        reason=text(reason, "reason"),
+        session_token=session_token_of(session),
+        chain=chain_message(chain),
+    )
     if "." in text(named, "grant"):
         request.grant = named
     else:
@@ -58,14 +63,18 @@ def revoke_grant(session: Session | str, grant: Grant | str, reason: str) -> Cal
     return Call(request=request, read=reader(messages.RevokeGrantResponse, _read_revoked_at))
 
 
-def get_chain(decision_id: str) -> Call[Chain]:
+def get_chain(decision_id: str, session: Session | str, chain: Hops) -> Call[Chain]:
     def read(answer: decisions.GetChainResponse) -> Chain:
         if answer.decision_id != decision_id:
             raise AnswerError("the answer is about another decision")
         return _read_chain(answer)
 
     return Call(
-        request=decisions.GetChainRequest(decision_id=text(decision_id, "decision_id")),
+        request=decisions.GetChainRequest(
+            decision_id=text(decision_id, "decision_id"),
+            session_token=session_token_of(session),
+            chain=chain_message(chain),
+        ),
         read=reader(decisions.GetChainResponse, read),
     )
 

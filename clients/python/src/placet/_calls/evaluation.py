@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from placet._calls.action import Hops, chain_message, checked_action, session_id_of
+from placet._calls.action import Hops, chain_message, checked_action, session_id_of, session_token_of
 from placet._calls.answers import PlanQuestion, Question, ask, read_recorded
 from placet._calls.blocks import block_for
 from placet._calls.call import Call
@@ -63,6 +63,7 @@ def evaluate(
             review_id=review_id or "",
             attempt_id=attempt_id or "",
             audience=audience,
+            session_token=context.session_token(session),
             attempts=context.attempts,
             checks=context.checks,
         )
@@ -93,7 +94,7 @@ def evaluate_plan(
         return ()
     try:
         sent = chain_message(chain)
-        named = session_id_of(session)
+        named, token = session_id_of(session), context.session_token(session)
         attempt = attempt_id or uuid4().hex
         questions = []
         for index, item in enumerate(asked):
@@ -106,6 +107,7 @@ def evaluate_plan(
                         review_id="",
                         attempt_id=attempt,
                         audience=audience,
+                        session_token=token,
                         attempts=context.attempts,
                         checks=context.checks,
                     )
@@ -123,9 +125,15 @@ def evaluate_plan(
         return tuple(block_for(exc, None) for _ in asked)
 
 
-def get_decision(context: CallContext, decision_id: str) -> Call[Decision]:
+def get_decision(
+    context: CallContext, decision_id: str, session: Session | str, chain: Hops
+) -> Call[Decision]:
     """Return the call for a recorded decision, which is to be read and not to be acted on."""
     return Call(
-        request=messages.GetDecisionRequest(decision_id=text(decision_id, "decision_id")),
+        request=messages.GetDecisionRequest(
+            decision_id=text(decision_id, "decision_id"),
+            session_token=session_token_of(session),
+            chain=chain_message(chain),
+        ),
         read=lambda data: read_recorded(data, context.checks, decision_id),
     )

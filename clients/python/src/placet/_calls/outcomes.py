@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from placet._calls.action import session_id_of
+from placet._calls.action import Hops, chain_message, session_id_of, session_token_of
 from placet._calls.call import Call, read_instant, reader
 from placet._calls.fields import one_of, text
 from placet._calls.jsontext import object_text
@@ -21,6 +21,7 @@ def report_outcome(
     outcome: Outcome | str,
     *,
     session: Session | str,
+    chain: Hops = (),
     tool_call_id: str,
     output: bytes,
     attempt_id: str,
@@ -28,12 +29,15 @@ def report_outcome(
 ) -> Call[Reported]:
     """Return the call that reports by `decision_id`, or else by session and tool call.
 
-    A decision that is reported as executed is added to `executed` once the PDP has taken the report.
+    With `decision_id`, session and chain only prove that the caller has part in the decision's session. A
+    decision that is reported as executed is added to `executed` once the PDP has taken the report.
     """
     request = messages.ReportOutcomeRequest(
         outcome=_reportable(one_of(Outcome, outcome, "outcome")),
         output=output,
         attempt_id=text(attempt_id, "attempt_id"),
+        session_token=session_token_of(session),
+        chain=chain_message(chain),
     )
     if decision_id:
         request.decision_id = text(decision_id, "decision_id")

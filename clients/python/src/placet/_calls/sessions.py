@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from placet._calls.action import session_id_of
+from placet._calls.action import session_id_of, session_token_of
 from placet._calls.boundary import boundary_message, read_boundary
 from placet._calls.call import Call, read_instant, reader
 from placet._calls.fields import instant, members, span, text
@@ -77,7 +77,9 @@ def open_session_request(
 
 def get_session(session: Session | str) -> Call[Session]:
     return Call(
-        request=messages.GetSessionRequest(session_id=session_id_of(session)),
+        request=messages.GetSessionRequest(
+            session_id=session_id_of(session), session_token=session_token_of(session)
+        ),
         read=reader(messages.GetSessionResponse, _read_session_of),
     )
 
@@ -94,7 +96,9 @@ def complete_task(session: Session | str, reason: str) -> Call[Session]:
 def close_session(session: Session | str, reason: str) -> Call[Session]:
     return Call(
         request=messages.CloseSessionRequest(
-            session_id=session_id_of(session), reason=text(reason, "reason")
+            session_id=session_id_of(session),
+            reason=text(reason, "reason"),
+            session_token=session_token_of(session),
         ),
         read=reader(messages.CloseSessionResponse, _read_session_of),
     )
@@ -129,7 +133,7 @@ def _task_message(value: Task | Mapping[str, Any] | str) -> messages.Task:
 
 
 def _read_opened(answer: messages.OpenSessionResponse) -> Session:
-    return replace(_read_session_of(answer), grant=answer.grant)
+    return replace(_read_session_of(answer), grant=answer.grant, token=answer.session_token)
 
 
 def _read_session_of(

@@ -19,6 +19,7 @@ from decimal import Decimal
 from multiprocessing.util import Finalize
 from typing import Any
 
+from placet._calls.action import Hops
 from placet._calls.call import Call
 from placet._calls.context import CallContext
 from placet._calls.jsontext import json_text
@@ -75,6 +76,7 @@ class Reports:
     """Sends the reports of one client. Safe to use from any thread; nothing here raises."""
 
     def __init__(self, context: CallContext) -> None:
+        self._context = context
         self._executed = context.checks.executed
         self._link = SyncLink(context.connection)
         self._outboxes: dict[int, _Outbox] = {}
@@ -93,14 +95,17 @@ class Reports:
         """Whether `close()` may have to wait."""
         return FORKS.generation in self._outboxes
 
-    def outcome(self, decision_id: str, outcome: Outcome, output: bytes = b"") -> None:
-        """Report what became of an allow."""
+    def outcome(
+        self, decision_id: str, outcome: Outcome, output: bytes = b"", *, session: Session | str, chain: Hops
+    ) -> None:
+        """Report what became of an allow in a session."""
         self._put(
             lambda: _Report(
                 call=report_outcome(
                     decision_id,
                     outcome,
-                    session="",
+                    session=session,
+                    chain=chain,
                     tool_call_id="",
                     output=output,
                     attempt_id="",
@@ -110,7 +115,7 @@ class Reports:
             )
         )
 
-    def void(self, session: Session | str, tool_call_id: str, attempt_id: str) -> None:
+    def void(self, session: Session | str, chain: Hops, tool_call_id: str, attempt_id: str) -> None:
         """Say that whatever was allowed to this attempt, if anything, will not be acted on."""
         self._put(
             lambda: _Report(
@@ -118,6 +123,7 @@ class Reports:
                     "",
                     Outcome.VOIDED,
                     session=session,
+                    chain=chain,
                     tool_call_id=tool_call_id,
                     output=b"",
                     attempt_id=attempt_id,
@@ -192,7 +198,7 @@ class Reports:
     def _send(self, report: _Report, outbox: _Outbox) -> None:
         for pause in (*_PAUSES, None):
             try:
-                call = report.call
+                call = self._context.prove(report.call)
                 call.read(self._link.send(call.method, call.request.SerializeToString(), _TIMEOUT))
                 return
             except PlacetError as exc:

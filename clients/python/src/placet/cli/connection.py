@@ -47,6 +47,8 @@ OPTIONS = (
     _option("key", "The key of --cert: a PEM file.", str, ""),
     _option("token_file", "A file with the caller's bearer token. Calls go over TLS.", str, ""),
     _option("token", "The token itself; better as PLACET_TOKEN: others see command lines.", str, ""),
+    _option("session_token_file", "A file with the session token that proves part in it.", str, ""),
+    _option("session_token", "The token itself; better as PLACET_SESSION_TOKEN.", str, ""),
     _option("timeout", "Deadline of a call, in seconds.", float, 5.0),
     _option("jwks", "JWK Set (file or http address) to check receipts with.", str, ""),
 )
@@ -68,12 +70,19 @@ class Connection:
     key: str
     token_file: str
     token: str
+    session_token_file: str
+    session_token: str
     timeout: float
     jwks: str
 
     def client(self) -> Client:
         """Return a client. Raises `CommandError` for options that make no sense."""
         try:
+            if self.session_token and self.session_token_file:
+                raise CommandError(
+                    "give --session-token or --session-token-file (or PLACET_SESSION_TOKEN, "
+                    "PLACET_SESSION_TOKEN_FILE), not both"
+                )
             credentials = self._credentials()
             return Client(
                 self.target,
@@ -81,6 +90,9 @@ class Connection:
                 credentials=credentials,
                 timeout=self.timeout,
                 jwks=read_jwks(self.jwks) if self.jwks else None,
+                session_token=token_from(self.session_token_file)
+                if self.session_token_file
+                else self.session_token,
             )
         except ValueError as exc:
             raise CommandError(str(exc)) from exc

@@ -56,3 +56,6 @@ class Session:
     decisions: Mapping[str, int] = field(default_factory=dict)
     # The root grant, from open_session only: what the session's agent delegates from.
     grant: str = field(default="", compare=False, repr=False)
+    # The session token, from open_session only: a secret that proves part in the session to every call that
+    # is given this session.
+    token: str = field(default="", compare=False, repr=False)

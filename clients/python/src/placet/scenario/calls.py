@@ -39,7 +39,7 @@ async def repeat(run: Run, step: Repeat) -> Outcome:
 
 
 async def plan(run: Run, step: Plan) -> Outcome:
-    session, hops = run.made.session(step.plan), _hops(run, step.chain)
+    session, hops = run.made.session(step.plan), given_hops(run, step.chain)
     caller = step.as_ or _runtime(session.agent, hops)
     asked = [_call(run, item) for item in step.evaluations()]
     client = await run.client(caller, step.replica)
@@ -60,7 +60,7 @@ async def plan(run: Run, step: Plan) -> Outcome:
     return Outcome(many=many, told=", ".join(outcome.answer for outcome in many))
 
 
-def _hops(run: Run, said: list[str | dict[str, Any]] | str) -> Hops:
+def given_hops(run: Run, said: list[str | dict[str, Any]] | str) -> Hops:
     """Return the hops that a step gives: itself, or by the name of a chain that was delegated."""
     return run.made.chain(said).hops if isinstance(said, str) else said
 
@@ -68,7 +68,7 @@ def _hops(run: Run, said: list[str | dict[str, Any]] | str) -> Hops:
 async def _hops_to_send(run: Run, step: Evaluate) -> Hops:
     """Return the hops that a step sends, forged if it says so."""
     if step.forge is None or not isinstance(step.chain, str):
-        return _hops(run, step.chain)
+        return given_hops(run, step.chain)
     other = await _open_again(run, step.session) if step.forge == "wrong_parent" else ""
     return forge_chain(step.forge, run.made.chain(step.chain).hops, other_root=other, claims=step.forged)
 

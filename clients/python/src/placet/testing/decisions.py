@@ -87,6 +87,8 @@ class _Access(NamedTuple):
 
     session: Session | None
     problem: ChainProblem | None
+    # The caller speaks for the session's own agent, and does not prove its part in the session.
+    unproven: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,9 +143,34 @@ class FakeDecisions:
             ]
 
     def simulate(self, received: Received) -> Verdict:
-        """Return what a new such call would get; nothing is recorded."""
+        """Return what a new such call would get with the proof that it needs; nothing is recorded."""
         with self._state.lock:
-            return self._verdict_on(received, self._access_of(received))
+            access = self._access_of(received)
+            if access.unproven:
+                found = self._state.find_session(received.caller.tenant, received.session_id)
+                access = _Access(found, access.problem)
+            return self._verdict_on(received, access)
+
+    def proves_part(
+        self, caller: Caller, session: Session, hops: Sequence[Hop], token: str, *, ended: bool = False
+    ) -> bool:
+        """Whether the caller needs no proof of its part in the session, or shows one.
+
+        With `ended`, a chain is one whose grants have expired or were revoked, too.
+        """
+        asked_for = caller.subject == session.principal or (
+            caller.subject == session.issuer and "session_issuer" in caller.roles
+        )
+        if asked_for or caller.roles & {"operator", "auditor"}:
+            return True
+        with self._state.lock:
+            if session.agent in caller.agents and self._state.proves(
+                caller.tenant, session.session_id, token
+            ):
+                return True
+            problem = self._state.grants.find_problem(caller, session, hops, self._state.now())
+            proven = problem is None or (ended and problem.code in ("chain.expired", "chain.revoked"))
+            return proven and any(hop.grant for hop in hops)
 
     def list_tools(self, caller: Caller, session_id: str, hops: tuple[Hop, ...]) -> list[str]:
         """Return every tool with a script: for all that the fake knows, it may be allowed."""
@@ -241,12 +268,18 @@ class FakeDecisions:
             # A caller that shows no grant and is not the session's agent learns nothing of the session.
             return _Access(None, None)
         problem = self._state.grants.find_problem(caller, session, received.hops, self._state.now())
-        return _Access(session if owns or problem is None else None, problem)
+        by_token = owns and self._state.proves(caller.tenant, received.session_id, received.session_token)
+        by_chain = problem is None and any(hop.grant for hop in received.hops)
+        if by_token or by_chain:
+            return _Access(session, problem)
+        return _Access(None, problem, unproven=owns)
 
     def _verdict_on(self, received: Received, access: _Access) -> Verdict:
-        session, problem = access
+        session, problem, unproven = access
         if problem is not None:
             return _block(problem.code, "The chain proves nothing.")
+        if unproven:
+            return _block("session.unproven", "The call shows neither the session's token nor a grant in it.")
         if session is None:
             return _block("session.unknown", "There is no such session.")
         if session.state is not SessionState.OPEN:
@@ -312,7 +345,7 @@ class FakeDecisions:
         return decision
 
     def _decision(self, received: Received, access: _Access, verdict: Verdict) -> Decision:
-        session, problem = access
+        session, problem = access.session, access.problem
         decided_at = self._state.now().replace(microsecond=0)
         expires_at = decided_at + self._lifetime
         if session is not None:
@@ -345,7 +378,7 @@ class FakeDecisions:
 
     def _chain(self, received: Received, access: _Access, effect: Effect) -> tuple[ChainHop, ...]:
         """Return the chain's hops: by name if it proves what it says, else by hashes."""
-        session, problem = access
+        session, problem = access.session, access.problem
         if session is None or problem is not None:
             return tuple(
                 ChainHop(unverified=hashlib.sha256(f"{hop.agent} {hop.grant}".encode()).hexdigest())

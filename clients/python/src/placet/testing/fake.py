@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -108,7 +109,7 @@ class FakePdp:
 
     def session(self, *, agent: str = AGENT, task: str = "") -> Session:
         """Return a new open session of the clients' tenant and agent."""
-        return self._state.open_session(
+        session = self._state.open_session(
             Caller(tenant=TENANT, subject="test", roles=frozenset(ROLES), agents=frozenset({agent})),
             task=Task(id=task or f"task-{uuid4().hex}"),
             principal="user:test",
@@ -116,6 +117,7 @@ class FakePdp:
             boundary=Boundary(),
             expires_at=None,
         )
+        return replace(session, token=self._state.issue_token(TENANT, session.session_id))
 
     def jwks(self) -> dict[str, Any]:
         """Return the JWK Set; without `signed`, an empty one."""

@@ -119,7 +119,10 @@ class FakeGrants:
     def find_problem(
         self, caller: Caller, session: Session, hops: Sequence[Hop], now: datetime
     ) -> ChainProblem | None:
-        """Return the first thing that is wrong with a chain; None if it proves what it says."""
+        """Return the first thing that is wrong with a chain; None if it proves what it says.
+
+        Without a grant it says that the caller speaks for the session's own agent, no more.
+        """
         if not hops or [(hop.agent, hop.grant) for hop in hops] == [(session.agent, "")]:
             return None if session.agent in caller.agents else ChainProblem("chain.not_holder", "chain[0]")
         above = ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from placet.model import Decision, Effect, Outcome, Reported, SessionState
+from placet.model import Decision, Effect, Outcome, Reported, Session, SessionState
 from placet.testing.decisions import FakeDecisions, RecordedDecision
 from placet.testing.script import Caller
 from placet.testing.state import FakeState
@@ -35,10 +35,12 @@ class FakeOutcomes:
         tool_call_id: str,
         attempt_id: str,
         output: bytes,
+        proves: Callable[[Session], bool],
     ) -> Reported | None:
         """Note what became of an allow, named by its id or else by session and tool call.
 
-        None: the caller may report on no such decision. Raises LookupError if it is no allow.
+        None: the caller may report on no such decision. `proves` says whether the caller proves its part in
+        a session. Raises LookupError if it is no allow, PermissionError without that proof.
         """
         with self._state.lock:
             found = [
@@ -62,6 +64,9 @@ class FakeOutcomes:
             if not allows:
                 raise LookupError("only an allow has an outcome")
             key, latest = allows[-1]
+            session = self._state.find_session(caller.tenant, latest.decision.session_id)
+            if not _is_heard(caller, latest) and session is not None and not proves(session):
+                raise PermissionError("the caller does not prove its part in the session")
             # Nobody who acted or asked is believed that nothing happened: it would free what is held.
             acted = any(hop.agent in caller.agents for hop in latest.decision.chain)
             believed = _is_heard(caller, latest) and latest.caller.subject != caller.subject and not acted

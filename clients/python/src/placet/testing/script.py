@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,8 @@ class Received:
     audience: str
     # What was left of the caller's deadline, in seconds; None: the caller set none.
     time_remaining: float | None
+    # The session token that the request showed; empty without one.
+    session_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

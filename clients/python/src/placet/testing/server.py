@@ -36,7 +36,7 @@ def start_server(
         options=(("grpc.so_reuseport", 0),),
     )
     decision_stubs.add_DecisionServiceServicer_to_server(DecisionService(state, decisions, outcomes), server)
-    session_stubs.add_SessionServiceServicer_to_server(SessionService(state), server)
+    session_stubs.add_SessionServiceServicer_to_server(SessionService(state, decisions), server)
     admin_stubs.add_AdminServiceServicer_to_server(AdminService(state), server)
     entity_stubs.add_EntityServiceServicer_to_server(EntityService(), server)
     port = server.add_insecure_port(f"127.0.0.1:{port}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from placet.model import Boundary, Effect, Session, SessionState, Task
 from placet.testing.grants import FakeGrants
 from placet.testing.script import Caller, Scripts
 
+_MAX_TOKENS = 8
 # The kinds of data whose revisions a decision names.
 REVISED = ("settings", "tools", "agents", "signals", "entities")
 
@@ -34,6 +36,10 @@ class FakeState:
         self._audiences: dict[tuple[str, str], str] = {}
         # By tenant and session.
         self._sessions: dict[tuple[str, str], Session] = {}
+        # The tokens of each session that live, oldest first.
+        self._tokens: dict[tuple[str, str], list[str]] = {}
+        # Tenants whose setting session_proof is id.
+        self._taking_ids: set[str] = set()
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self._offset
@@ -107,6 +113,25 @@ class FakeState:
             )
             self._sessions[caller.tenant, session.session_id] = session
             return session
+
+    def issue_token(self, tenant: str, session_id: str) -> str:
+        """Return a new token of the session; of more than 8 the oldest end."""
+        token = secrets.token_urlsafe(32)
+        with self.lock:
+            tokens = self._tokens.setdefault((tenant, session_id), [])
+            tokens.append(token)
+            del tokens[:-_MAX_TOKENS]
+        return token
+
+    def take_ids(self, tenant: str, taken: bool) -> None:
+        """Say whether, in the tenant, a session's id is proof enough."""
+        with self.lock:
+            (self._taking_ids.add if taken else self._taking_ids.discard)(tenant)
+
+    def proves(self, tenant: str, session_id: str, token: str) -> bool:
+        """Whether a token proves part in the session; in some tenants its id does."""
+        with self.lock:
+            return tenant in self._taking_ids or token in self._tokens.get((tenant, session_id), ())
 
     def find_session(self, tenant: str, session_id: str) -> Session | None:
         """Return the session as it is now: expired, if its time has passed."""

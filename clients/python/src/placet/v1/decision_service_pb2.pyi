@@ -97,6 +97,7 @@ class EvaluateRequest(google.protobuf.message.Message):
     REVIEW_ID_FIELD_NUMBER: builtins.int
     ATTEMPT_ID_FIELD_NUMBER: builtins.int
     AUDIENCE_FIELD_NUMBER: builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     review_id: builtins.str
     """Set when asking again after a review."""
@@ -107,6 +108,12 @@ class EvaluateRequest(google.protobuf.message.Message):
     """
     audience: builtins.str
     """Who will check the receipt: the tool server's name. Bound into the receipt."""
+    session_token: builtins.str
+    """The session token that OpenSession returned. Needed unless `chain` has grants, which
+    prove the caller's part in the session as well; a tenant's setting may waive it. A call
+    of the session's own agent without proof is blocked (session.unproven): it reads and
+    moves nothing of the session. Not needed in Simulate.
+    """
     @property
     def action(self) -> placet.v1.decision_pb2.Action: ...
     @property
@@ -122,10 +129,11 @@ class EvaluateRequest(google.protobuf.message.Message):
         review_id: builtins.str = ...,
         attempt_id: builtins.str = ...,
         audience: builtins.str = ...,
+        session_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["action", b"action", "chain", b"chain"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["action", b"action", "attempt_id", b"attempt_id", "audience", b"audience", "chain", b"chain", "review_id", b"review_id", "session_id", b"session_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["action", b"action", "attempt_id", b"attempt_id", "audience", b"audience", "chain", b"chain", "review_id", b"review_id", "session_id", b"session_id", "session_token", b"session_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___EvaluateRequest: typing_extensions.TypeAlias = EvaluateRequest
@@ -291,10 +299,13 @@ class EvaluateBatchRequest(google.protobuf.message.Message):
     ITEMS_FIELD_NUMBER: builtins.int
     ALL_OR_NOTHING_FIELD_NUMBER: builtins.int
     AUDIENCE_FIELD_NUMBER: builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     all_or_nothing: builtins.bool
     """Allow every item, or none."""
     audience: builtins.str
+    """As in EvaluateRequest, for every item."""
+    session_token: builtins.str
     """As in EvaluateRequest, for every item."""
     @property
     def chain(self) -> placet.v1.decision_pb2.DelegationChain:
@@ -312,10 +323,11 @@ class EvaluateBatchRequest(google.protobuf.message.Message):
         items: collections.abc.Iterable[Global___PlannedAction] | None = ...,
         all_or_nothing: builtins.bool = ...,
         audience: builtins.str = ...,
+        session_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["all_or_nothing", b"all_or_nothing", "audience", b"audience", "chain", b"chain", "items", b"items", "session_id", b"session_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["all_or_nothing", b"all_or_nothing", "audience", b"audience", "chain", b"chain", "items", b"items", "session_id", b"session_id", "session_token", b"session_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___EvaluateBatchRequest: typing_extensions.TypeAlias = EvaluateBatchRequest
@@ -492,7 +504,10 @@ class ListAllowedToolsRequest(google.protobuf.message.Message):
 
     SESSION_ID_FIELD_NUMBER: builtins.int
     CHAIN_FIELD_NUMBER: builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
     session_id: builtins.str
+    session_token: builtins.str
+    """As in EvaluateRequest."""
     @property
     def chain(self) -> placet.v1.decision_pb2.DelegationChain:
         """As in EvaluateRequest."""
@@ -502,10 +517,11 @@ class ListAllowedToolsRequest(google.protobuf.message.Message):
         *,
         session_id: builtins.str = ...,
         chain: placet.v1.decision_pb2.DelegationChain | None = ...,
+        session_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "session_id", b"session_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "session_id", b"session_id", "session_token", b"session_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ListAllowedToolsRequest: typing_extensions.TypeAlias = ListAllowedToolsRequest
@@ -562,13 +578,23 @@ class GetDecisionRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DECISION_ID_FIELD_NUMBER: builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
     decision_id: builtins.str
+    session_token: builtins.str
+    """An agent proves its part in the decision's session by one of these; see EvaluateRequest."""
+    @property
+    def chain(self) -> placet.v1.decision_pb2.DelegationChain: ...
     def __init__(
         self,
         *,
         decision_id: builtins.str = ...,
+        session_token: builtins.str = ...,
+        chain: placet.v1.decision_pb2.DelegationChain | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision_id", b"decision_id"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "decision_id", b"decision_id", "session_token", b"session_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___GetDecisionRequest: typing_extensions.TypeAlias = GetDecisionRequest
@@ -613,6 +639,8 @@ class ReportOutcomeRequest(google.protobuf.message.Message):
     OUTCOME_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
     ATTEMPT_ID_FIELD_NUMBER: builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
     decision_id: builtins.str
     """Either this, or both of the next two, which name a call that got no answer in time.
     By these, whoever asked finds its latest allow; anybody else finds an allow only if
@@ -627,6 +655,10 @@ class ReportOutcomeRequest(google.protobuf.message.Message):
     """When set, only a decision that answered this very attempt is meant: whoever gives
     up one attempt says nothing about another.
     """
+    session_token: builtins.str
+    """An agent proves its part in the decision's session by one of these; see EvaluateRequest."""
+    @property
+    def chain(self) -> placet.v1.decision_pb2.DelegationChain: ...
     def __init__(
         self,
         *,
@@ -636,8 +668,12 @@ class ReportOutcomeRequest(google.protobuf.message.Message):
         outcome: Global___Outcome.ValueType = ...,
         output: builtins.bytes = ...,
         attempt_id: builtins.str = ...,
+        session_token: builtins.str = ...,
+        chain: placet.v1.decision_pb2.DelegationChain | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attempt_id", b"attempt_id", "decision_id", b"decision_id", "outcome", b"outcome", "output", b"output", "session_id", b"session_id", "tool_call_id", b"tool_call_id"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attempt_id", b"attempt_id", "chain", b"chain", "decision_id", b"decision_id", "outcome", b"outcome", "output", b"output", "session_id", b"session_id", "session_token", b"session_token", "tool_call_id", b"tool_call_id"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ReportOutcomeRequest: typing_extensions.TypeAlias = ReportOutcomeRequest
@@ -785,13 +821,23 @@ class GetChainRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DECISION_ID_FIELD_NUMBER: builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
     decision_id: builtins.str
+    session_token: builtins.str
+    """An agent proves its part in the decision's session by one of these; see EvaluateRequest."""
+    @property
+    def chain(self) -> placet.v1.decision_pb2.DelegationChain: ...
     def __init__(
         self,
         *,
         decision_id: builtins.str = ...,
+        session_token: builtins.str = ...,
+        chain: placet.v1.decision_pb2.DelegationChain | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision_id", b"decision_id"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "decision_id", b"decision_id", "session_token", b"session_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___GetChainRequest: typing_extensions.TypeAlias = GetChainRequest

@@ -57,6 +57,10 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """
     ERROR_REASON_CHAIN_REFUSED: _ErrorReason.ValueType  # 21
     """The chain cannot be delegated from. Example: Delegate with a revoked grant."""
+    ERROR_REASON_SESSION_UNPROVEN: _ErrorReason.ValueType  # 22
+    """The caller speaks for an agent of the session, and shows neither its token nor a chain
+    that proves its part in it. Example: GetSession without session_token.
+    """
     ERROR_REASON_OUTCOME_REFUSED: _ErrorReason.ValueType  # 40
     """The decision allowed nothing. Example: ReportOutcome of a block."""
     ERROR_REASON_NOT_REDEEMABLE: _ErrorReason.ValueType  # 41
@@ -106,6 +110,10 @@ Example: Delegate with a higher amount.
 """
 ERROR_REASON_CHAIN_REFUSED: ErrorReason.ValueType  # 21
 """The chain cannot be delegated from. Example: Delegate with a revoked grant."""
+ERROR_REASON_SESSION_UNPROVEN: ErrorReason.ValueType  # 22
+"""The caller speaks for an agent of the session, and shows neither its token nor a chain
+that proves its part in it. Example: GetSession without session_token.
+"""
 ERROR_REASON_OUTCOME_REFUSED: ErrorReason.ValueType  # 40
 """The decision allowed nothing. Example: ReportOutcome of a block."""
 ERROR_REASON_NOT_REDEEMABLE: ErrorReason.ValueType  # 41

@@ -498,10 +498,17 @@ class OpenSessionResponse(google.protobuf.message.Message):
 
     SESSION_FIELD_NUMBER: builtins.int
     GRANT_FIELD_NUMBER: builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
     grant: builtins.str
     """The root grant: compact JWS for `session.agent`, a new one each time. Needed to
     delegate from, not to act. Empty if the session is over, or its boundary is too
     long for a grant (32 KiB); then nothing can be delegated in it.
+    """
+    session_token: builtins.str
+    """Proves to every call about the session that whoever shows it has part in it: 256
+    random bits, of which the server keeps a hash. A new one each time; of more than 8
+    the oldest end. A secret: keep it out of logs, prompts and command lines. Empty if the
+    session is over.
     """
     @property
     def session(self) -> Global___Session: ...
@@ -510,10 +517,11 @@ class OpenSessionResponse(google.protobuf.message.Message):
         *,
         session: Global___Session | None = ...,
         grant: builtins.str = ...,
+        session_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["session", b"session"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["grant", b"grant", "session", b"session"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["grant", b"grant", "session", b"session", "session_token", b"session_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___OpenSessionResponse: typing_extensions.TypeAlias = OpenSessionResponse
@@ -523,13 +531,23 @@ class GetSessionRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
     session_id: builtins.str
+    session_token: builtins.str
+    """An agent proves its part in the session by one of these; see EvaluateRequest."""
+    @property
+    def chain(self) -> placet.v1.decision_pb2.DelegationChain: ...
     def __init__(
         self,
         *,
         session_id: builtins.str = ...,
+        session_token: builtins.str = ...,
+        chain: placet.v1.decision_pb2.DelegationChain | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["session_id", b"session_id"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "session_id", b"session_id", "session_token", b"session_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___GetSessionRequest: typing_extensions.TypeAlias = GetSessionRequest
@@ -598,16 +616,26 @@ class CloseSessionRequest(google.protobuf.message.Message):
 
     SESSION_ID_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     reason: builtins.str
     """For the record."""
+    session_token: builtins.str
+    """An agent proves its part in the session by one of these; see EvaluateRequest."""
+    @property
+    def chain(self) -> placet.v1.decision_pb2.DelegationChain: ...
     def __init__(
         self,
         *,
         session_id: builtins.str = ...,
         reason: builtins.str = ...,
+        session_token: builtins.str = ...,
+        chain: placet.v1.decision_pb2.DelegationChain | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["reason", b"reason", "session_id", b"session_id"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "reason", b"reason", "session_id", b"session_id", "session_token", b"session_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___CloseSessionRequest: typing_extensions.TypeAlias = CloseSessionRequest
@@ -712,12 +740,18 @@ class RevokeGrantRequest(google.protobuf.message.Message):
     GRANT_FIELD_NUMBER: builtins.int
     GRANT_HASH_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
+    CHAIN_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     grant: builtins.str
     """Exactly one of these."""
     grant_hash: builtins.str
     reason: builtins.str
     """For the record."""
+    session_token: builtins.str
+    """An agent proves its part in the session by one of these; see EvaluateRequest."""
+    @property
+    def chain(self) -> placet.v1.decision_pb2.DelegationChain: ...
     def __init__(
         self,
         *,
@@ -725,8 +759,12 @@ class RevokeGrantRequest(google.protobuf.message.Message):
         grant: builtins.str = ...,
         grant_hash: builtins.str = ...,
         reason: builtins.str = ...,
+        session_token: builtins.str = ...,
+        chain: placet.v1.decision_pb2.DelegationChain | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["grant", b"grant", "grant_hash", b"grant_hash", "reason", b"reason", "session_id", b"session_id"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "grant", b"grant", "grant_hash", b"grant_hash", "reason", b"reason", "session_id", b"session_id", "session_token", b"session_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___RevokeGrantRequest: typing_extensions.TypeAlias = RevokeGrantRequest

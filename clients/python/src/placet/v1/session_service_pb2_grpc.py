@@ -76,7 +76,8 @@ class SessionServiceServicer(object):
         a task_token.
 
         Opening the same task again with the same issuer, principal, agent and
-        boundary returns its session; anything else is ALREADY_EXISTS.
+        boundary returns its session; anything else is ALREADY_EXISTS. Each opening returns a
+        session token, by which calls about the session prove their part in it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,7 +32,8 @@ class SessionServiceStub:
     a task_token.
 
     Opening the same task again with the same issuer, principal, agent and
-    boundary returns its session; anything else is ALREADY_EXISTS.
+    boundary returns its session; anything else is ALREADY_EXISTS. Each opening returns a
+    session token, by which calls about the session prove their part in it.
     """
     GetSession: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.GetSessionRequest, placet.v1.session_service_pb2.GetSessionResponse]
     """GetSession shows a session. It may be called by the session's principal, who needs no
@@ -77,7 +78,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     a task_token.
 
     Opening the same task again with the same issuer, principal, agent and
-    boundary returns its session; anything else is ALREADY_EXISTS.
+    boundary returns its session; anything else is ALREADY_EXISTS. Each opening returns a
+    session token, by which calls about the session prove their part in it.
     """
     GetSession: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.GetSessionRequest, placet.v1.session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """GetSession shows a session. It may be called by the session's principal, who needs no
@@ -125,7 +127,8 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         a task_token.
 
         Opening the same task again with the same issuer, principal, agent and
-        boundary returns its session; anything else is ALREADY_EXISTS.
+        boundary returns its session; anything else is ALREADY_EXISTS. Each opening returns a
+        session token, by which calls about the session prove their part in it.
         """
 
     @abc.abstractmethod

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from placet import model
 from placet._calls.jsontext import json_text
+from placet.scenario import calls
 from placet.scenario.callers import Caller, tool_server
 from placet.scenario.document import Path
 from placet.scenario.expect import ExpectHold
@@ -49,7 +50,11 @@ class ReportOutcome(Step):
         client = await run.client(self.as_ or asking or served)
         output = b"" if self.output is None else json_text(self.output, "output")
         reported = await client.report_outcome(
-            decision.decision_id, model.Outcome(self.result), output=output
+            decision.decision_id,
+            model.Outcome(self.result),
+            session=run.made.session(call.step.session) if call.step.session in run.made.sessions else "",
+            chain=calls.given_hops(run, call.step.chain),
+            output=output,
         )
         hold, conflict = reported.hold.value, reported.conflict
         return Outcome(

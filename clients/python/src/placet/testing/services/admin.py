@@ -23,9 +23,11 @@ class AdminService(stubs.AdminServiceServicer):
         def answer(caller: Caller) -> admin.PutTenantResponse:
             if request.tenant and check_name(request.tenant, "tenant") != caller.tenant:
                 raise denied("a caller writes its own tenant only")
-            if request.settings:
-                read_object(request.settings, "settings")
+            settings = read_object(request.settings, "settings") if request.settings else {}
+            if settings.get("session_proof", "token") not in ("token", "id"):
+                raise invalid("settings.session_proof", "must be token or id")
             check_reason(request.reason)
+            self._state.take_ids(caller.tenant, settings.get("session_proof") == "id")
             return admin.PutTenantResponse(settings_revision=self._state.put("settings", caller.tenant))
 
         return handle(self._state, context, "PutTenant", {"operator"}, answer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from placet._wire.numbers import (
@@ -11,7 +11,7 @@ from placet._wire.numbers import (
     OUTCOME_NUMBERS,
     REPORTABLE_OUTCOMES,
 )
-from placet.model import ChainHop, Effect, Session
+from placet.model import ChainHop, Effect, Hop, Session
 from placet.testing.decisions import FakeDecisions
 from placet.testing.outcomes import FakeOutcomes
 from placet.testing.script import Caller
@@ -25,6 +25,7 @@ from placet.testing.services.refusals import (
     not_found,
     precondition_failed,
     status_of,
+    unproven,
 )
 from placet.testing.services.requests import check_name, read_hops, read_object, read_plan, read_request
 from placet.testing.services.sessions import may_see
@@ -111,6 +112,7 @@ class DecisionService(stubs.DecisionServiceServicer):
             elif request.session_id or request.tool_call_id:
                 raise invalid("decision_id", "give it, or session_id and tool_call_id, not both")
             check_tenant(self._state, caller)
+            hops = read_hops(request.chain)
             try:
                 found = self._outcomes.report(
                     caller,
@@ -120,9 +122,14 @@ class DecisionService(stubs.DecisionServiceServicer):
                     tool_call_id=request.tool_call_id,
                     attempt_id=request.attempt_id,
                     output=request.output,
+                    proves=lambda session: self._decisions.proves_part(
+                        caller, session, hops, request.session_token, ended=True
+                    ),
                 )
             except LookupError as exc:
                 raise precondition_failed("OUTCOME_REFUSED", str(exc)) from exc
+            except PermissionError as exc:
+                raise unproven() from exc
             if found is None:
                 raise not_found("no such decision of yours")
             return decisions.ReportOutcomeResponse(
@@ -192,7 +199,11 @@ class DecisionService(stubs.DecisionServiceServicer):
     ) -> decisions.ListAllowedToolsResponse:
         def answer(caller: Caller) -> decisions.ListAllowedToolsResponse:
             session_id = check_name(request.session_id, "session_id")
-            tools = self._decisions.list_tools(caller, session_id, read_hops(request.chain))
+            hops = read_hops(request.chain)
+            session = self._state.find_session(caller.tenant, session_id)
+            if session is not None and session.agent in caller.agents and not any(hop.grant for hop in hops):
+                self._require_proof(caller, session, hops, request.session_token)
+            tools = self._decisions.list_tools(caller, session_id, hops)
             return decisions.ListAllowedToolsResponse(
                 tools=[decisions.AllowedTool(name=tool) for tool in tools]
             )
@@ -207,6 +218,9 @@ class DecisionService(stubs.DecisionServiceServicer):
             decision = self._decisions.find_visible(caller, decision_id)
             if decision is None:
                 raise not_found(f"no decision {decision_id} of yours")
+            found = self._decisions.find_with_session(caller.tenant, decision_id)
+            if found is not None and decision.session_version:
+                self._require_proof(caller, found[1], read_hops(request.chain), request.session_token)
             sees_all = bool(caller.roles & {"operator", "auditor"})
             response = decisions.GetDecisionResponse(
                 decision=decision_message(decision),
@@ -226,6 +240,7 @@ class DecisionService(stubs.DecisionServiceServicer):
             if found is None or not ("auditor" in caller.roles or may_see(caller, found[1])):
                 raise not_found(f"no decision {decision_id} in a session of yours")
             decision, session = found
+            self._require_proof(caller, session, read_hops(request.chain), request.session_token)
             return decisions.GetChainResponse(
                 decision_id=decision_id,
                 session_id=session.session_id,
@@ -235,6 +250,11 @@ class DecisionService(stubs.DecisionServiceServicer):
             )
 
         return handle(self._state, context, "GetChain", set(), answer)
+
+    def _require_proof(self, caller: Caller, session: Session, hops: Sequence[Hop], token: str) -> None:
+        """Raise `Refused` for an agent that does not prove its part in the session."""
+        if not self._decisions.proves_part(caller, session, hops, token):
+            raise unproven()
 
     def _link(self, tenant: str, session: Session, hop: ChainHop) -> decisions.ChainLink:
         grant = self._state.grants.find(hop.grant_hash)

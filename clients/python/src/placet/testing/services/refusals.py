@@ -42,6 +42,14 @@ def not_found(message: str) -> Refused:
     return Refused(grpc.StatusCode.NOT_FOUND, "NOT_FOUND", message)
 
 
+def unproven() -> Refused:
+    return Refused(
+        grpc.StatusCode.PERMISSION_DENIED,
+        "SESSION_UNPROVEN",
+        "session_token: show the session's token, or the chain that you act on",
+    )
+
+
 def precondition_failed(reason: str, message: str, field: str = "") -> Refused:
     return Refused(grpc.StatusCode.FAILED_PRECONDITION, reason, message, field)
 

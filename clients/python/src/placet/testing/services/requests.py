@@ -40,6 +40,7 @@ def read_request(
         attempt_id=request.attempt_id,
         audience=request.audience,
         time_remaining=time_remaining,
+        session_token=request.session_token,
     )
 
 
@@ -59,6 +60,7 @@ def read_plan(
             review_id=item.review_id,
             attempt_id=item.attempt_id,
             audience=request.audience,
+            session_token=request.session_token,
         )
         try:
             received = read_request(alone, caller, time_remaining)

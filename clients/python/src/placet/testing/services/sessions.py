@@ -11,6 +11,7 @@ import grpc
 from placet._calls.boundary import read_boundary
 from placet.errors import AnswerError
 from placet.model import Session, SessionState, Task
+from placet.testing.decisions import FakeDecisions
 from placet.testing.grants import GrantRefused
 from placet.testing.script import Caller
 from placet.testing.services.messages import session_message, timestamp
@@ -22,6 +23,7 @@ from placet.testing.services.refusals import (
     invalid,
     not_found,
     precondition_failed,
+    unproven,
 )
 from placet.testing.services.requests import check_name, read_hops
 from placet.testing.services.task_tokens import read_task_token
@@ -32,8 +34,9 @@ from placet.v1 import session_service_pb2_grpc as stubs
 
 
 class SessionService(stubs.SessionServiceServicer):
-    def __init__(self, state: FakeState) -> None:
+    def __init__(self, state: FakeState, decisions: FakeDecisions) -> None:
         self._state = state
+        self._decisions = decisions
 
     def OpenSession(self, request: sessions.OpenSessionRequest, context: Any) -> sessions.OpenSessionResponse:
         def answer(caller: Caller) -> sessions.OpenSessionResponse:
@@ -85,14 +88,14 @@ class SessionService(stubs.SessionServiceServicer):
             raise Refused(grpc.StatusCode.ALREADY_EXISTS, "TASK_EXISTS", message) from exc
         over = session.state not in (SessionState.OPEN, SessionState.COMPLETED)
         return sessions.OpenSessionResponse(
-            session=session_message(session), grant="" if over else self._state.grants.issue_root(session)
+            session=session_message(session),
+            grant="" if over else self._state.grants.issue_root(session),
+            session_token="" if over else self._state.issue_token(caller.tenant, session.session_id),
         )
 
     def GetSession(self, request: sessions.GetSessionRequest, context: Any) -> sessions.GetSessionResponse:
         def answer(caller: Caller) -> sessions.GetSessionResponse:
-            return sessions.GetSessionResponse(
-                session=session_message(self._find_visible(caller, request.session_id))
-            )
+            return sessions.GetSessionResponse(session=session_message(self._find_proven(caller, request)))
 
         return handle(self._state, context, "GetSession", set(), answer)
 
@@ -115,7 +118,7 @@ class SessionService(stubs.SessionServiceServicer):
         self, request: sessions.CloseSessionRequest, context: Any
     ) -> sessions.CloseSessionResponse:
         def answer(caller: Caller) -> sessions.CloseSessionResponse:
-            session = self._find_visible(caller, request.session_id)
+            session = self._find_proven(caller, request)
             closed = self._state.close_session(caller.tenant, session.session_id)
             return sessions.CloseSessionResponse(session=session_message(closed))
 
@@ -182,6 +185,9 @@ class SessionService(stubs.SessionServiceServicer):
             )
             if session is None or grant is None or grant.session_id != session.session_id or not may:
                 raise not_found(f"no grant of the session {request.session_id} that you may revoke")
+            hops = read_hops(request.chain)
+            if not self._decisions.proves_part(caller, session, hops, request.session_token):
+                raise unproven()
             revoked = self._state.grants.revoke(
                 grant, by=caller.subject, reason=request.reason, now=self._state.now()
             )
@@ -190,6 +196,15 @@ class SessionService(stubs.SessionServiceServicer):
             )
 
         return handle(self._state, context, "RevokeGrant", set(), answer)
+
+    def _find_proven(
+        self, caller: Caller, request: sessions.GetSessionRequest | sessions.CloseSessionRequest
+    ) -> Session:
+        session = self._find_visible(caller, request.session_id)
+        hops = read_hops(request.chain)
+        if not self._decisions.proves_part(caller, session, hops, request.session_token):
+            raise unproven()
+        return session
 
     def _find_visible(self, caller: Caller, session_id: str) -> Session:
         session = self._state.find_session(caller.tenant, check_name(session_id, "session_id"))
