@@ -195,7 +195,7 @@ def _amount(value: JSON, path: str) -> AmountLimit:
         per_counterparty=_major(members["per_counterparty"], digits, f"{path}.per_counterparty")
         if "per_counterparty" in members
         else None,
-        on_exceed=_on_exceed(members, path),
+        on_exceed=parse_on_exceed(members.get("on_exceed", OnExceed.BLOCK.value), f"{path}.on_exceed"),
     )
 
 
@@ -216,15 +216,15 @@ def _velocity(value: JSON, path: str) -> VelocityLimit:
         effects=tuple(sorted(effects)),
         max=_whole(members.get("max"), f"{path}.max", 0, 1_000_000),
         window_seconds=_whole(members.get("window_seconds"), f"{path}.window_seconds", 1, MAX_WINDOW),
-        on_exceed=_on_exceed(members, path),
+        on_exceed=parse_on_exceed(members.get("on_exceed", OnExceed.BLOCK.value), f"{path}.on_exceed"),
     )
 
 
-def _on_exceed(members: Mapping[str, JSON], path: str) -> OnExceed:
-    given = members.get("on_exceed", OnExceed.BLOCK.value)
-    if given not in ("block", "escalate"):
-        raise InvalidFieldError(f"{path}.on_exceed", "must be block or escalate")
-    return OnExceed(str(given))
+def parse_on_exceed(value: JSON, path: str) -> OnExceed:
+    """Read what happens beyond a limit. Raises `InvalidFieldError` at `path` for another word."""
+    if value not in ("block", "escalate"):
+        raise InvalidFieldError(path, "must be block or escalate")
+    return OnExceed(str(value))
 
 
 def _whole(value: JSON, path: str, low: int, high: int) -> int:

@@ -11,10 +11,10 @@ from decimal import Decimal
 from functools import wraps
 from typing import Any, TypeVar
 
-from pdp.authority.boundary import parse_boundary
+from pdp.authority.boundary import parse_boundary, parse_on_exceed
 from pdp.authority.counters import MAX_WINDOW
 from pdp.errors import InvalidFieldError
-from pdp.model import JSON, MAX_CHAIN_DEPTH, Boundary, Budget, BudgetScope, Ceiling, OnExceed, ToolEffect
+from pdp.model import JSON, MAX_CHAIN_DEPTH, Boundary, Budget, BudgetScope, Ceiling, ToolEffect
 from pdp.money import AmountError, major_to_minor, minor_digits, read_number
 from pdp.names import name, unique
 from placet.canonical import CanonicalError, parse_object
@@ -169,7 +169,8 @@ def counterparty_session_total(settings: Mapping[str, JSON]) -> Mapping[str, Cei
         if set(members) != {"max", "on_exceed"}:
             raise InvalidFieldError(f"settings.{path}", "needs exactly max and on_exceed")
         totals[currency] = Ceiling(
-            maximum=_minor(members["max"], currency, path), on_exceed=_on_exceed(members["on_exceed"], path)
+            maximum=_minor(members["max"], currency, path),
+            on_exceed=parse_on_exceed(members["on_exceed"], f"settings.{path}.on_exceed"),
         )
     return totals
 
@@ -195,7 +196,7 @@ def _budget(value: JSON, path: str) -> Budget:
         window_seconds=_whole(members["window_seconds"], f"{path}.window_seconds", 1, MAX_WINDOW)
         if "window_seconds" in members
         else None,
-        on_exceed=_on_exceed(members["on_exceed"], path),
+        on_exceed=parse_on_exceed(members["on_exceed"], f"settings.{path}.on_exceed"),
     )
 
 
@@ -209,12 +210,6 @@ def _minor(value: JSON, currency: str, path: str) -> int:
         raise InvalidFieldError(
             f"settings.{path}.max", f"must be an amount of {digits} decimals at most"
         ) from exc
-
-
-def _on_exceed(value: JSON, path: str) -> OnExceed:
-    if value not in ("block", "escalate"):
-        raise InvalidFieldError(f"settings.{path}.on_exceed", "must be block or escalate")
-    return OnExceed(str(value))
 
 
 def _trust_floor(value: JSON) -> dict[str, Any]:
@@ -261,12 +256,11 @@ def _velocity(value: JSON) -> dict[str, Any]:
         members = _object(limit, path)
         if set(members) != {"max", "window_seconds", "on_exceed"}:
             raise InvalidFieldError(f"settings.{path}", "needs exactly max, window_seconds and on_exceed")
-        if members["on_exceed"] not in ("block", "escalate"):
-            raise InvalidFieldError(f"settings.{path}.on_exceed", "must be block or escalate")
+        on_exceed = parse_on_exceed(members["on_exceed"], f"settings.{path}.on_exceed")
         limits[limited] = {
             "max": _whole(members["max"], f"{path}.max", 0, 1_000_000),
             "window_seconds": _whole(members["window_seconds"], f"{path}.window_seconds", 1, MAX_WINDOW),
-            "on_exceed": members["on_exceed"],
+            "on_exceed": on_exceed.value,
         }
     return limits
 
