@@ -35,7 +35,7 @@ from pdp.server.grpc.status import _INTERNAL, _TABLE
 from pdp.server.messages import tools as tool_messages
 from placet._calls.blocks import block_for
 from placet._calls.registry import put_tools
-from placet._calls.toolform import EFFECTS, ENTITY_ROLES, FORMATS, STEPS, TRUSTS
+from placet._calls.toolform import ENTITY_ROLES, FORMATS, STEPS, TOOL_EFFECTS, TRUSTS
 from placet._calls.toolform import ROLES as ARGUMENT_ROLES
 from placet._wire.boundary import boundary_json
 from placet.capability import REASONS
@@ -333,7 +333,7 @@ def test_members_of_a_tools_file_are_those_that_are_read() -> None:
     said = {code(name)[0]: code(meaning) for name, meaning in rows}
     assert set(ARGUMENT_ROLES) <= set(said["argument_roles"])
     assert set(FORMATS + TRUSTS) <= set(said["output"])
-    assert set(EFFECTS) == set(said["effect"]) == set(ToolEffect)
+    assert set(TOOL_EFFECTS) == set(said["effect"]) == set(ToolEffect)
     assert set(STEPS) <= set(code(section(text_of("docs/tools.md"), "Spelling")))
     roles = [
         code(role)[0] for role, _ in table(section(text_of("docs/entities.md"), "What a call is judged on"))

@@ -22,7 +22,7 @@ STEPS = ("trim", "upper", "lower", "nfkc", "hyphenate", "compact", "path")
 ENTITY_ROLES = ("record", "counterparty", "order", "other")
 FORMATS = ("json", "yaml", "python_literal", "text")
 TRUSTS = ("record", "free_text", "trusted")
-EFFECTS = tuple(ToolEffect)
+TOOL_EFFECTS = tuple(ToolEffect)
 _REF = {
     "name",
     "type",

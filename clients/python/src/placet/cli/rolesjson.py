@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from placet._calls.toolform import EFFECTS, FORMATS, ROLES
+from placet._calls.toolform import FORMATS, ROLES, TOOL_EFFECTS
 from placet.cli.exits import CommandError
 from placet.cli.toolfiles import UNKNOWN_EFFECT, Imported, as_text
 
@@ -45,7 +45,7 @@ def convert_registry(value: Any, *, group: str, effects: Mapping[str, str]) -> l
 def _convert_tool(name: str, said: Mapping[str, Any], effects: Mapping[str, str]) -> Imported:
     notes = [f"{member}: is not understood, and left out" for member in said if member not in _MEMBERS]
     effect = said.get("effect")
-    if effect not in EFFECTS:
+    if effect not in TOOL_EFFECTS:
         meant = effects.get(str(effect), UNKNOWN_EFFECT)
         if str(effect) not in effects:
             notes.append(f"effect: {effect} is none of ours; taken as {UNKNOWN_EFFECT}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from placet._calls.toolform import EFFECTS
+from placet._calls.toolform import TOOL_EFFECTS
 from placet.cli.connection import Json, Reason, connected, offline
 from placet.cli.exits import CommandError
 from placet.cli.inputs import read_json
@@ -208,8 +208,8 @@ def convert(
 
 def _parse_effect(text: str) -> tuple[str, str]:
     name, _, effect = text.partition("=")
-    if not name or effect not in EFFECTS:
-        raise CommandError(f"{text}: must be NAME=EFFECT, with one of {', '.join(EFFECTS)}")
+    if not name or effect not in TOOL_EFFECTS:
+        raise CommandError(f"{text}: must be NAME=EFFECT, with one of {', '.join(TOOL_EFFECTS)}")
     return name, effect
 
 
