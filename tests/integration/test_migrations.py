@@ -60,7 +60,7 @@ async def test_calls_on_root_grants_get_the_key_of_the_call_without_one(
     with monkeypatch.context() as patch:
         earlier = tuple(each for each in migrations() if each.version < 10)
         patch.setattr("pdp.postgres.migrate.migrations", lambda: earlier)
-        # Of the tables that there are today, an earlier server had fewer.
+        # An earlier server had fewer tables than there are today.
         patch.setattr("pdp.postgres.migrate._GRANTS", {})
         await migrate(empty_database_url)
     execute(

@@ -117,8 +117,8 @@ class AsyncClient(AsyncSide):
         marked as replayed; an allow of another attempt is not `allowed`. `attempt_id`
         continues an earlier attempt of this process, after a failure.
 
-        `session` is the session or its id. `chain` is what `delegate` has returned: the grants between the
-        session's own agent and the caller, root first; empty: the caller speaks for that agent. `audience`
+        `session` is the session or its id. `chain` is the `Grant.chain` of a grant that `delegate` returned:
+        the hops to the caller, root first; empty: the caller speaks for the session's own agent. `audience`
         is whom the receipt is for; it need not be given, and another than the registry names for the tool
         blocks. `review_id` names a review, of which there are none yet: any blocks. `timeout` is in seconds;
         None: the client's own.
