@@ -152,7 +152,7 @@ async def serve(config: Config) -> None:
                 fingerprints=fingerprints,
             ),
             proofs=proofs,
-            reported=metrics.reported,
+            reported=metrics.count_outcome,
             issuer=config.issuer,
         )
 

@@ -100,12 +100,12 @@ class Metrics:
         """Show how many tenants the engine judges singly."""
         self._apart.set_function(count)
 
-    def evaluated(self, effect: str, code: str, seconds: float) -> None:
+    def count_evaluation(self, effect: str, code: str, seconds: float) -> None:
         """Count a decision by its effect and its first reason's code, and the time that it took."""
         self._evaluations.labels(effect, code).inc()
         self._evaluate_seconds.observe(seconds)
 
-    def reported(self, outcome: str, conflict: bool) -> None:
+    def count_outcome(self, outcome: str, conflict: bool) -> None:
         """Count a report that was recorded; `conflict`: it contradicts an earlier one."""
         self._outcomes.labels(outcome, "yes" if conflict else "no").inc()
 
@@ -113,7 +113,7 @@ class Metrics:
         """Show how many expired allows have no outcome; NaN while that is not known."""
         self._open.set(count)
 
-    def refused(self, reason: str, seconds: float) -> None:
+    def count_refusal(self, reason: str, seconds: float) -> None:
         """Count an Evaluate call that got no decision.
 
         `reason` is an ErrorReason in lower case, or `caller_gone` for a call whose caller did not wait:

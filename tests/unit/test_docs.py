@@ -184,12 +184,12 @@ def test_settings_are_those_of_the_server() -> None:
 
 def test_metrics_are_those_that_are_exposed() -> None:
     metrics = Metrics()
-    metrics.evaluated("allow", "task.within_boundary", 0.1)
+    metrics.count_evaluation("allow", "task.within_boundary", 0.1)
     metrics.failed_closed("policy_timeout")
     metrics.rpc("/placet.v1.SessionService/GetSession", "OK", 0.1)
     metrics.bundle("1")
     metrics.credentials_read("tls", ok=True)
-    metrics.reported("executed", conflict=False)
+    metrics.count_outcome("executed", conflict=False)
     with metrics.stage("decide"):
         pass
     metrics.watch("decide", lambda: QueueStats(waiting=1, dropped={}))

@@ -148,7 +148,7 @@ class Edge(grpc.aio.ServerInterceptor):
         elapsed = time.perf_counter() - started
         effect = decision_pb2.Effect.Name(decision.effect).removeprefix("EFFECT_").lower()
         code = decision.reasons[0].code
-        self._metrics.evaluated(effect, code, elapsed)
+        self._metrics.count_evaluation(effect, code, elapsed)
         _LOG.info(
             "decision",
             decision_id=decision.decision_id,
@@ -178,7 +178,7 @@ class Edge(grpc.aio.ServerInterceptor):
     def _abandoned(self, method: str, started: float) -> None:
         elapsed = time.perf_counter() - started
         if method == EVALUATE:
-            self._metrics.refused("caller_gone", elapsed)
+            self._metrics.count_refusal("caller_gone", elapsed)
         else:
             self._metrics.rpc(method, "CANCELLED", elapsed)
             if method == EVALUATE_BATCH:
@@ -191,7 +191,7 @@ class Edge(grpc.aio.ServerInterceptor):
         request_id = str(uuid4())
         status = status_of(error, request_id=request_id)
         if method == EVALUATE:
-            self._metrics.refused(status.reason.removeprefix("ERROR_REASON_").lower(), elapsed)
+            self._metrics.count_refusal(status.reason.removeprefix("ERROR_REASON_").lower(), elapsed)
         else:
             self._metrics.rpc(method, status.code.name, elapsed)
             if method == EVALUATE_BATCH:
