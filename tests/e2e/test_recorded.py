@@ -22,9 +22,9 @@ from tests.support.stack import RealPdp, running_stack
 
 ABOUT = json.loads((FOLDER / "about.json").read_text())
 SAID = exchanges()
-CHECKED, PAID = (
+CHECKED, PAID, LARGE = (
     next(said for said in SAID if said.request.get("action", {}).get("tool_call_id") == call_id)
-    for call_id in ("checked", "paid")
+    for call_id in ("checked", "paid", "large")
 )
 
 
@@ -60,7 +60,7 @@ def channel(pdp: RealPdp) -> Iterator[grpc.Channel]:
 
 @pytest.mark.parametrize(
     "said",
-    [said for said in SAID if said.again],
+    [said for said in SAID if said.again and said is not LARGE],
     ids=lambda said: f"{said.method}-{said.request.get('action', {}).get('tool_call_id', '')}",
 )
 def test_call_gets_the_earlier_answer(channel: grpc.Channel, said: Exchange) -> None:
@@ -73,6 +73,20 @@ def test_call_gets_the_earlier_answer(channel: grpc.Channel, said: Exchange) -> 
         # The earlier server knew no session tokens.
         assert len(answer.pop("session_token")) == 43
     assert answer == earlier
+
+
+def test_earlier_escalation_is_judged_on_the_ground_of_now(channel: grpc.Channel) -> None:
+    """The earlier server kept no ground of it, so nobody can tell that none has moved.
+
+    It was asked for an audience, and the tool was registered before tools had one.
+    """
+    answer, earlier = LARGE.repeat(channel)["decision"], LARGE.answer["decision"]
+    assert answer.get("replayed", False) is False
+    assert answer["decision_id"] != earlier["decision_id"]
+    assert earlier["effect"] == "EFFECT_ESCALATE"
+    codes = [reason["code"] for reason in earlier["reasons"]]
+    assert answer["effect"] == "EFFECT_BLOCK"
+    assert [reason["code"] for reason in answer["reasons"]] == ["action.audience", *codes]
 
 
 def test_published_keys_verify_earlier_receipts_and_those_of_now(pdp: RealPdp, channel: grpc.Channel) -> None:

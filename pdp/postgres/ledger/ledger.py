@@ -112,11 +112,11 @@ class PostgresLedger:
             check_storable(recording.key)
         work = tuple(recordings)
         positions = await self._ask(work, recordings[0].deadline)
-        return [
+        return tuple(
             position
             for part, position in zip(parts(work), positions, strict=True)
             if isinstance(part, Recording)
-        ]
+        )
 
     async def record_entry(self, entry: Entry) -> Position:
         (position,) = await self._ask(entry, entry.deadline)
