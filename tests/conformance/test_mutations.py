@@ -24,6 +24,7 @@ from typing import Any
 
 import orjson
 import psycopg
+import pytest
 
 from pdp.dev.local_postgres import DATABASE, SUPERUSER
 from pdp.errors import PolicyUnavailableError
@@ -38,7 +39,7 @@ from placet.scenario.steps.kill import Kill
 from placet.scenario.steps.step import Scope
 from placet.verify import Verifier
 from tests.support.opa import RunningOpa
-from tests.support.stack import ROOT, RealPdp
+from tests.support.stack import ROOT, RealPdp, running_stack
 
 FILES = (
     ROOT / "scenarios" / "story.yaml",
@@ -88,9 +89,16 @@ class Mutation:
         return f"{path} {self.done}, where {tool} met {self.of.effect} {self.of.codes}"
 
 
-async def test_nothing_that_goes_missing_permits_more(real_pdp: RealPdp, opa: RunningOpa) -> None:
+@pytest.fixture
+def pdp() -> Iterator[RealPdp]:
+    """A PDP on a stack of its own: the scenarios move its clock."""
+    with running_stack("--replicas", "2", "--clock", "manual") as stack:
+        yield RealPdp(stack=stack)
+
+
+async def test_nothing_that_goes_missing_permits_more(pdp: RealPdp, opa: RunningOpa) -> None:
     engine = opa.engine()
-    documents = await distinct(engine, await recorded(real_pdp))
+    documents = await distinct(engine, await recorded(pdp))
     found = Counter(one.effect for one in documents)
     # So that it cannot pass on documents that are not there.
     assert found[Effect.BLOCK] >= 30, found

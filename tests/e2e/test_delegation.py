@@ -649,7 +649,7 @@ async def test_allow_of_a_chain_is_judged_again_on_moved_ground_without_its_gran
     scene: Scene,
 ) -> None:
     stage = await cast(scene)
-    operator, erp = await scene.operator(), await scene.client("svc-erp", "tool")
+    operator, erp = await scene.operator(), await scene.tool_server()
     await operator.put_tools([tool | {"redeem": "required"} for tool in TOOLS if tool["name"] == PAY])
     helper = await stage.delegate(stage.root, HELPER)
     clerk = await stage.delegate(helper.chain, CLERK)

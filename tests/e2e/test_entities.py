@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from placet import AsyncClient, Decision, DevIdentity
+from placet import AsyncClient, Decision, DevIdentity, Session
 from tests.e2e.invoices import APPROVE, BOUNDARY, ENTITIES, PAY, TOOLS, act
 from tests.e2e.scene import AGENT, PRINCIPAL, codes, new_call
 from tests.support.processes import PATIENCE
@@ -44,15 +44,19 @@ class Payables:
         client = AsyncClient(self._replicas[replica].target, identity=identity, timeout=PATIENCE)
         return await self._opened.enter_async_context(client)
 
-    async def session(self) -> str:
+    async def session(self) -> Session:
         issuer = await self._client(0, "issuer", "session_issuer")
-        opened = await issuer.open_session(
-            task=new_call(), principal=PRINCIPAL, agent=AGENT, boundary=BOUNDARY
-        )
-        return opened.session_id
+        return await issuer.open_session(task=new_call(), principal=PRINCIPAL, agent=AGENT, boundary=BOUNDARY)
 
     async def ask(
-        self, tool: str, invoice: str, vendor: str, amount: object, *, session: str = "", replica: int = 0
+        self,
+        tool: str,
+        invoice: str,
+        vendor: str,
+        amount: object,
+        *,
+        session: Session | None = None,
+        replica: int = 0,
     ) -> Decision:
         action = act(tool, invoice, vendor, amount)
         return await self.agents[replica].evaluate(action, session=session or await self.session())
