@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pdp.dev.local_postgres import LOGIN, SUPERUSER
-from placet import AsyncClient, Decision, DevIdentity
+from placet import AsyncClient, Decision, DevIdentity, OverloadedError, Session
 from placet.receipt import parse
 from tests.e2e.scene import AGENT, BOUNDARY, PAY, PRINCIPAL, TOOLS, codes, new_call, pay, read
 from tests.support.processes import PATIENCE
@@ -35,17 +35,22 @@ class Both:
         identity = DevIdentity(tenant=self.tenant, subject=subject, roles=roles, agents=agents)
         return AsyncClient(self.replicas[replica].target, identity=identity, timeout=PATIENCE)
 
-    async def session(self) -> str:
-        return await self.session_of(new_call())
+    async def session(self) -> Session:
+        (session,) = await self.sessions(1)
+        return session
 
-    async def session_of(self, task: str) -> str:
+    async def sessions(self, number: int) -> list[Session]:
         async with self.client(0, "ops", "operator") as operator:
             await operator.put_tenant({})
             await operator.put_agents([{"agent": AGENT, "trust": 0.9}])
             await operator.put_tools(TOOLS)
         async with self.client(0, "issuer", "session_issuer") as issuer:
-            opened = await issuer.open_session(task=task, principal=PRINCIPAL, agent=AGENT, boundary=BOUNDARY)
-        return opened.session_id
+            return [
+                await issuer.open_session(
+                    task=new_call(), principal=PRINCIPAL, agent=AGENT, boundary=BOUNDARY
+                )
+                for _ in range(number)
+            ]
 
     async def ledger(self) -> list[tuple[str, dict[str, Any]]]:
         """Every decision of the tenant that the ledger holds: its id, and what its receipt says."""
@@ -62,7 +67,7 @@ class Both:
         """How often policy was asked, on both."""
         return sum(_stage_count(replica.http_url, "decide") for replica in self.replicas)
 
-    async def ask_at_once(self, actions: list[dict[str, object]], session: str) -> list[Decision]:
+    async def ask_at_once(self, actions: list[dict[str, object]], session: Session) -> list[Decision]:
         """Send the actions to the replicas in turn, all at once."""
         async with (
             self.client(0, "svc", "agent", agents=(AGENT,)) as first,
@@ -140,6 +145,17 @@ CHANGES = [
 ]
 
 
+async def as_often_as_permitted(write: Callable[[], Awaitable[int]]) -> int:
+    """Write, and wait as the server says where a tenant's writes have come too fast."""
+    while True:
+        try:
+            return await write()
+        except OverloadedError as exc:
+            if exc.retry_after is None:
+                raise
+            await asyncio.sleep(exc.retry_after.total_seconds())
+
+
 @dataclass(kw_only=True)
 class Written:
     """What was written under which revision, the latest that a call now must rest on, and what
@@ -156,10 +172,10 @@ async def test_change_under_load_holds_on_both_replicas_from_its_answer_on(
 ) -> None:
     """No call that begins after the answer rests on what was before it, whichever replica it meets;
     and nothing that rests on it is recorded after the answer, whenever its call began."""
-    sessions = [await both.session_of(f"T-{number}") for number in range(4)]
+    sessions = await both.sessions(4)
     written, answered, done = Written(), asyncio.Semaphore(0), asyncio.Event()
 
-    async def act(client: AsyncClient, session: str) -> None:
+    async def act(client: AsyncClient, session: Session) -> None:
         while not done.is_set():
             since = written.latest
             decision = await client.evaluate(pay(3000), session=session)
@@ -173,7 +189,7 @@ async def test_change_under_load_holds_on_both_replicas_from_its_answer_on(
             answered.release()
 
     async def write(operator: AsyncClient, allows: bool) -> None:
-        revision = await change.write(operator, allows)
+        revision = await as_often_as_permitted(lambda: change.write(operator, allows))
         written.allows[revision], written.latest = allows, revision
         written.recorded[revision] = {decision_id for decision_id, _ in await both.ledger()}
 

@@ -167,12 +167,17 @@ def _redeem(mix: Mixer, known: Known) -> Call:
 
 
 def _get_decision(mix: Mixer, known: Known) -> Call:
-    request = decision_service_pb2.GetDecisionRequest(decision_id=_decision(mix, known))
+    request = decision_service_pb2.GetDecisionRequest(
+        decision_id=_decision(mix, known), session_token=_token(mix, known)
+    )
     return _call("GetDecision", request)
 
 
 def _get_chain(mix: Mixer, known: Known) -> Call:
-    return _call("GetChain", decision_service_pb2.GetChainRequest(decision_id=_decision(mix, known)))
+    request = decision_service_pb2.GetChainRequest(
+        decision_id=_decision(mix, known), session_token=_token(mix, known)
+    )
+    return _call("GetChain", request)
 
 
 def _delegate(mix: Mixer, known: Known) -> Call:
@@ -188,7 +193,9 @@ def _delegate(mix: Mixer, known: Known) -> Call:
 
 
 def _get_session(mix: Mixer, known: Known) -> Call:
-    request = session_service_pb2.GetSessionRequest(session_id=_session(mix, known))
+    request = session_service_pb2.GetSessionRequest(
+        session_id=_session(mix, known), session_token=_token(mix, known)
+    )
     return _call("GetSession", request, service="SessionService")
 
 

@@ -19,7 +19,13 @@ CANARY = "canary-7f3a"
 DETAILS = "grpc-status-details-bin"
 # How an id that is too long comes back.
 _ID = 64
-_LATE = {grpc.StatusCode.DEADLINE_EXCEEDED.value[0], grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]}
+# What an action of a stream may be told that has a deadline of its own. UNAVAILABLE is the ledger's word
+# for a decision that it could not record in that time.
+_LATE = {
+    grpc.StatusCode.DEADLINE_EXCEEDED.value[0],
+    grpc.StatusCode.RESOURCE_EXHAUSTED.value[0],
+    grpc.StatusCode.UNAVAILABLE.value[0],
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +114,11 @@ class Judge:
             case grpc.StatusCode.FAILED_PRECONDITION:
                 assert call.rpc in ("ReportOutcome", "Redeem", "Delegate"), error
                 return "not permitted"
+            case grpc.StatusCode.PERMISSION_DENIED:
+                info = error_details_pb2.ErrorInfo()
+                assert status.details[0].Unpack(info)
+                assert info.reason == "SESSION_UNPROVEN", error
+                return "unproven"
         return _refused(status)
 
 

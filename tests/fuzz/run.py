@@ -207,16 +207,19 @@ def fuzz_of(pdp: RealPdp) -> Fuzz:
     """A tenant whose boundary permits nothing, and one that has a secret wherever there is room for one."""
     tenant, other = pdp.fresh_tenant(), pdp.fresh_tenant()
     everything = ["operator", "session_issuer", "agent"]
+    # Who wrote what stands in the log, so operators go by a name that is no secret.
+    operator = DevIdentity(tenant=other, subject="ops", roles=["operator"])
+    with Client(pdp.target, identity=operator, timeout=PATIENCE) as writing:
+        writing.put_tenant({})
+        writing.put_agents([{"agent": AGENT, "owner": CANARY, "trust": 0.9, "trust_explanation": CANARY}])
+        writing.put_tools([tool | {"description": CANARY} for tool in TOOLS])
+        writing.put_signals([{"name": CANARY, "value": CANARY}])
+        writing.put_entities([{"type": "invoice", "id": CANARY, "attributes": {"note": CANARY}}])
     with Client(
         pdp.target,
         identity=DevIdentity(tenant=other, subject=CANARY, roles=everything, agents=[AGENT]),
         timeout=PATIENCE,
     ) as victim:
-        victim.put_tenant({})
-        victim.put_agents([{"agent": AGENT, "owner": CANARY, "trust": 0.9, "trust_explanation": CANARY}])
-        victim.put_tools([tool | {"description": CANARY} for tool in TOOLS])
-        victim.put_signals([{"name": CANARY, "value": CANARY}])
-        victim.put_entities([{"type": "invoice", "id": CANARY, "attributes": {"note": CANARY}}])
         theirs = victim.open_session(
             task={"id": f"T-{CANARY}", "description": CANARY, "prompt": CANARY},
             principal=CANARY,
