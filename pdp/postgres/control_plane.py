@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from psycopg import sql
@@ -338,10 +339,15 @@ class PostgresControlPlane:
             rows = await cursor.fetchall()
             if not rows:
                 raise TenantUnknownError(f"there is no tenant {tenant}")
-            revision, *_ = rows[0]
-            width = 1 + len(ATTRIBUTION.names)
-            found = [(ISSUER_KEYS.find(row[width:]), ATTRIBUTION.find(row[1:width])) for row in rows]
-            return IssuerList(revision, [replace(keys, by=by) for keys, by in found if keys is not None])
+            issuers: list[IssuerKeys] = []
+            for row in rows:
+                revision, *columns = row
+                written = iter(columns)
+                by = ATTRIBUTION.find(tuple(islice(written, len(ATTRIBUTION.names))))
+                keys = ISSUER_KEYS.find(tuple(written))
+                if keys is not None:
+                    issuers.append(replace(keys, by=by))
+            return IssuerList(revision, issuers)
 
         return await self._pool.run(work)
 

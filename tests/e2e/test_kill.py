@@ -23,7 +23,7 @@ import psycopg
 import pytest
 
 from pdp.dev import supervise
-from placet import AsyncClient, Decision, DevIdentity, Effect
+from placet import AsyncClient, Decision, DevIdentity, Effect, Session
 from placet.verify import Verifier
 from tests.e2e.scene import AGENT, Scene, jwks, pay, read, until
 from tests.e2e.test_faults import children, owner_url
@@ -56,7 +56,7 @@ class Load:
     began: list[float] = field(default_factory=list)
     _told: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def act(self, clients: list[AsyncClient], sessions: list[str]) -> None:
+    async def act(self, clients: list[AsyncClient], sessions: list[Session]) -> None:
         """Take one action after the other; what failed is asked again, of another replica too."""
         while True:
             action = self.random.choice((read(), pay(1)))
@@ -127,7 +127,7 @@ async def test_whatever_is_killed_what_was_answered_is_true(
     chance.shuffle(victims)
 
     identity = DevIdentity(tenant=scene.tenant, subject="svc-ap", roles=["agent"], agents=[AGENT])
-    sessions = [(await scene.session()).session_id for _ in range(SESSIONS)]
+    sessions = [await scene.session() for _ in range(SESSIONS)]
     clients = [AsyncClient(replica.grpc_address, identity=identity) for replica in scene.stack.replicas]
     load = Load(scene=scene, random=random.Random(seed + 1))
     async with asyncio.TaskGroup() as group:
@@ -153,7 +153,7 @@ async def test_whatever_is_killed_what_was_answered_is_true(
 # --- afterwards --------------------------------------------------------------
 
 
-async def everything_serves(scene: Scene, clients: list[AsyncClient], session: str) -> None:
+async def everything_serves(scene: Scene, clients: list[AsyncClient], session: Session) -> None:
     """A lone call to each replica is allowed."""
     for part in PARTS:
         await asyncio.wait_for(scene.stack.supervisor.until_ready(part), PATIENCE)

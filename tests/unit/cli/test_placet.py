@@ -483,7 +483,12 @@ def test_decision_is_redeemed_once_and_for_its_action_only(signed_pdp: FakePdp) 
 
     def redeem(action: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         words = ("decision", "redeem", decision_id, "-", "--audience", "erp", "--tools", ACTION["tool"])
-        serving = {"PLACET_ROLES": "tool", "PLACET_AUDIENCES": "erp"}
+        serving = {
+            "PLACET_SUBJECT": "svc-erp",
+            "PLACET_AGENTS": "",
+            "PLACET_ROLES": "tool",
+            "PLACET_AUDIENCES": "erp",
+        }
         return run(signed_pdp, *words, stdin=json.dumps(action), **serving)
 
     other = redeem(ACTION | {"arguments": {"invoice": "INV-2", "n": 1.25}})
