@@ -133,6 +133,11 @@ def check_tool(tool: Tool, field: str) -> None:
                 f"{field}.normalise[{index}].argument", "is the amount: a number has one form"
             )
     _check_entities(tool, f"{field}.entities")
+    if tool.redeem_required and not tool.audience:
+        raise InvalidFieldError(
+            f"{field}.audience",
+            "is required where redeem is: receipts without an audience are redeemed by nobody",
+        )
 
 
 def _check_entities(tool: Tool, field: str) -> None:

@@ -206,13 +206,13 @@ class _RedeemRuleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     REDEEM_RULE_UNSPECIFIED: _RedeemRule.ValueType  # 0
     REDEEM_RULE_REQUIRED: _RedeemRule.ValueType  # 1
-    """The tool itself redeems each decision before it acts."""
+    """The tool itself redeems each decision before it acts. The tool needs an audience."""
 
 class RedeemRule(_RedeemRule, metaclass=_RedeemRuleEnumTypeWrapper): ...
 
 REDEEM_RULE_UNSPECIFIED: RedeemRule.ValueType  # 0
 REDEEM_RULE_REQUIRED: RedeemRule.ValueType  # 1
-"""The tool itself redeems each decision before it acts."""
+"""The tool itself redeems each decision before it acts. The tool needs an audience."""
 Global___RedeemRule: typing_extensions.TypeAlias = RedeemRule
 
 class _AmountUnit:

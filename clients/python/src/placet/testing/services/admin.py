@@ -54,6 +54,8 @@ class AdminService(stubs.AdminServiceServicer):
                 check_name(tool.name, f"tools[{index}].name")
                 if tool.arguments_schema:
                     read_object(tool.arguments_schema, f"tools[{index}].arguments_schema")
+                if tool.redeem == admin.REDEEM_RULE_REQUIRED and not tool.audience:
+                    raise invalid(f"tools[{index}].audience", "is required where redeem is")
             check_reason(request.reason)
             check_tenant(self._state, caller)
             for tool in request.tools:
