@@ -104,13 +104,14 @@ class OutcomePoint:
         """
         for _ in range(_ATTEMPTS):
             status = await self._find_status(caller, decision_id, session_id, tool_call_id, proof.token_hash)
+            # Before it learns anything else of the decision.
+            await self._require_proof(caller, status, proof, deadline)
             if attempt_id and _attempt(status) != attempt_id:
                 raise NotFoundError("no decision on this attempt")
             known = Role.OPERATOR in caller.roles or _serves(caller, status)
             believed = known and not _has_a_stake(caller, status)
             if status.effect is not Effect.ALLOW:
                 raise OutcomeRefusedError("only an allow has an outcome")
-            await self._require_proof(caller, status, proof, deadline)
             change = report(status.hold, outcome, believed=believed)
             if change is None:
                 return RecordedReport(
@@ -220,7 +221,10 @@ class OutcomePoint:
     ) -> None:
         """Raise `SessionUnprovenError` for an agent that does not prove its part in the session."""
         session = status.session
-        if session is None or status.token_lives or _serves(caller, status):
+        if session is None or _serves(caller, status) or not read_decision(status.token).session_version:
+            # A stranger's decision is the stranger's own: it moved no session.
+            return
+        if status.token_lives and session.agent in caller.agents:
             return
         if needs_proof(caller, session):
             # Whoever acted on a chain says what became of it when the chain has ended, too.
@@ -344,7 +348,7 @@ def _check(status: DecisionStatus, tool: str, arguments: Mapping[str, JSON], aud
     if status.session is None or not is_unchanged_since(
         status.session, recorded_at=status.recorded_at, now=status.now
     ):
-        raise NotRedeemableError("its session is over")
+        raise NotRedeemableError("its session is over, or its proofs were revoked since")
     if status.revoked:
         raise NotRedeemableError("a grant that it rests on was revoked")
     try:

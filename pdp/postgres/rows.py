@@ -187,6 +187,7 @@ def _session(
     template: str | None,
     token_required: bool,
     proofs_revoked_at: datetime | None,
+    proofs_ended: bool,
 ) -> Session:
     return Session(
         session_id=session_id,
@@ -206,6 +207,7 @@ def _session(
         template=None if template is None else boundary_from(template),
         token_required=token_required,
         proofs_revoked_at=proofs_revoked_at,
+        proofs_ended=proofs_ended,
     )
 
 

@@ -39,7 +39,7 @@ KEY, SPELT_OTHERWISE = KeyHashes(normal="n1", given="g1"), KeyHashes(normal="n1"
 async def session(store: Store) -> Session:
     await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     now = await store.clock.advance(0)
-    return await store.sessions.open(TENANT, builders.session(now=now))
+    return (await store.sessions.open(TENANT, builders.session(now=now))).session
 
 
 async def facts(store: Store, session: Session, *counters: CounterKey, key: str | None = None) -> Facts:
@@ -186,7 +186,7 @@ async def test_latest_answer_to_a_prerequisite_counts_in_its_session(store: Stor
         PrerequisiteKey(tool="invoices.approve", arguments="a2"),
     )
     moment = await store.clock.now()
-    elsewhere = await store.sessions.open(TENANT, builders.session(now=moment))
+    elsewhere = (await store.sessions.open(TENANT, builders.session(now=moment))).session
 
     async def latest(where: Session) -> dict[PrerequisiteKey, PriorAnswer]:
         request = builders.facts_request(builders.key(where.session_id))

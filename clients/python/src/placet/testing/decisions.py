@@ -156,7 +156,8 @@ class FakeDecisions:
     ) -> bool:
         """Whether the caller needs no proof of its part in the session, or shows one.
 
-        With `ended`, a chain is one whose grants have expired or were revoked, too.
+        With `ended`, a chain is one whose grants have expired or were revoked, too, unless all proofs of
+        the session were.
         """
         asked_for = caller.subject == session.principal or (
             caller.subject == session.issuer and "session_issuer" in caller.roles
@@ -168,8 +169,13 @@ class FakeDecisions:
                 caller.tenant, session.session_id, token
             ):
                 return True
-            problem = self._state.grants.find_problem(caller, session, hops, self._state.now())
-            proven = problem is None or (ended and problem.code in ("chain.expired", "chain.revoked"))
+            grants = self._state.grants
+            problem = grants.find_problem(caller, session, hops, self._state.now())
+            proven = problem is None or (
+                ended
+                and problem.code in ("chain.expired", "chain.revoked")
+                and not grants.was_proof_revoked(session, hops)
+            )
             return proven and any(hop.grant for hop in hops)
 
     def list_tools(self, caller: Caller, session_id: str, hops: tuple[Hop, ...]) -> list[str]:

@@ -78,6 +78,8 @@ def session_message(session: Session) -> sessions.Session:
         completed_at=timestamp(session.completed_at),
         closed_at=timestamp(session.closed_at),
         decisions=dict(session.decisions),
+        proofs_revoked_at=timestamp(session.proofs_revoked_at),
+        proofs_ended=session.proofs_ended,
     )
 
 
