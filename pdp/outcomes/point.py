@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pdp.authority.transitions import contradicts, find_recounts, lapse, redeem, report, was_executed
+from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.idempotency import is_unchanged_since
 from pdp.decision.plan import AFTER
 from pdp.decision.redemption import CurrentGround, RedemptionCheck
@@ -41,8 +42,7 @@ from pdp.proof.receipts import read_decision
 from pdp.sessions.ownership import may_see, needs_proof
 from pdp.sessions.proof import Proofs
 from pdp.uuid7 import uuid7
-from placet.canonical import action_digest
-from placet.receipt import ReceiptError, b64url_decode, b64url_encode, parse
+from placet.receipt import ReceiptError, check_action, parse
 
 _ATTEMPTS = 16
 _NO_PROOF = SessionProof()
@@ -71,14 +71,17 @@ class OutcomePoint:
         signer: Signer,
         check: RedemptionCheck,
         proofs: Proofs,
+        fingerprints: Fingerprints,
         reported: Callable[[Outcome, bool], None],
         issuer: str,
     ) -> None:
-        """`reported` is told of every report that was recorded, and whether it conflicts."""
+        """`fingerprints` derives the salts of secrets. `reported` is told of every report that was recorded,
+        and whether it conflicts."""
         self._ledger = ledger
         self._signer = signer
         self._redemption_check = check
         self._proofs = proofs
+        self._fingerprints = fingerprints
         self._reported = reported
         self._issuer = issuer
 
@@ -157,7 +160,8 @@ class OutcomePoint:
                 raise NotRedeemableError(
                     "whoever asks does not redeem, unless its two credentials are paired (asks_as)"
                 )
-            _check(status, tool, arguments, audience)
+            salt = self._fingerprints.secret_salt(caller.tenant, decision_id)
+            _check(status, tool, arguments, audience, secret_salt=salt)
             await self._check_order(status)
             after = redeem(status.hold)
             if after is None:
@@ -339,8 +343,13 @@ def _attempt(status: DecisionStatus) -> str:
         raise StoreUnavailableError("a stored receipt cannot be read") from exc
 
 
-def _check(status: DecisionStatus, tool: str, arguments: Mapping[str, JSON], audience: str) -> None:
-    """Raise `NotRedeemableError` unless the decision still allows this very action, for this audience."""
+def _check(
+    status: DecisionStatus, tool: str, arguments: Mapping[str, JSON], audience: str, *, secret_salt: bytes
+) -> None:
+    """Raise `NotRedeemableError` unless the decision still allows this very action, for this audience.
+
+    `secret_salt` is the salt of its secrets' digest, if it has one.
+    """
     if status.effect is not Effect.ALLOW:
         raise NotRedeemableError("it is no allow")
     if status.now >= status.hold.expires_at:
@@ -352,15 +361,17 @@ def _check(status: DecisionStatus, tool: str, arguments: Mapping[str, JSON], aud
     if status.revoked:
         raise NotRedeemableError("a grant that it rests on was revoked")
     try:
-        claims: Any = parse(status.token).claims
-        salt = b64url_decode(claims["ad_salt"])
-    except (ReceiptError, KeyError, TypeError, ValueError) as exc:
+        receipt = parse(status.token)
+    except ReceiptError as exc:
         raise NotRedeemableError("what it allowed was erased") from exc
+    claims: Any = receipt.claims
+    if not isinstance(claims.get("ad_salt"), str):
+        raise NotRedeemableError("what it allowed was erased")
     if not claims.get("aud"):
         raise NotRedeemableError("it is for no audience: its tool was registered without one")
     if claims["aud"] != audience:
         raise NotRedeemableError("it is for another audience")
-    act = claims["act"]
-    digest = b64url_encode(action_digest(tool=tool, resource=act["resource"], arguments=arguments, salt=salt))
-    if act["tool"] != tool or act["ad"] != digest:
-        raise NotRedeemableError("it allowed another action")
+    try:
+        check_action(receipt, tool=tool, arguments=arguments, secret_salt=secret_salt)
+    except ReceiptError as exc:
+        raise NotRedeemableError("it allowed another action") from exc

@@ -429,8 +429,11 @@ async def test_session_state_reaches_policy_by_the_databases_clock(bench: Bench)
 
 
 async def test_secrets_reach_neither_policy_nor_receipt_nor_ledger(bench: Bench) -> None:
+    schema = '{"type": "object", "properties": {"invoice": {"type": "string"}, "pin": {"type": "string"}}}'
     await bench.store.control_plane.put_tools(
-        builders.TENANT, [builders.tool(secret_arguments=("pin",), arguments_schema="")], by=builders.AUTHOR
+        builders.TENANT,
+        [builders.tool(secret_arguments=("pin",), arguments_schema=schema)],
+        by=builders.AUTHOR,
     )
     what = builders.action(arguments={"invoice": "INV-1001", "pin": "hunter2"})
     decision, receipt = await bench.point().evaluate(builders.evaluation(bench.session.session_id, what=what))

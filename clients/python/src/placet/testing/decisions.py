@@ -196,7 +196,8 @@ class FakeDecisions:
         sees_all = bool(caller.roles & {"operator", "auditor"})
         if not sees_all and found.caller.subject != caller.subject:
             return None
-        return replace(found.decision, outcome=found.outcome, redeemed=found.redeemed)
+        # The salt of secrets is for whoever asked, in the answer alone.
+        return replace(found.decision, outcome=found.outcome, redeemed=found.redeemed, secret_salt=b"")
 
     def find_with_session(self, tenant: str, decision_id: str) -> tuple[Decision, Session] | None:
         """Return the decision and the session that it was taken in; None if either is not there."""
@@ -326,6 +327,8 @@ class FakeDecisions:
             (reason,) = decision.reasons
             decision = replace(decision, reasons=(replace(reason, at=f"items[{broken_by}]"),))
         audience = received.audience or self._state.audience(caller.tenant, action.tool) or ""
+        secret_paths = self._state.secret_paths(caller.tenant, action.tool)
+        salt = self._state.secret_salt(caller.tenant, decision.decision_id) if secret_paths else b""
         decision = replace(
             decision,
             receipt=make_receipt(
@@ -338,7 +341,10 @@ class FakeDecisions:
                 arguments=action.arguments if isinstance(action.arguments, Mapping) else {},
                 arguments_text=arguments_text,
                 audience=audience,
+                secret_paths=secret_paths,
+                secret_salt=salt,
             ),
+            secret_salt=salt,
             position=Position(writer=self._writer, seq=len(self.recorded) + 1),
         )
         self.recorded[caller.tenant, decision.decision_id] = RecordedDecision(

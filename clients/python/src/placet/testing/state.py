@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 import threading
 from dataclasses import replace
@@ -34,6 +35,8 @@ class FakeState:
         self._revisions: dict[tuple[str, str], int] = {}
         # By tenant and tool, of tools that were registered.
         self._audiences: dict[tuple[str, str], str] = {}
+        self._secrets: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._secret_key = secrets.token_bytes(32)
         # By tenant and session.
         self._sessions: dict[tuple[str, str], Session] = {}
         # The tokens of each session that live, oldest first.
@@ -64,10 +67,19 @@ class FakeState:
         """Return the revision of each kind of a tenant's data, as a decision names them."""
         return {kind: self._revisions.get((kind, tenant), 0) for kind in REVISED}
 
-    def put_audience(self, tenant: str, tool: str, audience: str) -> None:
-        """Note whom receipts for a registered tool are meant for; empty: nobody."""
+    def put_tool(self, tenant: str, tool: str, *, audience: str, secret_paths: tuple[str, ...]) -> None:
+        """Note whom receipts for a registered tool are meant for (empty: nobody), and what is secret."""
         with self.lock:
             self._audiences[tenant, tool] = audience
+            self._secrets[tenant, tool] = secret_paths
+
+    def secret_paths(self, tenant: str, tool: str) -> tuple[str, ...]:
+        """Return the paths of a registered tool's secret arguments."""
+        return self._secrets.get((tenant, tool), ())
+
+    def secret_salt(self, tenant: str, decision_id: str) -> bytes:
+        """Return the salt of a decision's secrets: the same whenever it is asked for."""
+        return hmac.digest(self._secret_key, f"{tenant}\0{decision_id}".encode(), "sha256")
 
     def audience(self, tenant: str, tool: str) -> str | None:
         """Return whom receipts for the tool are meant for; None: nobody registered the tool."""

@@ -447,7 +447,10 @@ class Tool(google.protobuf.message.Message):
 
     @property
     def secret_arguments(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Arguments whose values never appear in a receipt."""
+        """Arguments whose values appear nowhere, and of which a receipt has but a digest that
+        nobody without its salt can guess from. Each is a path that `arguments_schema` declares:
+        `pin`, `headers.Authorization`, `items[].token`. No other field may use a secret.
+        """
 
     @property
     def argument_roles(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, Global___ArgumentRole.ValueType]:

@@ -38,6 +38,7 @@ def decision_message(decision: Decision) -> nouns.Decision:
         attempt_id=decision.attempt_id,
         replayed=decision.replayed,
         receipt=nouns.Receipt(token=decision.receipt),
+        secret_salt=decision.secret_salt,
         chain=[chain_hop_message(hop) for hop in decision.chain],
     )
     if decision.retry_after is not None:
