@@ -21,8 +21,9 @@ from pdp.model import JSON, Tool
 from placet.canonical import canonical_number
 from placet.secret_paths import EVERYTHING, SECRET, argument_names, element_path, fold, split_path
 
-# A shorter text of a secret is found in ordinary words by chance.
+# A shorter secret, and a shorter word of one, is found in ordinary text by chance.
 _MIN_TEXT = 3
+_MIN_WORD = 8
 # How many names and lists a path may lead through.
 MAX_STEPS = 16
 
@@ -68,8 +69,13 @@ def shows_secrets(tool: Tool) -> bool:
 
 
 def hidden_texts(values: Iterable[JSON]) -> tuple[str, ...]:
-    """Return the texts by which secret values could be recognised elsewhere, as `fold` writes them."""
-    return tuple(sorted({fold(text) for value in values for text in _texts(value) if len(text) >= _MIN_TEXT}))
+    """Return the texts by which secret values could be recognised elsewhere, as `fold` writes them.
+
+    A long word of a secret is one too: the token of `Bearer TOKEN`.
+    """
+    texts = {fold(text) for value in values for text in _texts(value)}
+    words = {word for text in texts for word in text.split() if len(word) >= _MIN_WORD}
+    return tuple(sorted({text for text in texts if len(text) >= _MIN_TEXT} | words))
 
 
 def without_texts(value: Any, texts: tuple[str, ...]) -> Any:

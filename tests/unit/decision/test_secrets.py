@@ -183,7 +183,7 @@ async def test_redeeming_judges_again_with_the_secrets_that_were_judged(bench: B
     [
         CALL | {"pinn": "4711-secret"},
         CALL | {"pin": ["4711-secret"]},
-        CALL | {"headers": "4711-secret"},
+        CALL | {"headers": "Authorization: 4711-secret"},
         CALL | {"amount": "4711-secret"},
         CALL | {"items": {"0": {"token": "4711-secret"}}},
     ],
