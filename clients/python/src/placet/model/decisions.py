@@ -191,7 +191,7 @@ class Decision:
         # The instant means nothing on another machine: what was packed allows nothing. Not by
         # __getstate__, which dataclasses with slots overwrite in early releases of Python 3.11.
         packed = replace(self, valid_until=-math.inf, clock=steady)
-        # Nor is the salt of secrets written anywhere.
+        # The salt of secrets is written nowhere.
         names = (item.name for item in fields(packed) if item.name not in ("executed", "secret_salt"))
         return _unpack, ({name: getattr(packed, name) for name in names},)
 
