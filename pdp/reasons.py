@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from fnmatch import fnmatchcase
 
 from pdp.model import Effect, Reason
 
@@ -28,9 +29,40 @@ SESSION_UNPROVEN = Reason(
     at="session_token",
 )
 # These blocks may be lifted by asking again with the same call.
-_RETRYABLE = frozenset({"pdp.policy_unavailable", "plan.not_whole", "velocity.payments"})
+_RETRYABLE = frozenset(
+    {"pdp.policy_unavailable", "plan.not_whole", "review.prerequisite_pending", "velocity.payments"}
+)
 # Only some blocks by these lift with time: they are retryable where the answer says when.
 _TIMED = frozenset({"boundary.velocity", "limit.budget"})
+# A block for nothing but these says that the question was asked before, wrongly or at a bad time, and so
+# changes nothing of an earlier answer to a prerequisite. A block for any other reason, known or not, is an
+# answer. `*` stands for any text.
+KEEPS_ANSWER = (
+    # asked before
+    "*.duplicate",
+    # asked wrongly
+    "action.*",
+    "amount.*",
+    "registry.arguments_invalid",
+    "chain.*",
+    # asked at a bad time
+    "session.*",
+    "plan.*",
+    "halt.*",
+    "pdp.*",
+    "review.*",
+    # limits: what is left of them, not what the action is
+    "boundary.counterparty_total",
+    "boundary.max_actions",
+    "boundary.total",
+    "boundary.velocity",
+    "limit.*",
+    "payment.counterparty_total",
+    "payment.order_used",
+    "velocity.*",
+)
+# A person's no is an answer, though its name begins as that of others which are none.
+_ANSWERS = frozenset({"review.rejected"})
 
 
 def key_reused(original: str) -> Reason:
@@ -78,6 +110,17 @@ def is_retryable(effect: Effect, reasons: Iterable[Reason], retry_after: timedel
     """Return whether this is a block for which there is no lasting reason."""
     passing = _RETRYABLE if retry_after is None else _RETRYABLE | _TIMED
     return effect is Effect.BLOCK and all(r.code in passing for r in reasons if r.effect is Effect.BLOCK)
+
+
+def is_answer(effect: Effect, reasons: Iterable[Reason]) -> bool:
+    """Return whether the decision is an answer to an action that others have as their prerequisite."""
+    return effect is not Effect.BLOCK or any(
+        _is_of_substance(reason.code) for reason in reasons if reason.effect is Effect.BLOCK
+    )
+
+
+def _is_of_substance(code: str) -> bool:
+    return code in _ANSWERS or not any(fnmatchcase(code, kind) for kind in KEEPS_ANSWER)
 
 
 def model_text(effect: Effect, decision_id: str, reasons: tuple[Reason, ...], *, retryable: bool) -> str:
