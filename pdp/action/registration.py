@@ -94,6 +94,7 @@ def details(tool: Tool) -> dict[str, Any]:
     if tool.prerequisites:
         result["prerequisites"] = [
             {"tool": rule.tool, "same": list(rule.same), "required": rule.required}
+            | ({"consumed": True} if rule.consumed else {})
             for rule in tool.prerequisites
         ]
     if tool.output is not None:
@@ -136,7 +137,12 @@ def read_details(members: Mapping[str, Any]) -> dict[str, Any]:
         result["business_key"] = BusinessKeyRule(name=key["name"], arguments=tuple(key["arguments"]))
     if "prerequisites" in members:
         result["prerequisites"] = tuple(
-            Prerequisite(tool=rule["tool"], same=tuple(rule["same"]), required=rule["required"])
+            Prerequisite(
+                tool=rule["tool"],
+                same=tuple(rule["same"]),
+                required=rule["required"],
+                consumed=rule.get("consumed", False),
+            )
             for rule in members["prerequisites"]
         )
     if "output" in members:

@@ -89,9 +89,25 @@ def was_executed(hold: HoldRecord) -> bool:
     It was redeemed, or reported to be executed, and nobody said otherwise. Where a redemption is
     required and there was none, an agent's own word is not enough.
     """
-    if hold.conflicts or hold.outcome is None:
-        return hold.redeemed and not hold.conflicts
-    return hold.outcome is Outcome.EXECUTED and (hold.redeemed or hold.believed or not hold.redeem_required)
+    return counts_as_executed(
+        redeemed=hold.redeemed,
+        outcome=hold.outcome,
+        believed=hold.believed,
+        redeem_required=hold.redeem_required,
+        disputed=bool(hold.conflicts),
+    )
+
+
+def counts_as_executed(
+    *, redeemed: bool, outcome: Outcome | None, believed: bool, redeem_required: bool, disputed: bool
+) -> bool:
+    """Return what `was_executed` does, of a hold of which only this is known.
+
+    `disputed`: there are conflicts about it.
+    """
+    if disputed or outcome is None:
+        return redeemed and not disputed
+    return outcome is Outcome.EXECUTED and (redeemed or believed or not redeem_required)
 
 
 def find_recounts(before: HoldRecord, after: HoldRecord) -> tuple[tuple[CounterKey, int], ...]:

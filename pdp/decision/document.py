@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 
 from pdp.action.entities import describe_counterparty, describe_entities, describe_reference, is_measured
-from pdp.action.prerequisites import effect_for
-from pdp.action.secrets import without_texts
+from pdp.action.prerequisites import Standing
 from pdp.authority.attribute_rules import resolve_attribute_rules
 from pdp.authority.boundary import boundary_document, without_counts
 from pdp.authority.counters import known_since, room_for_buckets
@@ -24,7 +23,6 @@ from pdp.authority.limits import describe_limits
 from pdp.authority.settings import policy_settings
 from pdp.jsontext import exact_number
 from pdp.model import (
-    Action,
     Boundary,
     Chain,
     Derived,
@@ -34,7 +32,6 @@ from pdp.model import (
     KeyHashes,
     MeasuredLimit,
     Prerequisite,
-    PrerequisiteKey,
     ResourceRule,
     Session,
     Tool,
@@ -58,13 +55,13 @@ def input_document(
     derived: Derived,
     limits: Sequence[MeasuredLimit] = (),
     key: KeyHashes | None = None,
-    prerequisites: Sequence[tuple[Prerequisite, PrerequisiteKey]] = (),
+    prerequisites: Sequence[tuple[Prerequisite, Standing]] = (),
 ) -> bytes:
     """Return the document as JSON text.
 
     `session` is the caller's own session, `chain` the chain as far as it is proven, `limits` are those
     that the action meets, `key` are the hashes of its business key, and `prerequisites` what comes
-    before it, each with the key under which `facts` hold its answer.
+    before it, each with what was answered to it.
     """
     caller, action = request.caller, request.action
     settings = policy_settings(facts.settings)
@@ -85,8 +82,12 @@ def input_document(
         "chain_problems": [{"code": problem.code, "at": problem.at} for problem in chain.problems],
         "agents": _agents(facts, chain),
         "action": _action(action.tool, action.tool_call_id, facts, derived)
-        | _earlier(facts, derived, key, prerequisites),
-        "claimed": _claimed(action, derived),
+        | _earlier(facts, key, prerequisites),
+        "claimed": {
+            "resource": action.claimed_resource,
+            "provenance": action.provenance,
+            "intent": action.intent,
+        },
         "entities": describe_entities(facts.tool, facts.entities),
         "limits": describe_limits(limits, facts.counters, int(facts.now.timestamp())),
         "settings": settings,
@@ -259,39 +260,19 @@ def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dic
         if is_measured(tool):
             action["reference"] = describe_reference(tool, derived, facts.entities)
     if tool is not None and tool.normalise:
-        action["normalised"] = _normalised(tool, derived)
+        hidden = set(tool.secret_arguments)
+        action["normalised"] = {
+            rule.argument: derived.arguments[rule.argument]
+            for rule in tool.normalise
+            if rule.argument in derived.arguments and rule.argument not in hidden
+        }
     return action
-
-
-def _normalised(tool: Tool, derived: Derived) -> dict[str, Any]:
-    """Return the arguments that have a normal spelling, in it; without secrets."""
-    result = {}
-    for rule in tool.normalise:
-        name = rule.argument
-        if name in derived.arguments and name in derived.open_arguments:
-            value = derived.arguments[name]
-            # Only text is spelt otherwise. Anything else may hold secrets.
-            result[name] = value if isinstance(value, str) else derived.shown_arguments[name]
-    return result
-
-
-def _claimed(action: Action, derived: Derived) -> dict[str, Any]:
-    """Return what the caller says of the action, as far as it gives no secret away."""
-    resource = action.claimed_resource
-    if resource != str(derived.resource):
-        resource = without_texts(resource, derived.secret_texts)
-    return {
-        "resource": resource,
-        "provenance": without_texts(action.provenance, derived.secret_texts),
-        "intent": without_texts(action.intent, derived.secret_texts),
-    }
 
 
 def _earlier(
     facts: Facts,
-    derived: Derived,
     key: KeyHashes | None,
-    prerequisites: Sequence[tuple[Prerequisite, PrerequisiteKey]],
+    prerequisites: Sequence[tuple[Prerequisite, Standing]],
 ) -> dict[str, Any]:
     """Return what was decided before and stands in the action's way, or has to come first."""
     result: dict[str, Any] = {}
@@ -302,13 +283,7 @@ def _earlier(
         ]
     if prerequisites:
         result["prerequisites"] = [
-            {
-                "tool": rule.tool,
-                "required": rule.required,
-                "latest": effect_for(facts.prerequisites[step], derived.amount)
-                if step in facts.prerequisites
-                else "absent",
-            }
-            for rule, step in prerequisites
+            {"tool": rule.tool, "required": rule.required, "latest": standing.latest}
+            for rule, standing in prerequisites
         ]
     return result

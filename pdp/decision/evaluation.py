@@ -7,9 +7,10 @@ The evaluation then makes the decision of a verdict, and says what that leaves b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from pdp.action.prerequisites import Standing, find_standing
 from pdp.authority.counters import add_to_buckets, group_by_counter
 from pdp.authority.limits import make_guards, measure_limits
 from pdp.authority.transitions import void
@@ -28,7 +29,10 @@ from pdp.model import (
     EntityName,
     Ground,
     MeasuredLimit,
+    Prerequisite,
+    PrerequisiteAllow,
     PrerequisiteKey,
+    PriorAnswer,
     Recording,
     Reservation,
     Session,
@@ -37,7 +41,7 @@ from pdp.model import (
     Verdict,
 )
 from pdp.proof.receipts import read_decision
-from pdp.reasons import REPLAY_STALE, replay_stale
+from pdp.reasons import REPLAY_STALE, is_answer, replay_stale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,40 +56,70 @@ class Evaluation:
     document: bytes
     # What this action is to tools that name it as their prerequisite.
     own_keys: tuple[PrerequisiteKey, ...]
+    # What has to come before this action, and what was answered to it.
+    standings: tuple[tuple[Prerequisite, Standing], ...] = ()
     # An earlier decision on this very call, whose ground has moved; the document is judged as if that
     # decision had not been recorded. None: there is none, or nothing of it is in question.
     reconsidered: StoredAnswer | None = None
     # How the reconsidered decision, or one that no longer stands for another reason, came about.
     repeated: RepeatedDecision | None = None
 
-    def settle(self, verdict: Verdict | None, *, waits_for: Sequence[str] = ()) -> Decision | StoredAnswer:
+    def settle(self, verdict: Verdict | None) -> Decision | StoredAnswer:
         """Return the decision that the verdict makes, as `decide`; or the earlier one, if that stands.
 
         Raises `PolicyUnavailableError` where an earlier decision is in question and there is no verdict.
         """
         first = None if self.repeated is None else self.repeated.first
         if self.reconsidered is None or first is None:
-            return self.decide(verdict, waits_for=waits_for)
+            return self.decide(verdict)
         if verdict is None:
             raise PolicyUnavailableError("timeout", "whether the earlier answer stands could not be judged")
         if stands(first, self.context, make_decision(self.context, verdict, ())):
             return self.reconsidered
         if first.decision.effect is Effect.ESCALATE:
-            return self.decide(verdict, waits_for=waits_for)
+            return self.decide(verdict)
         return make_decision(self.context, verdict, (replay_stale(first.decision.decision_id),))
 
-    def decide(self, verdict: Verdict | None, *, waits_for: Sequence[str] = ()) -> Decision:
+    def decide(self, verdict: Verdict | None) -> Decision:
         """Return the decision that the verdict makes; a block if there is none.
 
-        `waits_for`: decisions on earlier items of the plan that have to be executed before an allow is.
+        An allow that rests on another one, whose action nobody knows to have been executed, comes after it.
         """
         decision = make_decision(self.context, verdict, self.call.reasons)
-        if decision.effect is not Effect.ALLOW or not waits_for:
+        if decision.effect is not Effect.ALLOW or not self.carriers:
             return decision
+        waits_for = dict.fromkeys(allow.decision_id for _, allow in self.carriers if not allow.executed)
         return replace(decision, obligations=(*decision.obligations, *map(obligation_to_follow, waits_for)))
 
-    def pending_effects(self, decision: Decision | None = None) -> PendingEffects:
-        """Return what it leaves for later items of its plan; without a decision, as if it were allowed."""
+    @property
+    def carriers(self) -> tuple[tuple[Prerequisite, PrerequisiteAllow], ...]:
+        """The allows of prerequisites that an allow of this action rests on, each with its rule."""
+        return tuple(
+            (rule, standing.carrier) for rule, standing in self.standings if standing.carrier is not None
+        )
+
+    @property
+    def consumes(self) -> tuple[PrerequisiteAllow, ...]:
+        """The allows of prerequisites that an allow of this action consumes, each once."""
+        return tuple({allow.decision_id: allow for rule, allow in self.carriers if rule.consumed}.values())
+
+    def with_decision_ids(self, ids: Mapping[str, str]) -> Evaluation:
+        """Return the evaluation with other ids for the allows that it rests on, where `ids` names them."""
+        if all(allow.decision_id not in ids for _, allow in self.carriers):
+            return self
+        return replace(
+            self, standings=tuple((rule, standing.renamed(ids)) for rule, standing in self.standings)
+        )
+
+    def answered_keys(self, decision: Decision) -> tuple[PrerequisiteKey, ...]:
+        """Return what the decision answers of what other tools have as their prerequisite."""
+        return self.own_keys if is_answer(decision.effect, decision.reasons) else ()
+
+    def pending_effects(self, decision: Decision | None = None, *, supposed_id: str = "") -> PendingEffects:
+        """Return what it leaves for later items of its plan.
+
+        Without a decision, as if it were allowed, under the id `supposed_id`.
+        """
         if decision is None and self.reconsidered is not None:
             return PendingEffects(
                 effect=self.reconsidered.prior.effect,
@@ -96,10 +130,10 @@ class Evaluation:
         effect = Effect.ALLOW if decision is None else decision.effect
         return PendingEffects(
             effect=effect,
-            decision_id="" if decision is None else decision.decision_id,
+            decision_id=supposed_id if decision is None else decision.decision_id,
             move=self.move(effect),
             reservation=self.reservation(effect),
-            own_keys=self.own_keys,
+            own_keys=self.own_keys if decision is None else self.answered_keys(decision),
             voided=None if decision is None else self.voided(decision),
         )
 
@@ -148,7 +182,8 @@ class Evaluation:
         tool = facts.tool
         if effect is not Effect.ALLOW or tool is None:
             return None
-        if tool.effect is ToolEffect.READ and key is None and not self.limits and not tool.redeem_required:
+        holds = key is not None or bool(self.limits) or tool.redeem_required or bool(self.consumes)
+        if tool.effect is ToolEffect.READ and not holds:
             return None
         guards = make_guards(self.limits)
         return Reservation(
@@ -157,6 +192,7 @@ class Evaluation:
             key=key,
             key_version=facts.key_version,
             redeem_required=tool.redeem_required,
+            consumes=self.consumes,
         )
 
     def ground(self, effect: Effect) -> Ground | None:
@@ -257,10 +293,15 @@ def prepare_call(
         allowed=0 if session is None else session.aggregates.allow,
         amount=action.derived.amount,
     )
+    standings = tuple(
+        (rule, find_standing(_answer(judged, key), rule, action.derived.amount))
+        for rule, key in action.prerequisites
+    )
     return Evaluation(
         context=context,
         call=call,
         limits=limits,
+        standings=standings,
         document=input_document(
             request,
             facts,
@@ -269,10 +310,15 @@ def prepare_call(
             derived=action.derived,
             limits=limits,
             key=action.key,
-            prerequisites=action.prerequisites,
+            prerequisites=standings,
         ),
         own_keys=own_prerequisite_keys(context, fingerprints),
     )
+
+
+def _answer(context: ActionContext, key: PrerequisiteKey) -> PriorAnswer | None:
+    """Return the answer to a prerequisite. Who proves no part in the session learns none in it."""
+    return None if context.session is None else context.facts.prerequisites.get(key)
 
 
 def own_prerequisite_keys(context: ActionContext, fingerprints: Fingerprints) -> tuple[PrerequisiteKey, ...]:

@@ -105,7 +105,7 @@ class Pipeline:
     async def sign(self, evaluation: Evaluation, decision: Decision, verdict: Verdict | None) -> Recording:
         """Sign the decision; return it ready for the ledger. Raises `SignerUnavailableError`."""
         context = evaluation.context
-        request, facts, tenant = context.request, context.facts, context.request.caller.tenant
+        request, facts = context.request, context.facts
         receipt = await sign_receipt(
             decision,
             ReceiptInputs(
@@ -117,9 +117,6 @@ class Pipeline:
                 verdict=verdict,
                 input_document=evaluation.document,
                 issuer=self._issuer,
-                secret_salt=self._fingerprints.secret_salt(tenant, decision.decision_id)
-                if decision.secret_paths
-                else b"",
             ),
             self._signer,
         )
@@ -136,7 +133,7 @@ class Pipeline:
             deadline=request.deadline,
             entities=evaluation.entity_revisions,
             reservation=evaluation.reservation(decision.effect),
-            own_keys=evaluation.own_keys,
+            own_keys=evaluation.answered_keys(decision),
             acted_on=request.leaf_grant_hash,
             ground=evaluation.ground(decision.effect),
             voids=await self._sign_void(evaluation, decision),

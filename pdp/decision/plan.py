@@ -6,11 +6,11 @@ process, as the recording transaction applies it to the rows; there all of it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pdp.action.prerequisites import update_answer
+from pdp.action.prerequisites import add_use, end_use, update_answer
 from pdp.authority.counters import add_to_counter, apply_recount, group_by_counter
 from pdp.authority.transitions import find_recounts
 from pdp.model import (
@@ -49,7 +49,7 @@ class PendingEffects:
     """What an item leaves for those after it."""
 
     effect: Effect
-    # Empty while the item is only supposed to be allowed.
+    # A made-up one while the item is only supposed to be allowed (`supposed_id`).
     decision_id: str = ""
     move: SessionMove | None = None
     reservation: Reservation | None = None
@@ -59,6 +59,11 @@ class PendingEffects:
     voided: VoidedHold | None = None
     # The item was answered before: nothing of it is new, but it may be what a later item waits for.
     replayed: bool = False
+
+
+def supposed_id(place: int) -> str:
+    """Return the id that the allow of the plan's item at `place` goes by until it has been given."""
+    return f"items[{place}]"
 
 
 def apply_earlier_items(facts: Facts, earlier: Iterable[PendingEffects], key: KeyHashes | None) -> Facts:
@@ -78,17 +83,31 @@ def apply_earlier_items(facts: Facts, earlier: Iterable[PendingEffects], key: Ke
             voided = effects.voided
             holds = [_void_hold(hold, voided) for hold in holds if not _is_released(hold, voided)]
             version += key is not None and voided.before.key == key.normal
+            released = voided.after.state is HoldState.RELEASED
+            for key_of, answer in prerequisites.items():
+                prerequisites[key_of] = end_use(
+                    answer, voided.decision_id, version=voided.before.version + 1, stands=not released
+                )
             for counter, add in find_recounts(voided.before, voided.after):
                 recounted = apply_recount(
                     counters.get(counter, Counter()), add, int(voided.recorded_at.timestamp())
                 )
                 counters[counter] = recounted
         for own in effects.own_keys:
-            prerequisites[own] = update_answer(prerequisites.get(own), effects.effect, own.amount)
+            prerequisites[own] = update_answer(
+                prerequisites.get(own),
+                effects.effect,
+                decision_id=effects.decision_id,
+                amount=own.amount,
+            )
         if effects.reservation is None:
             continue
         for counter, guards in group_by_counter(effects.reservation.guards).items():
             counters[counter] = add_to_counter(counters.get(counter, Counter()), guards, now)
+        consumed = {allow.decision_id for allow in effects.reservation.consumes}
+        if consumed:
+            for key_of, answer in prerequisites.items():
+                prerequisites[key_of] = add_use(answer, consumed, effects.decision_id)
         held = effects.reservation.key
         if held is not None and key is not None and held.normal == key.normal:
             holds.append(Hold(decision_id=effects.decision_id, state=HoldState.RESERVED, given=held.given))
@@ -109,18 +128,6 @@ def _is_released(hold: Hold, voided: VoidedHold) -> bool:
 
 def _void_hold(hold: Hold, voided: VoidedHold) -> Hold:
     return replace(hold, state=voided.after.state) if hold.decision_id == voided.decision_id else hold
-
-
-def find_allows_needed(
-    prerequisites: Iterable[PrerequisiteKey], earlier: Sequence[PendingEffects]
-) -> tuple[str, ...]:
-    """Return the ids of earlier items' allows that are the latest answer to a prerequisite."""
-    found = []
-    for key in prerequisites:
-        latest = next((effects for effects in reversed(earlier) if key in effects.own_keys), None)
-        if latest is not None and latest.effect is Effect.ALLOW:
-            found.append(latest.decision_id)
-    return tuple(dict.fromkeys(found))
 
 
 def obligation_to_follow(decision_id: str) -> Obligation:

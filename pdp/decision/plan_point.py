@@ -17,7 +17,7 @@ from pdp.decision.evaluation import (
 from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.idempotency import NewCall, StoredAnswer
 from pdp.decision.pipeline import Pipeline, engine_deadline
-from pdp.decision.plan import PendingEffects, apply_earlier_items, as_plan_block, find_allows_needed
+from pdp.decision.plan import PendingEffects, apply_earlier_items, as_plan_block, supposed_id
 from pdp.decision.resolved_action import ActionContext
 from pdp.decision.revalidation import RepeatedDecision
 from pdp.errors import SessionMovedError
@@ -56,11 +56,8 @@ class PlanPoint:
                 for recording, position in zip(recordings, positions, strict=True)
             ]
         )
-        tenant = requests[0].caller.tenant
         return [
-            item.answer.replay(self._fingerprints, tenant=tenant)
-            if isinstance(item.answer, StoredAnswer)
-            else next(recorded)
+            item.answer.replay() if isinstance(item.answer, StoredAnswer) else next(recorded)
             for item in judged
         ]
 
@@ -85,7 +82,7 @@ class PlanPoint:
             for item, verdict in zip(items, verdicts, strict=True):
                 item, decision = _settle_item(item, verdict, earlier)
                 judged.append(_Judged(item.context, item.answer, decision, verdict))
-                earlier.append(self._effects_of(item, decision))
+                earlier.append(self._effects_of(item, decision, len(earlier)))
                 if isinstance(item.answer, Evaluation) and (
                     decision.effect is not Effect.ALLOW or item.answer.reconsidered is not None
                 ):
@@ -106,7 +103,7 @@ class PlanPoint:
                 facts = apply_earlier_items(context.facts, supposed, context.action.key)
                 context = context.with_facts(facts)
             item = _Item(context, prepare(context, self._fingerprints, before))
-            supposed.append(self._effects_of(item, None))
+            supposed.append(self._effects_of(item, None, len(supposed)))
             items.append(item)
         return items
 
@@ -115,10 +112,13 @@ class PlanPoint:
             return None
         return await self._pipeline.decide(item.answer, until=until)
 
-    def _effects_of(self, item: _Item, decision: Decision | None) -> PendingEffects:
-        """Return what the item leaves for later ones; without a decision, as if it were allowed."""
+    def _effects_of(self, item: _Item, decision: Decision | None, place: int) -> PendingEffects:
+        """Return what the plan's item at `place` leaves for later ones.
+
+        Without a decision, as if it were allowed.
+        """
         if isinstance(item.answer, Evaluation):
-            return item.answer.pending_effects(decision)
+            return item.answer.pending_effects(decision, supposed_id=supposed_id(place))
         prior = item.answer.prior
         return PendingEffects(
             effect=prior.effect,
@@ -146,11 +146,7 @@ class PlanPoint:
             call = NewCall(fingerprint=evaluation.prior.action_fingerprint, claims_key=False)
             stored, evaluation = decision, prepare_call(item.context, call, self._fingerprints)
             decision = replace(evaluation.decide(None), effect=stored.effect, reasons=stored.reasons)
-        return item._replace(
-            # A block for want of another item is nobody's answer to a prerequisite.
-            answer=replace(evaluation, own_keys=()),
-            decision=as_plan_block(decision, broken_by),
-        )
+        return item._replace(answer=evaluation, decision=as_plan_block(decision, broken_by))
 
     async def _sign_in_order(self, judged: Sequence[_Judged]) -> list[Recording]:
         """Sign what has no answer yet, each decision on the session as the one before it leaves it.
@@ -194,15 +190,19 @@ class _Judged(NamedTuple):
 def _settle_item(
     item: _Item, verdict: Verdict | None, earlier: Sequence[PendingEffects]
 ) -> tuple[_Item, Decision]:
-    """Return the item with its decision; its answer is the stored one if that turns out to stand."""
+    """Return the item with its decision; its answer is the stored one if that turns out to stand.
+
+    It was judged as if the earlier ones were allowed. So they were, and their allows have ids now.
+    """
     if isinstance(item.answer, Evaluation):
-        needed = find_allows_needed(item.context.action.prerequisite_keys, earlier)
-        settled = item.answer.settle(verdict, waits_for=needed)
+        ids = {supposed_id(place): effects.decision_id for place, effects in enumerate(earlier)}
+        evaluation = item.answer.with_decision_ids(ids)
+        settled = evaluation.settle(verdict)
+        item = item._replace(answer=evaluation if isinstance(settled, Decision) else settled)
         if isinstance(settled, Decision):
             return item, settled
-        item = item._replace(answer=settled)
     assert isinstance(item.answer, StoredAnswer)  # it is one, or was made one just now
-    return item, item.answer.decision
+    return item, item.answer.replay().decision
 
 
 def _check_agreement(facts: Sequence[Facts]) -> None:

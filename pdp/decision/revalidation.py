@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from pdp.action.prerequisites import without_use
 from pdp.decision.resolved_action import ActionContext
 from pdp.model import (
     JSON,
@@ -123,8 +124,9 @@ def has_ground_moved(
 def set_aside(context: ActionContext, first: FirstJudgement) -> ActionContext:
     """Return the context as if that decision had not been recorded, and all others had.
 
-    What it reserved is given back: its hold, what it added to counters and windows, and its place in the
-    history of the session. What is not known for certain to be its own stays counted.
+    What it reserved is given back: its hold, what it added to counters and windows, its place in the
+    history of the session, and the prerequisites that it consumed. What is not known for certain to be its
+    own stays counted.
     """
     facts, session, status = context.facts, context.session, first.status
     if session is None:
@@ -138,7 +140,7 @@ def set_aside(context: ActionContext, first: FirstJudgement) -> ActionContext:
     # Whether an earlier answer would be known if this one were not, nobody can tell.
     own = _own_prerequisites(context)
     prerequisites = {
-        key: PriorAnswer(effect=Effect.ESCALATE) if key in own else answer
+        key: PriorAnswer(effect=Effect.ESCALATE) if key in own else without_use(answer, status.decision_id)
         for key, answer in facts.prerequisites.items()
     }
     fresh = replace(

@@ -52,8 +52,6 @@ from pdp.model.entities import KnownEntity as KnownEntity
 from pdp.model.facts import Agent as Agent
 from pdp.model.facts import Facts as Facts
 from pdp.model.facts import FactsRequest as FactsRequest
-from pdp.model.facts import PrerequisiteKey as PrerequisiteKey
-from pdp.model.facts import PriorAnswer as PriorAnswer
 from pdp.model.facts import Signal as Signal
 from pdp.model.ground import Ground as Ground
 from pdp.model.holds import Hold as Hold
@@ -76,6 +74,10 @@ from pdp.model.limits import CounterKey as CounterKey
 from pdp.model.limits import Guard as Guard
 from pdp.model.limits import Limit as Limit
 from pdp.model.limits import MeasuredLimit as MeasuredLimit
+from pdp.model.prerequisites import PrerequisiteAllow as PrerequisiteAllow
+from pdp.model.prerequisites import PrerequisiteKey as PrerequisiteKey
+from pdp.model.prerequisites import PrerequisiteUse as PrerequisiteUse
+from pdp.model.prerequisites import PriorAnswer as PriorAnswer
 from pdp.model.recording import DecisionStatus as DecisionStatus
 from pdp.model.recording import Entry as Entry
 from pdp.model.recording import EntryKind as EntryKind
@@ -87,14 +89,12 @@ from pdp.model.sessions import Aggregates as Aggregates
 from pdp.model.sessions import IssuerKeys as IssuerKeys
 from pdp.model.sessions import IssuerKeysSnapshot as IssuerKeysSnapshot
 from pdp.model.sessions import IssuerList as IssuerList
-from pdp.model.sessions import ProofRevocation as ProofRevocation
 from pdp.model.sessions import Session as Session
 from pdp.model.sessions import SessionMove as SessionMove
 from pdp.model.sessions import SessionScope as SessionScope
 from pdp.model.sessions import SessionSnapshot as SessionSnapshot
 from pdp.model.sessions import SessionState as SessionState
 from pdp.model.sessions import SessionTerms as SessionTerms
-from pdp.model.sessions import StoredOpening as StoredOpening
 from pdp.model.sessions import Task as Task
 from pdp.model.sessions import TokenIssue as TokenIssue
 from pdp.model.sessions import session_token_hash as session_token_hash

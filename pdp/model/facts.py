@@ -6,37 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
 
-from pdp.model.action import Amount
-from pdp.model.decisions import DecisionKey, Effect, PriorDecision
+from pdp.model.decisions import DecisionKey, PriorDecision
 from pdp.model.delegation import GrantRow
 from pdp.model.entities import EntityName, EntityQuery, KnownEntity
 from pdp.model.holds import Hold
 from pdp.model.json import JSON
 from pdp.model.limits import Counter, CounterKey
+from pdp.model.prerequisites import PrerequisiteKey, PriorAnswer
 from pdp.model.sessions import Session
 from pdp.model.tools import Tool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PrerequisiteKey:
-    """An action as others name it as their prerequisite: tool, and hash of the equal arguments."""
-
-    tool: str
-    arguments: str
-    # The action's amount, if it has one. It is no part of the key.
-    amount: Amount | None = field(default=None, compare=False)
-
-
-class PriorAnswer(NamedTuple):
-    """The latest answer to an action that another one has as its prerequisite."""
-
-    effect: Effect
-    # This answer, or one before it, was an escalation.
-    waited: bool = False
-    # What an allow was for; None: no amount.
-    amount: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pdp.model.limits import ACTIONS, CounterKey, Guard
+from pdp.model.prerequisites import PrerequisiteAllow
 from placet.model import HoldState as HoldState
 from placet.model import Outcome as Outcome
 
@@ -41,6 +42,8 @@ class Reservation:
     # Version of the key that the decision was taken on; 0: it had never been held.
     key_version: int = 0
     redeem_required: bool = False
+    # The allows of prerequisites that it consumes.
+    consumes: tuple[PrerequisiteAllow, ...] = ()
 
     @property
     def totals(self) -> tuple[tuple[CounterKey, int], ...]:

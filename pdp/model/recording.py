@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from pdp.model.decisions import Decision, DecisionKey, Effect, Receipt
 from pdp.model.entities import EntityName
-from pdp.model.facts import PrerequisiteKey
 from pdp.model.ground import Ground
 from pdp.model.holds import HoldRecord, HoldState, Reservation
 from pdp.model.limits import CounterKey
+from pdp.model.prerequisites import PrerequisiteKey
 from pdp.model.sessions import Session, SessionMove
 
 

@@ -124,6 +124,8 @@ class Prerequisite:
     same: tuple[str, ...]
     # True: without it this action is not allowed.
     required: bool = False
+    # True: one allow of it carries one action.
+    consumed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +156,7 @@ class Tool:
     # JSON text of the schema of the arguments; empty: no arguments.
     arguments_schema: str = ""
     amount: AmountRole | None = None
-    # Paths (`placet.secret_paths`), among them every argument whose role is SECRET.
+    # Includes every argument whose role is SECRET.
     secret_arguments: tuple[str, ...] = ()
     description: str = ""
     reversible: bool = False

@@ -14,6 +14,7 @@ import orjson
 
 from pdp.action.registration import read_details, registration
 from pdp.authority.boundary import intern_boundary, read_boundary
+from pdp.authority.transitions import counts_as_executed
 from pdp.model import (
     JSON,
     Agent,
@@ -35,7 +36,9 @@ from pdp.model import (
     HoldState,
     Outcome,
     Position,
+    PrerequisiteAllow,
     PrerequisiteKey,
+    PrerequisiteUse,
     PriorAnswer,
     PriorDecision,
     Session,
@@ -187,7 +190,6 @@ def _session(
     template: str | None,
     token_required: bool,
     proofs_revoked_at: datetime | None,
-    proofs_ended: bool,
 ) -> Session:
     return Session(
         session_id=session_id,
@@ -207,7 +209,6 @@ def _session(
         template=None if template is None else boundary_from(template),
         token_required=token_required,
         proofs_revoked_at=proofs_revoked_at,
-        proofs_ended=proofs_ended,
     )
 
 
@@ -326,11 +327,55 @@ def _counter(scope: str, unit: str, total: int, buckets: str) -> tuple[CounterKe
     return CounterKey(scope, unit), Counter(total, buckets_from(buckets))
 
 
+# In SQL: the allows of the prerequisite in the row `y`. A server of the release before 0017 keeps the latest
+# only.
+KEPT_ALLOWS = """(CASE WHEN y.effect <> 'allow' THEN '{}'
+                       WHEN split_part(y.allows[cardinality(y.allows)], ' ', 1) = y.decision_id THEN y.allows
+                       ELSE ARRAY[concat_ws(' ', y.decision_id, y.minor, y.currency)] END)"""
+# How many actions one allow of a prerequisite can have carried, each released again, and be free.
+MAX_USES = 32
+
+
 def _prior_answer(
-    tool: str, arguments: str, effect: str, waited: bool, minor: int | None, currency: str
+    tool: str, arguments: str, effect: str, waited: bool, allows: str
 ) -> tuple[PrerequisiteKey, PriorAnswer]:
-    amount = None if minor is None else Amount(minor=minor, currency=currency)
-    return PrerequisiteKey(tool=tool, arguments=arguments), PriorAnswer(Effect(effect), waited, amount)
+    """`allows` is JSON text: of each allow what `_prerequisite_allow` takes."""
+    found = tuple(_prerequisite_allow(*allow) for allow in json_value(allows))
+    return PrerequisiteKey(tool=tool, arguments=arguments), PriorAnswer(Effect(effect), waited, found)
+
+
+def _prerequisite_allow(
+    kept: str,
+    redeemed: bool | None,
+    outcome: str | None,
+    believed: bool | None,
+    redeem_required: bool | None,
+    disputed: bool | None,
+    uses: list[tuple[str, int, bool]] | None,
+) -> PrerequisiteAllow:
+    """`kept` is what `prerequisite_allow_text` wrote; what follows it is None where the allow has no hold."""
+    decision_id, *amount = kept.split(" ")
+    found = tuple(PrerequisiteUse(*use) for use in uses or ())
+    if len(found) > MAX_USES:
+        # There are more than were read, and one of those may stand.
+        found = tuple(use._replace(stands=True) for use in found)
+    return PrerequisiteAllow(
+        decision_id=decision_id,
+        amount=Amount(minor=int(amount[0]), currency=amount[1]) if amount else None,
+        executed=counts_as_executed(
+            redeemed=redeemed is True,
+            outcome=None if outcome is None else Outcome(outcome),
+            believed=believed is True,
+            redeem_required=redeem_required is True,
+            disputed=disputed is True,
+        ),
+        uses=found,
+    )
+
+
+def prerequisite_allow_text(decision_id: str, amount: Amount | None) -> str:
+    """Return what the table keeps of an allow of a prerequisite."""
+    return decision_id if amount is None else f"{decision_id} {amount.minor} {amount.currency}"
 
 
 def check_storable(key: DecisionKey) -> None:

@@ -1,4 +1,4 @@
-"""What every ledger promises of limits, business keys and prerequisites."""
+"""What every ledger promises of limits and business keys."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ import pytest
 from pdp.authority.counters import count_used
 from pdp.errors import SessionMovedError
 from pdp.model import (
-    Amount,
     Counter,
     CounterKey,
-    Effect,
     Facts,
     Guard,
     HoldState,
     KeyHashes,
     Position,
-    Prerequisite,
-    PrerequisiteKey,
-    PriorAnswer,
     Reservation,
     Session,
 )
@@ -39,7 +34,7 @@ KEY, SPELT_OTHERWISE = KeyHashes(normal="n1", given="g1"), KeyHashes(normal="n1"
 async def session(store: Store) -> Session:
     await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     now = await store.clock.advance(0)
-    return (await store.sessions.open(TENANT, builders.session(now=now))).session
+    return await store.sessions.open(TENANT, builders.session(now=now))
 
 
 async def facts(store: Store, session: Session, *counters: CounterKey, key: str | None = None) -> Facts:
@@ -178,99 +173,6 @@ async def test_other_tenant_has_its_own_counters_and_keys(store: Store, session:
     request = builders.facts_request(builders.key("s", tenant="globex"))
     found = await store.information_point.gather(replace(request, counters=(TOTAL,), business_key="n1"))
     assert (found.counters, found.holds, found.key_version) == ({}, (), 0)
-
-
-async def test_latest_answer_to_a_prerequisite_counts_in_its_session(store: Store, session: Session) -> None:
-    own, other = (
-        PrerequisiteKey(tool="invoices.approve", arguments="a1"),
-        PrerequisiteKey(tool="invoices.approve", arguments="a2"),
-    )
-    moment = await store.clock.now()
-    elsewhere = (await store.sessions.open(TENANT, builders.session(now=moment))).session
-
-    async def latest(where: Session) -> dict[PrerequisiteKey, PriorAnswer]:
-        request = builders.facts_request(builders.key(where.session_id))
-        asked = replace(request, prerequisites=(own, other))
-        return dict((await store.information_point.gather(asked)).prerequisites)
-
-    assert await latest(session) == {}
-    for effect in (Effect.ALLOW, Effect.ESCALATE):
-        epoch = (await facts(store, session)).epoch
-        key = builders.key(session.session_id)
-        await store.ledger.record(builders.recording(key, epoch=epoch, effect=effect, own_keys=(own,)))
-        assert await latest(session) == {own: PriorAnswer(effect, waited=effect is Effect.ESCALATE)}
-    assert await latest(elsewhere) == {}
-
-
-@pytest.mark.parametrize("together", [True, False], ids=["together", "apart"])
-async def test_block_ends_no_waiting_for_a_person_and_counts_after_anything_else(
-    store: Store, session: Session, together: bool
-) -> None:
-    allow, block, escalate = Effect.ALLOW, Effect.BLOCK, Effect.ESCALATE
-    cases = {
-        (block,): block,
-        (allow, block): block,
-        (escalate, block): escalate,
-        (escalate, block, block): escalate,
-        (escalate, allow, block): block,
-        (escalate, block, allow): allow,
-        (allow, escalate, block): escalate,
-    }
-    for number, (effects, expected) in enumerate(cases.items()):
-        own = PrerequisiteKey(tool="invoices.approve", arguments=f"a{number}")
-        epoch = (await facts(store, session)).epoch
-        recordings = [
-            builders.recording(builders.key(session.session_id), epoch=epoch, effect=effect, own_keys=(own,))
-            for effect in effects
-        ]
-        for group in [recordings] if together else [[each] for each in recordings]:
-            await store.ledger.record_together(group)
-        request = replace(builders.facts_request(builders.key(session.session_id)), prerequisites=(own,))
-        (found,) = (await store.information_point.gather(request)).prerequisites.values()
-        assert found == PriorAnswer(expected, waited=escalate in effects), effects
-
-
-@pytest.mark.parametrize("together", [True, False], ids=["together", "apart"])
-async def test_answer_says_what_an_allow_was_for_and_whether_anything_waited(
-    store: Store, session: Session, together: bool
-) -> None:
-    allow, block, escalate = Effect.ALLOW, Effect.BLOCK, Effect.ESCALATE
-    one, more = Amount(minor=100, currency="EUR"), Amount(minor=250_000, currency="EUR")
-    cases = {
-        ((allow, one),): PriorAnswer(allow, amount=one),
-        ((escalate, more),): PriorAnswer(escalate, waited=True),
-        ((escalate, more), (allow, one)): PriorAnswer(allow, waited=True, amount=one),
-        ((escalate, more), (allow, one), (allow, more)): PriorAnswer(allow, waited=True, amount=more),
-        ((escalate, more), (allow, one), (block, more)): PriorAnswer(block, waited=True),
-        ((escalate, more), (allow, None)): PriorAnswer(allow, waited=True),
-        ((allow, more), (allow, one)): PriorAnswer(allow, amount=one),
-    }
-    for number, (answers, expected) in enumerate(cases.items()):
-        own = PrerequisiteKey(tool="invoices.approve", arguments=f"b{number}")
-        epoch = (await facts(store, session)).epoch
-        recordings = [
-            builders.recording(
-                builders.key(session.session_id),
-                epoch=epoch,
-                effect=effect,
-                own_keys=(replace(own, amount=amount),),
-            )
-            for effect, amount in answers
-        ]
-        for group in [recordings] if together else [[each] for each in recordings]:
-            await store.ledger.record_together(group)
-        request = replace(builders.facts_request(builders.key(session.session_id)), prerequisites=(own,))
-        assert (await store.information_point.gather(request)).prerequisites == {own: expected}, answers
-
-
-async def test_tool_knows_by_which_arguments_others_name_it(store: Store, session: Session) -> None:
-    asks = replace(
-        builders.tool(),
-        prerequisites=(Prerequisite(tool="invoices.approve", same=("vendor", "invoice")),),
-    )
-    await store.control_plane.put_tools(TENANT, [asks, builders.tool("invoices.approve")], by=builders.AUTHOR)
-    request = builders.facts_request(builders.key(session.session_id), tool="invoices.approve")
-    assert (await store.information_point.gather(request)).prerequisite_of == (("invoice", "vendor"),)
 
 
 async def test_expired_hold_of_another_kind_is_not_forgotten(store: Store, session: Session) -> None:

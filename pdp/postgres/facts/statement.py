@@ -16,6 +16,8 @@ from pdp.postgres.rows import (
     COUNTER,
     GRANT,
     HOLD,
+    KEPT_ALLOWS,
+    MAX_USES,
     PRIOR_ANSWER,
     PRIOR_DECISION,
     SESSION,
@@ -110,6 +112,39 @@ TOOL_AT = _LIST.add(TOOL, "o")
 ENTITIES_AT = _LIST.add(ENTITY, "e")
 HOLDS_AT = _LIST.add(HOLD, "h")
 COUNTERS_AT = _LIST.add(COUNTER, "n")
+# The allows of a prerequisite: of each what was done of it, and which allows consumed it. More than are read
+# make it pass for consumed.
+_ALLOWS = f"""(
+                SELECT coalesce(json_agg(json_build_array(
+                    a.kept, d.redeemed_at IS NOT NULL, d.outcome, d.believed, d.redeem_required,
+                    d.conflicts <> '[]', c.uses
+                ) ORDER BY a.place), '[]')::text
+                FROM unnest({KEPT_ALLOWS}) WITH ORDINALITY AS a(kept, place)
+                LEFT JOIN LATERAL (
+                    SELECT x.* FROM placet.holds x
+                    WHERE x.tenant = y.tenant AND x.decision_id = split_part(a.kept, ' ', 1)
+                    LIMIT 1
+                ) d ON true
+                CROSS JOIN LATERAL (
+                    SELECT json_agg(json_build_array(z.used_by, z.version, z.stands)) AS uses
+                    FROM (
+                        SELECT u.used_by, coalesce(h.version, 0) AS version,
+                               -- What nobody redeemed in time can never be.
+                               coalesce(h.state <> 'released' AND NOT (
+                                   h.redeem_required AND h.state = 'reserved' AND h.redeemed_at IS NULL
+                                   AND h.expires_at <= moment.now
+                               ), true) AS stands
+                        FROM placet.prerequisite_uses u
+                        LEFT JOIN LATERAL (
+                            SELECT x.* FROM placet.holds x
+                            WHERE x.tenant = u.tenant AND x.decision_id = u.used_by
+                            LIMIT 1
+                        ) h ON true
+                        WHERE u.tenant = y.tenant AND u.decision_id = split_part(a.kept, ' ', 1)
+                        LIMIT {MAX_USES + 1}
+                    ) z
+                ) c
+            )"""
 PRIOR_ANSWERS_AT = _LIST.add(PRIOR_ANSWER, "p")
 PREREQUISITE_RULES_AT = _LIST.add(PREREQUISITE_RULE, "w")
 GRANTS_AT = _LIST.add(GRANT, "gr")
@@ -254,7 +289,7 @@ GATHER = f"""
         SELECT {PRIOR_ANSWER.aggregate("x")}
         FROM unnest(r.step_tools::text[], r.step_arguments::text[]) AS q(tool, arguments)
         CROSS JOIN LATERAL (
-            SELECT {PRIOR_ANSWER.select("y")}
+            SELECT {PRIOR_ANSWER.select("y", allows=f"{_ALLOWS} AS allows")}
             FROM placet.prerequisites y
             WHERE y.tenant = r.tenant AND y.session_id = r.session_id AND y.tool = q.tool
                 AND y.arguments = q.arguments

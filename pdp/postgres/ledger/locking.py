@@ -10,7 +10,15 @@ from pdp.postgres.access.arrays import integers, texts
 from pdp.postgres.access.connection import Connection
 from pdp.postgres.access.locks import control_lock, entity_lock
 from pdp.postgres.ledger.recording import LockedRows
-from pdp.postgres.ledger.tables import business_keys, counters, decision_keys, entities, holds, sessions
+from pdp.postgres.ledger.tables import (
+    business_keys,
+    counters,
+    decision_keys,
+    entities,
+    holds,
+    prerequisites,
+    sessions,
+)
 from pdp.postgres.ledger.tables.table import BatchParts
 
 
@@ -36,8 +44,8 @@ async def lock_rows(connection: Connection, batch: Sequence[Recording | Entry]) 
     1. Share   the control locks of the tenants, then the locks of the entities, of each kind the smallest
                first.
     2. Lock    rows, table by table in one order; those of a table in the order of their keys.
-    3. Read    epochs, entities and the time, in later statements: their snapshots see every change that was
-               made before the locks were had.
+    3. Read    epochs, entities, uses of prerequisites and the time, in later statements: their snapshots see
+               every change that was made before the locks were had.
 
     Raises psycopg.Error.
     """
@@ -59,6 +67,7 @@ async def lock_rows(connection: Connection, batch: Sequence[Recording | Entry]) 
         ground = connection.cursor(binary=True)
         await ground.execute(_GROUND, [texts(parts.tenants)], prepare=True)
         entity_rows = await entities.READ.ask(connection, parts)
+        use_rows = await prerequisites.READ_USES.ask(connection, parts)
     found = await ground.fetchall()
     now, xid, *_ = found[0]
     rows = LockedRows(
@@ -70,5 +79,6 @@ async def lock_rows(connection: Connection, batch: Sequence[Recording | Entry]) 
         holds=await hold_rows.rows(),
         business_keys=await business_key_rows.rows(),
         counters=await counter_rows.rows(),
+        uses=await use_rows.rows(),
     )
     return Locked(rows, xid)

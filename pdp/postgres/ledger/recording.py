@@ -33,8 +33,6 @@ class SessionRow:
     version: int
     state: SessionState
     expires_at: datetime
-    # When all its proofs were revoked last; None: never.
-    proofs_revoked_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +56,11 @@ class LockedRows:
     counters: dict[tuple[str, CounterKey], Counter] = field(default_factory=dict)
     # The version of each business key, by its hash.
     business_keys: dict[tuple[str, str], int] = field(default_factory=dict)
-    # The version of each hold that entries are about, by its decision's id.
+    # The version of each hold that entries are about, or that a consumed prerequisite was released by, by its
+    # decision's id.
     holds: dict[tuple[str, str], int] = field(default_factory=dict)
+    # The allows that ever consumed each allow of a prerequisite that is to be consumed, by the id of that.
+    uses: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +86,8 @@ class BatchResult:
     business_keys: dict[tuple[str, str], int] = field(default_factory=dict)
     # The entry about each hold: one entry about a hold can hold in a batch.
     holds: dict[tuple[str, str], Entry] = field(default_factory=dict)
+    # The allows of prerequisites that were consumed, by id.
+    consumed: set[tuple[str, str]] = field(default_factory=set)
 
     def copy(self) -> BatchResult:
         return BatchResult(
@@ -94,6 +97,7 @@ class BatchResult:
             counters=dict(self.counters),
             business_keys=dict(self.business_keys),
             holds=dict(self.holds),
+            consumed=set(self.consumed),
         )
 
 
@@ -161,6 +165,9 @@ def _apply_recording(recording: Recording, locked: LockedRows, applied: BatchRes
     counters = _count(recording, locked, applied)
     if counters is None or not _key_is_as_judged(recording, locked, applied):
         return False
+    consumed = _consumes(recording, locked, applied)
+    if consumed is None:
+        return False
     if move is not None:
         place = (key.tenant, move.session_id)
         row = locked.sessions.get(place)
@@ -179,6 +186,7 @@ def _apply_recording(recording: Recording, locked: LockedRows, applied: BatchRes
     if recording.claims_key:
         applied.keys[key] = recording.decision.decision_id
     applied.counters.update(counters)
+    applied.consumed |= consumed
     if recording.reservation is not None and recording.reservation.key is not None:
         held = (key.tenant, recording.reservation.key.normal)
         applied.business_keys[held] = recording.reservation.key_version + 1
@@ -220,6 +228,29 @@ def _key_is_as_judged(recording: Recording, locked: LockedRows, applied: BatchRe
     return version == reservation.key_version
 
 
+def _consumes(recording: Recording, locked: LockedRows, applied: BatchResult) -> set[tuple[str, str]] | None:
+    """Return the allows of prerequisites that this allow consumes; None if one is not as it was judged.
+
+    What was released since it was consumed is free only as long as that release stands.
+    """
+    if recording.reservation is None:
+        return set()
+    tenant = recording.key.tenant
+    consumed = set()
+    for allow in recording.reservation.consumes:
+        consumed.add((tenant, allow.decision_id))
+        known = frozenset(use.decision_id for use in allow.uses)
+        if locked.uses.get((tenant, allow.decision_id), frozenset()) != known:
+            return None
+        for use in allow.uses:
+            place = (tenant, use.decision_id)
+            entry = applied.holds.get(place)
+            version = locked.holds.get(place) if entry is None else entry.about.hold.version + 1
+            if version != use.version:
+                return None
+    return None if consumed & applied.consumed else consumed
+
+
 def _apply_entry(entry: Entry, locked: LockedRows, applied: BatchResult) -> bool:
     """Apply an entry about an earlier decision; False if it no longer holds, and left no trace."""
     tenant, about = entry.key.tenant, entry.about
@@ -236,7 +267,6 @@ def _apply_entry(entry: Entry, locked: LockedRows, applied: BatchResult) -> bool
             # Completed meanwhile: what was permitted before may not be any more.
             or session.state is not about.session.state
             or session.state not in LIVE
-            or session.proofs_revoked_at != about.session.proofs_revoked_at
             or locked.now >= min(session.expires_at, about.hold.expires_at)
             or not _entities_are_as_judged(entry, locked)
         ):

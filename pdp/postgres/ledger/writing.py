@@ -21,6 +21,7 @@ _STATEMENTS = (
     WriteStatement(sessions.UPDATE, decision_keys.CLAIM, decisions.INSERT, decisions.INSERT_DETAILS),
     WriteStatement(counters.UPDATE, business_keys.UPDATE, holds.INSERT),
     WriteStatement(holds.UPDATE),
+    WriteStatement(prerequisites.INSERT_USES),
 )
 
 

@@ -62,9 +62,9 @@ class FakeInformationPoint:
             ),
             key_version=tenant.keys.get(request.business_key or "", 0),
             prerequisites={
-                wanted: tenant.prerequisites[key.session_id, wanted]
+                wanted: answer
                 for wanted in request.prerequisites
-                if (key.session_id, wanted) in tenant.prerequisites
+                if (answer := tenant.answer(key.session_id, wanted, self._state.moment)) is not None
             },
             prerequisite_of=tuple(
                 sorted(

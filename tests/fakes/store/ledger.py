@@ -90,10 +90,15 @@ class FakeLedger:
             )
             if kept.key is not None:
                 tenant.keys[kept.key.normal] = kept.key_version + 1
+            for allow in kept.consumes:
+                tenant.uses.setdefault(allow.decision_id, []).append(decision.decision_id)
         for own in recording.own_keys:
             place = (key.session_id, own)
             tenant.prerequisites[place] = update_answer(
-                tenant.prerequisites.get(place), decision.effect, own.amount
+                tenant.prerequisites.get(place),
+                decision.effect,
+                decision_id=decision.decision_id,
+                amount=own.amount,
             )
         if move is not None:
             self._state.sessions[key.tenant, move.session_id] = replace(
@@ -122,6 +127,11 @@ class FakeLedger:
             and tenant.keys.get(kept.key.normal, 0) != kept.key_version
         ):
             raise SessionMovedError("the business key's holds moved")
+        for allow in () if kept is None else kept.consumes:
+            if tenant.uses.get(allow.decision_id, []) != [use.decision_id for use in allow.uses]:
+                raise SessionMovedError("a prerequisite was consumed")
+            if any(tenant.holds[use.decision_id].record.version != use.version for use in allow.uses):
+                raise SessionMovedError("what released a prerequisite moved")
         if move is not None:
             session = self._state.sessions.get((key.tenant, move.session_id))
             if session is None or session.version != move.version:
@@ -209,7 +219,6 @@ class FakeLedger:
                 or session is None
                 or about.session is None
                 or session.state is not about.session.state
-                or session.proofs_revoked_at != about.session.proofs_revoked_at
                 or session.state_at(self._state.moment) not in LIVE
                 or self._state.moment >= about.hold.expires_at
                 or self._entities_moved(tenant, entry.entities)

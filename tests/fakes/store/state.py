@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pdp.authority.transitions import was_executed
 from pdp.errors import DeadlineExceededError, PdpError, TenantUnknownError
 from pdp.model import (
     JSON,
@@ -31,6 +32,7 @@ from pdp.model import (
     KnownEntity,
     Position,
     PrerequisiteKey,
+    PrerequisiteUse,
     PriorAnswer,
     Recording,
     Session,
@@ -99,6 +101,31 @@ class TenantState:
     boundaries: dict[str, Boundary | None] = field(default_factory=dict)
     # Latest answer to each prerequisite, by session.
     prerequisites: dict[tuple[str, PrerequisiteKey], PriorAnswer] = field(default_factory=dict)
+    # The allows that consumed an allow of a prerequisite, by the id of that.
+    uses: dict[str, list[str]] = field(default_factory=dict)
+
+    def answer(self, session_id: str, key: PrerequisiteKey, now: datetime) -> PriorAnswer | None:
+        """Return the answer to a prerequisite, with what became of its allows until `now`."""
+        found = self.prerequisites.get((session_id, key))
+        if found is None:
+            return None
+        return found._replace(
+            allows=tuple(
+                allow._replace(
+                    executed=allow.decision_id in self.holds
+                    and was_executed(self.holds[allow.decision_id].record),
+                    uses=tuple(
+                        PrerequisiteUse(
+                            by,
+                            self.holds[by].record.version,
+                            self.holds[by].seen_at(by, now) is not None,
+                        )
+                        for by in self.uses.get(allow.decision_id, ())
+                    ),
+                )
+                for allow in found.allows
+            )
+        )
 
     def say(self, kind: ControlKind, said: Mapping[str, Any], *, at: datetime, by: Attribution) -> int:
         """Write a revision of a kind; return it. None removes what has the name."""

@@ -17,7 +17,15 @@ _NEW = RowParameters(
 
 
 def _wanted(batch: BatchParts) -> list[Row]:
-    return sorted({(e.key.tenant, e.about.decision_id) for e in batch.entries})
+    """Holds that entries are about, and those whose release made free what an allow consumes."""
+    reported = {(e.key.tenant, e.about.decision_id) for e in batch.entries}
+    released = {
+        (tenant, use.decision_id)
+        for tenant, kept in batch.reservations
+        for allow in kept.consumes
+        for use in allow.uses
+    }
+    return sorted(reported | released)
 
 
 def _missing(batch: BatchParts) -> list[Any]:

@@ -22,5 +22,5 @@ prerequisite_missing_disproven if {
 
 prerequisite_missing_met(prerequisite) if prerequisite.required == false
 
-# While it waits for a person, the reason that says so explains it.
-prerequisite_missing_met(prerequisite) if prerequisite.latest in {"allow", "escalate"}
+# While it waits for a person, or has carried another action, the reason that says so explains it.
+prerequisite_missing_met(prerequisite) if prerequisite.latest in {"allow", "escalate", "consumed"}

@@ -15,6 +15,12 @@ test_prerequisite_missing_quiet_when_it_was_allowed if {
 	not "review.prerequisite_missing" in review.block with input as required("allow")
 }
 
+test_prerequisite_missing_quiet_where_another_reason_explains_it if {
+	every latest in ["escalate", "consumed"] {
+		not "review.prerequisite_missing" in review.block with input as required(latest)
+	}
+}
+
 test_prerequisite_missing_quiet_where_it_is_not_required if {
 	not "review.prerequisite_missing" in review.block with input as fixtures.replaced("/action/prerequisites/0/latest", "absent")
 }

@@ -17,6 +17,6 @@ prerequisite_pending_judged if not input.action.tool.prerequisites == 0
 prerequisite_pending_disproven if {
 	count(input.action.prerequisites) == input.action.tool.prerequisites
 	every prerequisite in input.action.prerequisites {
-		prerequisite.latest in {"allow", "block", "absent"}
+		prerequisite.latest in {"allow", "block", "absent", "consumed"}
 	}
 }

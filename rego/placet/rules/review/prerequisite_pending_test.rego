@@ -8,7 +8,7 @@ test_prerequisite_pending_fires_while_it_waits if {
 }
 
 test_prerequisite_pending_quiet_otherwise if {
-	every latest in ["allow", "block", "absent"] {
+	every latest in ["allow", "block", "absent", "consumed"] {
 		not "review.prerequisite_pending" in review.block with input as fixtures.replaced("/action/prerequisites/0/latest", latest)
 	}
 }
