@@ -152,7 +152,6 @@ async def serve(config: Config) -> None:
                 fingerprints=fingerprints,
             ),
             proofs=proofs,
-            fingerprints=fingerprints,
             reported=metrics.count_outcome,
             issuer=config.issuer,
         )

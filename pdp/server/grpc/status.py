@@ -22,7 +22,6 @@ from pdp.errors import (
     PdpError,
     PermissionDeniedError,
     PolicyUnavailableError,
-    QuotaExceededError,
     SessionContendedError,
     SessionOverError,
     SessionUnprovenError,
@@ -86,8 +85,6 @@ def status_of(error: Exception, *, request_id: str) -> Status:
     about = {"request_id": request_id}
     if isinstance(error, OverloadedError) and error.others:
         about["others"] = error.others
-    if isinstance(error, QuotaExceededError):
-        about |= {"quota": error.quota, "size": error.size}
     if isinstance(error, NotRedeemableError) and error.codes:
         about["codes"] = ",".join(error.codes)
     packed = [

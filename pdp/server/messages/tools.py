@@ -27,7 +27,7 @@ from pdp.model import (
     ToolEffect,
 )
 from pdp.names import name, optional_name, text, unique
-from pdp.server.messages.fields import MAX_TEXT, check_count
+from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, check_count
 from placet._wire.numbers import TOOL_EFFECT_NUMBERS, TOOL_EFFECTS
 from placet.canonical import CanonicalError, parse_object
 from placet.normalise import NormalisationStep
@@ -106,7 +106,7 @@ def _tool(message: admin.Tool, path: str) -> Tool:
         )
         for argument, role in message.argument_roles.items()
     }
-    secret = _names(message.secret_arguments, f"{path}.secret_arguments", most=MAX_ARGUMENTS)
+    secret = _names(message.secret_arguments, f"{path}.secret_arguments", most=MAX_ITEMS)
     converted = Tool(
         name=name(message.name, f"{path}.name"),
         effect=_tool_effect(message.effect, f"{path}.effect"),
@@ -132,6 +132,7 @@ def _tool(message: admin.Tool, path: str) -> Tool:
                 tool=name(rule.tool, f"{path}.prerequisites[{index}].tool"),
                 same=_names(rule.same, f"{path}.prerequisites[{index}].same", most=MAX_KEY_ARGUMENTS),
                 required=rule.required,
+                consumed=rule.consumed,
             )
             for index, rule in enumerate(
                 _few(message.prerequisites, f"{path}.prerequisites", least=0, most=MAX_PREREQUISITES)
@@ -167,7 +168,7 @@ def tool_message(tool: Tool) -> admin.Tool:
         ],
         entities=[_entity_ref_message(ref) for ref in tool.entities],
         prerequisites=[
-            admin.Prerequisite(tool=rule.tool, same=rule.same, required=rule.required)
+            admin.Prerequisite(tool=rule.tool, same=rule.same, required=rule.required, consumed=rule.consumed)
             for rule in tool.prerequisites
         ],
         redeem=admin.REDEEM_RULE_REQUIRED if tool.redeem_required else admin.REDEEM_RULE_UNSPECIFIED,

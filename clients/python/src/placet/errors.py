@@ -199,7 +199,7 @@ class ExpiredAllow(Blocked):
 
 
 class OutOfOrder(Blocked):
-    """The allow is for an action of a plan, and one before it was not executed yet."""
+    """The allow is for an action that comes after another, which was not executed as far as is known here."""
 
     @property
     def model_text(self) -> str:

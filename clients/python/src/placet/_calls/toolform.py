@@ -71,12 +71,14 @@ def add_parts(
         message.business_key.name = text(given.get("name", ""), f"{at}.name")
         message.business_key.arguments.extend(texts(given["arguments"], f"{at}.arguments"))
     for at, rule in items(prerequisites or (), f"{path}.prerequisites"):
-        given = members(rule, at, {"tool", "same", "required"}, required=("tool",))
+        given = members(rule, at, {"tool", "same", "required", "consumed"}, required=("tool",))
         required = flag(given.get("required", False), f"{at}.required")
+        consumed = flag(given.get("consumed", False), f"{at}.consumed")
         message.prerequisites.add(
             tool=text(given["tool"], f"{at}.tool"),
             same=texts(given.get("same", ()), f"{at}.same"),
             required=required,
+            consumed=consumed,
         )
     if output is not None:
         _add_output(message.output, output, f"{path}.output")
@@ -129,6 +131,7 @@ def tool_form(message: admin.Tool) -> dict[str, Any]:
     if message.prerequisites:
         form["prerequisites"] = [
             {"tool": rule.tool, "same": list(rule.same), "required": rule.required}
+            | ({"consumed": True} if rule.consumed else {})
             for rule in message.prerequisites
         ]
     if message.HasField("output"):

@@ -117,8 +117,7 @@ class FakePdp:
             boundary=Boundary(),
             expires_at=None,
         )
-        session, token = self._state.issue_token(TENANT, session.session_id)
-        return replace(session, token=token)
+        return replace(session, token=self._state.issue_token(TENANT, session.session_id))
 
     def jwks(self) -> dict[str, Any]:
         """Return the JWK Set; without `signed`, an empty one."""

@@ -206,13 +206,13 @@ class _RedeemRuleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     REDEEM_RULE_UNSPECIFIED: _RedeemRule.ValueType  # 0
     REDEEM_RULE_REQUIRED: _RedeemRule.ValueType  # 1
-    """The tool itself redeems each decision before it acts. The tool needs an audience."""
+    """The tool itself redeems each decision before it acts."""
 
 class RedeemRule(_RedeemRule, metaclass=_RedeemRuleEnumTypeWrapper): ...
 
 REDEEM_RULE_UNSPECIFIED: RedeemRule.ValueType  # 0
 REDEEM_RULE_REQUIRED: RedeemRule.ValueType  # 1
-"""The tool itself redeems each decision before it acts. The tool needs an audience."""
+"""The tool itself redeems each decision before it acts."""
 Global___RedeemRule: typing_extensions.TypeAlias = RedeemRule
 
 class _AmountUnit:
@@ -447,10 +447,7 @@ class Tool(google.protobuf.message.Message):
 
     @property
     def secret_arguments(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Arguments whose values appear nowhere, and of which a receipt has but a digest that
-        nobody without its salt can guess from. Each is a path that `arguments_schema` declares:
-        `pin`, `headers.Authorization`, `items[].token`. No other field may use a secret.
-        """
+        """Arguments whose values never appear in a receipt."""
 
     @property
     def argument_roles(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, Global___ArgumentRole.ValueType]:
@@ -645,7 +642,7 @@ Global___BusinessKey: typing_extensions.TypeAlias = BusinessKey
 @typing.final
 class Prerequisite(google.protobuf.message.Message):
     """Prerequisite is an action that comes before. The call is blocked while the latest
-    answer to it waits for a person.
+    answer to it waits for a person, or is a block for a reason of substance.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -653,9 +650,15 @@ class Prerequisite(google.protobuf.message.Message):
     TOOL_FIELD_NUMBER: builtins.int
     SAME_FIELD_NUMBER: builtins.int
     REQUIRED_FIELD_NUMBER: builtins.int
+    CONSUMED_FIELD_NUMBER: builtins.int
     tool: builtins.str
     required: builtins.bool
     """The call is also blocked unless that answer was an allow."""
+    consumed: builtins.bool
+    """One allow of the action carries one call: the allow of a call consumes it, and the next call is
+    blocked until the action is allowed again. It is given back only when what that allow of the call
+    holds is released.
+    """
     @property
     def same(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Arguments of both tools that must be equal."""
@@ -666,8 +669,9 @@ class Prerequisite(google.protobuf.message.Message):
         tool: builtins.str = ...,
         same: collections.abc.Iterable[builtins.str] | None = ...,
         required: builtins.bool = ...,
+        consumed: builtins.bool = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["required", b"required", "same", b"same", "tool", b"tool"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["consumed", b"consumed", "required", b"required", "same", b"same", "tool", b"tool"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Prerequisite: typing_extensions.TypeAlias = Prerequisite

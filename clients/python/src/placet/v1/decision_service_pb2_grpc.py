@@ -132,7 +132,8 @@ class DecisionServiceServicer(object):
 
         An allow that rests on an earlier item, because that item is one of its
         prerequisites, carries the obligation `after` with that item's decision_id: do not
-        act before that one was executed.
+        act before that one was executed. So does the answer to Evaluate while nobody has
+        said that the action which it rests on was executed.
         With all_or_nothing, one item that is not allowed blocks all of them, and nothing is
         reserved or counted (reason plan.not_whole). Errors are Evaluate's; each item can
         be asked for again, alone or in a plan, under its tool_call_id.
