@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 
 from placet import Blocked, Client, DevIdentity, NotExecuted, Session, current_decision, tool_call
-from placet.capability import HEADER, presented
+from placet.capability import presented_headers
 from placet.verify import fetch_jwks
 
 AGENT = "agent:payer"
@@ -56,7 +56,7 @@ def guarded_tools(pdp: Client, session: Session, tool_server: str) -> dict[str, 
         request = urllib.request.Request(
             f"{tool_server}/refunds",
             data=json.dumps({"invoice": invoice, "amount": amount, "currency": currency}).encode(),
-            headers={HEADER: presented(current_decision().receipt), "Content-Type": "application/json"},
+            headers=presented_headers(current_decision()) | {"Content-Type": "application/json"},
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:

@@ -152,6 +152,7 @@ async def serve(config: Config) -> None:
                 fingerprints=fingerprints,
             ),
             proofs=proofs,
+            fingerprints=fingerprints,
             reported=metrics.count_outcome,
             issuer=config.issuer,
         )

@@ -137,10 +137,25 @@ class OverloadedError(PdpError):
     left than this call), or "" where that says nothing about others.
     """
 
-    def __init__(self, retry_after: float, *, others: str = "") -> None:
-        super().__init__("too much work is waiting")
+    def __init__(
+        self, retry_after: float, *, others: str = "", message: str = "too much work is waiting"
+    ) -> None:
+        super().__init__(message)
         self.retry_after = retry_after
         self.others = others
+
+
+class QuotaExceededError(OverloadedError):
+    """A caller, or a tenant, asks for something more often than it may; nobody else is turned away.
+
+    `quota` is the setting that says how often, or what is limited where nothing sets it. `size` says in words
+    how often that is, `advice` what to do about it.
+    """
+
+    def __init__(self, retry_after: float, *, quota: str, size: str, advice: str) -> None:
+        super().__init__(retry_after, message=f"a quota is used up: {size} ({quota}); {advice}")
+        self.quota = quota
+        self.size = size
 
 
 class DeadlineExceededError(PdpError):

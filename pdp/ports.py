@@ -37,6 +37,7 @@ from pdp.model import (
     OpenDecision,
     PolicyRevision,
     Position,
+    ProofRevocation,
     RecordedDecision,
     Recording,
     Session,
@@ -45,6 +46,7 @@ from pdp.model import (
     Signal,
     SignalPage,
     StoredGrant,
+    StoredOpening,
     TokenIssue,
     Tool,
     ToolPage,
@@ -205,12 +207,13 @@ class SessionStore(Protocol):
 
     async def open(
         self, tenant: str, session: Session, *, epoch: int | None = None, token: TokenIssue | None = None
-    ) -> Session:
+    ) -> StoredOpening:
         """Store `session`, with the tenant's template, and return it.
 
         If its task has an equal session already, return that one, and store no other. In the same
-        transaction `token` begins to live; of more than `MAX_TOKENS` the oldest end. MUST raise
-        `PermissionDeniedError` when the task was signed before the session's proofs were revoked.
+        transaction `token` begins to live; of more than `MAX_TOKENS` the oldest end, and who opened the
+        session is kept with that. MUST raise `PermissionDeniedError` when the task was signed before the
+        session's proofs were revoked.
         MUST raise `TaskExistsError` when the task's session has another issuer, principal,
         agent or boundary; `TenantUnknownError`; and, leaving no trace, `SessionMovedError` when
         `epoch` is given and no longer the tenant's at commit.
@@ -236,14 +239,32 @@ class SessionStore(Protocol):
         """
         ...
 
+    async def revoke_proofs(self, tenant: str, session_id: str, *, by: Attribution) -> ProofRevocation | None:
+        """End all tokens of a session and revoke all its grants; None if there is no such session.
+
+        From then on nothing proves part in it, its id included, until it is opened with a token again. MUST
+        move the version, so that no decision that rests on these proofs commits after it; MUST keep `by`
+        with what it ended.
+        """
+        ...
+
 
 class GrantStore(Protocol):
     """Knows every grant that was issued. A grant is named by the hex SHA-256 of its bytes."""
 
-    async def add_grant(self, tenant: str, row: GrantRow, *, boundary: Boundary | None = None) -> None:
+    async def add_grant(
+        self,
+        tenant: str,
+        row: GrantRow,
+        *,
+        boundary: Boundary | None = None,
+        opened: Session | None = None,
+    ) -> None:
         """Store a new grant. It MUST be durable before this returns. Raises `TenantUnknownError`.
 
-        Without its boundary, nothing that rests on it can be judged again.
+        Without its boundary, nothing that rests on it can be judged again. `opened` is the session whose
+        root grant it is, as it was opened: MUST raise `SessionMovedError`, and store nothing, if its proofs
+        were revoked since.
         """
         ...
 

@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
 
 import jsonschema_rs
 import orjson
 
+from pdp.action.secrets import find_secret_faults, hidden_texts, paths_to_hide, shows_secrets
 from pdp.action.templates import TemplateError, identifier, read_template
 from pdp.errors import InvalidFieldError
 from pdp.model import (
@@ -36,8 +36,8 @@ from pdp.model import (
 from pdp.money import AmountError, minor_digits, number_text, read_amount
 from placet.canonical import canonical_json
 from placet.normalise import NormalisationError, NormalisationStep, normalise
+from placet.secret_paths import EVERYTHING, hide
 
-SECRET = "[secret]"
 _TEMPLATE = re.compile(r"(?P<type>[a-z][a-z0-9_.-]{0,63}):(?P<id>.{1,512})", re.DOTALL)
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _REF_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -56,13 +56,16 @@ def derive(action: Action, tool: Tool | None, *, audience: str = "") -> Derived:
             problems=("registry.unknown_tool",),
             arguments=action.arguments,
             comparable=make_comparable(action.arguments, None),
+            open_arguments=action.arguments,
             shown_arguments=action.arguments,
         )
     problems = []
     arguments, settled = _normalise_arguments(action.arguments, tool.normalise)
     if not (settled and _schema(tool.arguments_schema).is_valid(action.arguments)):
         problems.append("registry.arguments_invalid")
-    resource = _resource(tool, arguments)
+    # What a registration of earlier rules would show of a secret, it makes of nothing.
+    blind = shows_secrets(tool)
+    resource = None if blind else _resource(tool, arguments)
     if resource is None:
         problems.append("registry.resource_underivable")
     if action.claimed_resource and action.claimed_resource != str(resource):
@@ -70,22 +73,30 @@ def derive(action: Action, tool: Tool | None, *, audience: str = "") -> Derived:
     if audience and audience != tool.audience:
         problems.append("action.audience")
     amount: Amount | None = None
-    if tool.amount is not None:
+    if tool.amount is not None and not blind:
         try:
             amount = read_amount(tool.amount, arguments)
         except AmountError as exc:
             problems.append(exc.code)
     equal = make_comparable(arguments, tool.amount)
+    # Arguments that do not fit the schema may have a secret anywhere.
+    unfit = "registry.arguments_invalid" in problems
+    hidden = None
+    if tool.secret_arguments:
+        hidden = hide(action.arguments, (EVERYTHING,) if unfit else paths_to_hide(tool))
     return Derived(
         audience=tool.audience,
         resource=resource,
         amount=amount,
         arguments=arguments,
         comparable=equal,
-        entities=_queries(tool, arguments),
+        entities=() if blind else _queries(tool, arguments),
         business_key=_business_key(tool.business_key, equal, action.arguments),
         problems=tuple(problems),
-        shown_arguments=_without_secrets(action.arguments, tool.secret_arguments),
+        open_arguments=action.arguments if hidden is None else hidden.rest,
+        shown_arguments=action.arguments if hidden is None else hidden.shown,
+        secret_paths=() if hidden is None else hidden.paths,
+        secret_texts=() if hidden is None else hidden_texts(hidden.values),
     )
 
 
@@ -133,6 +144,13 @@ def check_tool(tool: Tool, field: str) -> None:
                 f"{field}.normalise[{index}].argument", "is the amount: a number has one form"
             )
     _check_entities(tool, f"{field}.entities")
+    if tool.redeem_required and not tool.audience:
+        raise InvalidFieldError(
+            f"{field}.audience",
+            "is required where redeem is: receipts without an audience are redeemed by nobody",
+        )
+    for fault in find_secret_faults(tool):
+        raise InvalidFieldError(f"{field}.{fault.field}", fault.reason)
 
 
 def _check_entities(tool: Tool, field: str) -> None:
@@ -286,9 +304,3 @@ def _filled(template: str, tool: Tool, arguments: Mapping[str, JSON]) -> str | N
         return read_template(template).fill(arguments, paths=paths, glob=tool.glob)
     except TemplateError:
         return None
-
-
-def _without_secrets(arguments: Mapping[str, JSON], secret: tuple[str, ...]) -> Mapping[str, Any]:
-    if not secret:
-        return arguments
-    return {name: SECRET if name in secret else value for name, value in arguments.items()}

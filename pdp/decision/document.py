@@ -16,6 +16,7 @@ import orjson
 
 from pdp.action.entities import describe_counterparty, describe_entities, describe_reference, is_measured
 from pdp.action.prerequisites import Standing
+from pdp.action.secrets import without_texts
 from pdp.authority.attribute_rules import resolve_attribute_rules
 from pdp.authority.boundary import boundary_document, without_counts
 from pdp.authority.counters import known_since, room_for_buckets
@@ -23,6 +24,7 @@ from pdp.authority.limits import describe_limits
 from pdp.authority.settings import policy_settings
 from pdp.jsontext import exact_number
 from pdp.model import (
+    Action,
     Boundary,
     Chain,
     Derived,
@@ -83,11 +85,7 @@ def input_document(
         "agents": _agents(facts, chain),
         "action": _action(action.tool, action.tool_call_id, facts, derived)
         | _earlier(facts, key, prerequisites),
-        "claimed": {
-            "resource": action.claimed_resource,
-            "provenance": action.provenance,
-            "intent": action.intent,
-        },
+        "claimed": _claimed(action, derived),
         "entities": describe_entities(facts.tool, facts.entities),
         "limits": describe_limits(limits, facts.counters, int(facts.now.timestamp())),
         "settings": settings,
@@ -260,13 +258,32 @@ def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dic
         if is_measured(tool):
             action["reference"] = describe_reference(tool, derived, facts.entities)
     if tool is not None and tool.normalise:
-        hidden = set(tool.secret_arguments)
-        action["normalised"] = {
-            rule.argument: derived.arguments[rule.argument]
-            for rule in tool.normalise
-            if rule.argument in derived.arguments and rule.argument not in hidden
-        }
+        action["normalised"] = _normalised(tool, derived)
     return action
+
+
+def _normalised(tool: Tool, derived: Derived) -> dict[str, Any]:
+    """Return the arguments that have a normal spelling, in it; without secrets."""
+    result = {}
+    for rule in tool.normalise:
+        name = rule.argument
+        if name in derived.arguments and name in derived.open_arguments:
+            value = derived.arguments[name]
+            # Only text is spelt otherwise. Anything else may hold secrets.
+            result[name] = value if isinstance(value, str) else derived.shown_arguments[name]
+    return result
+
+
+def _claimed(action: Action, derived: Derived) -> dict[str, Any]:
+    """Return what the caller says of the action, as far as it gives no secret away."""
+    resource = action.claimed_resource
+    if resource != str(derived.resource):
+        resource = without_texts(resource, derived.secret_texts)
+    return {
+        "resource": resource,
+        "provenance": without_texts(action.provenance, derived.secret_texts),
+        "intent": without_texts(action.intent, derived.secret_texts),
+    }
 
 
 def _earlier(

@@ -1,4 +1,4 @@
-"""Equality of actions inside the PDP, by a keyed digest that never leaves it.
+"""Equality of actions inside the PDP, by a keyed digest that never leaves it; and salts of secrets' digests.
 
 The receipt's digest is salted and cannot be compared; this one can, and without the key,
 which lives outside the database, nobody can guess amounts out of it.
@@ -58,6 +58,15 @@ class Fingerprints:
         )
         return hmac.digest(
             self._tenant_key(request.caller.tenant), b"placet-fingerprint/v1\0" + document, "sha256"
+        )
+
+    def secret_salt(self, tenant: str, decision_id: str) -> bytes:
+        """Return the salt under which a decision's receipt digests secret arguments (32 bytes).
+
+        It goes to whoever asked, in the answer, and is never stored: every replica derives it again.
+        """
+        return hmac.digest(
+            self._tenant_key(tenant), b"placet-secret-salt/v1\0" + decision_id.encode(), "sha256"
         )
 
     def business_key(self, tenant: str, key: BusinessKey) -> KeyHashes:

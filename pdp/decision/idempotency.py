@@ -22,8 +22,10 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
+from pdp.decision.fingerprint import Fingerprints
 from pdp.model import (
     Chain,
+    Decision,
     Effect,
     PriorDecision,
     Reason,
@@ -42,12 +44,20 @@ class StoredAnswer:
 
     prior: PriorDecision
 
-    def replay(self) -> SignedDecision:
-        """Return the decision, marked as replayed, and the receipt that it was returned with."""
-        return SignedDecision(
-            read_decision(self.prior.token).as_replayed(),
-            Receipt(token=self.prior.token, position=self.prior.position),
-        )
+    @property
+    def decision(self) -> Decision:
+        """The decision, marked as replayed."""
+        return read_decision(self.prior.token).as_replayed()
+
+    def replay(self, fingerprints: Fingerprints, *, tenant: str) -> SignedDecision:
+        """Return the decision, marked as replayed, and the receipt that it was returned with.
+
+        Whoever repeats a call has its arguments, so the salt of its secrets comes with the receipt again.
+        """
+        decision = self.decision
+        salt = fingerprints.secret_salt(tenant, decision.decision_id) if decision.secret_paths else b""
+        receipt = Receipt(token=self.prior.token, position=self.prior.position, secret_salt=salt)
+        return SignedDecision(decision, receipt)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,7 +105,7 @@ class Pipeline:
     async def sign(self, evaluation: Evaluation, decision: Decision, verdict: Verdict | None) -> Recording:
         """Sign the decision; return it ready for the ledger. Raises `SignerUnavailableError`."""
         context = evaluation.context
-        request, facts = context.request, context.facts
+        request, facts, tenant = context.request, context.facts, context.request.caller.tenant
         receipt = await sign_receipt(
             decision,
             ReceiptInputs(
@@ -117,6 +117,9 @@ class Pipeline:
                 verdict=verdict,
                 input_document=evaluation.document,
                 issuer=self._issuer,
+                secret_salt=self._fingerprints.secret_salt(tenant, decision.decision_id)
+                if decision.secret_paths
+                else b"",
             ),
             self._signer,
         )

@@ -56,8 +56,11 @@ class PlanPoint:
                 for recording, position in zip(recordings, positions, strict=True)
             ]
         )
+        tenant = requests[0].caller.tenant
         return [
-            item.answer.replay() if isinstance(item.answer, StoredAnswer) else next(recorded)
+            item.answer.replay(self._fingerprints, tenant=tenant)
+            if isinstance(item.answer, StoredAnswer)
+            else next(recorded)
             for item in judged
         ]
 
@@ -202,7 +205,7 @@ def _settle_item(
         if isinstance(settled, Decision):
             return item, settled
     assert isinstance(item.answer, StoredAnswer)  # it is one, or was made one just now
-    return item, item.answer.replay().decision
+    return item, item.answer.decision
 
 
 def _check_agreement(facts: Sequence[Facts]) -> None:

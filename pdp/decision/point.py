@@ -85,12 +85,12 @@ class DecisionPoint:
         repeated = await self._pipeline.find_repeated(context)
         evaluation = prepare(context, self._fingerprints, repeated)
         if isinstance(evaluation, StoredAnswer):
-            return evaluation.replay()
+            return evaluation.replay(self._fingerprints, tenant=request.caller.tenant)
 
         verdict = await self._pipeline.decide(evaluation, until=engine_deadline(request.deadline))  # 2
         decision = evaluation.settle(verdict)
         if isinstance(decision, StoredAnswer):
-            return decision.replay()
+            return decision.replay(self._fingerprints, tenant=request.caller.tenant)
         recording = await self._pipeline.sign(evaluation, decision, verdict)  # 3
         position = await self._ledger.record(recording)  # 4
         self._pipeline.note_rest(time.monotonic() - began)

@@ -67,6 +67,7 @@ def make_decision(context: ActionContext, verdict: Verdict | None, found: tuple[
         retryable=retryable,
         attempt_id=request.attempt_id,
         chain=chain_hops(request.hops, context.chain),
+        secret_paths=context.action.derived.secret_paths,
     )
 
 

@@ -159,9 +159,9 @@ def speaks_in_session(caller: Caller, facts: Facts) -> bool:
 def _is_root_proven(facts: Facts) -> bool:
     """Return whether who speaks for the session's own agent needs no grant to act in the session."""
     session = facts.session
-    return session is not None and (
-        facts.token_lives or not session.token_required or takes_id_as_proof(facts.settings)
-    )
+    if session is None or session.proofs_ended:
+        return False
+    return facts.token_lives or not session.token_required or takes_id_as_proof(facts.settings)
 
 
 class Chains:

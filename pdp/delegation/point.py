@@ -54,6 +54,7 @@ class DelegationPoint:
         """Return a new root grant for the session's own agent; empty if there can be none.
 
         That is so for a session that is over, and for a boundary that is too long for a grant. Raises
+        `SessionMovedError` if the session's proofs were revoked since it was opened;
         `SignerUnavailableError`, `StoreUnavailableError`.
         """
         issued_at = _seconds(now)
@@ -78,7 +79,9 @@ class DelegationPoint:
         compact = await self._grants.issue(grant)
         if len(compact) > MAX_GRANT:
             return ""
-        await self._store.add_grant(tenant, grant_row(grant, compact), boundary=grant.boundary)
+        await self._store.add_grant(
+            tenant, grant_row(grant, compact), boundary=grant.boundary, opened=session
+        )
         return compact
 
     async def delegate(self, caller: Caller, asked: Delegation, *, deadline: float) -> Hop:

@@ -89,12 +89,14 @@ from pdp.model.sessions import Aggregates as Aggregates
 from pdp.model.sessions import IssuerKeys as IssuerKeys
 from pdp.model.sessions import IssuerKeysSnapshot as IssuerKeysSnapshot
 from pdp.model.sessions import IssuerList as IssuerList
+from pdp.model.sessions import ProofRevocation as ProofRevocation
 from pdp.model.sessions import Session as Session
 from pdp.model.sessions import SessionMove as SessionMove
 from pdp.model.sessions import SessionScope as SessionScope
 from pdp.model.sessions import SessionSnapshot as SessionSnapshot
 from pdp.model.sessions import SessionState as SessionState
 from pdp.model.sessions import SessionTerms as SessionTerms
+from pdp.model.sessions import StoredOpening as StoredOpening
 from pdp.model.sessions import Task as Task
 from pdp.model.sessions import TokenIssue as TokenIssue
 from pdp.model.sessions import session_token_hash as session_token_hash

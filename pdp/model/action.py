@@ -131,5 +131,11 @@ class Derived:
     business_key: BusinessKey | None = None
     # Reason codes of what could not be derived, or differs from a claim.
     problems: tuple[str, ...] = ()
-    # The arguments without secrets: what policy, receipts and people see.
+    # The arguments without their secrets: what the action digest of the receipt covers.
+    open_arguments: Mapping[str, JSON] = field(default_factory=dict)
+    # The same with "[secret]" in the place of each secret: what policy, receipts and people see.
     shown_arguments: Mapping[str, JSON] = field(default_factory=dict)
+    # The paths that lead to a secret in this call (`placet.secret_paths`).
+    secret_paths: tuple[str, ...] = ()
+    # The texts by which secrets are recognised in what the caller says beside the arguments.
+    secret_texts: tuple[str, ...] = field(default=(), repr=False)

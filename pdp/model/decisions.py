@@ -150,6 +150,8 @@ class Decision:
     replayed: bool = False
     # Root first.
     chain: tuple[ChainHop, ...] = ()
+    # The paths of the secret arguments that the receipt names (`placet.secret_paths`).
+    secret_paths: tuple[str, ...] = ()
 
     def as_replayed(self) -> Decision:
         """Return the same decision, as the answer to a repeat."""
@@ -178,6 +180,9 @@ class Receipt:
     token: bytes
     # None: it is not recorded yet.
     position: Position | None = None
+    # The salt of the secrets' digest, for whoever asked and nobody else; empty where it names no secrets. It
+    # is no part of the token, and stored nowhere: `pdp.decision.fingerprint` derives it again.
+    secret_salt: bytes = field(default=b"", repr=False)
 
     @property
     def signed(self) -> bytes:

@@ -74,8 +74,10 @@ class Session:
     last_receipt: bytes | None = None
     # False: it was opened by a server that issued no session tokens, and its id is enough.
     token_required: bool = True
-    # When every token and root grant that it had then was revoked; None: never.
+    # When every token and grant that it had then was revoked; None: never.
     proofs_revoked_at: datetime | None = None
+    # They were, and its issuer has not opened it since: nothing proves part in it.
+    proofs_ended: bool = False
 
     @property
     def scope(self) -> SessionScope:
@@ -110,10 +112,27 @@ class TokenIssue:
     """A session token that is to be stored with the opening of its session."""
 
     token_hash: str
-    # Subject of whoever opens the session.
-    issued_to: str
+    # Who opens the session.
+    by: Attribution
     # When the task was signed that opens it; None: its issuer opens it itself.
     task_issued_at: datetime | None = None
+
+
+class StoredOpening(NamedTuple):
+    """A session as it stands once it was opened, and what that did to its tokens."""
+
+    session: Session
+    # How many tokens that lived until then have ended, because too many lived.
+    ended_tokens: int = 0
+
+
+class ProofRevocation(NamedTuple):
+    """What revoking all proofs of a session has ended."""
+
+    revoked_at: datetime
+    # How many lived until then.
+    tokens: int
+    grants: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -156,7 +156,7 @@ class Tool:
     # JSON text of the schema of the arguments; empty: no arguments.
     arguments_schema: str = ""
     amount: AmountRole | None = None
-    # Includes every argument whose role is SECRET.
+    # Paths (`placet.secret_paths`), among them every argument whose role is SECRET.
     secret_arguments: tuple[str, ...] = ()
     description: str = ""
     reversible: bool = False

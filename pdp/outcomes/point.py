@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pdp.authority.transitions import contradicts, find_recounts, lapse, redeem, report, was_executed
+from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.idempotency import is_unchanged_since
 from pdp.decision.plan import AFTER
 from pdp.decision.redemption import CurrentGround, RedemptionCheck
@@ -41,8 +42,7 @@ from pdp.proof.receipts import read_decision
 from pdp.sessions.ownership import may_see, needs_proof
 from pdp.sessions.proof import Proofs
 from pdp.uuid7 import uuid7
-from placet.canonical import action_digest
-from placet.receipt import ReceiptError, b64url_decode, b64url_encode, parse
+from placet.receipt import ReceiptError, check_action, parse
 
 _ATTEMPTS = 16
 _NO_PROOF = SessionProof()
@@ -71,14 +71,17 @@ class OutcomePoint:
         signer: Signer,
         check: RedemptionCheck,
         proofs: Proofs,
+        fingerprints: Fingerprints,
         reported: Callable[[Outcome, bool], None],
         issuer: str,
     ) -> None:
-        """`reported` is told of every report that was recorded, and whether it conflicts."""
+        """`fingerprints` derives the salts of secrets. `reported` is told of every report that was recorded,
+        and whether it conflicts."""
         self._ledger = ledger
         self._signer = signer
         self._redemption_check = check
         self._proofs = proofs
+        self._fingerprints = fingerprints
         self._reported = reported
         self._issuer = issuer
 
@@ -104,13 +107,14 @@ class OutcomePoint:
         """
         for _ in range(_ATTEMPTS):
             status = await self._find_status(caller, decision_id, session_id, tool_call_id, proof.token_hash)
+            # Before it learns anything else of the decision.
+            await self._require_proof(caller, status, proof, deadline)
             if attempt_id and _attempt(status) != attempt_id:
                 raise NotFoundError("no decision on this attempt")
             known = Role.OPERATOR in caller.roles or _serves(caller, status)
             believed = known and not _has_a_stake(caller, status)
             if status.effect is not Effect.ALLOW:
                 raise OutcomeRefusedError("only an allow has an outcome")
-            await self._require_proof(caller, status, proof, deadline)
             change = report(status.hold, outcome, believed=believed)
             if change is None:
                 return RecordedReport(
@@ -156,7 +160,8 @@ class OutcomePoint:
                 raise NotRedeemableError(
                     "whoever asks does not redeem, unless its two credentials are paired (asks_as)"
                 )
-            _check(status, tool, arguments, audience)
+            salt = self._fingerprints.secret_salt(caller.tenant, decision_id)
+            _check(status, tool, arguments, audience, secret_salt=salt)
             await self._check_order(status)
             after = redeem(status.hold)
             if after is None:
@@ -220,7 +225,10 @@ class OutcomePoint:
     ) -> None:
         """Raise `SessionUnprovenError` for an agent that does not prove its part in the session."""
         session = status.session
-        if session is None or status.token_lives or _serves(caller, status):
+        if session is None or _serves(caller, status) or not read_decision(status.token).session_version:
+            # A stranger's decision is the stranger's own: it moved no session.
+            return
+        if status.token_lives and session.agent in caller.agents:
             return
         if needs_proof(caller, session):
             # Whoever acted on a chain says what became of it when the chain has ended, too.
@@ -335,8 +343,13 @@ def _attempt(status: DecisionStatus) -> str:
         raise StoreUnavailableError("a stored receipt cannot be read") from exc
 
 
-def _check(status: DecisionStatus, tool: str, arguments: Mapping[str, JSON], audience: str) -> None:
-    """Raise `NotRedeemableError` unless the decision still allows this very action, for this audience."""
+def _check(
+    status: DecisionStatus, tool: str, arguments: Mapping[str, JSON], audience: str, *, secret_salt: bytes
+) -> None:
+    """Raise `NotRedeemableError` unless the decision still allows this very action, for this audience.
+
+    `secret_salt` is the salt of its secrets' digest, if it has one.
+    """
     if status.effect is not Effect.ALLOW:
         raise NotRedeemableError("it is no allow")
     if status.now >= status.hold.expires_at:
@@ -344,19 +357,21 @@ def _check(status: DecisionStatus, tool: str, arguments: Mapping[str, JSON], aud
     if status.session is None or not is_unchanged_since(
         status.session, recorded_at=status.recorded_at, now=status.now
     ):
-        raise NotRedeemableError("its session is over")
+        raise NotRedeemableError("its session is over, or its proofs were revoked since")
     if status.revoked:
         raise NotRedeemableError("a grant that it rests on was revoked")
     try:
-        claims: Any = parse(status.token).claims
-        salt = b64url_decode(claims["ad_salt"])
-    except (ReceiptError, KeyError, TypeError, ValueError) as exc:
+        receipt = parse(status.token)
+    except ReceiptError as exc:
         raise NotRedeemableError("what it allowed was erased") from exc
+    claims: Any = receipt.claims
+    if not isinstance(claims.get("ad_salt"), str):
+        raise NotRedeemableError("what it allowed was erased")
     if not claims.get("aud"):
         raise NotRedeemableError("it is for no audience: its tool was registered without one")
     if claims["aud"] != audience:
         raise NotRedeemableError("it is for another audience")
-    act = claims["act"]
-    digest = b64url_encode(action_digest(tool=tool, resource=act["resource"], arguments=arguments, salt=salt))
-    if act["tool"] != tool or act["ad"] != digest:
-        raise NotRedeemableError("it allowed another action")
+    try:
+        check_action(receipt, tool=tool, arguments=arguments, secret_salt=secret_salt)
+    except ReceiptError as exc:
+        raise NotRedeemableError("it allowed another action") from exc

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from pdp.errors import OverloadedError
+from pdp.errors import QuotaExceededError
 from pdp.model import Caller
 
 _MAX_CALLERS = 4096
@@ -19,8 +19,17 @@ class Rate:
     """
 
     def __init__(
-        self, *, burst: float, per_second: float, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        name: str,
+        what: str,
+        burst: float,
+        per_second: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`name` is what callers know the limit by, `what` says in the plural what it counts."""
+        self._name = name
+        self._what = what
         self._burst = burst
         self._per_second = per_second
         self._clock = clock
@@ -28,7 +37,7 @@ class Rate:
         self._left: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def charge(self, caller: Caller) -> None:
-        """Count a call. Raises `OverloadedError` for a caller that has none left."""
+        """Count a call. Raises `QuotaExceededError` for a caller that has none left."""
         key, now = (caller.tenant, caller.subject), self._clock()
         left, at = self._left.pop(key, (self._burst, now))
         left = min(self._burst, left + (now - at) * self._per_second)
@@ -36,4 +45,10 @@ class Rate:
         if len(self._left) > _MAX_CALLERS:
             self._left.popitem(last=False)
         if left < 1:
-            raise OverloadedError((1 - left) / self._per_second)
+            raise QuotaExceededError(
+                (1 - left) / self._per_second,
+                quota=self._name,
+                size=f"{self._per_second:g} {self._what} a second by one caller on one replica, "
+                f"{self._burst:g} at once",
+                advice="wait as long as the hint says",
+            )

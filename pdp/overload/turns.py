@@ -69,7 +69,11 @@ class SessionTurns:
         lock, taken = self._locks.get(key) or (asyncio.Lock(), 0)
         if taken + places > self._admission.of_a_session:
             self._dropped["full"] += 1
-            raise OverloadedError(self._admission.hint())
+            raise OverloadedError(
+                self._admission.hint(),
+                message=f"too many actions of this caller wait in the session: "
+                f"{self._admission.of_a_session} at most (a quarter of max_in_flight)",
+            )
         self._locks[key] = (lock, taken + places)
         return lock, not taken
 

@@ -31,7 +31,7 @@ from pdp.model import (
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
-from pdp.postgres.access.write_quota import WriteQuota
+from pdp.postgres.access.write_quota import CONTROL_WRITES, WriteQuota
 from pdp.postgres.columns import Columns
 from pdp.postgres.registry_history import (
     REMOVED,
@@ -76,7 +76,7 @@ class PostgresControlPlane:
 
         Writers beyond the tenant's quota do not come so far. Raises `OverloadedError`.
         """
-        await self._quota.take(connection, tenant, "control")
+        await self._quota.take(connection, tenant, "control", CONTROL_WRITES)
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [control_lock(tenant)])
 
     async def put_tenant(self, tenant: str, settings: bytes, *, by: Attribution) -> int:

@@ -13,7 +13,7 @@ from pdp.model import JSON, Attribution, EntityName, EntityVersion
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import entity_lock
 from pdp.postgres.access.pool import Pool
-from pdp.postgres.access.write_quota import WriteQuota
+from pdp.postgres.access.write_quota import ENTITY_WRITES, WriteQuota
 from pdp.postgres.columns import Columns
 from pdp.postgres.rows import ATTRIBUTION, json_text, json_value
 
@@ -77,7 +77,8 @@ class PostgresEntityStore:
 
     async def _take(self, connection: Connection, tenant: str, by: Attribution) -> None:
         """Count a write of the author's. Raises `OverloadedError`."""
-        await self._quota.take(connection, tenant, json_text(["entities", by.issuer, by.subject]))
+        name = json_text(["entities", by.issuer, by.subject])
+        await self._quota.take(connection, tenant, name, ENTITY_WRITES)
 
     async def put_entities(
         self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: Attribution

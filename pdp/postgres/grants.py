@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg
 
-from pdp.errors import StoreUnavailableError, TenantUnknownError
-from pdp.model import Boundary, DecisionEffect, Effect, GrantRow, StoredGrant
+from pdp.errors import SessionMovedError, StoreUnavailableError, TenantUnknownError
+from pdp.model import Boundary, DecisionEffect, Effect, GrantRow, Session, StoredGrant
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
@@ -60,11 +60,20 @@ class PostgresGrantStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def add_grant(self, tenant: str, row: GrantRow, *, boundary: Boundary | None = None) -> None:
+    async def add_grant(
+        self,
+        tenant: str,
+        row: GrantRow,
+        *,
+        boundary: Boundary | None = None,
+        opened: Session | None = None,
+    ) -> None:
         for field, text in (("to_agent", row.agent), ("purpose", row.purpose), ("caller", row.delegated_by)):
             storable(field, text)
 
         async def work(connection: Connection) -> None:
+            if opened is not None:
+                await _share_proofs(connection, tenant, opened)
             try:
                 await connection.execute(
                     """
@@ -145,6 +154,23 @@ class PostgresGrantStore:
         for grant_hash, decision_id, effect in await self._pool.run(work):
             found.setdefault(grant_hash, []).append(DecisionEffect(decision_id, Effect(effect)))
         return found
+
+
+async def _share_proofs(connection: Connection, tenant: str, session: Session) -> None:
+    """Keep the session's proofs from being revoked until the commit.
+
+    Raises `SessionMovedError` if they were revoked since the session was read.
+    """
+    cursor = await connection.execute(
+        """
+        SELECT proofs_revoked_at FROM placet.sessions
+        WHERE tenant = %s AND session_id = %s
+        FOR SHARE
+        """,
+        [tenant, session.session_id],
+    )
+    if await cursor.fetchone() != (session.proofs_revoked_at,):
+        raise SessionMovedError("the session's proofs were revoked")
 
 
 async def _path(connection: Connection, tenant: str, grant_hash: str) -> list[StoredGrant]:

@@ -211,6 +211,7 @@ _GRANTS = {
     "sessions": "SELECT, INSERT, UPDATE",
     "grants": "SELECT, INSERT, UPDATE",
     "session_tokens": "SELECT, INSERT, UPDATE",
+    "session_proof_history": "SELECT, INSERT",
     # DELETE: the row of a recording that did not hold, in the transaction that created it.
     "decision_keys": "SELECT, INSERT, UPDATE, DELETE",
     "ledger": "SELECT, INSERT",
@@ -218,7 +219,14 @@ _GRANTS = {
     "writers": "SELECT, INSERT",
     "signing_keys": "SELECT, INSERT",
 }
-LEDGER_TABLES = ("ledger", "decision_details", "registry_history", "writers", "signing_keys")
+LEDGER_TABLES = (
+    "ledger",
+    "decision_details",
+    "registry_history",
+    "session_proof_history",
+    "writers",
+    "signing_keys",
+)
 
 
 async def _grant(connection: Connection, role: str, *, manual_clock: bool) -> None:

@@ -190,6 +190,7 @@ def _session(
     template: str | None,
     token_required: bool,
     proofs_revoked_at: datetime | None,
+    proofs_ended: bool,
 ) -> Session:
     return Session(
         session_id=session_id,
@@ -209,6 +210,7 @@ def _session(
         template=None if template is None else boundary_from(template),
         token_required=token_required,
         proofs_revoked_at=proofs_revoked_at,
+        proofs_ended=proofs_ended,
     )
 
 
@@ -327,7 +329,7 @@ def _counter(scope: str, unit: str, total: int, buckets: str) -> tuple[CounterKe
     return CounterKey(scope, unit), Counter(total, buckets_from(buckets))
 
 
-# In SQL: the allows of the prerequisite in the row `y`. A server of the release before 0017 keeps the latest
+# In SQL: the allows of the prerequisite in the row `y`. A server of the release before 0018 keeps the latest
 # only.
 KEPT_ALLOWS = """(CASE WHEN y.effect <> 'allow' THEN '{}'
                        WHEN split_part(y.allows[cardinality(y.allows)], ' ', 1) = y.decision_id THEN y.allows

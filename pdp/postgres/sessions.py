@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, LiteralString
 
 import psycopg
@@ -16,7 +17,15 @@ from pdp.errors import (
     TaskExistsError,
     TenantUnknownError,
 )
-from pdp.model import MAX_TOKENS, Session, SessionSnapshot, TokenIssue
+from pdp.model import (
+    MAX_TOKENS,
+    Attribution,
+    ProofRevocation,
+    Session,
+    SessionSnapshot,
+    StoredOpening,
+    TokenIssue,
+)
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
 from pdp.postgres.access.pool import Pool
@@ -36,7 +45,7 @@ class PostgresSessionStore:
 
     async def open(
         self, tenant: str, session: Session, *, epoch: int | None = None, token: TokenIssue | None = None
-    ) -> Session:
+    ) -> StoredOpening:
         for field, text in (
             ("tenant", tenant),
             ("session.session_id", session.session_id),
@@ -49,7 +58,7 @@ class PostgresSessionStore:
         ):
             storable(field, text)
 
-        async def work(connection: Connection) -> Session:
+        async def work(connection: Connection) -> StoredOpening:
             if epoch is not None:
                 # Until the commit nobody writes what the opening rests on.
                 await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [control_lock(tenant)])
@@ -66,9 +75,9 @@ class PostgresSessionStore:
             stored = await _insert(connection, tenant, replace(session, template=template))
             if stored is None:
                 stored = await _existing(connection, tenant, session)
-            if token is not None:
-                await _issue_token(connection, tenant, stored, token)
-            return stored
+            if token is None:
+                return StoredOpening(stored)
+            return await _issue_token(connection, tenant, stored, token)
 
         return await self._pool.run(work)
 
@@ -108,6 +117,50 @@ class PostgresSessionStore:
             session_id,
             reason,
         )
+
+    async def revoke_proofs(self, tenant: str, session_id: str, *, by: Attribution) -> ProofRevocation | None:
+        storable("reason", by.reason)
+        if "\0" in session_id:
+            return None
+
+        async def work(connection: Connection) -> ProofRevocation | None:
+            # Most grants end before the session is locked, so that its decisions wait for few.
+            grants = await _revoke_grants(connection, tenant, session_id, by)
+            cursor = await connection.execute(
+                "SELECT 1 FROM placet.sessions WHERE tenant = %s AND session_id = %s FOR UPDATE",
+                [tenant, session_id],
+            )
+            if await cursor.fetchone() is None:
+                return None
+            grants += await _revoke_grants(connection, tenant, session_id, by)
+            cursor = await connection.execute(
+                """
+                UPDATE placet.session_tokens
+                SET ended_at = placet.now(), ended_by = %s, end_reason = %s
+                WHERE tenant = %s AND session_id = %s AND ended_at IS NULL
+                """,
+                [by.subject, by.reason, tenant, session_id],
+            )
+            tokens = cursor.rowcount
+            # After the lock, so that whatever was recorded in the session before is older.
+            cursor = await connection.execute(
+                """
+                UPDATE placet.sessions
+                SET version = version + 1, token_required = true, proofs_ended = true,
+                    proofs_revoked_at = placet.now()
+                WHERE tenant = %s AND session_id = %s
+                RETURNING proofs_revoked_at
+                """,
+                [tenant, session_id],
+            )
+            row = await cursor.fetchone()
+            assert row is not None  # it is locked
+            await _write_history(
+                connection, tenant, session_id, "revoked", at=row[0], by=by, tokens=tokens, grants=grants
+            )
+            return ProofRevocation(revoked_at=row[0], tokens=tokens, grants=grants)
+
+        return await self._pool.run(work)
 
     async def _end(self, update: LiteralString, tenant: str, session_id: str, reason: str) -> Session | None:
         """Run a guarded update, which may find nothing to change; return the session as it then is."""
@@ -196,22 +249,30 @@ async def _existing(connection: Connection, tenant: str, session: Session) -> Se
     return existing
 
 
-async def _issue_token(connection: Connection, tenant: str, session: Session, token: TokenIssue) -> None:
+async def _issue_token(
+    connection: Connection, tenant: str, session: Session, token: TokenIssue
+) -> StoredOpening:
     """Store a token of a session that was opened just now; of more than `MAX_TOKENS` the oldest end."""
     revoked_at, signed_at = session.proofs_revoked_at, token.task_issued_at
     if revoked_at is not None and signed_at is not None and signed_at <= revoked_at:
         raise PermissionDeniedError("the task token was issued before the session's proofs were revoked")
+    if session.proofs_ended:
+        await connection.execute(
+            "UPDATE placet.sessions SET proofs_ended = false WHERE tenant = %s AND session_id = %s",
+            [tenant, session.session_id],
+        )
+        session = replace(session, proofs_ended=False)
     await connection.execute(
         """
         INSERT INTO placet.session_tokens (tenant, session_id, token_hash, issued_at, issued_to)
         VALUES (%s, %s, %s, placet.now(), %s)
         """,
-        [tenant, session.session_id, token.token_hash, token.issued_to],
+        [tenant, session.session_id, token.token_hash, token.by.subject],
     )
-    await connection.execute(
+    cursor = await connection.execute(
         """
         UPDATE placet.session_tokens t
-        SET ended_at = placet.now(), end_reason = 'a later one took its place'
+        SET ended_at = placet.now(), ended_by = %(by)s, end_reason = 'a later one took its place'
         WHERE t.tenant = %(tenant)s AND t.session_id = %(session)s AND t.token_hash IN (
             SELECT x.token_hash
             FROM placet.session_tokens x
@@ -219,6 +280,49 @@ async def _issue_token(connection: Connection, tenant: str, session: Session, to
             ORDER BY x.issued_at DESC, x.token_hash
             OFFSET %(most)s
         )
+        RETURNING t.ended_at
         """,
-        {"tenant": tenant, "session": session.session_id, "most": MAX_TOKENS},
+        {"tenant": tenant, "session": session.session_id, "most": MAX_TOKENS, "by": token.by.subject},
+    )
+    ended = await cursor.fetchall()
+    if ended:
+        at = ended[0][0]
+        await _write_history(
+            connection, tenant, session.session_id, "gave_way", at=at, by=token.by, tokens=len(ended)
+        )
+    return StoredOpening(session, ended_tokens=len(ended))
+
+
+async def _revoke_grants(connection: Connection, tenant: str, session_id: str, by: Attribution) -> int:
+    """Revoke every grant of the session that is not revoked yet; return how many there were."""
+    cursor = await connection.execute(
+        """
+        UPDATE placet.grants
+        SET revoked_at = placet.now(), revoked_by = %s, revoke_reason = %s
+        WHERE tenant = %s AND session_id = %s AND revoked_at IS NULL
+        """,
+        [by.subject, by.reason, tenant, session_id],
+    )
+    return cursor.rowcount
+
+
+async def _write_history(
+    connection: Connection,
+    tenant: str,
+    session_id: str,
+    what: LiteralString,
+    *,
+    at: datetime,
+    by: Attribution,
+    tokens: int,
+    grants: int = 0,
+) -> None:
+    """Keep who ended proofs of a session, and how many lived until then."""
+    await connection.execute(
+        """
+        INSERT INTO placet.session_proof_history (
+            tenant, session_id, what, at, by_subject, by_issuer, reason, tokens, grants)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        [tenant, session_id, what, at, by.subject, by.issuer or "", by.reason, tokens, grants],
     )

@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from pdp.action.secrets import without_texts
 from pdp.authority.boundary import boundary_document
 from pdp.jsontext import arguments_json
 from pdp.jws import sign_compact
 from pdp.model import (
+    Action,
     Agent,
     Boundary,
     Chain,
@@ -41,6 +43,7 @@ from pdp.ports import Signer
 from pdp.reasons import model_text
 from placet.canonical import action_digest, canonical_json, canonical_number
 from placet.receipt import (
+    SECRETS_VERSION,
     TYP,
     VERSION,
     attach,
@@ -49,6 +52,7 @@ from placet.receipt import (
     encode_disclosure,
     parse,
 )
+from placet.secret_paths import secrets_digest
 
 ENGINE = "opa"
 # How an agent's trust score came about: an operator set it.
@@ -71,6 +75,8 @@ class ReceiptInputs:
     verdict: Verdict | None
     input_document: bytes
     issuer: str
+    # The salt of the secrets' digest; empty if the action has no secrets.
+    secret_salt: bytes = field(default=b"", repr=False)
 
 
 async def sign_receipt(decision: Decision, inputs: ReceiptInputs, signer: Signer) -> Receipt:
@@ -81,7 +87,7 @@ async def sign_receipt(decision: Decision, inputs: ReceiptInputs, signer: Signer
     """
     claims, disclosures = _claims(decision, inputs)
     signed = await sign_compact(signer, typ=TYP, claims=claims)
-    return Receipt(token=attach(signed.encode("ascii"), disclosures))
+    return Receipt(token=attach(signed.encode("ascii"), disclosures), secret_salt=inputs.secret_salt)
 
 
 def read_decision(token: bytes) -> Decision:
@@ -121,6 +127,7 @@ def read_decision(token: bytes) -> Decision:
         retryable=claims["retryable"],
         attempt_id=claims["attempt"],
         chain=tuple(_read_hop(claim) for claim in claims["chain"]),
+        secret_paths=tuple(claims["act"].get("secrets", ())),
     )
 
 
@@ -148,14 +155,15 @@ def _claims(decision: Decision, inputs: ReceiptInputs) -> tuple[dict[str, Any], 
     request, facts, session = inputs.request, inputs.facts, inputs.session
     disclosures: list[str] = []
     salt = secrets.token_bytes(16)
-    resource = "" if inputs.derived.resource is None else str(inputs.derived.resource)
+    derived = inputs.derived
+    resource = "" if derived.resource is None else str(derived.resource)
     agent = _acting_agent(inputs)
     hidden: dict[str, Any] = {
-        "arguments": arguments_json(inputs.derived.shown_arguments),
+        "arguments": arguments_json(derived.shown_arguments),
         "ad_salt": b64url_encode(salt),
     }
     if request.action.intent:
-        hidden["intent"] = request.action.intent
+        hidden["intent"] = without_texts(request.action.intent, derived.secret_texts)
     if session is not None:
         hidden["principal"] = session.principal
     claims: dict[str, Any] = {
@@ -163,7 +171,7 @@ def _claims(decision: Decision, inputs: ReceiptInputs) -> tuple[dict[str, Any], 
         "iss": inputs.issuer,
         "tenant": request.caller.tenant,
         "kind": "decision",
-        "ver": VERSION,
+        "ver": SECRETS_VERSION if derived.secret_paths else VERSION,
         "effect": decision.effect,
         "iat": int(decision.decided_at.timestamp()),
         "exp": int(decision.expires_at.timestamp()),
@@ -176,19 +184,7 @@ def _claims(decision: Decision, inputs: ReceiptInputs) -> tuple[dict[str, Any], 
         "task": "" if session is None else session.task.id,
         "tool_call_id": decision.tool_call_id,
         "attempt": decision.attempt_id,
-        "act": {
-            "tool": request.action.tool,
-            "method": "call",
-            "resource": resource,
-            "ad": b64url_encode(
-                action_digest(
-                    tool=request.action.tool,
-                    resource=resource,
-                    arguments=request.action.arguments,
-                    salt=salt,
-                )
-            ),
-        },
+        "act": _act(request.action, derived, resource, salt=salt, secret_salt=inputs.secret_salt),
         "chain": _hops(decision, inputs.chain),
         "policy": {"bundle": decision.policy.bundle, "revision": decision.policy.revision},
         "data": dict(decision.data_revisions),
@@ -211,6 +207,27 @@ def _claims(decision: Decision, inputs: ReceiptInputs) -> tuple[dict[str, Any], 
     claims["_sd_alg"] = "sha-256"
     claims["_sd"] = _hide(hidden, disclosures)
     return claims, disclosures
+
+
+def _act(
+    action: Action, derived: Derived, resource: str, *, salt: bytes, secret_salt: bytes
+) -> dict[str, Any]:
+    """Return what was asked for: digests of the arguments, of secret ones apart under a salt of their own."""
+    digest = action_digest(tool=action.tool, resource=resource, arguments=derived.open_arguments, salt=salt)
+    act: dict[str, Any] = {
+        "tool": action.tool,
+        "method": "call",
+        "resource": resource,
+        "ad": b64url_encode(digest),
+    }
+    if derived.secret_paths:
+        if not secret_salt:
+            raise ValueError("a receipt that names secrets needs a salt for their digest")
+        act["secrets"] = list(derived.secret_paths)
+        act["secrets_digest"] = b64url_encode(
+            secrets_digest(tool=action.tool, resource=resource, arguments=action.arguments, salt=secret_salt)
+        )
+    return act
 
 
 def _previous(session: Session | None) -> list[str]:

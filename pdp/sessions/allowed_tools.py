@@ -32,7 +32,7 @@ class Listing:
     def __init__(self, chains: Chains, registry: ControlPlane) -> None:
         self._chains = chains
         self._registry = registry
-        self._rate = Rate(burst=20, per_second=5)
+        self._rate = Rate(name="list_allowed_tools", what="lists of tools", burst=20, per_second=5)
 
     async def allowed(
         self, caller: Caller, session_id: str, proof: SessionProof, *, deadline: float

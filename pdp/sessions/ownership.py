@@ -34,6 +34,11 @@ def may_see(caller: Caller, session: Session) -> bool:
     )
 
 
+def may_revoke_proofs(caller: Caller, session: Session) -> bool:
+    """Whether the caller may revoke all proofs of the session: who asked for its task, and operators."""
+    return asked_for(caller, session) or Role.OPERATOR in caller.roles
+
+
 def needs_proof(caller: Caller, session: Session) -> bool:
     """Whether the caller has to prove its part in the session, since only its agents give it any.
 

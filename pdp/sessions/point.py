@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import structlog
+
 from pdp.delegation.point import DelegationPoint
 from pdp.errors import (
     InvalidFieldError,
@@ -16,13 +18,16 @@ from pdp.errors import (
     UnauthenticatedError,
 )
 from pdp.model import (
+    Attribution,
     Caller,
     GrantRow,
+    ProofRevocation,
     Role,
     Session,
     SessionProof,
     SessionSnapshot,
     SessionState,
+    StoredOpening,
     TokenIssue,
     session_token_hash,
 )
@@ -36,11 +41,12 @@ from pdp.sessions.opening import (
     new_session_token,
     stated_terms,
 )
-from pdp.sessions.ownership import asked_for, may_revoke, may_see, needs_proof
+from pdp.sessions.ownership import asked_for, may_revoke, may_revoke_proofs, may_see, needs_proof
 from pdp.sessions.proof import Proofs
 from pdp.sessions.task_tokens import ISSUER_PREFIX
 from pdp.uuid7 import uuid7
 
+_LOG = structlog.get_logger("pdp.sessions")
 # Something that operators write would have to move in between as often.
 _MAX_OPENINGS = 8
 
@@ -89,8 +95,9 @@ class SessionPoint:
         self._proofs = proofs
         self._principals = principals
         self._principal_required = principal_required
-        # A revocation holds up every decision of its tenant for a moment.
-        self._revocations = Rate(burst=50, per_second=10)
+        # A revocation holds up decisions for a moment: of a grant those of its tenant, of a session's proofs
+        # those of the session.
+        self._revocations = Rate(name="revocations", what="revocations", burst=50, per_second=10)
 
     async def open(self, caller: Caller, asked: OpeningRequest) -> OpenedSession:
         """Open a session for a session issuer, or for who carries a task that an issuer has signed.
@@ -113,12 +120,12 @@ class SessionPoint:
         terms = stated_terms(asked, issuer=caller.subject, principal=principal)
         now = await self._clock.now()
         token = new_session_token()
-        session = await self._sessions.open(
+        stored = await self._sessions.open(
             caller.tenant,
             new_session(terms, session_id=uuid7(now), now=now),
-            token=TokenIssue(token_hash=session_token_hash(token), issued_to=caller.subject),
+            token=TokenIssue(token_hash=session_token_hash(token), by=_author(caller)),
         )
-        return await self._opened(caller, session, now, token)
+        return await self._opened(caller, stored, now, token)
 
     async def get(
         self, caller: Caller, session_id: str, proof: SessionProof, *, deadline: float
@@ -193,6 +200,35 @@ class SessionPoint:
             raise NotFoundError(unknown)
         return revoked
 
+    async def revoke_proofs(self, caller: Caller, session_id: str, *, reason: str) -> ProofRevocation:
+        """Revoke all that proves part in the session: its tokens, its root grants and what comes of them.
+
+        No allow that rests on them is recorded any more. Until its issuer opens the session again nobody
+        acts in it; a task token opens it only if it was issued after this. Who asked for the task, and
+        operators, may do it. Raises `NotFoundError`, and `OverloadedError` for a caller, other than an
+        operator, that revokes too often.
+        """
+        found = await self._sessions.get(caller.tenant, session_id)
+        if found is None or not may_revoke_proofs(caller, found.session):
+            raise NotFoundError(f"no session {session_id} whose proofs you may revoke")
+        if Role.OPERATOR not in caller.roles:
+            self._revocations.charge(caller)
+        by = _author(caller, reason)
+        revoked = await self._sessions.revoke_proofs(caller.tenant, session_id, by=by)
+        if revoked is None:
+            raise NotFoundError(f"no session {session_id} whose proofs you may revoke")
+        _LOG.info(
+            "session_proofs_revoked",
+            tenant=caller.tenant,
+            session_id=session_id,
+            tokens=revoked.tokens,
+            grants=revoked.grants,
+            subject=by.subject,
+            issuer=by.issuer,
+            reason=by.reason,
+        )
+        return revoked
+
     async def _open_signed(self, caller: Caller, asked: OpeningRequest, principal: str) -> OpenedSession:
         """Open what the task token says, on keys that are its issuer's still when it is committed."""
         token = task_tokens.read(asked.task_token)
@@ -205,21 +241,33 @@ class SessionPoint:
             check_beside(asked, signed, principal=principal)
             session, proof = new_session(signed, session_id=uuid7(now), now=now), new_session_token()
             issue = TokenIssue(
-                token_hash=session_token_hash(proof),
-                issued_to=caller.subject,
-                task_issued_at=signed.issued_at,
+                token_hash=session_token_hash(proof), by=_author(caller), task_issued_at=signed.issued_at
             )
             try:
-                session = await self._sessions.open(caller.tenant, session, epoch=epoch, token=issue)
+                stored = await self._sessions.open(caller.tenant, session, epoch=epoch, token=issue)
             except SessionMovedError:
                 continue
-            return await self._opened(caller, session, now, proof, token_id=signed.token_id)
+            return await self._opened(caller, stored, now, proof, token_id=signed.token_id)
         raise SessionContendedError(retry_after=1.0)
 
     async def _opened(
-        self, caller: Caller, session: Session, now: datetime, token: str, *, token_id: str = ""
+        self, caller: Caller, stored: StoredOpening, now: datetime, token: str, *, token_id: str = ""
     ) -> OpenedSession:
-        grant = await self._delegations.root(caller.tenant, session, now)
+        session = stored.session
+        if stored.ended_tokens:
+            _LOG.info(
+                "session_tokens_ended",
+                tenant=caller.tenant,
+                session_id=session.session_id,
+                tokens=stored.ended_tokens,
+                subject=caller.subject,
+                issuer=caller.issuer,
+            )
+        try:
+            grant = await self._delegations.root(caller.tenant, session, now)
+        except SessionMovedError as exc:
+            # The token was revoked before its owner had it.
+            raise SessionContendedError(retry_after=1.0) from exc
         live = session.state_at(now) in (SessionState.OPEN, SessionState.COMPLETED)
         return OpenedSession(
             session=session, now=now, grant=grant, session_token=token if live else "", token_id=token_id
@@ -252,3 +300,7 @@ class SessionPoint:
         if principal.tenant != caller.tenant:
             raise PermissionDeniedError("principal_token: is of another tenant")
         return principal.subject
+
+
+def _author(caller: Caller, reason: str = "") -> Attribution:
+    return Attribution(subject=caller.subject, issuer=caller.issuer, reason=reason)

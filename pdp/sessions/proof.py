@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pdp.delegation.chain import Chains
+from pdp.delegation.chain import ChainContext, Chains
 from pdp.errors import SessionUnprovenError
 from pdp.model import Caller, Session, SessionProof
 
@@ -22,12 +22,24 @@ class Proofs:
         """Raise `SessionUnprovenError` unless what the caller shows proves its part in the session.
 
         It does as in an evaluation; with `ended` also by a chain whose grants have expired or were
-        revoked. `deadline` is an instant of `time.monotonic()`. Raises `StoreUnavailableError`,
-        `DeadlineExceededError`.
+        revoked, unless all proofs of the session were. `deadline` is an instant of `time.monotonic()`.
+        Raises `StoreUnavailableError`, `DeadlineExceededError`.
         """
         known = await self._chains.read_context(caller, session.session_id, proof, deadline=deadline)
         if known.session is not None:
             return
         problems = {problem.code for problem in known.chain.problems}
-        if not ended or not problems or not problems <= _ENDED:
+        if not ended or not problems or not problems <= _ENDED or _was_proof_revoked(known, proof):
             raise SessionUnprovenError
+
+
+def _was_proof_revoked(known: ChainContext, proof: SessionProof) -> bool:
+    """Whether the root of the chain was issued before all proofs of the session were revoked.
+
+    Whatever was issued before is revoked at that instant at the latest.
+    """
+    session, root = known.facts.session, known.facts.grants.get(proof.hops[0].grant_hash)
+    if session is None or root is None:
+        return True
+    since, ended = session.proofs_revoked_at, root.revoked_at
+    return since is not None and ended is not None and ended <= since

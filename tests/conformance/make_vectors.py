@@ -1,4 +1,4 @@
-"""Makes vectors/actions.json with nothing of the product's: an independent JCS and hashlib.
+"""Makes vectors/actions.json and secrets.json with nothing of the product's: an independent JCS and hashlib.
 
 Run it by hand after a deliberate change of the format; the committed file is what holds.
 """
@@ -6,7 +6,9 @@ Run it by hand after a deliberate change of the format; the committed file is wh
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,47 @@ CASES: list[tuple[str, str, Any]] = [
     ("unicode", '{"t": "€ \\ud83d\\ude00 é"}', {"t": "€ \U0001f600 é"}),
     ("nested", '{"l": [1, [true, null, {"z": 0.50}]]}', {"l": [1, [True, None, {"z": "0.5"}]]}),
 ]
-SALT = bytes(range(16))
+# (name, arguments as JSON text, all paths, those that lead to something, the arguments without their secrets)
+SECRETS: list[tuple[str, str, list[str], list[str], Any]] = [
+    ("no secret there", '{"a": 1}', ["pin"], [], {"a": 1}),
+    ("argument", '{"a": 1, "pin": "1234"}', ["pin", "code"], ["pin"], {"a": 1}),
+    ("number", '{"a": 1.50, "pin": 1234.0}', ["pin"], ["pin"], {"a": "1.5"}),
+    ("null", '{"pin": null}', ["pin"], ["pin"], {}),
+    ("any case", '{"PIN": "1", "pin": "2"}', ["Pin"], ["Pin"], {}),
+    (
+        "member",
+        '{"headers": {"authorization": "Bearer x", "Accept": "*"}}',
+        ["headers.Authorization", "headers.Cookie"],
+        ["headers.Authorization"],
+        {"headers": {"Accept": "*"}},
+    ),
+    (
+        "member of elements",
+        '{"items": [{"token": "t", "id": 1}, {"id": 2}]}',
+        ["items[].token"],
+        ["items[].token"],
+        {"items": [{"id": 1}, {"id": 2}]},
+    ),
+    ("elements", '{"tokens": ["a", "b"]}', ["tokens[]"], ["tokens[]"], {"tokens": []}),
+    ("elements of elements", '{"m": [[{"k": 1}], []]}', ["m[][].k"], ["m[][].k"], {"m": [[{}], []]}),
+    (
+        "every reading of a path",
+        '{"api.key": "1", "api": {"key": "2", "id": "3"}}',
+        ["api.key"],
+        ["api.key"],
+        {"api": {"id": "3"}},
+    ),
+    (
+        "another shape",
+        '{"headers": "x", "items": {"token": 1}}',
+        ["headers.a", "items[].token"],
+        ["headers.a", "items[].token"],
+        {},
+    ),
+    ("null is of any shape", '{"headers": null}', ["headers.a"], [], {"headers": None}),
+    ("everything", '{"a": 1, "b": 2}', ["", "a"], [""], {}),
+]
+SALT, SECRET_SALT = bytes(range(16)), bytes(range(32, 64))
 TOOL, RESOURCE = "payments.create", "invoice:INV-1001"
 
 
@@ -54,6 +96,41 @@ def vectors() -> list[dict[str, str]]:
     return result
 
 
+def secret_vectors() -> list[dict[str, Any]]:
+    result = []
+    for name, arguments, paths, found, rest in SECRETS:
+        action = {"tool": TOOL, "method": "call", "resource": RESOURCE}
+        left = rfc8785.dumps(action | {"arguments": rest})
+        whole = rfc8785.dumps(action | {"arguments": _written(json.loads(arguments, parse_float=Decimal))})
+        result.append(
+            {
+                "name": name,
+                "tool": TOOL,
+                "resource": RESOURCE,
+                "arguments": arguments,
+                "paths": paths,
+                "salt": SALT.hex(),
+                "secret_salt": SECRET_SALT.hex(),
+                "secrets": found,
+                "ad": hashlib.sha256(b"placet-action/v1\0" + SALT + left).hexdigest(),
+                "secrets_digest": hmac.new(
+                    SECRET_SALT, b"placet-secrets/v1\0" + whole, hashlib.sha256
+                ).hexdigest(),
+            }
+        )
+    return result
+
+
+def _written(value: Any) -> Any:
+    """Return arguments in the one written form, as far as these cases need it."""
+    if isinstance(value, Decimal):
+        return int(value) if value == int(value) else str(value).rstrip("0")
+    if isinstance(value, dict):
+        return {name: _written(item) for name, item in value.items()}
+    return [_written(item) for item in value] if isinstance(value, list) else value
+
+
 if __name__ == "__main__":
-    path = Path(__file__).parent / "vectors" / "actions.json"
-    path.write_text(json.dumps(vectors(), indent=2, ensure_ascii=True) + "\n")
+    folder = Path(__file__).parent / "vectors"
+    for file, made in (("actions.json", vectors()), ("secrets.json", secret_vectors())):
+        (folder / file).write_text(json.dumps(made, indent=2, ensure_ascii=True) + "\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -28,6 +28,7 @@ from placet import (
     Effect,
     Escalated,
     HoldState,
+    Hop,
     InvalidRequestError,
     NotFoundError,
     Outcome,
@@ -547,6 +548,39 @@ def test_revoked_grant_ends_what_is_below_it(pdp: Target) -> None:
     assert pdp.agent().evaluate(read("c-3"), session=session).allowed
 
 
+def test_revoked_proofs_prove_nothing_until_the_session_is_opened_again(pdp: Target) -> None:
+    session = pdp.session()
+    root = (Hop(agent=AGENT, grant=session.grant),)
+    grant = pdp.agent().delegate(session, to_agent=HELPER)
+    helper = helper_of(pdp)
+    allowed = helper.evaluate(read(), session=session, chain=grant.chain)
+    assert allowed.allowed
+    for client in (pdp.agent(), helper):
+        with pytest.raises(NotFoundError):
+            client.revoke_session_proofs(session)
+    revoked = pdp.issuer().revoke_session_proofs(session, reason="it leaked")
+    assert (revoked.tokens, revoked.grants) == (1, 2)
+    for client, shown, chain, code in (
+        (pdp.agent(), session, (), "session.unproven"),
+        (pdp.agent(), replace(session, token=""), root, "chain.revoked"),
+        (helper, session, grant.chain, "chain.revoked"),
+    ):
+        decision = client.evaluate(read(f"c-{code}"), session=shown, chain=chain)
+        assert (decision.effect, decision.session_version) == ("block", 0)
+        assert code in {reason.code for reason in decision.reasons}
+    with pytest.raises(PermissionDeniedError) as unproven:
+        helper.report_outcome(allowed.decision_id, "executed", chain=grant.chain)
+    assert unproven.value.reason == "SESSION_UNPROVEN"
+    shown = pdp.operator().get_session(session)
+    assert (shown.proofs_ended, shown.proofs_revoked_at) == (True, revoked.revoked_at)
+    again = pdp.issuer().open_session(task=session.task, principal=PRINCIPAL, agent=AGENT, boundary=BOUNDARY)
+    assert (again.session_id, again.proofs_ended) == (session.session_id, False)
+    assert again.proofs_revoked_at == revoked.revoked_at
+    assert pdp.agent().evaluate(read("c-2"), session=again).allowed
+    for by in (pdp.operator(), pdp.client(pdp.identity(PRINCIPAL))):
+        assert by.revoke_session_proofs(session).revoked_at >= revoked.revoked_at
+
+
 def test_chain_of_a_decision_is_shown_to_who_the_session_is(pdp: Target) -> None:
     session = pdp.session()
     own = pdp.agent().evaluate(read("c-0"), session=session)
@@ -845,6 +879,10 @@ def test_operators_mistakes_are_named(pdp: Target) -> None:
         (lambda: operator.put_agents([{"agent": "a", "trust": 2}]), "agents[0].trust"),
         (lambda: operator.put_tools([{"name": "", "effect": "read"}]), "tools[0].name"),
         (lambda: operator.put_tools([{"name": "t", "effect": "steal"}]), "tools[0].effect"),
+        (
+            lambda: operator.put_tools([TOOLS[0] | {"redeem": "required", "audience": ""}]),
+            "tools[0].audience",
+        ),
         (lambda: operator.put_signals([]), "signals"),
     ):
         with pytest.raises(InvalidRequestError) as raised:
@@ -899,6 +937,10 @@ async def test_async_client_is_the_same(pdp: Target) -> None:
         grant = await client.delegate(session, to_agent=HELPER, expires_in=600)
         assert (await client.get_chain(decision.decision_id)).links[0].hop.agent == AGENT
         assert (await client.revoke_grant(session, grant)).tzinfo is not None
+        other = await client.open_session(
+            task="T-async-2", principal=PRINCIPAL, agent=AGENT, boundary={"tools": [READ]}
+        )
+        assert (await client.revoke_session_proofs(other)).tokens == 1
         assert await client.put_agents([{"agent": AGENT, "trust": 0.9}]) >= 1
         assert await client.put_tools(TOOLS) >= 1
         assert await client.put_tenant({}) >= 1

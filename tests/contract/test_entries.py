@@ -42,7 +42,7 @@ MONEY = (guard(TOTAL, 70, 100), guard(DAY, 70, 100, 3600), guard(COUNT, 1, 9))
 @pytest.fixture
 async def session(store: Store) -> Session:
     await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
-    return await store.sessions.open(TENANT, builders.session(now=await store.clock.advance(0)))
+    return (await store.sessions.open(TENANT, builders.session(now=await store.clock.advance(0)))).session
 
 
 async def record(
@@ -388,6 +388,16 @@ async def test_redemption_that_a_revocation_overtook_is_refused(store: Store, se
     with pytest.raises(SessionMovedError):
         await store.ledger.record_entry(redemption(about))
     assert not (await status_of(store, recorded)).hold.redeemed
+
+
+async def test_redemption_that_a_revocation_of_proofs_overtook_is_refused(
+    store: Store, session: Session
+) -> None:
+    about = await allowed(store, session, required=True)
+    await store.sessions.revoke_proofs(TENANT, session.session_id, by=builders.AUTHOR)
+    with pytest.raises(SessionMovedError):
+        await store.ledger.record_entry(redemption(about))
+    assert not (await status_of(store, about)).hold.redeemed
 
 
 GROUND = Ground(

@@ -17,7 +17,7 @@ from tests.support.builders import TENANT
 async def opened(store: Store) -> Session:
     await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     now = await store.clock.advance(0)
-    return await store.sessions.open(TENANT, builders.session(now=now))
+    return (await store.sessions.open(TENANT, builders.session(now=now))).session
 
 
 def row(session: Session, name: str, *, parent: GrantRow | None = None) -> GrantRow:

@@ -22,7 +22,7 @@ async def session(store: Store) -> Session:
     )
     await store.control_plane.put_tools(TENANT, [builders.tool()], by=builders.AUTHOR)
     now = await store.clock.advance(0)
-    return await store.sessions.open(TENANT, builders.session(now=now))
+    return (await store.sessions.open(TENANT, builders.session(now=now))).session
 
 
 async def test_everything_is_known_of_a_known_action(store: Store, session: Session) -> None:
@@ -74,7 +74,7 @@ async def test_past_deadline_is_an_error(store: Store, session: Session) -> None
 async def test_many_at_once_each_get_their_own(store: Store, session: Session) -> None:
     await store.control_plane.put_tenant("globex", b'{"g": 1}', by=builders.AUTHOR)
     now = await store.clock.advance(0)
-    sessions = [await store.sessions.open(TENANT, builders.session(now=now)) for _ in range(20)]
+    sessions = [(await store.sessions.open(TENANT, builders.session(now=now))).session for _ in range(20)]
 
     async def ask(n: int) -> None:
         if n % 5 == 0:

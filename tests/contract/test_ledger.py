@@ -20,7 +20,7 @@ from tests.support.builders import TENANT
 async def session(store: Store) -> Session:
     await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     now = await store.clock.advance(0)
-    return await store.sessions.open(TENANT, builders.session(now=now))
+    return (await store.sessions.open(TENANT, builders.session(now=now))).session
 
 
 async def facts(store: Store, key: DecisionKey) -> Facts:

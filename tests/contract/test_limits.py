@@ -34,7 +34,7 @@ KEY, SPELT_OTHERWISE = KeyHashes(normal="n1", given="g1"), KeyHashes(normal="n1"
 async def session(store: Store) -> Session:
     await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     now = await store.clock.advance(0)
-    return await store.sessions.open(TENANT, builders.session(now=now))
+    return (await store.sessions.open(TENANT, builders.session(now=now))).session
 
 
 async def facts(store: Store, session: Session, *counters: CounterKey, key: str | None = None) -> Facts:

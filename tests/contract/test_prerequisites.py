@@ -94,7 +94,7 @@ async def consume(
 
 async def test_latest_answer_to_a_prerequisite_counts_in_its_session(store: Store, session: Session) -> None:
     moment = await store.clock.now()
-    elsewhere = await store.sessions.open(TENANT, builders.session(now=moment))
+    elsewhere = (await store.sessions.open(TENANT, builders.session(now=moment))).session
     assert await latest(store, session) is None
     allowed = await answered(store, session)
     found = await latest(store, session)

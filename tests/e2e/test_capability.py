@@ -132,11 +132,12 @@ async def test_block_permits_nothing_and_a_secret_is_compared(scene: Scene) -> N
     }
     allowed = await scene.ask(secret, session, audience="erp")
     door = await gate(scene)
-    handed = presented(allowed.receipt).encode()
+    handed: dict[str, Any] = {"tool": secret["tool"], "secret_salt": allowed.secret_salt}
+    receipt = presented(allowed.receipt).encode()
     with pytest.raises(CapabilityError) as caught:
-        await door.admit_async(handed, tool=secret["tool"], arguments=secret["arguments"] | {"pin": "1235"})
+        await door.admit_async(receipt, arguments=secret["arguments"] | {"pin": "1235"}, **handed)
     assert caught.value.reason == "capability.other_action"
-    await door.admit_async(handed, tool=secret["tool"], arguments=secret["arguments"])
+    await door.admit_async(receipt, arguments=secret["arguments"], **handed)
     blocked = await scene.ask(
         {"tool": PAY, "tool_call_id": "call-2", "arguments": {"invoice": "X"}}, session, audience="erp"
     )

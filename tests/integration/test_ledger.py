@@ -36,7 +36,7 @@ async def store(database_url: str) -> AsyncIterator[PostgresStore]:
 
 async def opened(store: PostgresStore) -> Session:
     now = await store.clock.advance(0)
-    return await store.sessions.open(TENANT, builders.session(now=now))
+    return (await store.sessions.open(TENANT, builders.session(now=now))).session
 
 
 async def epoch(store: PostgresStore) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pdp.errors import OverloadedError, TenantUnknownError
+from pdp.errors import OverloadedError, QuotaExceededError, TenantUnknownError
 from pdp.model import EntityName
 from pdp.postgres.access.write_quota import WriteQuota, WriteQuotas
 from pdp.postgres.store import PostgresStore
@@ -40,10 +40,14 @@ async def test_writes_of_a_tenant_beyond_its_quota_are_refused_with_a_hint(
         lambda: two.control_plane.put_agents(TENANT, [], by=AUTHOR),
         lambda: two.control_plane.put_tools(TENANT, [], by=AUTHOR),
     ):
-        with pytest.raises(OverloadedError) as caught:
+        with pytest.raises(QuotaExceededError) as caught:
             await refused()
         # What was refused did not count: the wait gets no longer.
         assert 3000 < caught.value.retry_after <= 3600
+        # It says which quota that was, and how much it is.
+        assert caught.value.quota == "control_writes_per_second"
+        assert f"{1 / 3600:g} writes a second of settings, agents, tools" in str(caught.value)
+        assert "put more into one write" in str(caught.value)
     # Others have quotas of their own, and entities move no epoch.
     assert await two.control_plane.put_tenant("globex", b"{}", by=AUTHOR) == 1
     await two.entities.put_entities(TENANT, {NAME: {}}, by=AUTHOR)
@@ -55,8 +59,9 @@ async def test_writes_of_entities_are_counted_by_credential(
     one, two = replicas
     await one.control_plane.put_tenant(TENANT, b"{}", by=AUTHOR)
     await one.entities.put_entities(TENANT, {NAME: {}}, by=AUTHOR)
-    with pytest.raises(OverloadedError):
+    with pytest.raises(QuotaExceededError, match="of entities, by one credential") as caught:
         await two.entities.delete_entities(TENANT, [NAME], by=AUTHOR)
+    assert caught.value.quota == "entity_writes_per_second"
     await two.entities.delete_entities(TENANT, [NAME], by=OTHER)
     await two.entities.put_entities(TENANT, {NAME: {}}, by=replace(AUTHOR, issuer="https://another.example"))
 

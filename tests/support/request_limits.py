@@ -349,7 +349,19 @@ LIMITS: Mapping[str, Limit] = {
         "pdp.server.messages.tools.MAX_SCHEMA",
     ),
     "tools[].secret_arguments, entries": _limit(
-        "PutTools", "tools[0].secret_arguments", lambda n: _tool(secret_arguments=_arguments(n))
+        "PutTools",
+        "tools[0].secret_arguments",
+        lambda n: _tool(secret_arguments=_arguments(n)),
+        "pdp.server.messages.tools.MAX_ARGUMENTS",
+    ),
+    "tools[].secret_arguments[], names and lists that it leads through": _limit(
+        "PutTools",
+        "tools[0].secret_arguments[0]",
+        lambda n: _tool(
+            secret_arguments=[".".join(["a"] * (n + 1))],
+            arguments_schema=b'{"properties":{"a":{"$ref":"#"}}}',
+        ),
+        "pdp.action.secrets.MAX_STEPS",
     ),
     "tools[].normalise, entries": _limit(
         "PutTools",

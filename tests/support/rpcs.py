@@ -212,6 +212,11 @@ ROWS: Mapping[str, Row] = {
         answered=SEES_SESSIONS,
         elsewhere=NOT_FOUND,
     ),
+    "/placet.v1.SessionService/RevokeSessionProofs": Row(
+        request=lambda things: session_service_pb2.RevokeSessionProofsRequest(session_id=things.session_id),
+        answered=frozenset({Role.OPERATOR}),
+        elsewhere=NOT_FOUND,
+    ),
     "/placet.v1.AdminService/PutTenant": Row(
         request=lambda things: admin_service_pb2.PutTenantRequest(tenant=things.tenant, settings=b"{}"),
         elsewhere=DENIED,

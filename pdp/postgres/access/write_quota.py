@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
-from pdp.errors import OverloadedError
+from pdp.errors import QuotaExceededError
 from pdp.postgres.access.connection import Connection
 
 # So many seconds of writes may come at once.
@@ -21,16 +22,30 @@ _TAKE = """
 """
 
 
+class CountedWrites(NamedTuple):
+    """What a quota counts: the setting that says how often, and the words for it."""
+
+    setting: str
+    what: str
+
+
+CONTROL_WRITES = CountedWrites(
+    "control_writes_per_second",
+    "settings, agents, tools, signals and issuers, by all who write for one tenant",
+)
+ENTITY_WRITES = CountedWrites("entity_writes_per_second", "entities, by one credential")
+
+
 @dataclass(frozen=True, slots=True)
 class WriteQuota:
     """So many writes a second, for each name of a tenant. None: as many as come."""
 
     per_second: float | None = None
 
-    async def take(self, connection: Connection, tenant: str, name: str) -> None:
+    async def take(self, connection: Connection, tenant: str, name: str, counted: CountedWrites) -> None:
         """Count a write in its own transaction, before it takes any other lock.
 
-        Raises `OverloadedError` with a hint when the next one has room.
+        Raises `QuotaExceededError` with a hint when the next one has room.
         """
         if self.per_second is None:
             return
@@ -40,7 +55,12 @@ class WriteQuota:
         assert row is not None  # it writes one row
         excess = row[0] - max(BURST_SECONDS, interval.total_seconds())
         if excess > 0:
-            raise OverloadedError(excess)
+            raise QuotaExceededError(
+                excess,
+                quota=counted.setting,
+                size=f"{self.per_second:g} writes a second of {counted.what}",
+                advice="wait as long as the hint says, or put more into one write",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,6 +33,8 @@ class SessionRow:
     version: int
     state: SessionState
     expires_at: datetime
+    # When all its proofs were revoked last; None: never.
+    proofs_revoked_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,6 +269,7 @@ def _apply_entry(entry: Entry, locked: LockedRows, applied: BatchResult) -> bool
             # Completed meanwhile: what was permitted before may not be any more.
             or session.state is not about.session.state
             or session.state not in LIVE
+            or session.proofs_revoked_at != about.session.proofs_revoked_at
             or locked.now >= min(session.expires_at, about.hold.expires_at)
             or not _entities_are_as_judged(entry, locked)
         ):

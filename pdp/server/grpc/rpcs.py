@@ -62,6 +62,7 @@ _SESSIONS = {
     "CloseSession": _callable_by(),
     "Delegate": _callable_by(Role.AGENT),
     "RevokeGrant": _callable_by(),
+    "RevokeSessionProofs": _callable_by(),
 }
 _ADMIN = {
     "PutTenant": _callable_by(Role.OPERATOR),

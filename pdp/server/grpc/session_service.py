@@ -10,6 +10,7 @@ from pdp.delegation.point import DelegationPoint
 from pdp.server.grpc.deadline import deadline_of
 from pdp.server.identity.caller import current_caller
 from pdp.server.messages import chains, grants, sessions
+from pdp.server.messages.attribution import reason
 from pdp.sessions.point import SessionPoint
 from placet.v1 import session_service_pb2 as messages
 from placet.v1 import session_service_pb2_grpc as stubs
@@ -87,3 +88,11 @@ class SessionService(stubs.SessionServiceServicer):
             deadline=deadline_of(context),
         )
         return grants.revocation_message(revoked)
+
+    async def RevokeSessionProofs(
+        self, request: messages.RevokeSessionProofsRequest, context: Any
+    ) -> messages.RevokeSessionProofsResponse:
+        revoked = await self._session_point.revoke_proofs(
+            current_caller(), sessions.session_id(request), reason=reason(request)
+        )
+        return sessions.revocation_message(revoked)

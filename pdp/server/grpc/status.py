@@ -22,6 +22,7 @@ from pdp.errors import (
     PdpError,
     PermissionDeniedError,
     PolicyUnavailableError,
+    QuotaExceededError,
     SessionContendedError,
     SessionOverError,
     SessionUnprovenError,
@@ -85,6 +86,8 @@ def status_of(error: Exception, *, request_id: str) -> Status:
     about = {"request_id": request_id}
     if isinstance(error, OverloadedError) and error.others:
         about["others"] = error.others
+    if isinstance(error, QuotaExceededError):
+        about |= {"quota": error.quota, "size": error.size}
     if isinstance(error, NotRedeemableError) and error.codes:
         about["codes"] = ",".join(error.codes)
     packed = [

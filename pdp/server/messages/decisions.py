@@ -77,6 +77,7 @@ def decision_id(message: messages.GetDecisionRequest | messages.GetChainRequest)
 
 
 def decision_message(decision: Decision, receipt: Receipt) -> nouns.Decision:
+    """Return the message. It has the salt of secrets if the receipt has it: in an answer to whoever asked."""
     message = nouns.Decision(
         decision_id=decision.decision_id,
         effect=EFFECT_NUMBERS[decision.effect],
@@ -95,6 +96,7 @@ def decision_message(decision: Decision, receipt: Receipt) -> nouns.Decision:
         replayed=decision.replayed,
         receipt=nouns.Receipt(token=receipt.token),
         chain=chain_hop_messages(decision),
+        secret_salt=receipt.secret_salt,
     )
     if decision.retry_after is not None:
         message.retry_after.FromTimedelta(decision.retry_after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pdp.model import Session, Task
+from pdp.model import ProofRevocation, Session, Task
 from pdp.names import MAX_DESCRIPTION, MAX_PROMPT, name, text
 from pdp.server.messages.boundary import boundary_of
 from pdp.server.messages.fields import MAX_TEXT, instant_of, timestamp
@@ -33,6 +33,7 @@ def session_id(
     message: messages.GetSessionRequest
     | messages.CompleteTaskRequest
     | messages.CloseSessionRequest
+    | messages.RevokeSessionProofsRequest
     | decisions.ListAllowedToolsRequest,
 ) -> str:
     return name(message.session_id, "session_id")
@@ -63,12 +64,21 @@ def session_message(session: Session, now: datetime) -> messages.Session:
             "block": session.aggregates.block,
             "escalate": session.aggregates.escalate,
         },
+        proofs_ended=session.proofs_ended,
     )
+    if session.proofs_revoked_at is not None:
+        message.proofs_revoked_at.FromDatetime(session.proofs_revoked_at)
     if session.completed_at is not None:
         message.completed_at.FromDatetime(session.completed_at)
     if session.closed_at is not None:
         message.closed_at.FromDatetime(session.closed_at)
     return message
+
+
+def revocation_message(revoked: ProofRevocation) -> messages.RevokeSessionProofsResponse:
+    return messages.RevokeSessionProofsResponse(
+        revoked_at=timestamp(revoked.revoked_at), tokens=revoked.tokens, grants=revoked.grants
+    )
 
 
 def allowed_tools_message(allowed: AllowedTools) -> decisions.ListAllowedToolsResponse:

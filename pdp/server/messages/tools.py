@@ -27,7 +27,7 @@ from pdp.model import (
     ToolEffect,
 )
 from pdp.names import name, optional_name, text, unique
-from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, check_count
+from pdp.server.messages.fields import MAX_TEXT, check_count
 from placet._wire.numbers import TOOL_EFFECT_NUMBERS, TOOL_EFFECTS
 from placet.canonical import CanonicalError, parse_object
 from placet.normalise import NormalisationStep
@@ -106,7 +106,7 @@ def _tool(message: admin.Tool, path: str) -> Tool:
         )
         for argument, role in message.argument_roles.items()
     }
-    secret = _names(message.secret_arguments, f"{path}.secret_arguments", most=MAX_ITEMS)
+    secret = _names(message.secret_arguments, f"{path}.secret_arguments", most=MAX_ARGUMENTS)
     converted = Tool(
         name=name(message.name, f"{path}.name"),
         effect=_tool_effect(message.effect, f"{path}.effect"),

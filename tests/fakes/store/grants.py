@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pdp.errors import StoreUnavailableError
-from pdp.model import Boundary, DecisionEffect, GrantRow, StoredGrant
+from pdp.errors import SessionMovedError, StoreUnavailableError
+from pdp.model import Boundary, DecisionEffect, GrantRow, Session, StoredGrant
 from tests.fakes.store.state import StoreState
 
 
@@ -13,8 +13,19 @@ class FakeGrantStore:
     def __init__(self, state: StoreState) -> None:
         self._state = state
 
-    async def add_grant(self, tenant: str, row: GrantRow, *, boundary: Boundary | None = None) -> None:
+    async def add_grant(
+        self,
+        tenant: str,
+        row: GrantRow,
+        *,
+        boundary: Boundary | None = None,
+        opened: Session | None = None,
+    ) -> None:
         self._state.check_up()
+        if opened is not None:
+            stands = self._state.sessions.get((tenant, opened.session_id))
+            if stands is None or stands.proofs_revoked_at != opened.proofs_revoked_at:
+                raise SessionMovedError("the session's proofs were revoked")
         state = self._state.tenant(tenant)
         if row.grant_hash in state.grants:
             raise StoreUnavailableError("the grant is stored already")

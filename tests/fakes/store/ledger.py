@@ -219,6 +219,7 @@ class FakeLedger:
                 or session is None
                 or about.session is None
                 or session.state is not about.session.state
+                or session.proofs_revoked_at != about.session.proofs_revoked_at
                 or session.state_at(self._state.moment) not in LIVE
                 or self._state.moment >= about.hold.expires_at
                 or self._entities_moved(tenant, entry.entities)

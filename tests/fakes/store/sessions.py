@@ -6,7 +6,16 @@ from dataclasses import replace
 
 from pdp.authority.settings import boundary_template
 from pdp.errors import InvalidFieldError, PermissionDeniedError, SessionMovedError, TaskExistsError
-from pdp.model import MAX_TOKENS, Session, SessionSnapshot, SessionState, TokenIssue
+from pdp.model import (
+    MAX_TOKENS,
+    Attribution,
+    ProofRevocation,
+    Session,
+    SessionSnapshot,
+    SessionState,
+    StoredOpening,
+    TokenIssue,
+)
 from tests.fakes.store.state import LIVE, StoreState
 
 
@@ -16,16 +25,20 @@ class FakeSessionStore:
 
     async def open(
         self, tenant: str, session: Session, *, epoch: int | None = None, token: TokenIssue | None = None
-    ) -> Session:
+    ) -> StoredOpening:
         opened = await self._open(tenant, session, epoch=epoch)
-        if token is not None:
-            revoked_at, signed_at = opened.proofs_revoked_at, token.task_issued_at
-            if revoked_at is not None and signed_at is not None and signed_at <= revoked_at:
-                raise PermissionDeniedError("the task token was issued before the proofs were revoked")
-            tokens = self._state.tokens.setdefault((tenant, opened.session_id), [])
-            tokens.append(token.token_hash)
-            del tokens[:-MAX_TOKENS]
-        return opened
+        if token is None:
+            return StoredOpening(opened)
+        revoked_at, signed_at = opened.proofs_revoked_at, token.task_issued_at
+        if revoked_at is not None and signed_at is not None and signed_at <= revoked_at:
+            raise PermissionDeniedError("the task token was issued before the proofs were revoked")
+        opened = replace(opened, proofs_ended=False)
+        self._state.sessions[tenant, opened.session_id] = opened
+        tokens = self._state.tokens.setdefault((tenant, opened.session_id), [])
+        tokens.append(token.token_hash)
+        ended = max(0, len(tokens) - MAX_TOKENS)
+        del tokens[:ended]
+        return StoredOpening(opened, ended_tokens=ended)
 
     async def _open(self, tenant: str, session: Session, *, epoch: int | None) -> Session:
         self._state.check_up()
@@ -72,3 +85,24 @@ class FakeSessionStore:
             )
             self._state.sessions[tenant, session_id] = session
         return session
+
+    async def revoke_proofs(self, tenant: str, session_id: str, *, by: Attribution) -> ProofRevocation | None:
+        self._state.check_up()
+        session, now = self._state.sessions.get((tenant, session_id)), self._state.moment
+        if session is None:
+            return None
+        grants = self._state.tenant(tenant).grants
+        alive = [row for row in grants.values() if row.session_id == session_id and row.revoked_at is None]
+        for row in alive:
+            grants[row.grant_hash] = row._replace(
+                revoked_at=now, revoked_by=by.subject, revoke_reason=by.reason
+            )
+        tokens = self._state.tokens.pop((tenant, session_id), [])
+        self._state.sessions[tenant, session_id] = replace(
+            session,
+            version=session.version + 1,
+            token_required=True,
+            proofs_ended=True,
+            proofs_revoked_at=now,
+        )
+        return ProofRevocation(revoked_at=now, tokens=len(tokens), grants=len(alive))

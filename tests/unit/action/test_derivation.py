@@ -268,3 +268,11 @@ def test_registration_that_could_not_be_applied_is_refused(change: dict[str, Any
     with pytest.raises(InvalidFieldError) as caught:
         check_tool(builders.tool(**change), "tools[0]")
     assert caught.value.field == field
+
+
+def test_redeeming_that_nobody_could_do_is_refused() -> None:
+    tool = replace(builders.tool(), redeem_required=True)
+    with pytest.raises(InvalidFieldError, match="redeemed by nobody") as caught:
+        check_tool(tool, "tools[0]")
+    assert caught.value.field == "tools[0].audience"
+    check_tool(replace(tool, audience="erp"), "tools[0]")

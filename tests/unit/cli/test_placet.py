@@ -624,3 +624,18 @@ def test_opened_session_is_printed_with_its_token(signed_pdp: FakePdp, tmp_path:
     opened = json.loads(run(signed_pdp, "session", "open", str(file), "--json").stdout)
     assert len(opened["token"]) == 43
     assert opened["token"] not in run(signed_pdp, "session", "open", str(file)).stdout
+
+
+def test_proofs_of_a_session_are_revoked_and_that_is_shown(signed_pdp: FakePdp) -> None:
+    session = signed_pdp.session().session_id
+    done = run(signed_pdp, "session", "revoke-proofs", session, "--reason", "it leaked")
+    assert done.returncode == 0, done.stderr
+    assert "(tokens: 1, grants: 0)" in done.stdout
+    assert "until its issuer opens it again" in done.stdout
+    assert "until its issuer opens it again" in run(signed_pdp, "session", "show", session).stdout
+    again = json.loads(run(signed_pdp, "session", "revoke-proofs", session, "--json").stdout)
+    assert (again["tokens"], again["grants"]) == (0, 0)
+    assert again["revoked_at"].endswith("Z")
+    assert evaluate(signed_pdp, session=session).returncode == 1
+    missing = run(signed_pdp, "session", "revoke-proofs", "unknown")
+    assert (missing.returncode, "whose proofs you may revoke" in missing.stderr) == (2, True)

@@ -26,7 +26,11 @@ WHOLE: dict[str, Any] = {
     "reversible": True,
     "resource": "invoice:{invoice}",
     "description": "Pay an invoice",
-    "arguments_schema": {"type": "object", "required": ["invoice"]},
+    "arguments_schema": {
+        "type": "object",
+        "properties": {"pin": {"type": "string"}, "iban": {"type": "string"}},
+        "required": ["invoice"],
+    },
     "amount": {"argument": "amount", "unit": "major", "currency_code": "EUR"},
     "secret_arguments": ["pin"],
     "argument_roles": {"invoice": "selector", "iban": "secret", "note": "content"},

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from placet import DevIdentity, Obligation, Session
+from placet import Decision, DevIdentity, Obligation, Session
+from placet._calls.plain import decision_json
 from placet.capability import (
     HEADER,
     REASONS,
+    SALT_HEADER,
     Capability,
     CapabilityError,
     CapabilityMiddleware,
@@ -23,8 +26,10 @@ from placet.capability import (
     MemoryUses,
     check,
     presented,
+    presented_headers,
+    read_salt,
 )
-from placet.receipt import parse
+from placet.receipt import b64url_encode, parse
 from placet.testing import FakePdp
 from placet.verify import Verifier
 from tests.support.processes import eventually
@@ -187,6 +192,137 @@ def test_unknown_obligation_is_refused_and_a_known_one_is_not(server: Server) ->
     with refused(r"capability\.obligation"):
         server.gate().admit(receipt, tool=TOOL, arguments=ARGUMENTS)
     server.gate(fulfils=["notify"]).admit(receipt, tool=TOOL, arguments=ARGUMENTS)
+
+
+# --- secrets ----------------------------------------------------------------------
+
+SECRET_CALL = ARGUMENTS | {"pin": "1234", "headers": {"Authorization": "Bearer x", "Accept": "*"}}
+
+
+@pytest.fixture
+def secret(server: Server) -> Decision:
+    """An allow of a call with secrets, as its caller has it."""
+    operator = DevIdentity(tenant=TENANT, subject="ops", roles=["operator"])
+    with server.fake.client(identity=operator) as ops:
+        registered = {"name": TOOL, "effect": "pay", "resource": "invoice:{invoice}", "audience": AUDIENCE}
+        ops.put_tools([registered | {"secret_arguments": ["pin", "headers.Authorization"]}])
+    with server.fake.client() as pdp:
+        action = {"tool": TOOL, "arguments": SECRET_CALL, "tool_call_id": "call-secret"}
+        decision = pdp.evaluate(action, session=server.session)
+        assert pdp.get_decision(decision.decision_id, session=server.session).secret_salt == b""
+    assert decision.allowed
+    return decision
+
+
+OTHERS = [
+    SECRET_CALL | {"pin": "1235"},
+    {name: value for name, value in SECRET_CALL.items() if name != "pin"},
+    SECRET_CALL | {"headers": {"Authorization": "Bearer y", "Accept": "*"}},
+    SECRET_CALL | {"headers": "Bearer x"},
+]
+
+
+def test_secrets_are_compared_by_the_salt_that_came_with_the_receipt(
+    server: Server, secret: Decision
+) -> None:
+    headers = presented_headers(secret)
+    handed, salt = headers[HEADER].encode(), read_salt(headers[SALT_HEADER].encode())
+    gate = server.gate()
+    for arguments in (*OTHERS, SECRET_CALL | {"amount": "1.00"}):
+        with refused(r"capability\.other_action"):
+            gate.admit(handed, tool=TOOL, arguments=arguments, secret_salt=salt)
+    with refused(r"capability\.other_action"):
+        gate.admit(handed, tool=TOOL, arguments=SECRET_CALL, secret_salt=bytes(32))
+    assert not gate.admit(handed, tool=TOOL, arguments=SECRET_CALL, secret_salt=salt).must_redeem
+
+
+def test_secrets_without_their_salt_are_redeemed_or_refused(server: Server, secret: Decision) -> None:
+    handed = presented(secret.receipt).encode()
+    with refused(r"capability\.not_redeemed"):
+        server.gate().admit(handed, tool=TOOL, arguments=SECRET_CALL)
+    erp = DevIdentity(tenant=TENANT, subject="svc-erp", roles=["tool"], tools=[TOOL], audiences=[AUDIENCE])
+    with server.fake.client(identity=erp) as client:
+        gate = server.gate(client=client)
+        for arguments in OTHERS:
+            with refused(r"capability\.(not_redeemed|other_action)"):
+                gate.admit(handed, tool=TOOL, arguments=arguments)
+        assert gate.admit(handed, tool=TOOL, arguments=SECRET_CALL).must_redeem
+        with refused(r"capability\.not_redeemed"):
+            gate.admit(handed, tool=TOOL, arguments=SECRET_CALL)
+        with refused(r"capability\.used"):
+            gate.admit(handed, tool=TOOL, arguments=SECRET_CALL, secret_salt=secret.secret_salt)
+
+
+def test_receipt_that_was_let_in_by_its_salt_is_not_let_in_again_without(
+    server: Server, secret: Decision
+) -> None:
+    erp = DevIdentity(tenant=TENANT, subject="svc-erp", roles=["tool"], tools=[TOOL], audiences=[AUDIENCE])
+    handed = presented(secret.receipt).encode()
+    with server.fake.client(identity=erp) as client:
+        gate = server.gate(client=client)
+        gate.admit(handed, tool=TOOL, arguments=SECRET_CALL, secret_salt=secret.secret_salt)
+        with refused(r"capability\.used"):
+            gate.admit(handed, tool=TOOL, arguments=SECRET_CALL)
+
+
+async def test_middleware_reads_the_salt_from_its_header(server: Server, secret: Decision) -> None:
+    application = Application()
+    app = CapabilityMiddleware(application, gate=server.gate(), tools={"/pay": TOOL})
+    headers = presented_headers(secret)
+    handed, body = headers[HEADER].encode(), json.dumps(SECRET_CALL).encode()
+
+    async def status(*salts: bytes) -> int:
+        more = [(SALT_HEADER.lower().encode(), salt) for salt in salts]
+        return (await request(app, handed, path="/pay", body=body, headers=tuple(more)))[0]
+
+    salt = headers[SALT_HEADER].encode()
+    for salts in (
+        (),
+        (salt, salt),
+        (b"x",),
+        (salt + b"=",),
+        (b"\xff",),
+        (b64url_encode(bytes(32)).encode(),),
+    ):
+        assert await status(*salts) == 403, salts
+    assert await status(salt) == 204
+
+
+def test_salt_is_shown_and_kept_nowhere(server: Server, secret: Decision) -> None:
+    salt = b64url_encode(secret.secret_salt)
+    shown = repr(secret) + str(decision_json(secret)) + secret.receipt.decode()
+    assert salt not in shown
+    assert secret.secret_salt.hex() not in shown
+    assert pickle.loads(pickle.dumps(secret)).secret_salt == b""
+    assert "1234" not in shown
+    assert "Bearer" not in str(parse(secret.receipt).claims)
+
+
+def test_receipt_that_names_secrets_oddly_is_not_genuine(server: Server, secret: Decision) -> None:
+    """So a signed receipt is read in one way only, whatever its version says."""
+
+    def verified(change: Mapping[str, Any], version: int) -> Any:
+        real = parse(secret.receipt)
+        act = {**real.claims["act"], **change}
+        claims = {**real.claims, "act": {k: v for k, v in act.items() if v is not None}, "ver": version}
+        return type("Proven", (), {"verify": lambda self, token: replace(real, claims=claims)})()
+
+    absent = {"secrets": None, "secrets_digest": None}
+    for change, version in (
+        (absent, 2),
+        ({}, 1),
+        ({}, 3),
+        ({}, True),
+        ({"secrets": []}, 2),
+        ({"secrets": "pin"}, 2),
+        ({"secrets": [1]}, 2),
+        ({"secrets": None}, 2),
+        ({"secrets_digest": None}, 2),
+        ({"secrets_digest": 1}, 2),
+    ):
+        gate = server.gate(verifier=verified(change, version))
+        with refused(r"capability\.not_genuine"):
+            gate.admit(secret.receipt, tool=TOOL, arguments=SECRET_CALL, secret_salt=secret.secret_salt)
 
 
 def test_check_alone_is_offline_and_uses_nothing_up(server: Server) -> None:

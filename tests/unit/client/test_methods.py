@@ -40,6 +40,7 @@ SENT_ONCE = {
     "/placet.v1.EntityService/PutEntities",
     "/placet.v1.SessionService/Delegate",
     "/placet.v1.SessionService/RevokeGrant",
+    "/placet.v1.SessionService/RevokeSessionProofs",
 }
 
 

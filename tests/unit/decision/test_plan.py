@@ -103,7 +103,7 @@ async def opened() -> Bench:
     bounds = Boundary(tools=(APPROVE, PAY), amounts=(limit,), max_actions=9)
     now = await bench.store.clock.now()
     session = builders.session(now=now, bounds=bounds, session_id="s-1", task=Task(id="T-1"))
-    bench.session = await bench.store.sessions.open(builders.TENANT, session)
+    bench.session = (await bench.store.sessions.open(builders.TENANT, session)).session
     return bench
 
 

@@ -90,7 +90,7 @@ async def bench() -> Bench:
     await bench.store.control_plane.put_tools(builders.TENANT, [builders.tool()], by=builders.AUTHOR)
     await bench.store.control_plane.put_agents(builders.TENANT, [builders.agent()], by=builders.AUTHOR)
     now = await bench.store.clock.now()
-    bench.session = await bench.store.sessions.open(builders.TENANT, builders.session(now=now))
+    bench.session = (await bench.store.sessions.open(builders.TENANT, builders.session(now=now))).session
     return bench
 
 
@@ -364,9 +364,9 @@ async def test_session_that_holds_its_share_of_all_places_is_turned_away_and_oth
 ) -> None:
     admission = Admission(max_in_flight=8)
     point = bench.point(admission=admission)
-    other = await bench.store.sessions.open(
-        builders.TENANT, builders.session(now=await bench.store.clock.now())
-    )
+    other = (
+        await bench.store.sessions.open(builders.TENANT, builders.session(now=await bench.store.clock.now()))
+    ).session
     bench.engine.pause()
     first = asyncio.create_task(point.evaluate(builders.evaluation(bench.session.session_id)))
     await bench.engine.asked()
@@ -416,7 +416,7 @@ async def test_simulations_hold_places_that_decisions_would_need(bench: Bench) -
 async def test_answer_does_not_outlive_its_session(bench: Bench) -> None:
     now = await bench.store.clock.now()
     short = replace(builders.session(now=now), expires_at=now.replace(microsecond=0).replace(second=59))
-    opened = await bench.store.sessions.open(builders.TENANT, short)
+    opened = (await bench.store.sessions.open(builders.TENANT, short)).session
     decision, _ = await bench.point().evaluate(builders.evaluation(opened.session_id))
     assert decision.expires_at <= opened.expires_at
 
@@ -429,8 +429,11 @@ async def test_session_state_reaches_policy_by_the_databases_clock(bench: Bench)
 
 
 async def test_secrets_reach_neither_policy_nor_receipt_nor_ledger(bench: Bench) -> None:
+    schema = '{"type": "object", "properties": {"invoice": {"type": "string"}, "pin": {"type": "string"}}}'
     await bench.store.control_plane.put_tools(
-        builders.TENANT, [builders.tool(secret_arguments=("pin",), arguments_schema="")], by=builders.AUTHOR
+        builders.TENANT,
+        [builders.tool(secret_arguments=("pin",), arguments_schema=schema)],
+        by=builders.AUTHOR,
     )
     what = builders.action(arguments={"invoice": "INV-1001", "pin": "hunter2"})
     decision, receipt = await bench.point().evaluate(builders.evaluation(bench.session.session_id, what=what))
@@ -538,7 +541,7 @@ async def vendor_read(bench: Bench) -> EvaluationRequest:
     await bench.store.control_plane.put_tools(builders.TENANT, [read], by=builders.AUTHOR)
     await bench.store.entities.put_entities(builders.TENANT, ACTIVE, by=builders.AUTHOR)
     session = builders.session(now=await bench.store.clock.now(), bounds=VENDORS_OF_INVOICES)
-    opened = await bench.store.sessions.open(builders.TENANT, session)
+    opened = (await bench.store.sessions.open(builders.TENANT, session)).session
     return builders.evaluation(
         opened.session_id, what=builders.action("vendors.get", arguments={"vendor": "V-1"})
     )
@@ -580,7 +583,7 @@ async def test_listed_invoice_that_changes_before_recording_is_judged_again(benc
 
 async def test_action_on_another_type_reads_no_listed_entity(bench: Bench) -> None:
     session = builders.session(now=await bench.store.clock.now(), bounds=VENDORS_OF_INVOICES)
-    opened = await bench.store.sessions.open(builders.TENANT, session)
+    opened = (await bench.store.sessions.open(builders.TENANT, session)).session
     await bench.point().evaluate(builders.evaluation(opened.session_id))
     assert bench.store.recorded[-1].entities == {}
     rule = bench.engine.documents[-1]["boundaries"][0]["resources"][1]

@@ -70,6 +70,7 @@ def point(
             grants=bench.store.grants,
             fingerprints=Fingerprints(b"k" * 32),
         ),
+        fingerprints=Fingerprints(b"k" * 32),
         reported=reported,
         issuer="test",
     )

@@ -20,7 +20,7 @@ def shown(metrics: Metrics, line: str) -> bool:
 async def test_facts_and_recordings_are_those_of_the_store_and_are_timed() -> None:
     store, metrics = FakeStore(), Metrics()
     await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
-    session = await store.sessions.open(TENANT, builders.session(now=await store.clock.now()))
+    session = (await store.sessions.open(TENANT, builders.session(now=await store.clock.now()))).session
     request = builders.facts_request(builders.key(session.session_id))
     facts = await MeasuredInformationPoint(store.information_point, metrics).gather(request)
     assert facts == await store.information_point.gather(request)

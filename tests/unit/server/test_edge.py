@@ -17,6 +17,7 @@ from pdp.errors import (
     PdpError,
     PermissionDeniedError,
     PolicyUnavailableError,
+    QuotaExceededError,
     SessionMovedError,
     StoreUnavailableError,
     UnauthenticatedError,
@@ -108,6 +109,7 @@ def test_every_failure_has_a_status_of_its_own() -> None:
     made = {
         InvalidFieldError: lambda: InvalidFieldError("field", "reason"),
         OverloadedError: lambda: OverloadedError(1.5),
+        QuotaExceededError: lambda: QuotaExceededError(1.5, quota="q", size="10 a second", advice="wait"),
         pdp.errors.SessionContendedError: lambda: pdp.errors.SessionContendedError(1.0),
         pdp.errors.ChainRefusedError: lambda: pdp.errors.ChainRefusedError("chain.cycle", "to_agent"),
     }
@@ -117,7 +119,8 @@ def test_every_failure_has_a_status_of_its_own() -> None:
         assert status.code is not grpc.StatusCode.INTERNAL, kind
         assert status.reason in set(error_reason_pb2.ErrorReason.keys())
         seen.add(status.reason)
-    assert len(seen) == len(set(errors) - INTERNAL)
+    # A quota that is used up is a kind of overload.
+    assert len(seen) == len(set(errors) - INTERNAL - {QuotaExceededError})
 
 
 def test_failure_of_a_finer_kind_has_the_status_of_what_it_is_a_kind_of() -> None:
@@ -163,6 +166,19 @@ def test_refusal_says_who_else_would_be_turned_away(others: str) -> None:
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     assert info.metadata.get("others", "") == others
+
+
+def test_quota_that_was_met_is_named_with_its_size() -> None:
+    error = QuotaExceededError(1.5, quota="writes_per_second", size="10 writes a second", advice="wait")
+    status = status_of(error, request_id="r")
+    assert status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert status.message == "a quota is used up: 10 writes a second (writes_per_second); wait"
+    details = status_pb2.Status.FromString(status.details)
+    info, hint = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert details.details[0].Unpack(info)
+    assert info.reason == "OVERLOADED"
+    assert (info.metadata["quota"], info.metadata["size"]) == ("writes_per_second", "10 writes a second")
+    assert details.details[1].Unpack(hint)
 
 
 def test_foreign_exception_shows_nothing_of_itself() -> None:

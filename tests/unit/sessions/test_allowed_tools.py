@@ -32,7 +32,7 @@ class Bench:
 async def bench() -> Bench:
     store = FakeStore()
     await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
-    session = await store.sessions.open(TENANT, builders.session(now=await store.clock.now()))
+    session = (await store.sessions.open(TENANT, builders.session(now=await store.clock.now()))).session
     reading = Chains(store.information_point, await chains.new_grants(store.keys))
     return Bench(store, session, Listing(reading, store.control_plane))
 

@@ -21,10 +21,21 @@ from pdp.errors import (
     PermissionDeniedError,
     SessionContendedError,
     SessionOverError,
+    SessionUnprovenError,
     TaskExistsError,
     UnauthenticatedError,
 )
-from pdp.model import Caller, Hop, IssuerKeysSnapshot, Role, Session, SessionState, Task, grant_hash
+from pdp.model import (
+    Caller,
+    Hop,
+    IssuerKeysSnapshot,
+    Role,
+    Session,
+    SessionState,
+    StoredOpening,
+    Task,
+    grant_hash,
+)
 from pdp.ports import ControlPlane, SessionStore, TokenAuthenticator
 from pdp.sessions import task_tokens
 from pdp.sessions.opening import OpeningRequest
@@ -412,3 +423,108 @@ async def test_who_revokes_too_often_is_turned_away_and_operators_are_not(bench:
     await revoke_many(OPERATOR)
     with pytest.raises(OverloadedError):
         await revoke_many(ANNA)
+
+
+# --- Revoking proofs ---
+
+
+@pytest.mark.parametrize("caller", [ANNA, ISSUING, OPERATOR])
+async def test_proofs_are_revoked_by_who_asked_for_the_task_and_by_operators(
+    bench: Bench, caller: Caller
+) -> None:
+    opened = await bench.open()
+    session_id = opened.session.session_id
+    leaf = await bench.delegate(opened, "agent:helper")
+    revoked = await bench.point().revoke_proofs(caller, session_id, reason="it leaked")
+    assert (revoked.tokens, revoked.grants) == (1, 2)
+    root = Hop(agent=AGENT, grant=opened.grant)
+    helper = builders.caller(subject="svc-helper", agents=frozenset({"agent:helper"}))
+    for agent, proof in (
+        (RUNTIME, builders.shown(opened.session_token)),
+        (RUNTIME, builders.shown("", root)),
+        (RUNTIME, builders.shown(opened.session_token, root)),
+        (helper, builders.shown("", root, leaf)),
+    ):
+        with pytest.raises((SessionUnprovenError, NotFoundError)):
+            await bench.point().get(agent, session_id, **proof)
+    shown = await bench.point().get(caller, session_id, **builders.shown())
+    assert (shown.session.proofs_ended, shown.session.proofs_revoked_at) == (True, revoked.revoked_at)
+
+
+async def test_proofs_are_revoked_by_nobody_else(bench: Bench) -> None:
+    opened = await bench.open()
+    session_id = opened.session.session_id
+    other_tenant = replace(OPERATOR, tenant="globex")
+    no_issuer = replace(ISSUING, roles=frozenset())
+    for caller in (RUNTIME, STRANGER, other_tenant, no_issuer):
+        with pytest.raises(NotFoundError, match="whose proofs you may revoke"):
+            await bench.point().revoke_proofs(caller, session_id, reason="")
+    with pytest.raises(NotFoundError):
+        await bench.point().revoke_proofs(OPERATOR, "unknown", reason="")
+    assert await bench.point().get(RUNTIME, session_id, **builders.shown(opened.session_token))
+
+
+async def test_session_is_usable_again_once_its_issuer_has_opened_it(bench: Bench) -> None:
+    asking = asked()
+    opened = await bench.point().open(ISSUING, asking)
+    session_id = opened.session.session_id
+    await bench.point().revoke_proofs(ANNA, session_id, reason="")
+    again = await bench.point().open(ISSUING, asking)
+    assert (again.session.session_id, again.session.proofs_ended) == (session_id, False)
+    for proof in (
+        builders.shown(again.session_token),
+        builders.shown("", Hop(agent=AGENT, grant=again.grant)),
+    ):
+        assert await bench.point().get(RUNTIME, session_id, **proof)
+    with pytest.raises(SessionUnprovenError):
+        await bench.point().get(RUNTIME, session_id, **builders.shown(opened.session_token))
+
+
+async def test_id_is_no_proof_either_once_proofs_were_revoked(bench: Bench) -> None:
+    await bench.store.control_plane.put_tenant(TENANT, b'{"session_proof": "id"}', by=builders.AUTHOR)
+    asking = asked()
+    opened = await bench.point().open(ISSUING, asking)
+    session_id = opened.session.session_id
+    assert await bench.point().get(RUNTIME, session_id, **builders.shown())
+    await bench.point().revoke_proofs(OPERATOR, session_id, reason="")
+    with pytest.raises(SessionUnprovenError):
+        await bench.point().get(RUNTIME, session_id, **builders.shown())
+    await bench.point().open(ISSUING, asking)
+    assert await bench.point().get(RUNTIME, session_id, **builders.shown())
+
+
+async def test_task_token_opens_after_a_revocation_what_it_was_issued_for_since(bench: Bench) -> None:
+    await bench.put_keys(public_jwk(KEY))
+    before = task_token(task={"id": "T-1"})
+    session_id = (await bench.point().open(RUNTIME, OpeningRequest(task_token=before))).session.session_id
+    await bench.store.clock.advance(1)
+    await bench.point().revoke_proofs(ANNA, session_id, reason="")
+    with pytest.raises(PermissionDeniedError, match="before the"):
+        await bench.point().open(RUNTIME, OpeningRequest(task_token=before))
+    await bench.store.clock.advance(1)
+    after = task_token(task={"id": "T-1"}, issued_at=START.timestamp() + 2)
+    assert (await bench.point().open(RUNTIME, OpeningRequest(task_token=after))).session_token
+
+
+async def test_opening_whose_proofs_are_revoked_before_it_is_done_is_asked_for_again(bench: Bench) -> None:
+    class Revoking(FakeSessionStore):
+        async def open(self, tenant: str, session: Session, **options: Any) -> StoredOpening:
+            stored = await super().open(tenant, session, **options)
+            await self.revoke_proofs(tenant, stored.session.session_id, by=builders.AUTHOR)
+            return stored
+
+    with pytest.raises(SessionContendedError):
+        await bench.point(sessions=Revoking(bench.store.state)).open(ISSUING, asked())
+
+
+async def test_who_revokes_proofs_too_often_is_turned_away_and_operators_are_not(bench: Bench) -> None:
+    point, session_id = bench.point(), (await bench.open()).session.session_id
+    for _ in range(60):
+        await point.revoke_proofs(OPERATOR, session_id, reason="")
+
+    async def revoke_many() -> None:
+        for _ in range(60):
+            await point.revoke_proofs(ANNA, session_id, reason="")
+
+    with pytest.raises(OverloadedError, match="10 revocations a second"):
+        await revoke_many()

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from placet.model import Outcome as Outcome
     from placet.model import PolicyRevision as PolicyRevision
     from placet.model import Position as Position
+    from placet.model import ProofRevocation as ProofRevocation
     from placet.model import Reason as Reason
     from placet.model import ReceiptStatus as ReceiptStatus
     from placet.model import Replacement as Replacement
@@ -139,6 +140,7 @@ _HOMES = {
         "Outcome",
         "PolicyRevision",
         "Position",
+        "ProofRevocation",
         "Reason",
         "Reported",
         "ReceiptStatus",

@@ -38,6 +38,7 @@ from placet.model import (
     IssuerKeys,
     OpenDecision,
     Outcome,
+    ProofRevocation,
     Replacement,
     Reported,
     Session,
@@ -404,6 +405,16 @@ class AsyncClient(AsyncSide):
         """
         return await self._run(delegation.revoke_grant(session, grant, reason, chain), timeout)
 
+    async def revoke_session_proofs(
+        self, session: Session | str, *, reason: str = "", timeout: float | None = None
+    ) -> ProofRevocation:
+        """End all that proves part in a session: its tokens, its root grants and what comes of them.
+
+        Nobody acts in the session until its issuer opens it again; a task token opens it only if it was
+        issued after this. It may be called by the session's principal or issuer, and by operators.
+        """
+        return await self._run(sessions.revoke_session_proofs(session, reason), timeout)
+
     async def get_chain(
         self,
         decision_id: str,
@@ -419,9 +430,14 @@ class AsyncClient(AsyncSide):
         """
         return await self._run(delegation.get_chain(decision_id, session, chain), timeout)
 
-    async def get_session(self, session: Session | str, *, timeout: float | None = None) -> Session:
-        """Return the session as it is now."""
-        return await self._run(sessions.get_session(session), timeout)
+    async def get_session(
+        self, session: Session | str, *, chain: Hops = (), timeout: float | None = None
+    ) -> Session:
+        """Return the session as it is now.
+
+        Its agent proves its part in it by what `session` carries, or by a chain: that of its root grant.
+        """
+        return await self._run(sessions.get_session(session, chain), timeout)
 
     async def complete_task(
         self, session: Session | str, *, reason: str = "", timeout: float | None = None
@@ -433,10 +449,18 @@ class AsyncClient(AsyncSide):
         return await self._run(sessions.complete_task(session, reason), timeout)
 
     async def close_session(
-        self, session: Session | str, *, reason: str = "", timeout: float | None = None
+        self,
+        session: Session | str,
+        *,
+        reason: str = "",
+        chain: Hops = (),
+        timeout: float | None = None,
     ) -> Session:
-        """End a session for good: everything after it is blocked."""
-        return await self._run(sessions.close_session(session, reason), timeout)
+        """End a session for good: everything after it is blocked.
+
+        Its agent proves its part in it as for `get_session`.
+        """
+        return await self._run(sessions.close_session(session, reason, chain), timeout)
 
     async def put_tenant(
         self,

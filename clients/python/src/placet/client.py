@@ -41,6 +41,7 @@ from placet.model import (
     IssuerKeys,
     OpenDecision,
     Outcome,
+    ProofRevocation,
     Replacement,
     Reported,
     Session,
@@ -405,6 +406,16 @@ class Client(SyncSide):
         """
         return self._run(delegation.revoke_grant(session, grant, reason, chain), timeout)
 
+    def revoke_session_proofs(
+        self, session: Session | str, *, reason: str = "", timeout: float | None = None
+    ) -> ProofRevocation:
+        """End all that proves part in a session: its tokens, its root grants and what comes of them.
+
+        Nobody acts in the session until its issuer opens it again; a task token opens it only if it was
+        issued after this. It may be called by the session's principal or issuer, and by operators.
+        """
+        return self._run(sessions.revoke_session_proofs(session, reason), timeout)
+
     def get_chain(
         self,
         decision_id: str,
@@ -420,9 +431,14 @@ class Client(SyncSide):
         """
         return self._run(delegation.get_chain(decision_id, session, chain), timeout)
 
-    def get_session(self, session: Session | str, *, timeout: float | None = None) -> Session:
-        """Return the session as it is now."""
-        return self._run(sessions.get_session(session), timeout)
+    def get_session(
+        self, session: Session | str, *, chain: Hops = (), timeout: float | None = None
+    ) -> Session:
+        """Return the session as it is now.
+
+        Its agent proves its part in it by what `session` carries, or by a chain: that of its root grant.
+        """
+        return self._run(sessions.get_session(session, chain), timeout)
 
     def complete_task(
         self, session: Session | str, *, reason: str = "", timeout: float | None = None
@@ -434,10 +450,18 @@ class Client(SyncSide):
         return self._run(sessions.complete_task(session, reason), timeout)
 
     def close_session(
-        self, session: Session | str, *, reason: str = "", timeout: float | None = None
+        self,
+        session: Session | str,
+        *,
+        reason: str = "",
+        chain: Hops = (),
+        timeout: float | None = None,
     ) -> Session:
-        """End a session for good: everything after it is blocked."""
-        return self._run(sessions.close_session(session, reason), timeout)
+        """End a session for good: everything after it is blocked.
+
+        Its agent proves its part in it as for `get_session`.
+        """
+        return self._run(sessions.close_session(session, reason, chain), timeout)
 
     def put_tenant(
         self,

@@ -11,15 +11,22 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from placet.canonical import CanonicalError, action_digest, parse_object, parse_value
+from placet.secret_paths import hide, secrets_digest
 
 TYP = "placet-receipt+sd-jwt"
+# A receipt whose action has no secrets. Receipts of earlier servers are all of this version: their action
+# digest covers secrets as well.
 VERSION = 1
+# A receipt that names secrets: they are left out of its action digest, and have a digest of their own.
+SECRETS_VERSION = 2
+VERSIONS = frozenset({VERSION, SECRETS_VERSION})
 ALGORITHMS = frozenset({"ES256", "EdDSA", "Ed25519"})
 # A receipt holds the arguments (64 KiB at most) in base64, and what policy said.
 MAX_BYTES = 256 * 1024
@@ -197,13 +204,14 @@ def check_binding(
     tool: str,
     arguments: Mapping[str, Any],
     audience: str = "",
+    secret_salt: bytes = b"",
 ) -> None:
     """Check that a receipt is for this decision on this action.
 
     `expires_at` is in whole Unix seconds; `arguments` is a parsed object (numbers int or
     Decimal). An empty `audience` was not asked for: then the receipt is for whomever the tool registry
-    names. Raises `ReceiptError` whose `part` is the field that differs: effect, session,
-    tool_call_id, jti, exp, aud, act.tool, act.ad.
+    names. `secret_salt` came with the answer. Raises `ReceiptError` whose `part` is the field that
+    differs: effect, session, tool_call_id, jti, exp, aud, act.tool, act.ad, act.secrets.
     """
     claims = receipt.claims
     expected: dict[str, Any] = {
@@ -219,11 +227,18 @@ def check_binding(
         found = claims.get(field)
         if found != value or type(found) is not type(value):
             raise ReceiptError(field, f"the receipt says {_short(found)}, expected {_short(value)}")
-    check_action(receipt, tool=tool, arguments=arguments)
+    check_action(receipt, tool=tool, arguments=arguments, secret_salt=secret_salt)
 
 
-def check_action(receipt: ParsedReceipt, *, tool: str, arguments: Mapping[str, Any]) -> None:
-    """Check that a receipt is for this action. Raises `ReceiptError` for act.tool, act.ad."""
+def check_action(
+    receipt: ParsedReceipt, *, tool: str, arguments: Mapping[str, Any], secret_salt: bytes | None = b""
+) -> None:
+    """Check that a receipt is for this action: `arguments` is a parsed object, with its secrets.
+
+    What the receipt names as secret is compared by the salt that the answer carried beside the receipt.
+    `secret_salt` None leaves secrets uncompared: whoever acts has to have the receipt redeemed then. Raises
+    `ReceiptError` for act.tool, act.ad, and act.secrets where secrets differ or there is no salt.
+    """
     act = receipt.claims.get("act")
     if not isinstance(act, Mapping):
         raise ReceiptError("act", "is missing")
@@ -232,12 +247,43 @@ def check_action(receipt: ParsedReceipt, *, tool: str, arguments: Mapping[str, A
     salt, resource = receipt.claims.get("ad_salt"), act.get("resource")
     if not isinstance(salt, str) or not isinstance(resource, str):
         raise ReceiptError("act.ad", "cannot be recomputed: ad_salt or act.resource is missing")
+    paths = secret_paths(receipt)
+    rest = hide(arguments, paths).rest if paths else arguments
     try:
-        digest = action_digest(tool=tool, resource=resource, arguments=arguments, salt=b64url_decode(salt))
+        digest = action_digest(tool=tool, resource=resource, arguments=rest, salt=b64url_decode(salt))
+        secret = (
+            secrets_digest(tool=tool, resource=resource, arguments=arguments, salt=secret_salt)
+            if paths and secret_salt
+            else b""
+        )
     except ValueError as exc:
         raise ReceiptError("act.ad", f"cannot be recomputed: {exc}") from exc
     if act.get("ad") != b64url_encode(digest):
         raise ReceiptError("act.ad", "the receipt is for other arguments")
+    if not paths or secret_salt is None:
+        return
+    if not secret:
+        raise ReceiptError(
+            "act.secrets", "the receipt names secrets, and there is no salt to compare them by"
+        )
+    if not hmac.compare_digest(act["secrets_digest"], b64url_encode(secret)):
+        raise ReceiptError("act.secrets", "the receipt is for other secrets")
+
+
+def secret_paths(receipt: ParsedReceipt) -> tuple[str, ...]:
+    """Return the paths of the arguments that are secret, and so left out of the receipt's action digest.
+
+    `placet.secret_paths` says what a path is. Raises `ReceiptError` for act.secrets.
+    """
+    act = receipt.claims.get("act")
+    if not isinstance(act, Mapping) or not {"secrets", "secrets_digest"} & set(act):
+        return ()
+    paths, digest = act.get("secrets"), act.get("secrets_digest")
+    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) for path in paths):
+        raise ReceiptError("act.secrets", "must be a list of paths")
+    if not isinstance(digest, str) or not digest.isascii():
+        raise ReceiptError("act.secrets", "has no digest")
+    return tuple(paths)
 
 
 def _read_header(segment: str) -> dict[str, Any]:

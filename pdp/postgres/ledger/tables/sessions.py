@@ -22,9 +22,19 @@ def _wanted(batch: BatchParts) -> list[Row]:
 
 
 def _locked(
-    tenant: str, session_id: str, version: int, state: str, expires_at: datetime
+    tenant: str,
+    session_id: str,
+    version: int,
+    state: str,
+    expires_at: datetime,
+    proofs_revoked_at: datetime | None,
 ) -> tuple[tuple[str, str], SessionRow]:
-    row = SessionRow(version=version, state=SessionState(state), expires_at=expires_at)
+    row = SessionRow(
+        version=version,
+        state=SessionState(state),
+        expires_at=expires_at,
+        proofs_revoked_at=proofs_revoked_at,
+    )
     return (tenant, session_id), row
 
 

@@ -5,7 +5,8 @@ What is checked before an answer may allow anything, in order:
 1. It is a whole Decision, with an effect that this client knows.
 2. It is about this session and this tool call.
 3. Its receipt can be read (and is proven, given a verifier), and says the same: effect,
-   session, tool call, decision, expiry, audience, tool, arguments, attempt, obligations.
+   session, tool call, decision, expiry, audience, tool, arguments (secret ones by the salt that comes
+   with the answer), attempt, obligations.
 4. It was decided for this attempt, or is marked as replayed.
 5. Every obligation is one that this client understands.
 6. Its time, `exp - iat` of the receipt counted from when this attempt was first sent, has
@@ -128,6 +129,7 @@ class Question:
                 tool=request.action.tool,
                 arguments=self.arguments,
                 audience=request.audience,
+                secret_salt=decision.secret_salt,
             )
         except ReceiptError as exc:
             raise ReceiptMismatchError(f"the receipt is not for this answer: {exc}") from exc

@@ -103,6 +103,7 @@ def read_decision(message: nouns.Decision) -> Decision:
         attempt_id=message.attempt_id,
         replayed=message.replayed,
         receipt=message.receipt.token,
+        secret_salt=message.secret_salt,
         position=Position(writer=message.receipt.position.writer, seq=message.receipt.position.seq)
         if message.receipt.HasField("position")
         else None,

@@ -11,7 +11,16 @@ from typing import Any
 from placet.model import AmountLimit, Decision, Simulation
 
 _HIDDEN = frozenset(
-    {"failure", "valid_until", "clock", "executed", "retry_after", "receipt", "input_document"}
+    {
+        "failure",
+        "valid_until",
+        "clock",
+        "executed",
+        "retry_after",
+        "receipt",
+        "input_document",
+        "secret_salt",
+    }
 )
 # The members that `decision_json` always has.
 DECISION_NAMES = frozenset(item.name for item in fields(Decision)) - _HIDDEN | {

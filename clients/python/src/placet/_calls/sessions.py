@@ -1,4 +1,4 @@
-"""The run of a task: OpenSession, GetSession, CompleteTask, CloseSession."""
+"""The run of a task: OpenSession, GetSession, CompleteTask, CloseSession, RevokeSessionProofs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from placet._calls.action import session_id_of, session_token_of
+from placet._calls.action import Hops, chain_message, session_id_of, session_token_of
 from placet._calls.boundary import boundary_message, read_boundary
 from placet._calls.call import Call, read_instant, reader
 from placet._calls.fields import instant, members, span, text
 from placet._wire.numbers import SESSION_STATES
 from placet.errors import AnswerError, invalid
-from placet.model import Boundary, Session, Task
+from placet.model import Boundary, ProofRevocation, Session, Task
 from placet.v1 import session_service_pb2 as messages
 
 
@@ -75,10 +75,12 @@ def open_session_request(
     return message
 
 
-def get_session(session: Session | str) -> Call[Session]:
+def get_session(session: Session | str, chain: Hops) -> Call[Session]:
     return Call(
         request=messages.GetSessionRequest(
-            session_id=session_id_of(session), session_token=session_token_of(session)
+            session_id=session_id_of(session),
+            session_token=session_token_of(session),
+            chain=chain_message(chain),
         ),
         read=reader(messages.GetSessionResponse, _read_session_of),
     )
@@ -93,14 +95,24 @@ def complete_task(session: Session | str, reason: str) -> Call[Session]:
     )
 
 
-def close_session(session: Session | str, reason: str) -> Call[Session]:
+def close_session(session: Session | str, reason: str, chain: Hops) -> Call[Session]:
     return Call(
         request=messages.CloseSessionRequest(
             session_id=session_id_of(session),
             reason=text(reason, "reason"),
             session_token=session_token_of(session),
+            chain=chain_message(chain),
         ),
         read=reader(messages.CloseSessionResponse, _read_session_of),
+    )
+
+
+def revoke_session_proofs(session: Session | str, reason: str) -> Call[ProofRevocation]:
+    return Call(
+        request=messages.RevokeSessionProofsRequest(
+            session_id=session_id_of(session), reason=text(reason, "reason")
+        ),
+        read=reader(messages.RevokeSessionProofsResponse, _read_revocation),
     )
 
 
@@ -129,6 +141,16 @@ def _task_message(value: Task | Mapping[str, Any] | str) -> messages.Task:
         id=text(task.id, "task.id"),
         description=text(task.description, "task.description"),
         prompt=text(task.prompt, "task.prompt"),
+    )
+
+
+def _read_revocation(answer: messages.RevokeSessionProofsResponse) -> ProofRevocation:
+    if not answer.HasField("revoked_at"):
+        raise AnswerError("the answer does not say when the proofs were revoked")
+    return ProofRevocation(
+        revoked_at=read_instant(answer.revoked_at, "revoked_at"),
+        tokens=answer.tokens,
+        grants=answer.grants,
     )
 
 
@@ -169,4 +191,8 @@ def _read_session(message: messages.Session) -> Session:
         closed_at=read_instant(message.closed_at, "closed_at") if message.HasField("closed_at") else None,
         template=read_boundary(message.template) if message.HasField("template") else None,
         decisions=dict(message.decisions),
+        proofs_revoked_at=read_instant(message.proofs_revoked_at, "proofs_revoked_at")
+        if message.HasField("proofs_revoked_at")
+        else None,
+        proofs_ended=message.proofs_ended,
     )

@@ -75,6 +75,7 @@ def check_decided(decision: Decision, question: Mapping[str, Any]) -> None:
             tool=action.tool,
             arguments=parsed_object(action.arguments, "action.arguments"),
             audience=question["audience"],
+            secret_salt=decision.secret_salt,
         )
     except ReceiptError as exc:
         raise ArgumentsChanged(

@@ -3,9 +3,10 @@
     app = CapabilityMiddleware(app, gate=gate, tools={"/payments": "payments.create"})
 
 A request passes if it has exactly one header `Placet-Receipt`, whose receipt permits the path's tool with
-the request's body as its arguments. The body is read whole first, and passed on as it was. Any other
-request is answered 403 with `application/problem+json` (RFC 9457), whose member `reason` is one of
-`placet.capability.REASONS`; 413 for a body that is too large; 503 when the PDP cannot be asked.
+the request's body as its arguments. Secrets that the receipt names are compared by the salt in the header
+`Placet-Secret-Salt`; without it the receipt is redeemed. The body is read whole first, and passed on as it
+was. Any other request is answered 403 with `application/problem+json` (RFC 9457), whose member `reason` is
+one of `placet.capability.REASONS`; 413 for a body that is too large; 503 when the PDP cannot be asked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from placet.canonical import MAX_BYTES
-from placet.capability.check import HEADER, REASONS, CapabilityError
+from placet.capability.check import HEADER, REASONS, SALT_HEADER, CapabilityError, read_salt
 from placet.capability.gate import Gate
 
 Scope = MutableMapping[str, Any]
@@ -73,8 +74,11 @@ class CapabilityMiddleware:
             if body is None:
                 return
             receipt = _read_receipt(scope)
+            salt = _read_salt(scope)
             tool, arguments = self._resolve(scope, body)
-            capability = await self._gate.admit_async(receipt, tool=tool, arguments=arguments)
+            capability = await self._gate.admit_async(
+                receipt, tool=tool, arguments=arguments, secret_salt=salt
+            )
         except CapabilityError as exc:
             _LOG.info("refused: %s", exc)
             await _refuse(send, exc.reason)
@@ -128,6 +132,14 @@ def _read_receipt(scope: Mapping[str, Any]) -> bytes:
     if len(found) != 1:
         raise CapabilityError("capability.missing", f"{len(found)} headers")
     return found[0]
+
+
+def _read_salt(scope: Mapping[str, Any]) -> bytes:
+    """Return the salt of the receipt's secrets; empty without one."""
+    found = _headers(scope, SALT_HEADER.lower().encode("ascii"))
+    if len(found) > 1:
+        raise CapabilityError("capability.request", f"{len(found)} headers {SALT_HEADER}")
+    return read_salt(found[0]) if found else b""
 
 
 def _headers(scope: Mapping[str, Any], name: bytes) -> list[bytes]:

@@ -7,7 +7,8 @@ What is checked, in order:
 3. Its time has begun and has not passed, by the tool server's own clock.
 4. It was given in the session that the tool server asks for, if it asks for one.
 5. Tool and arguments are those that were judged: their digest is computed anew, with the salt that
-   the receipt discloses.
+   the receipt discloses. Arguments that the receipt names as secret are left out of it; they are compared
+   by a salt that comes beside the receipt, and without that salt the receipt has to be redeemed.
 6. Every obligation is fulfilled by redeeming (`redeem`, `after`), or by the tool server.
 
 A receipt does not say whether it was used before: `placet.capability.gate` keeps count of that.
@@ -23,20 +24,28 @@ from typing import TYPE_CHECKING, Any
 from placet._calls.jsontext import object_text
 from placet.canonical import CanonicalError, parse_object, parse_value
 from placet.errors import InvalidRequestError
+from placet.model import Decision
 from placet.receipt import (
-    VERSION,
+    SECRETS_VERSION,
+    VERSIONS,
     ParsedReceipt,
     ReceiptError,
     b64url_decode,
+    b64url_encode,
     check_action,
     disclosure_digest,
+    secret_paths,
     split,
 )
+from placet.secret_paths import SALT_BYTES
 
 if TYPE_CHECKING:
     from placet._calls.receipts import Verifier
 
 HEADER = "Placet-Receipt"
+# Holds the salt of the secrets' digest, base64url, beside a receipt that names secrets. With the salt and the
+# receipt, secrets of few possible values can be guessed, so it is to be kept out of logs.
+SALT_HEADER = "Placet-Secret-Salt"
 # Obligations that redeeming fulfils: the PDP knows whether the receipt was used, and whether the action's
 # turn in its plan has come.
 REDEEMED = frozenset({"redeem", "after"})
@@ -89,6 +98,8 @@ class Capability:
     expires_at: datetime
     # Whether it has to be redeemed before the tool acts.
     must_redeem: bool
+    # Whether all arguments were compared; False: secret ones were not, for want of their salt.
+    secrets_compared: bool = True
 
 
 def check(
@@ -102,11 +113,14 @@ def check(
     now: float,
     session: str = "",
     fulfils: Iterable[str] = (),
+    secret_salt: bytes = b"",
 ) -> Capability:
     """Return what the receipt permits, if it permits this action. Raises `CapabilityError`.
 
     `arguments` is the JSON text that the tool will act on, or a mapping without binary floats in
-    it; `now` is in Unix seconds. The keys are the verifier's, never the receipt's.
+    it; `now` is in Unix seconds. The keys are the verifier's, never the receipt's. `secret_salt` is the
+    decision's (`read_salt`). Without it nothing is said of the arguments that the receipt names as secret,
+    and the capability has to be redeemed.
     """
     proven = _verify(receipt, verifier)  # 1
     for name, expected, reason in (  # 2
@@ -125,7 +139,7 @@ def check(
         raise CapabilityError("capability.expired")
     if session and proven.claims.get("session") != session:  # 4
         raise CapabilityError("capability.other_session")
-    _compare_action(proven, tool, arguments)  # 5
+    compared = _compare_action(proven, tool, arguments, secret_salt)  # 5
     obligations = _read_obligations(proven)  # 6
     unknown = obligations - REDEEMED - frozenset(fulfils)
     if unknown:
@@ -140,7 +154,8 @@ def check(
         tool=tool,
         resource=proven.claims["act"]["resource"],
         expires_at=datetime.fromtimestamp(ends, UTC),
-        must_redeem=not obligations.isdisjoint(REDEEMED),
+        must_redeem=not compared or not obligations.isdisjoint(REDEEMED),
+        secrets_compared=compared,
     )
 
 
@@ -160,17 +175,49 @@ def presented(receipt: bytes) -> str:
     return "~".join([parts.signed.decode("ascii"), *kept, ""])
 
 
+def presented_headers(decision: Decision) -> dict[str, str]:
+    """Return the headers that hand a decision to a tool server: its receipt, and the salt of its secrets.
+
+    Raises `ReceiptError`.
+    """
+    headers = {HEADER: presented(decision.receipt)}
+    if decision.secret_salt:
+        headers[SALT_HEADER] = b64url_encode(decision.secret_salt)
+    return headers
+
+
+def read_salt(header: bytes) -> bytes:
+    """Return the salt that the header `Placet-Secret-Salt` holds. Raises `CapabilityError`."""
+    try:
+        salt = b64url_decode(header.decode("ascii"))
+    except ValueError as exc:
+        raise CapabilityError("capability.request", f"{SALT_HEADER} is no base64url") from exc
+    if len(salt) != SALT_BYTES:
+        raise CapabilityError("capability.request", f"{SALT_HEADER} has not {SALT_BYTES} bytes")
+    return salt
+
+
 def _verify(receipt: bytes, verifier: Verifier) -> ParsedReceipt:
     try:
         found = verifier.verify(receipt)
     except ReceiptError as exc:
         raise CapabilityError("capability.not_genuine", str(exc)) from exc
-    if found.claims.get("ver") != VERSION:
+    version = found.claims.get("ver")
+    if isinstance(version, bool) or version not in VERSIONS:
         raise CapabilityError("capability.not_genuine", "it is of a version that is not known here")
+    try:
+        names_secrets = bool(secret_paths(found))
+    except ReceiptError as exc:
+        raise CapabilityError("capability.not_genuine", str(exc)) from exc
+    if names_secrets != (version == SECRETS_VERSION):
+        raise CapabilityError("capability.not_genuine", "receipts of its version do not name secrets so")
     return found
 
 
-def _compare_action(receipt: ParsedReceipt, tool: str, arguments: Mapping[str, Any] | bytes) -> None:
+def _compare_action(
+    receipt: ParsedReceipt, tool: str, arguments: Mapping[str, Any] | bytes, secret_salt: bytes
+) -> bool:
+    """Return whether all arguments were compared; False if secrets were not. Raises `CapabilityError`."""
     try:
         parsed = parse_object(object_text(arguments, "arguments"), field="arguments")
     except (CanonicalError, InvalidRequestError) as exc:
@@ -178,9 +225,10 @@ def _compare_action(receipt: ParsedReceipt, tool: str, arguments: Mapping[str, A
     if "ad_salt" not in receipt.claims:
         raise CapabilityError("capability.not_disclosed", "ad_salt")
     try:
-        check_action(receipt, tool=tool, arguments=parsed)
+        check_action(receipt, tool=tool, arguments=parsed, secret_salt=secret_salt or None)
     except ReceiptError as exc:
         raise CapabilityError("capability.other_action", str(exc)) from exc
+    return bool(secret_salt) or not secret_paths(receipt)
 
 
 def _read_obligations(receipt: ParsedReceipt) -> set[str]:

@@ -2,7 +2,8 @@
 
 A receipt without the obligations `redeem` and `after` is used up in `uses`, which only this process
 knows unless a shared one is given. A receipt with one of them is redeemed at the PDP, which knows of
-every use anywhere.
+every use anywhere; so is one that names secrets, where their salt did not come with it: the PDP compares
+them.
 """
 
 from __future__ import annotations
@@ -63,15 +64,22 @@ class Gate:
         self._lock = ForkLock()
 
     def admit(
-        self, receipt: bytes, *, tool: str, arguments: Mapping[str, Any] | bytes, session: str = ""
+        self,
+        receipt: bytes,
+        *,
+        tool: str,
+        arguments: Mapping[str, Any] | bytes,
+        session: str = "",
+        secret_salt: bytes = b"",
     ) -> Capability:
         """Use the receipt up for this action. Raises `CapabilityError`: then do not act.
 
-        Raises TypeError if the gate has an `AsyncClient`: use `admit_async` then.
+        `secret_salt` is the salt that came with the receipt, if one did (`read_salt`). Raises TypeError if
+        the gate has an `AsyncClient`: use `admit_async` then.
         """
         if inspect.iscoroutinefunction(getattr(self._client, "redeem", None)):
             raise TypeError("a gate with an AsyncClient is passed with admit_async()")
-        text, now, capability = self._check(receipt, tool, arguments, session)
+        text, now, capability = self._check(receipt, tool, arguments, session, secret_salt)
         if not capability.must_redeem:
             self._claim(capability, now)
             return capability
@@ -79,14 +87,25 @@ class Gate:
             self._redeemer().redeem(
                 capability.decision_id, tool=tool, arguments=text, audience=self._audience
             )
+        if not capability.secrets_compared:
+            # Whoever has the salt is let in without redeeming, so that use is remembered here.
+            self._claim(capability, now)
         return capability
 
     async def admit_async(
-        self, receipt: bytes, *, tool: str, arguments: Mapping[str, Any] | bytes, session: str = ""
+        self,
+        receipt: bytes,
+        *,
+        tool: str,
+        arguments: Mapping[str, Any] | bytes,
+        session: str = "",
+        secret_salt: bytes = b"",
     ) -> Capability:
         """Do what `admit` does, without blocking the event loop."""
         # On a thread, since a verifier may fetch keys, and shared `uses` may be asked over a network.
-        text, now, capability = await asyncio.to_thread(self._check, receipt, tool, arguments, session)
+        text, now, capability = await asyncio.to_thread(
+            self._check, receipt, tool, arguments, session, secret_salt
+        )
         if not capability.must_redeem:
             await asyncio.to_thread(self._claim, capability, now)
             return capability
@@ -98,10 +117,17 @@ class Gate:
                 await asyncio.to_thread(
                     redeem, capability.decision_id, tool=tool, arguments=text, audience=self._audience
                 )
+        if not capability.secrets_compared:
+            await asyncio.to_thread(self._claim, capability, now)
         return capability
 
     def _check(
-        self, receipt: bytes, tool: str, arguments: Mapping[str, Any] | bytes, session: str
+        self,
+        receipt: bytes,
+        tool: str,
+        arguments: Mapping[str, Any] | bytes,
+        session: str,
+        secret_salt: bytes,
     ) -> _Checked:
         """Check the receipt offline. Raises `CapabilityError`."""
         now = self._now()
@@ -119,6 +145,7 @@ class Gate:
             now=now,
             session=session,
             fulfils=self._fulfils,
+            secret_salt=secret_salt,
         )
         return _Checked(text, now, capability)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from placet import __version__
-from placet._calls.plain import decision_json, simulation_json
+from placet._calls.plain import decision_json, plain, simulation_json
 from placet.cli import admin, chain, entities, issuers, outcomes, plans, receipts, scenarios, tools
 from placet.cli.connection import Json, connected
 from placet.cli.exits import HELP, CommandError, exit_of
@@ -32,7 +32,7 @@ app = typer.Typer(
     epilog=HELP + "\n" + _ENVIRONMENT,
     **_KEEP,  # type: ignore[arg-type]
 )
-session = typer.Typer(help="Open, show, complete and close sessions.", **_KEEP)  # type: ignore[arg-type]
+session = typer.Typer(help="Open, show, complete and close sessions, and revoke their proofs.", **_KEEP)  # type: ignore[arg-type]
 decision = typer.Typer(help="Plans, recorded decisions, and what others would be.", **_KEEP)  # type: ignore[arg-type]
 app.add_typer(session, name="session")
 app.add_typer(decision, name="decision")
@@ -202,6 +202,28 @@ def close(
 ) -> None:
     """End a session for good: everything after it is blocked."""
     _print_session(client.close_session(session_id, reason=reason), as_json=as_json)
+
+
+@session.command(
+    "revoke-proofs",
+    epilog="\b\nExample:\n  placet session revoke-proofs 0199… --reason 'the token leaked'\n",
+)
+@connected
+def revoke_proofs(
+    client: Client,
+    session_id: Annotated[str, typer.Argument(metavar="SESSION_ID")],
+    reason: Annotated[str, typer.Option(help="Why; the history keeps it.")] = "",
+    as_json: Json = False,
+) -> None:
+    """End a session's tokens and grants: nobody acts in it until its issuer opens it again."""
+    revoked = client.revoke_session_proofs(session_id, reason=reason)
+    if as_json:
+        print_json(revoked)
+        return
+    typer.echo(
+        f"revoked at {plain(revoked.revoked_at)} (tokens: {revoked.tokens}, grants: {revoked.grants})\n"
+        "nobody acts in the session until its issuer opens it again"
+    )
 
 
 @decision.command(

@@ -81,6 +81,8 @@ def show_session(session: Session) -> None:
         "expires": session.expires_at,
         "completed": session.completed_at,
         "closed": session.closed_at,
+        "proofs revoked": session.proofs_revoked_at,
+        "usable": "not until its issuer opens it again" if session.proofs_ended else None,
         "tools": ", ".join(boundary.tools),
         "effects": ", ".join(boundary.effects),
         "resources": ", ".join(_resource(rule) for rule in boundary.resources),

@@ -12,8 +12,8 @@ from placet.canonical import canonical_number
 from placet.cli.connection import Json, offline
 from placet.cli.exits import HELP, CommandError, Exit
 from placet.cli.inputs import read_jwks, read_object, read_receipt
-from placet.cli.output import print_json, show_receipt
-from placet.receipt import ParsedReceipt, ReceiptError, check_action, parse
+from placet.cli.output import print_json, printable, show_receipt
+from placet.receipt import ParsedReceipt, ReceiptError, check_action, parse, secret_paths
 
 app = typer.Typer(
     help="Check and show receipts, offline.",
@@ -74,7 +74,7 @@ def verify(
     A receipt that fails is named by its part: header, payload, signature, disclosure n, or the
     field that differs.
     """
-    token = read_receipt(file)
+    token, uncompared = read_receipt(file), tuple[str, ...]()
     try:
         receipt = _verify(token, jwks, issuer)
         if decision:
@@ -83,16 +83,22 @@ def verify(
             asked = read_object(action)
             if not isinstance(asked.get("arguments"), Mapping):
                 raise CommandError(f"{action}: has no object `arguments`")
-            check_action(receipt, tool=str(asked.get("tool")), arguments=asked["arguments"])
+            # The salt of secrets is with whoever asked for the decision, and nowhere else.
+            check_action(receipt, tool=str(asked.get("tool")), arguments=asked["arguments"], secret_salt=None)
+            uncompared = secret_paths(receipt)
     except ReceiptError as exc:
         raise CommandError(f"not valid: {exc}", Exit.BLOCK, part=exc.part, reason=exc.reason) from exc
     status = "verified" if jwks else "unverified"
     if as_json:
-        print_json({"receipt_status": status, "header": receipt.header, "claims": receipt.claims})
+        said = {"receipt_status": status, "header": receipt.header, "claims": receipt.claims}
+        print_json(said | ({"uncompared": list(uncompared)} if uncompared else {}))
     elif jwks:
         typer.echo(f"verified: signed by {receipt.header['kid']} ({receipt.header['alg']})")
     else:
         typer.echo("unverified: the receipt is well formed; whether it was signed needs --jwks")
+    if uncompared and not as_json:
+        named = ", ".join(path or "all" for path in uncompared)
+        typer.echo(f"not compared: secret arguments ({printable(named)})")
     raise typer.Exit(Exit.OK if jwks else Exit.UNVERIFIED)
 
 

@@ -40,6 +40,7 @@ from placet.model.registry import SettingsVersion as SettingsVersion
 from placet.model.registry import Signal as Signal
 from placet.model.registry import Tool as Tool
 from placet.model.registry import ToolRevision as ToolRevision
+from placet.model.sessions import ProofRevocation as ProofRevocation
 from placet.model.sessions import Session as Session
 from placet.model.sessions import SessionState as SessionState
 from placet.model.sessions import Task as Task

@@ -105,6 +105,10 @@ class Decision:
     # The receipt's bytes: store and pass them on as they are.
     receipt: bytes = b""
     receipt_status: ReceiptStatus = ReceiptStatus.NONE
+    # The salt of the secrets' digest, where the receipt names secret arguments: only the answer to the call
+    # has it. Hand it to the tool's side (`placet.capability.presented_headers`), and store it nowhere: with
+    # it and the receipt, secrets of few possible values can be guessed.
+    secret_salt: bytes = field(default=b"", repr=False, compare=False)
     position: Position | None = None
     chain: tuple[ChainHop, ...] = ()
     # The document that policy judged (JSON). Only get_decision gives it, to operators and auditors.
@@ -187,7 +191,8 @@ class Decision:
         # The instant means nothing on another machine: what was packed allows nothing. Not by
         # __getstate__, which dataclasses with slots overwrite in early releases of Python 3.11.
         packed = replace(self, valid_until=-math.inf, clock=steady)
-        names = (item.name for item in fields(packed) if item.name != "executed")
+        # The salt of secrets is written nowhere.
+        names = (item.name for item in fields(packed) if item.name not in ("executed", "secret_salt"))
         return _unpack, ({name: getattr(packed, name) for name in names},)
 
 

@@ -54,8 +54,22 @@ class Session:
     template: Boundary | None = None
     # Decisions so far, by effect.
     decisions: Mapping[str, int] = field(default_factory=dict)
+    # When all that proved part in it was revoked last.
+    proofs_revoked_at: datetime | None = None
+    # It was, and the session's issuer has not opened it since: nobody acts in it.
+    proofs_ended: bool = False
     # The root grant, from open_session only: what the session's agent delegates from.
     grant: str = field(default="", compare=False, repr=False)
     # The session token, from open_session only: a secret that proves part in the session to every call that
     # is given this session.
     token: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProofRevocation:
+    """What was revoked with all proofs of a session: what was issued before `revoked_at` proves nothing."""
+
+    revoked_at: datetime
+    # How many lived until then.
+    tokens: int
+    grants: int

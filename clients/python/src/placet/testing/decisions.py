@@ -156,7 +156,8 @@ class FakeDecisions:
     ) -> bool:
         """Whether the caller needs no proof of its part in the session, or shows one.
 
-        With `ended`, a chain is one whose grants have expired or were revoked, too.
+        With `ended`, a chain is one whose grants have expired or were revoked, too, unless all proofs of
+        the session were.
         """
         asked_for = caller.subject == session.principal or (
             caller.subject == session.issuer and "session_issuer" in caller.roles
@@ -168,8 +169,13 @@ class FakeDecisions:
                 caller.tenant, session.session_id, token
             ):
                 return True
-            problem = self._state.grants.find_problem(caller, session, hops, self._state.now())
-            proven = problem is None or (ended and problem.code in ("chain.expired", "chain.revoked"))
+            grants = self._state.grants
+            problem = grants.find_problem(caller, session, hops, self._state.now())
+            proven = problem is None or (
+                ended
+                and problem.code in ("chain.expired", "chain.revoked")
+                and not grants.was_proof_revoked(session, hops)
+            )
             return proven and any(hop.grant for hop in hops)
 
     def list_tools(self, caller: Caller, session_id: str, hops: tuple[Hop, ...]) -> list[str]:
@@ -190,7 +196,8 @@ class FakeDecisions:
         sees_all = bool(caller.roles & {"operator", "auditor"})
         if not sees_all and found.caller.subject != caller.subject:
             return None
-        return replace(found.decision, outcome=found.outcome, redeemed=found.redeemed)
+        # The salt of secrets is for whoever asked, in the answer alone.
+        return replace(found.decision, outcome=found.outcome, redeemed=found.redeemed, secret_salt=b"")
 
     def find_with_session(self, tenant: str, decision_id: str) -> tuple[Decision, Session] | None:
         """Return the decision and the session that it was taken in; None if either is not there."""
@@ -320,6 +327,8 @@ class FakeDecisions:
             (reason,) = decision.reasons
             decision = replace(decision, reasons=(replace(reason, at=f"items[{broken_by}]"),))
         audience = received.audience or self._state.audience(caller.tenant, action.tool) or ""
+        secret_paths = self._state.secret_paths(caller.tenant, action.tool)
+        salt = self._state.secret_salt(caller.tenant, decision.decision_id) if secret_paths else b""
         decision = replace(
             decision,
             receipt=make_receipt(
@@ -332,7 +341,10 @@ class FakeDecisions:
                 arguments=action.arguments if isinstance(action.arguments, Mapping) else {},
                 arguments_text=arguments_text,
                 audience=audience,
+                secret_paths=secret_paths,
+                secret_salt=salt,
             ),
+            secret_salt=salt,
             position=Position(writer=self._writer, seq=len(self.recorded) + 1),
         )
         self.recorded[caller.tenant, decision.decision_id] = RecordedDecision(

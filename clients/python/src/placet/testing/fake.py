@@ -117,7 +117,8 @@ class FakePdp:
             boundary=Boundary(),
             expires_at=None,
         )
-        return replace(session, token=self._state.issue_token(TENANT, session.session_id))
+        session, token = self._state.issue_token(TENANT, session.session_id)
+        return replace(session, token=token)
 
     def jwks(self) -> dict[str, Any]:
         """Return the JWK Set; without `signed`, an empty one."""

@@ -181,6 +181,23 @@ class FakeGrants:
             self._grants[grant.token] = grant
         return grant
 
+    def revoke_all(self, session_id: str, *, by: str, reason: str, now: datetime) -> int:
+        """Revoke every grant of the session that is not revoked yet; return how many there were."""
+        alive = [
+            grant
+            for grant in self._grants.values()
+            if grant.session_id == session_id and grant.revoked_at is None
+        ]
+        for grant in alive:
+            self.revoke(grant, by=by, reason=reason, now=now)
+        return len(alive)
+
+    def was_proof_revoked(self, session: Session, hops: Sequence[Hop]) -> bool:
+        """Whether the root of the chain was issued before all proofs of its session were revoked."""
+        root, since = self._grants.get(hops[0].grant), session.proofs_revoked_at
+        ended = None if root is None else root.revoked_at
+        return since is not None and ended is not None and ended <= since
+
     def _add(
         self,
         *,

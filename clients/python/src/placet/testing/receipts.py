@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
+from placet._calls.jsontext import json_text
 from placet.canonical import action_digest
 from placet.model import ChainHop, Decision, Effect
 from placet.receipt import (
+    SECRETS_VERSION,
     VERSION,
     assemble,
     b64url_encode,
@@ -17,6 +19,7 @@ from placet.receipt import (
     encode_disclosure,
     encode_header,
 )
+from placet.secret_paths import hide, secrets_digest
 
 ISSUER = "placet-fake"
 
@@ -101,6 +104,8 @@ def make_receipt(
     arguments: Mapping[str, Any],
     arguments_text: bytes,
     audience: str,
+    secret_paths: Collection[str] = (),
+    secret_salt: bytes = b"",
 ) -> bytes:
     """Return the receipt of a decision: the format of docs/receipts.md, with the claims that the fake knows.
 
@@ -108,7 +113,8 @@ def make_receipt(
     `trust`, `durability`, `prev`, `input_digest` and `intent`; a reason has no `at`, and a hop of `chain`
     no `scope_digest`, `same_runtime` and `human_reviewed`.
 
-    `arguments` is what `arguments_text` says.
+    `arguments` is what `arguments_text` says. What is secret of them, by `secret_paths`, is digested under
+    `secret_salt`.
     """
     salt = secrets.token_bytes(16)
     disclosures: list[str] = []
@@ -120,13 +126,19 @@ def make_receipt(
 
     assert decision.decided_at is not None
     assert decision.expires_at is not None
-    digest = action_digest(tool=tool, resource=resource, arguments=arguments, salt=salt)
+    secret = hide(arguments, secret_paths)
+    digest = action_digest(tool=tool, resource=resource, arguments=secret.rest, salt=salt)
+    act: dict[str, Any] = {"tool": tool, "method": "call", "resource": resource, "ad": b64url_encode(digest)}
+    if secret.paths:
+        arguments_text = json_text(secret.shown, "arguments")
+        apart = secrets_digest(tool=tool, resource=resource, arguments=arguments, salt=secret_salt)
+        act |= {"secrets": list(secret.paths), "secrets_digest": b64url_encode(apart)}
     claims: dict[str, Any] = {
         "jti": decision.decision_id,
         "iss": ISSUER,
         "tenant": tenant,
         "kind": "decision",
-        "ver": VERSION,
+        "ver": SECRETS_VERSION if secret.paths else VERSION,
         "effect": decision.effect,
         "iat": int(decision.decided_at.timestamp()),
         "exp": int(decision.expires_at.timestamp()),
@@ -136,7 +148,7 @@ def make_receipt(
         "session_version": decision.session_version,
         "tool_call_id": decision.tool_call_id,
         "attempt": decision.attempt_id,
-        "act": {"tool": tool, "method": "call", "resource": resource, "ad": b64url_encode(digest)},
+        "act": act,
         "chain": [_hop_claim(hop) for hop in decision.chain],
         "policy": {"bundle": decision.policy.bundle, "revision": decision.policy.revision},
         "data": dict(decision.data_revisions),

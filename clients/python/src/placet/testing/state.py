@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from placet.model import Boundary, Effect, Session, SessionState, Task
+from placet.model import Boundary, Effect, ProofRevocation, Session, SessionState, Task
 from placet.testing.grants import FakeGrants
 from placet.testing.script import Caller, Scripts
 
@@ -34,6 +35,8 @@ class FakeState:
         self._revisions: dict[tuple[str, str], int] = {}
         # By tenant and tool, of tools that were registered.
         self._audiences: dict[tuple[str, str], str] = {}
+        self._secrets: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._secret_key = secrets.token_bytes(32)
         # By tenant and session.
         self._sessions: dict[tuple[str, str], Session] = {}
         # The tokens of each session that live, oldest first.
@@ -64,10 +67,19 @@ class FakeState:
         """Return the revision of each kind of a tenant's data, as a decision names them."""
         return {kind: self._revisions.get((kind, tenant), 0) for kind in REVISED}
 
-    def put_audience(self, tenant: str, tool: str, audience: str) -> None:
-        """Note whom receipts for a registered tool are meant for; empty: nobody."""
+    def put_tool(self, tenant: str, tool: str, *, audience: str, secret_paths: tuple[str, ...]) -> None:
+        """Note whom receipts for a registered tool are meant for (empty: nobody), and what is secret."""
         with self.lock:
             self._audiences[tenant, tool] = audience
+            self._secrets[tenant, tool] = secret_paths
+
+    def secret_paths(self, tenant: str, tool: str) -> tuple[str, ...]:
+        """Return the paths of a registered tool's secret arguments."""
+        return self._secrets.get((tenant, tool), ())
+
+    def secret_salt(self, tenant: str, decision_id: str) -> bytes:
+        """Return the salt of a decision's secrets: the same whenever it is asked for."""
+        return hmac.digest(self._secret_key, f"{tenant}\0{decision_id}".encode(), "sha256")
 
     def audience(self, tenant: str, tool: str) -> str | None:
         """Return whom receipts for the tool are meant for; None: nobody registered the tool."""
@@ -114,14 +126,29 @@ class FakeState:
             self._sessions[caller.tenant, session.session_id] = session
             return session
 
-    def issue_token(self, tenant: str, session_id: str) -> str:
-        """Return a new token of the session; of more than 8 the oldest end."""
+    def issue_token(self, tenant: str, session_id: str) -> tuple[Session, str]:
+        """Return the session as it is with a new token of it; of more than 8 the oldest end."""
         token = secrets.token_urlsafe(32)
         with self.lock:
+            session = replace(self._sessions[tenant, session_id], proofs_ended=False)
+            self._sessions[tenant, session_id] = session
             tokens = self._tokens.setdefault((tenant, session_id), [])
             tokens.append(token)
             del tokens[:-_MAX_TOKENS]
-        return token
+            return self._as_of_now(session), token
+
+    def revoke_proofs(self, tenant: str, session_id: str, *, by: str, reason: str) -> ProofRevocation:
+        """End all tokens and grants of the session; nothing proves part in it until it is opened again."""
+        with self.lock:
+            session, now = self._sessions[tenant, session_id], self.now()
+            self._sessions[tenant, session_id] = replace(
+                session, version=session.version + 1, proofs_revoked_at=now, proofs_ended=True
+            )
+            return ProofRevocation(
+                revoked_at=now,
+                tokens=len(self._tokens.pop((tenant, session_id), ())),
+                grants=self.grants.revoke_all(session_id, by=by, reason=reason, now=now),
+            )
 
     def take_ids(self, tenant: str, taken: bool) -> None:
         """Say whether, in the tenant, a session's id is proof enough."""
@@ -129,9 +156,11 @@ class FakeState:
             (self._taking_ids.add if taken else self._taking_ids.discard)(tenant)
 
     def proves(self, tenant: str, session_id: str, token: str) -> bool:
-        """Whether a token proves part in the session; in some tenants its id does."""
+        """Whether a token proves part in the session; in some tenants its id does, until that is revoked."""
         with self.lock:
-            return tenant in self._taking_ids or token in self._tokens.get((tenant, session_id), ())
+            if token in self._tokens.get((tenant, session_id), ()):
+                return True
+            return tenant in self._taking_ids and not self._sessions[tenant, session_id].proofs_ended
 
     def find_session(self, tenant: str, session_id: str) -> Session | None:
         """Return the session as it is now: expired, if its time has passed."""

@@ -206,13 +206,13 @@ class _RedeemRuleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     REDEEM_RULE_UNSPECIFIED: _RedeemRule.ValueType  # 0
     REDEEM_RULE_REQUIRED: _RedeemRule.ValueType  # 1
-    """The tool itself redeems each decision before it acts."""
+    """The tool itself redeems each decision before it acts. The tool needs an audience."""
 
 class RedeemRule(_RedeemRule, metaclass=_RedeemRuleEnumTypeWrapper): ...
 
 REDEEM_RULE_UNSPECIFIED: RedeemRule.ValueType  # 0
 REDEEM_RULE_REQUIRED: RedeemRule.ValueType  # 1
-"""The tool itself redeems each decision before it acts."""
+"""The tool itself redeems each decision before it acts. The tool needs an audience."""
 Global___RedeemRule: typing_extensions.TypeAlias = RedeemRule
 
 class _AmountUnit:
@@ -447,7 +447,10 @@ class Tool(google.protobuf.message.Message):
 
     @property
     def secret_arguments(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Arguments whose values never appear in a receipt."""
+        """Arguments whose values appear nowhere, and of which a receipt has but a digest that
+        nobody without its salt can guess from. Each is a path that `arguments_schema` declares:
+        `pin`, `headers.Authorization`, `items[].token`. No other field may use a secret.
+        """
 
     @property
     def argument_roles(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, Global___ArgumentRole.ValueType]:

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18placet/v1/decision.proto\x12\tplacet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"u\n\x06\x41\x63tion\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x01(\x0c\x12\x14\n\x0ctool_call_id\x18\x03 \x01(\t\x12\x0e\n\x06intent\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x12\n\nprovenance\x18\x06 \x01(\x0c\"/\n\x0f\x44\x65legationChain\x12\x1c\n\x04hops\x18\x01 \x03(\x0b\x32\x0e.placet.v1.Hop\"#\n\x03Hop\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\r\n\x05grant\x18\x02 \x01(\t\"\xbf\x05\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12!\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32\x11.placet.v1.Effect\x12\"\n\x07reasons\x18\x03 \x03(\x0b\x32\x11.placet.v1.Reason\x12*\n\x0bobligations\x18\x04 \x03(\x0b\x32\x15.placet.v1.Obligation\x12.\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x06review\x18\x06 \x01(\x0b\x32\x11.placet.v1.Review\x12\x12\n\nmodel_text\x18\x07 \x01(\t\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x14\n\x0ctool_call_id\x18\t \x01(\t\x12.\n\ndecided_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06policy\x18\x0c \x01(\x0b\x32\x19.placet.v1.PolicyRevision\x12>\n\x0e\x64\x61ta_revisions\x18\r \x03(\x0b\x32&.placet.v1.Decision.DataRevisionsEntry\x12\x17\n\x0fsession_version\x18\x0e \x01(\x04\x12\x11\n\tretryable\x18\x0f \x01(\x08\x12\x12\n\nattempt_id\x18\x10 \x01(\t\x12\x10\n\x08replayed\x18\x11 \x01(\x08\x12#\n\x07receipt\x18\x12 \x01(\x0b\x32\x12.placet.v1.Receipt\x12\"\n\x05\x63hain\x18\x13 \x03(\x0b\x32\x13.placet.v1.ChainHop\x1a\x34\n\x12\x44\x61taRevisionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xc9\x01\n\x08\x43hainHop\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65legated_by\x18\x02 \x01(\t\x12\x12\n\ngrant_hash\x18\x03 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x04 \x01(\r\x12!\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32\x11.placet.v1.Effect\x12\x16\n\x0ehuman_reviewed\x18\x06 \x01(\x08\x12\x14\n\x0csame_runtime\x18\x07 \x01(\x08\x12\x10\n\x08verified\x18\x08 \x01(\x08\x12\x12\n\nunverified\x18\t \x01(\t\"V\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12!\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32\x11.placet.v1.Effect\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\n\n\x02\x61t\x18\x04 \x01(\t\",\n\nObligation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nproperties\x18\x02 \x01(\x0c\"^\n\x06Review\x12\x11\n\treview_id\x18\x01 \x01(\t\x12\x11\n\treviewers\x18\x02 \x03(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x0ePolicyRevision\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\"?\n\x07Receipt\x12\r\n\x05token\x18\x01 \x01(\x0c\x12%\n\x08position\x18\x02 \x01(\x0b\x32\x13.placet.v1.Position\"\'\n\x08Position\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04*Y\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45\x46\x46\x45\x43T_ALLOW\x10\x01\x12\x10\n\x0c\x45\x46\x46\x45\x43T_BLOCK\x10\x02\x12\x13\n\x0f\x45\x46\x46\x45\x43T_ESCALATE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18placet/v1/decision.proto\x12\tplacet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"u\n\x06\x41\x63tion\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x01(\x0c\x12\x14\n\x0ctool_call_id\x18\x03 \x01(\t\x12\x0e\n\x06intent\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x12\n\nprovenance\x18\x06 \x01(\x0c\"/\n\x0f\x44\x65legationChain\x12\x1c\n\x04hops\x18\x01 \x03(\x0b\x32\x0e.placet.v1.Hop\"#\n\x03Hop\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\r\n\x05grant\x18\x02 \x01(\t\"\xd4\x05\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12!\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32\x11.placet.v1.Effect\x12\"\n\x07reasons\x18\x03 \x03(\x0b\x32\x11.placet.v1.Reason\x12*\n\x0bobligations\x18\x04 \x03(\x0b\x32\x15.placet.v1.Obligation\x12.\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x06review\x18\x06 \x01(\x0b\x32\x11.placet.v1.Review\x12\x12\n\nmodel_text\x18\x07 \x01(\t\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x14\n\x0ctool_call_id\x18\t \x01(\t\x12.\n\ndecided_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06policy\x18\x0c \x01(\x0b\x32\x19.placet.v1.PolicyRevision\x12>\n\x0e\x64\x61ta_revisions\x18\r \x03(\x0b\x32&.placet.v1.Decision.DataRevisionsEntry\x12\x17\n\x0fsession_version\x18\x0e \x01(\x04\x12\x11\n\tretryable\x18\x0f \x01(\x08\x12\x12\n\nattempt_id\x18\x10 \x01(\t\x12\x10\n\x08replayed\x18\x11 \x01(\x08\x12#\n\x07receipt\x18\x12 \x01(\x0b\x32\x12.placet.v1.Receipt\x12\"\n\x05\x63hain\x18\x13 \x03(\x0b\x32\x13.placet.v1.ChainHop\x12\x13\n\x0bsecret_salt\x18\x14 \x01(\x0c\x1a\x34\n\x12\x44\x61taRevisionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xc9\x01\n\x08\x43hainHop\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65legated_by\x18\x02 \x01(\t\x12\x12\n\ngrant_hash\x18\x03 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x04 \x01(\r\x12!\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32\x11.placet.v1.Effect\x12\x16\n\x0ehuman_reviewed\x18\x06 \x01(\x08\x12\x14\n\x0csame_runtime\x18\x07 \x01(\x08\x12\x10\n\x08verified\x18\x08 \x01(\x08\x12\x12\n\nunverified\x18\t \x01(\t\"V\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12!\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32\x11.placet.v1.Effect\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\n\n\x02\x61t\x18\x04 \x01(\t\",\n\nObligation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nproperties\x18\x02 \x01(\x0c\"^\n\x06Review\x12\x11\n\treview_id\x18\x01 \x01(\t\x12\x11\n\treviewers\x18\x02 \x03(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x0ePolicyRevision\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\"?\n\x07Receipt\x12\r\n\x05token\x18\x01 \x01(\x0c\x12%\n\x08position\x18\x02 \x01(\x0b\x32\x13.placet.v1.Position\"\'\n\x08Position\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04*Y\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45\x46\x46\x45\x43T_ALLOW\x10\x01\x12\x10\n\x0c\x45\x46\x46\x45\x43T_BLOCK\x10\x02\x12\x13\n\x0f\x45\x46\x46\x45\x43T_ESCALATE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DECISION_DATAREVISIONSENTRY']._loaded_options = None
   _globals['_DECISION_DATAREVISIONSENTRY']._serialized_options = b'8\001'
-  _globals['_EFFECT']._serialized_start=1607
-  _globals['_EFFECT']._serialized_end=1696
+  _globals['_EFFECT']._serialized_start=1628
+  _globals['_EFFECT']._serialized_end=1717
   _globals['_ACTION']._serialized_start=104
   _globals['_ACTION']._serialized_end=221
   _globals['_DELEGATIONCHAIN']._serialized_start=223
@@ -44,21 +44,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HOP']._serialized_start=272
   _globals['_HOP']._serialized_end=307
   _globals['_DECISION']._serialized_start=310
-  _globals['_DECISION']._serialized_end=1013
-  _globals['_DECISION_DATAREVISIONSENTRY']._serialized_start=961
-  _globals['_DECISION_DATAREVISIONSENTRY']._serialized_end=1013
-  _globals['_CHAINHOP']._serialized_start=1016
-  _globals['_CHAINHOP']._serialized_end=1217
-  _globals['_REASON']._serialized_start=1219
-  _globals['_REASON']._serialized_end=1305
-  _globals['_OBLIGATION']._serialized_start=1307
-  _globals['_OBLIGATION']._serialized_end=1351
-  _globals['_REVIEW']._serialized_start=1353
-  _globals['_REVIEW']._serialized_end=1447
-  _globals['_POLICYREVISION']._serialized_start=1449
-  _globals['_POLICYREVISION']._serialized_end=1499
-  _globals['_RECEIPT']._serialized_start=1501
-  _globals['_RECEIPT']._serialized_end=1564
-  _globals['_POSITION']._serialized_start=1566
-  _globals['_POSITION']._serialized_end=1605
+  _globals['_DECISION']._serialized_end=1034
+  _globals['_DECISION_DATAREVISIONSENTRY']._serialized_start=982
+  _globals['_DECISION_DATAREVISIONSENTRY']._serialized_end=1034
+  _globals['_CHAINHOP']._serialized_start=1037
+  _globals['_CHAINHOP']._serialized_end=1238
+  _globals['_REASON']._serialized_start=1240
+  _globals['_REASON']._serialized_end=1326
+  _globals['_OBLIGATION']._serialized_start=1328
+  _globals['_OBLIGATION']._serialized_end=1372
+  _globals['_REVIEW']._serialized_start=1374
+  _globals['_REVIEW']._serialized_end=1468
+  _globals['_POLICYREVISION']._serialized_start=1470
+  _globals['_POLICYREVISION']._serialized_end=1520
+  _globals['_RECEIPT']._serialized_start=1522
+  _globals['_RECEIPT']._serialized_end=1585
+  _globals['_POSITION']._serialized_start=1587
+  _globals['_POSITION']._serialized_end=1626
 # @@protoc_insertion_point(module_scope)

@@ -171,6 +171,7 @@ class Decision(google.protobuf.message.Message):
     REPLAYED_FIELD_NUMBER: builtins.int
     RECEIPT_FIELD_NUMBER: builtins.int
     CHAIN_FIELD_NUMBER: builtins.int
+    SECRET_SALT_FIELD_NUMBER: builtins.int
     decision_id: builtins.str
     """UUIDv7."""
     effect: Global___Effect.ValueType
@@ -188,6 +189,12 @@ class Decision(google.protobuf.message.Message):
     """The attempt (see EvaluateRequest) that this decision was made for."""
     replayed: builtins.bool
     """This is the stored answer to an earlier, equal request."""
+    secret_salt: builtins.bytes
+    """Where the receipt names secret arguments: the salt of their digest, 32 bytes. It is
+    set in the answer to whoever asked (Evaluate, EvaluateBatch, EvaluateStream), and
+    nowhere else. With it and the receipt, secrets of few possible values can be guessed:
+    hand it to the tool's own side only, and store it nowhere.
+    """
     @property
     def reasons(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Reason]: ...
     @property
@@ -244,10 +251,11 @@ class Decision(google.protobuf.message.Message):
         replayed: builtins.bool = ...,
         receipt: Global___Receipt | None = ...,
         chain: collections.abc.Iterable[Global___ChainHop] | None = ...,
+        secret_salt: builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["decided_at", b"decided_at", "expires_at", b"expires_at", "policy", b"policy", "receipt", b"receipt", "retry_after", b"retry_after", "review", b"review"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attempt_id", b"attempt_id", "chain", b"chain", "data_revisions", b"data_revisions", "decided_at", b"decided_at", "decision_id", b"decision_id", "effect", b"effect", "expires_at", b"expires_at", "model_text", b"model_text", "obligations", b"obligations", "policy", b"policy", "reasons", b"reasons", "receipt", b"receipt", "replayed", b"replayed", "retry_after", b"retry_after", "retryable", b"retryable", "review", b"review", "session_id", b"session_id", "session_version", b"session_version", "tool_call_id", b"tool_call_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attempt_id", b"attempt_id", "chain", b"chain", "data_revisions", b"data_revisions", "decided_at", b"decided_at", "decision_id", b"decision_id", "effect", b"effect", "expires_at", b"expires_at", "model_text", b"model_text", "obligations", b"obligations", "policy", b"policy", "reasons", b"reasons", "receipt", b"receipt", "replayed", b"replayed", "retry_after", b"retry_after", "retryable", b"retryable", "review", b"review", "secret_salt", b"secret_salt", "session_id", b"session_id", "session_version", b"session_version", "tool_call_id", b"tool_call_id"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Decision: typing_extensions.TypeAlias = Decision

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from placet.v1 import decision_pb2 as placet_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fplacet/v1/session_service.proto\x12\tplacet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18placet/v1/decision.proto\"7\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"\x86\x02\n\x08\x42oundary\x12\r\n\x05tools\x18\x01 \x03(\t\x12&\n\x07\x65\x66\x66\x65\x63ts\x18\x02 \x03(\x0e\x32\x15.placet.v1.ToolEffect\x12*\n\tresources\x18\x03 \x03(\x0b\x32\x17.placet.v1.ResourceRule\x12\'\n\x07\x61mounts\x18\x04 \x03(\x0b\x32\x16.placet.v1.AmountLimit\x12\x18\n\x10\x61\x66ter_completion\x18\x05 \x03(\t\x12\x18\n\x0bmax_actions\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12*\n\x08velocity\x18\x07 \x03(\x0b\x32\x18.placet.v1.VelocityLimitB\x0e\n\x0c_max_actions\"\x97\x01\n\rVelocityLimit\x12&\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\x0e\x32\x15.placet.v1.ToolEffect\x12\x0b\n\x03max\x18\x02 \x01(\r\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\ton_exceed\x18\x04 \x01(\x0e\x32\x13.placet.v1.OnExceed\"\x95\x01\n\x0cResourceRule\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x03 \x01(\tH\x00\x12\x1f\n\x03ids\x18\x04 \x01(\x0b\x32\x10.placet.v1.IdSetH\x00\x12-\n\tattribute\x18\x05 \x01(\x0b\x32\x18.placet.v1.AttributeRuleH\x00\x42\x07\n\x05match\"3\n\rAttributeRule\x12\x0f\n\x07of_type\x18\x01 \x01(\t\x12\x11\n\tattribute\x18\x02 \x01(\t\"\x14\n\x05IdSet\x12\x0b\n\x03ids\x18\x01 \x03(\t\"\xad\x01\n\x0b\x41mountLimit\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x12\n\nper_action\x18\x02 \x01(\t\x12\x12\n\x05total\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10per_counterparty\x18\x04 \x01(\tH\x01\x88\x01\x01\x12&\n\ton_exceed\x18\x05 \x01(\x0e\x32\x13.placet.v1.OnExceedB\x08\n\x06_totalB\x13\n\x11_per_counterparty\"\x9d\x04\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1d\n\x04task\x18\x02 \x01(\x0b\x32\x0f.placet.v1.Task\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x0e\n\x06issuer\x18\x05 \x01(\t\x12%\n\x08\x62oundary\x18\x06 \x01(\x0b\x32\x13.placet.v1.Boundary\x12&\n\x05state\x18\x07 \x01(\x0e\x32\x17.placet.v1.SessionState\x12\x0f\n\x07version\x18\x08 \x01(\x04\x12-\n\topened_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08template\x18\x0e \x01(\x0b\x32\x13.placet.v1.Boundary\x12\x34\n\tdecisions\x18\x0c \x03(\x0b\x32!.placet.v1.Session.DecisionsEntry\x1a\x30\n\x0e\x44\x65\x63isionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xd9\x01\n\x12OpenSessionRequest\x12\x1d\n\x04task\x18\x01 \x01(\x0b\x32\x0f.placet.v1.Task\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12%\n\x08\x62oundary\x18\x04 \x01(\x0b\x32\x13.placet.v1.Boundary\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ntask_token\x18\x06 \x01(\t\x12\x17\n\x0fprincipal_token\x18\x07 \x01(\t\"`\n\x13OpenSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\x12\r\n\x05grant\x18\x02 \x01(\t\x12\x15\n\rsession_token\x18\x03 \x01(\t\"i\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rsession_token\x18\x02 \x01(\t\x12)\n\x05\x63hain\x18\x03 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\"9\n\x12GetSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"9\n\x13\x43ompleteTaskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\x14\x43ompleteTaskResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"{\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsession_token\x18\x03 \x01(\t\x12)\n\x05\x63hain\x18\x04 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\";\n\x14\x43loseSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"\xca\x01\n\x0f\x44\x65legateRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x05\x63hain\x18\x02 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\x12\x10\n\x08to_agent\x18\x03 \x01(\t\x12%\n\x08\x62oundary\x18\x04 \x01(\x0b\x32\x13.placet.v1.Boundary\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"`\n\x10\x44\x65legateResponse\x12\r\n\x05grant\x18\x01 \x01(\t\x12\x12\n\ngrant_hash\x18\x02 \x01(\t\x12)\n\x05\x63hain\x18\x03 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\"\x9d\x01\n\x12RevokeGrantRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05grant\x18\x02 \x01(\t\x12\x12\n\ngrant_hash\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rsession_token\x18\x05 \x01(\t\x12)\n\x05\x63hain\x18\x06 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\"Y\n\x13RevokeGrantResponse\x12\x12\n\ngrant_hash\x18\x01 \x01(\t\x12.\n\nrevoked_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*R\n\x08OnExceed\x12\x19\n\x15ON_EXCEED_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_EXCEED_BLOCK\x10\x01\x12\x16\n\x12ON_EXCEED_ESCALATE\x10\x02*\xcc\x01\n\nToolEffect\x12\x1b\n\x17TOOL_EFFECT_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_EFFECT_READ\x10\x01\x12\x15\n\x11TOOL_EFFECT_WRITE\x10\x02\x12\x14\n\x10TOOL_EFFECT_SEND\x10\x03\x12\x13\n\x0fTOOL_EFFECT_PAY\x10\x04\x12\x16\n\x12TOOL_EFFECT_DELETE\x10\x05\x12\x15\n\x11TOOL_EFFECT_SHARE\x10\x06\x12\x1a\n\x16TOOL_EFFECT_CREDENTIAL\x10\x07*\xb1\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_STATE_OPEN\x10\x01\x12\x1b\n\x17SESSION_STATE_COMPLETED\x10\x02\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x03\x12\x19\n\x15SESSION_STATE_EXPIRED\x10\x04\x12\x18\n\x14SESSION_STATE_HALTED\x10\x05\x32\xde\x03\n\x0eSessionService\x12L\n\x0bOpenSession\x12\x1d.placet.v1.OpenSessionRequest\x1a\x1e.placet.v1.OpenSessionResponse\x12I\n\nGetSession\x12\x1c.placet.v1.GetSessionRequest\x1a\x1d.placet.v1.GetSessionResponse\x12O\n\x0c\x43ompleteTask\x12\x1e.placet.v1.CompleteTaskRequest\x1a\x1f.placet.v1.CompleteTaskResponse\x12O\n\x0c\x43loseSession\x12\x1e.placet.v1.CloseSessionRequest\x1a\x1f.placet.v1.CloseSessionResponse\x12\x43\n\x08\x44\x65legate\x12\x1a.placet.v1.DelegateRequest\x1a\x1b.placet.v1.DelegateResponse\x12L\n\x0bRevokeGrant\x12\x1d.placet.v1.RevokeGrantRequest\x1a\x1e.placet.v1.RevokeGrantResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fplacet/v1/session_service.proto\x12\tplacet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18placet/v1/decision.proto\"7\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"\x86\x02\n\x08\x42oundary\x12\r\n\x05tools\x18\x01 \x03(\t\x12&\n\x07\x65\x66\x66\x65\x63ts\x18\x02 \x03(\x0e\x32\x15.placet.v1.ToolEffect\x12*\n\tresources\x18\x03 \x03(\x0b\x32\x17.placet.v1.ResourceRule\x12\'\n\x07\x61mounts\x18\x04 \x03(\x0b\x32\x16.placet.v1.AmountLimit\x12\x18\n\x10\x61\x66ter_completion\x18\x05 \x03(\t\x12\x18\n\x0bmax_actions\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12*\n\x08velocity\x18\x07 \x03(\x0b\x32\x18.placet.v1.VelocityLimitB\x0e\n\x0c_max_actions\"\x97\x01\n\rVelocityLimit\x12&\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\x0e\x32\x15.placet.v1.ToolEffect\x12\x0b\n\x03max\x18\x02 \x01(\r\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\ton_exceed\x18\x04 \x01(\x0e\x32\x13.placet.v1.OnExceed\"\x95\x01\n\x0cResourceRule\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x03 \x01(\tH\x00\x12\x1f\n\x03ids\x18\x04 \x01(\x0b\x32\x10.placet.v1.IdSetH\x00\x12-\n\tattribute\x18\x05 \x01(\x0b\x32\x18.placet.v1.AttributeRuleH\x00\x42\x07\n\x05match\"3\n\rAttributeRule\x12\x0f\n\x07of_type\x18\x01 \x01(\t\x12\x11\n\tattribute\x18\x02 \x01(\t\"\x14\n\x05IdSet\x12\x0b\n\x03ids\x18\x01 \x03(\t\"\xad\x01\n\x0b\x41mountLimit\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x12\n\nper_action\x18\x02 \x01(\t\x12\x12\n\x05total\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10per_counterparty\x18\x04 \x01(\tH\x01\x88\x01\x01\x12&\n\ton_exceed\x18\x05 \x01(\x0e\x32\x13.placet.v1.OnExceedB\x08\n\x06_totalB\x13\n\x11_per_counterparty\"\xea\x04\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1d\n\x04task\x18\x02 \x01(\x0b\x32\x0f.placet.v1.Task\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x0e\n\x06issuer\x18\x05 \x01(\t\x12%\n\x08\x62oundary\x18\x06 \x01(\x0b\x32\x13.placet.v1.Boundary\x12&\n\x05state\x18\x07 \x01(\x0e\x32\x17.placet.v1.SessionState\x12\x0f\n\x07version\x18\x08 \x01(\x04\x12-\n\topened_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08template\x18\x0e \x01(\x0b\x32\x13.placet.v1.Boundary\x12\x34\n\tdecisions\x18\x0c \x03(\x0b\x32!.placet.v1.Session.DecisionsEntry\x12\x35\n\x11proofs_revoked_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cproofs_ended\x18\x10 \x01(\x08\x1a\x30\n\x0e\x44\x65\x63isionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xd9\x01\n\x12OpenSessionRequest\x12\x1d\n\x04task\x18\x01 \x01(\x0b\x32\x0f.placet.v1.Task\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12%\n\x08\x62oundary\x18\x04 \x01(\x0b\x32\x13.placet.v1.Boundary\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ntask_token\x18\x06 \x01(\t\x12\x17\n\x0fprincipal_token\x18\x07 \x01(\t\"`\n\x13OpenSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\x12\r\n\x05grant\x18\x02 \x01(\t\x12\x15\n\rsession_token\x18\x03 \x01(\t\"i\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rsession_token\x18\x02 \x01(\t\x12)\n\x05\x63hain\x18\x03 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\"9\n\x12GetSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"9\n\x13\x43ompleteTaskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\x14\x43ompleteTaskResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"{\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsession_token\x18\x03 \x01(\t\x12)\n\x05\x63hain\x18\x04 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\";\n\x14\x43loseSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.placet.v1.Session\"\xca\x01\n\x0f\x44\x65legateRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x05\x63hain\x18\x02 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\x12\x10\n\x08to_agent\x18\x03 \x01(\t\x12%\n\x08\x62oundary\x18\x04 \x01(\x0b\x32\x13.placet.v1.Boundary\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"`\n\x10\x44\x65legateResponse\x12\r\n\x05grant\x18\x01 \x01(\t\x12\x12\n\ngrant_hash\x18\x02 \x01(\t\x12)\n\x05\x63hain\x18\x03 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\"\x9d\x01\n\x12RevokeGrantRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05grant\x18\x02 \x01(\t\x12\x12\n\ngrant_hash\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rsession_token\x18\x05 \x01(\t\x12)\n\x05\x63hain\x18\x06 \x01(\x0b\x32\x1a.placet.v1.DelegationChain\"Y\n\x13RevokeGrantResponse\x12\x12\n\ngrant_hash\x18\x01 \x01(\t\x12.\n\nrevoked_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x1aRevokeSessionProofsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"m\n\x1bRevokeSessionProofsResponse\x12.\n\nrevoked_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x0e\n\x06grants\x18\x03 \x01(\r*R\n\x08OnExceed\x12\x19\n\x15ON_EXCEED_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_EXCEED_BLOCK\x10\x01\x12\x16\n\x12ON_EXCEED_ESCALATE\x10\x02*\xcc\x01\n\nToolEffect\x12\x1b\n\x17TOOL_EFFECT_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_EFFECT_READ\x10\x01\x12\x15\n\x11TOOL_EFFECT_WRITE\x10\x02\x12\x14\n\x10TOOL_EFFECT_SEND\x10\x03\x12\x13\n\x0fTOOL_EFFECT_PAY\x10\x04\x12\x16\n\x12TOOL_EFFECT_DELETE\x10\x05\x12\x15\n\x11TOOL_EFFECT_SHARE\x10\x06\x12\x1a\n\x16TOOL_EFFECT_CREDENTIAL\x10\x07*\xb1\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_STATE_OPEN\x10\x01\x12\x1b\n\x17SESSION_STATE_COMPLETED\x10\x02\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x03\x12\x19\n\x15SESSION_STATE_EXPIRED\x10\x04\x12\x18\n\x14SESSION_STATE_HALTED\x10\x05\x32\xc4\x04\n\x0eSessionService\x12L\n\x0bOpenSession\x12\x1d.placet.v1.OpenSessionRequest\x1a\x1e.placet.v1.OpenSessionResponse\x12I\n\nGetSession\x12\x1c.placet.v1.GetSessionRequest\x1a\x1d.placet.v1.GetSessionResponse\x12O\n\x0c\x43ompleteTask\x12\x1e.placet.v1.CompleteTaskRequest\x1a\x1f.placet.v1.CompleteTaskResponse\x12O\n\x0c\x43loseSession\x12\x1e.placet.v1.CloseSessionRequest\x1a\x1f.placet.v1.CloseSessionResponse\x12\x43\n\x08\x44\x65legate\x12\x1a.placet.v1.DelegateRequest\x1a\x1b.placet.v1.DelegateResponse\x12L\n\x0bRevokeGrant\x12\x1d.placet.v1.RevokeGrantRequest\x1a\x1e.placet.v1.RevokeGrantResponse\x12\x64\n\x13RevokeSessionProofs\x12%.placet.v1.RevokeSessionProofsRequest\x1a&.placet.v1.RevokeSessionProofsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,12 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SESSION_DECISIONSENTRY']._loaded_options = None
   _globals['_SESSION_DECISIONSENTRY']._serialized_options = b'8\001'
-  _globals['_ONEXCEED']._serialized_start=2904
-  _globals['_ONEXCEED']._serialized_end=2986
-  _globals['_TOOLEFFECT']._serialized_start=2989
-  _globals['_TOOLEFFECT']._serialized_end=3193
-  _globals['_SESSIONSTATE']._serialized_start=3196
-  _globals['_SESSIONSTATE']._serialized_end=3373
+  _globals['_ONEXCEED']._serialized_start=3158
+  _globals['_ONEXCEED']._serialized_end=3240
+  _globals['_TOOLEFFECT']._serialized_start=3243
+  _globals['_TOOLEFFECT']._serialized_end=3447
+  _globals['_SESSIONSTATE']._serialized_start=3450
+  _globals['_SESSIONSTATE']._serialized_end=3627
   _globals['_TASK']._serialized_start=137
   _globals['_TASK']._serialized_end=192
   _globals['_BOUNDARY']._serialized_start=195
@@ -57,33 +57,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AMOUNTLIMIT']._serialized_start=841
   _globals['_AMOUNTLIMIT']._serialized_end=1014
   _globals['_SESSION']._serialized_start=1017
-  _globals['_SESSION']._serialized_end=1558
-  _globals['_SESSION_DECISIONSENTRY']._serialized_start=1510
-  _globals['_SESSION_DECISIONSENTRY']._serialized_end=1558
-  _globals['_OPENSESSIONREQUEST']._serialized_start=1561
-  _globals['_OPENSESSIONREQUEST']._serialized_end=1778
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=1780
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=1876
-  _globals['_GETSESSIONREQUEST']._serialized_start=1878
-  _globals['_GETSESSIONREQUEST']._serialized_end=1983
-  _globals['_GETSESSIONRESPONSE']._serialized_start=1985
-  _globals['_GETSESSIONRESPONSE']._serialized_end=2042
-  _globals['_COMPLETETASKREQUEST']._serialized_start=2044
-  _globals['_COMPLETETASKREQUEST']._serialized_end=2101
-  _globals['_COMPLETETASKRESPONSE']._serialized_start=2103
-  _globals['_COMPLETETASKRESPONSE']._serialized_end=2162
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=2164
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=2287
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=2289
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=2348
-  _globals['_DELEGATEREQUEST']._serialized_start=2351
-  _globals['_DELEGATEREQUEST']._serialized_end=2553
-  _globals['_DELEGATERESPONSE']._serialized_start=2555
-  _globals['_DELEGATERESPONSE']._serialized_end=2651
-  _globals['_REVOKEGRANTREQUEST']._serialized_start=2654
-  _globals['_REVOKEGRANTREQUEST']._serialized_end=2811
-  _globals['_REVOKEGRANTRESPONSE']._serialized_start=2813
-  _globals['_REVOKEGRANTRESPONSE']._serialized_end=2902
-  _globals['_SESSIONSERVICE']._serialized_start=3376
-  _globals['_SESSIONSERVICE']._serialized_end=3854
+  _globals['_SESSION']._serialized_end=1635
+  _globals['_SESSION_DECISIONSENTRY']._serialized_start=1587
+  _globals['_SESSION_DECISIONSENTRY']._serialized_end=1635
+  _globals['_OPENSESSIONREQUEST']._serialized_start=1638
+  _globals['_OPENSESSIONREQUEST']._serialized_end=1855
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=1857
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=1953
+  _globals['_GETSESSIONREQUEST']._serialized_start=1955
+  _globals['_GETSESSIONREQUEST']._serialized_end=2060
+  _globals['_GETSESSIONRESPONSE']._serialized_start=2062
+  _globals['_GETSESSIONRESPONSE']._serialized_end=2119
+  _globals['_COMPLETETASKREQUEST']._serialized_start=2121
+  _globals['_COMPLETETASKREQUEST']._serialized_end=2178
+  _globals['_COMPLETETASKRESPONSE']._serialized_start=2180
+  _globals['_COMPLETETASKRESPONSE']._serialized_end=2239
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=2241
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=2364
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=2366
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=2425
+  _globals['_DELEGATEREQUEST']._serialized_start=2428
+  _globals['_DELEGATEREQUEST']._serialized_end=2630
+  _globals['_DELEGATERESPONSE']._serialized_start=2632
+  _globals['_DELEGATERESPONSE']._serialized_end=2728
+  _globals['_REVOKEGRANTREQUEST']._serialized_start=2731
+  _globals['_REVOKEGRANTREQUEST']._serialized_end=2888
+  _globals['_REVOKEGRANTRESPONSE']._serialized_start=2890
+  _globals['_REVOKEGRANTRESPONSE']._serialized_end=2979
+  _globals['_REVOKESESSIONPROOFSREQUEST']._serialized_start=2981
+  _globals['_REVOKESESSIONPROOFSREQUEST']._serialized_end=3045
+  _globals['_REVOKESESSIONPROOFSRESPONSE']._serialized_start=3047
+  _globals['_REVOKESESSIONPROOFSRESPONSE']._serialized_end=3156
+  _globals['_SESSIONSERVICE']._serialized_start=3630
+  _globals['_SESSIONSERVICE']._serialized_end=4210
 # @@protoc_insertion_point(module_scope)

@@ -385,6 +385,8 @@ class Session(google.protobuf.message.Message):
     COMPLETED_AT_FIELD_NUMBER: builtins.int
     TEMPLATE_FIELD_NUMBER: builtins.int
     DECISIONS_FIELD_NUMBER: builtins.int
+    PROOFS_REVOKED_AT_FIELD_NUMBER: builtins.int
+    PROOFS_ENDED_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     principal: builtins.str
     agent: builtins.str
@@ -394,6 +396,8 @@ class Session(google.protobuf.message.Message):
     state: Global___SessionState.ValueType
     version: builtins.int
     """Moves with every recorded decision and change of state."""
+    proofs_ended: builtins.bool
+    """It was, and the session's issuer has not opened it since: nobody acts in it."""
     @property
     def task(self) -> Global___Task: ...
     @property
@@ -418,6 +422,10 @@ class Session(google.protobuf.message.Message):
     def decisions(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """Decisions so far, by effect: "allow", "block", "escalate"."""
 
+    @property
+    def proofs_revoked_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When all that proved part in it was revoked last; unset: never."""
+
     def __init__(
         self,
         *,
@@ -435,10 +443,12 @@ class Session(google.protobuf.message.Message):
         completed_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         template: Global___Boundary | None = ...,
         decisions: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        proofs_revoked_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        proofs_ended: builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["boundary", b"boundary", "closed_at", b"closed_at", "completed_at", b"completed_at", "expires_at", b"expires_at", "opened_at", b"opened_at", "task", b"task", "template", b"template"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["boundary", b"boundary", "closed_at", b"closed_at", "completed_at", b"completed_at", "expires_at", b"expires_at", "opened_at", b"opened_at", "proofs_revoked_at", b"proofs_revoked_at", "task", b"task", "template", b"template"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agent", b"agent", "boundary", b"boundary", "closed_at", b"closed_at", "completed_at", b"completed_at", "decisions", b"decisions", "expires_at", b"expires_at", "issuer", b"issuer", "opened_at", b"opened_at", "principal", b"principal", "session_id", b"session_id", "state", b"state", "task", b"task", "template", b"template", "version", b"version"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["agent", b"agent", "boundary", b"boundary", "closed_at", b"closed_at", "completed_at", b"completed_at", "decisions", b"decisions", "expires_at", b"expires_at", "issuer", b"issuer", "opened_at", b"opened_at", "principal", b"principal", "proofs_ended", b"proofs_ended", "proofs_revoked_at", b"proofs_revoked_at", "session_id", b"session_id", "state", b"state", "task", b"task", "template", b"template", "version", b"version"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Session: typing_extensions.TypeAlias = Session
@@ -792,3 +802,51 @@ class RevokeGrantResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___RevokeGrantResponse: typing_extensions.TypeAlias = RevokeGrantResponse
+
+@typing.final
+class RevokeSessionProofsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    reason: builtins.str
+    """Why, at most 1,024 characters. The history keeps it."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["reason", b"reason", "session_id", b"session_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RevokeSessionProofsRequest: typing_extensions.TypeAlias = RevokeSessionProofsRequest
+
+@typing.final
+class RevokeSessionProofsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVOKED_AT_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    GRANTS_FIELD_NUMBER: builtins.int
+    tokens: builtins.int
+    """How many lived until then."""
+    grants: builtins.int
+    @property
+    def revoked_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Whatever was issued before proves nothing."""
+
+    def __init__(
+        self,
+        *,
+        revoked_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        tokens: builtins.int = ...,
+        grants: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["revoked_at", b"revoked_at"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["grants", b"grants", "revoked_at", b"revoked_at", "tokens", b"tokens"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RevokeSessionProofsResponse: typing_extensions.TypeAlias = RevokeSessionProofsResponse

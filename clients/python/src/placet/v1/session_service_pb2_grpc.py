@@ -65,6 +65,11 @@ class SessionServiceStub(object):
                 request_serializer=placet_dot_v1_dot_session__service__pb2.RevokeGrantRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_session__service__pb2.RevokeGrantResponse.FromString,
                 _registered_method=True)
+        self.RevokeSessionProofs = channel.unary_unary(
+                '/placet.v1.SessionService/RevokeSessionProofs',
+                request_serializer=placet_dot_v1_dot_session__service__pb2.RevokeSessionProofsRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_session__service__pb2.RevokeSessionProofsResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer(object):
@@ -135,6 +140,20 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeSessionProofs(self, request, context):
+        """RevokeSessionProofs ends everything that proves part in a session: its tokens, its
+        root grants and all that was delegated from them. No allow that rests on them is
+        recorded after this has been answered, on any replica, and what was allowed on them can
+        no longer be redeemed. Nobody acts in the session until its issuer opens it again; a
+        task token opens it only if it was issued after this. It may be called by the session's
+        principal, who needs no role, by its issuer with session_issuer, and by operators. To
+        others there is no such session. Too many revocations by one caller are
+        RESOURCE_EXHAUSTED, with RetryInfo; operators may make any number.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -167,6 +186,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.RevokeGrant,
                     request_deserializer=placet_dot_v1_dot_session__service__pb2.RevokeGrantRequest.FromString,
                     response_serializer=placet_dot_v1_dot_session__service__pb2.RevokeGrantResponse.SerializeToString,
+            ),
+            'RevokeSessionProofs': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeSessionProofs,
+                    request_deserializer=placet_dot_v1_dot_session__service__pb2.RevokeSessionProofsRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_session__service__pb2.RevokeSessionProofsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -332,6 +356,33 @@ class SessionService(object):
             '/placet.v1.SessionService/RevokeGrant',
             placet_dot_v1_dot_session__service__pb2.RevokeGrantRequest.SerializeToString,
             placet_dot_v1_dot_session__service__pb2.RevokeGrantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeSessionProofs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.SessionService/RevokeSessionProofs',
+            placet_dot_v1_dot_session__service__pb2.RevokeSessionProofsRequest.SerializeToString,
+            placet_dot_v1_dot_session__service__pb2.RevokeSessionProofsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,6 +67,16 @@ class SessionServiceStub:
     many revocations by one caller are RESOURCE_EXHAUSTED, with RetryInfo; operators may
     make any number.
     """
+    RevokeSessionProofs: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.RevokeSessionProofsRequest, placet.v1.session_service_pb2.RevokeSessionProofsResponse]
+    """RevokeSessionProofs ends everything that proves part in a session: its tokens, its
+    root grants and all that was delegated from them. No allow that rests on them is
+    recorded after this has been answered, on any replica, and what was allowed on them can
+    no longer be redeemed. Nobody acts in the session until its issuer opens it again; a
+    task token opens it only if it was issued after this. It may be called by the session's
+    principal, who needs no role, by its issuer with session_issuer, and by operators. To
+    others there is no such session. Too many revocations by one caller are
+    RESOURCE_EXHAUSTED, with RetryInfo; operators may make any number.
+    """
 
 @typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -112,6 +122,16 @@ class SessionServiceAsyncStub(SessionServiceStub):
     grant's agent or one before it, and by operators. Revoking again changes nothing. Too
     many revocations by one caller are RESOURCE_EXHAUSTED, with RetryInfo; operators may
     make any number.
+    """
+    RevokeSessionProofs: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.RevokeSessionProofsRequest, placet.v1.session_service_pb2.RevokeSessionProofsResponse]  # type: ignore[assignment]
+    """RevokeSessionProofs ends everything that proves part in a session: its tokens, its
+    root grants and all that was delegated from them. No allow that rests on them is
+    recorded after this has been answered, on any replica, and what was allowed on them can
+    no longer be redeemed. Nobody acts in the session until its issuer opens it again; a
+    task token opens it only if it was issued after this. It may be called by the session's
+    principal, who needs no role, by its issuer with session_issuer, and by operators. To
+    others there is no such session. Too many revocations by one caller are
+    RESOURCE_EXHAUSTED, with RetryInfo; operators may make any number.
     """
 
 class SessionServiceServicer(metaclass=abc.ABCMeta):
@@ -191,6 +211,22 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         grant's agent or one before it, and by operators. Revoking again changes nothing. Too
         many revocations by one caller are RESOURCE_EXHAUSTED, with RetryInfo; operators may
         make any number.
+        """
+
+    @abc.abstractmethod
+    def RevokeSessionProofs(
+        self,
+        request: placet.v1.session_service_pb2.RevokeSessionProofsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.session_service_pb2.RevokeSessionProofsResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.RevokeSessionProofsResponse]]:
+        """RevokeSessionProofs ends everything that proves part in a session: its tokens, its
+        root grants and all that was delegated from them. No allow that rests on them is
+        recorded after this has been answered, on any replica, and what was allowed on them can
+        no longer be redeemed. Nobody acts in the session until its issuer opens it again; a
+        task token opens it only if it was issued after this. It may be called by the session's
+        principal, who needs no role, by its issuer with session_issuer, and by operators. To
+        others there is no such session. Too many revocations by one caller are
+        RESOURCE_EXHAUSTED, with RetryInfo; operators may make any number.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

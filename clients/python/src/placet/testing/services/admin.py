@@ -1,4 +1,4 @@
-"""AdminService of the fake: what is written is checked and counted; audiences of tools are kept."""
+"""AdminService of the fake: what is written is checked and counted; it keeps tools' audiences and secrets."""
 
 from __future__ import annotations
 
@@ -54,10 +54,18 @@ class AdminService(stubs.AdminServiceServicer):
                 check_name(tool.name, f"tools[{index}].name")
                 if tool.arguments_schema:
                     read_object(tool.arguments_schema, f"tools[{index}].arguments_schema")
+                if tool.redeem == admin.REDEEM_RULE_REQUIRED and not tool.audience:
+                    raise invalid(f"tools[{index}].audience", "is required where redeem is")
             check_reason(request.reason)
             check_tenant(self._state, caller)
             for tool in request.tools:
-                self._state.put_audience(caller.tenant, tool.name, tool.audience)
+                secret = {n for n, role in tool.argument_roles.items() if role == admin.ARGUMENT_ROLE_SECRET}
+                self._state.put_tool(
+                    caller.tenant,
+                    tool.name,
+                    audience=tool.audience,
+                    secret_paths=tuple(sorted({*tool.secret_arguments, *secret})),
+                )
             return admin.PutToolsResponse(tools_revision=self._state.put("tools", caller.tenant))
 
         return handle(self._state, context, "PutTools", {"operator"}, answer)

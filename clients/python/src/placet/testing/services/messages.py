@@ -38,6 +38,7 @@ def decision_message(decision: Decision) -> nouns.Decision:
         attempt_id=decision.attempt_id,
         replayed=decision.replayed,
         receipt=nouns.Receipt(token=decision.receipt),
+        secret_salt=decision.secret_salt,
         chain=[chain_hop_message(hop) for hop in decision.chain],
     )
     if decision.retry_after is not None:
@@ -78,6 +79,8 @@ def session_message(session: Session) -> sessions.Session:
         completed_at=timestamp(session.completed_at),
         closed_at=timestamp(session.closed_at),
         decisions=dict(session.decisions),
+        proofs_revoked_at=timestamp(session.proofs_revoked_at),
+        proofs_ended=session.proofs_ended,
     )
 
 

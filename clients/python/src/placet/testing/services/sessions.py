@@ -86,11 +86,13 @@ class SessionService(stubs.SessionServiceServicer):
         except LookupError as exc:
             message = f"the task {task.id} already has a session, opened with something else"
             raise Refused(grpc.StatusCode.ALREADY_EXISTS, "TASK_EXISTS", message) from exc
-        over = session.state not in (SessionState.OPEN, SessionState.COMPLETED)
+        if session.state not in (SessionState.OPEN, SessionState.COMPLETED):
+            return sessions.OpenSessionResponse(session=session_message(session))
+        session, token = self._state.issue_token(caller.tenant, session.session_id)
         return sessions.OpenSessionResponse(
             session=session_message(session),
-            grant="" if over else self._state.grants.issue_root(session),
-            session_token="" if over else self._state.issue_token(caller.tenant, session.session_id),
+            grant=self._state.grants.issue_root(session),
+            session_token=token,
         )
 
     def GetSession(self, request: sessions.GetSessionRequest, context: Any) -> sessions.GetSessionResponse:
@@ -196,6 +198,22 @@ class SessionService(stubs.SessionServiceServicer):
             )
 
         return handle(self._state, context, "RevokeGrant", set(), answer)
+
+    def RevokeSessionProofs(
+        self, request: sessions.RevokeSessionProofsRequest, context: Any
+    ) -> sessions.RevokeSessionProofsResponse:
+        def answer(caller: Caller) -> sessions.RevokeSessionProofsResponse:
+            session = self._state.find_session(caller.tenant, check_name(request.session_id, "session_id"))
+            if session is None or not (_owns_task(caller, session) or "operator" in caller.roles):
+                raise not_found(f"no session {request.session_id} whose proofs you may revoke")
+            revoked = self._state.revoke_proofs(
+                caller.tenant, session.session_id, by=caller.subject, reason=request.reason
+            )
+            return sessions.RevokeSessionProofsResponse(
+                revoked_at=timestamp(revoked.revoked_at), tokens=revoked.tokens, grants=revoked.grants
+            )
+
+        return handle(self._state, context, "RevokeSessionProofs", set(), answer)
 
     def _find_proven(
         self, caller: Caller, request: sessions.GetSessionRequest | sessions.CloseSessionRequest
