@@ -16,13 +16,15 @@ from pathlib import Path
 
 import psycopg
 
-from bench import cerbos, context, drive, parts, rules, seed, stack, workload
+from bench import cerbos, changes, context, drive, parts, rules, seed, stack, workload
 from bench.drive import Load, Measured, Target
 from bench.stack import Stack
 
 OURS, NAIVE, OPA, CERBOS, CERBOS_AUDIT = "placet", "naive", "opa alone", "cerbos", "cerbos, file audit"
 OPA_PATH = "/v1/data/placet/decision/decision?strict-builtin-errors=true&provenance=true"
 OVERLOAD = 5
+# How many allows are redeemed in a second while operators write, and while not.
+REDEMPTIONS = 30.0
 # How long a caller of an overloaded PDP waits, in seconds. Answers that come later are not counted.
 PATIENCE = 1.0
 # Seconds for which each subject is driven before anything is measured: connections, caches, plans.
@@ -156,6 +158,7 @@ def run(bench: Bench) -> None:
     with contextlib.ExitStack() as running:
         many_rules(bench, ours, running)
     full_context(bench, ours)
+    changing(bench)
     overload(bench, ours)
 
 
@@ -282,6 +285,30 @@ def full_context(bench: Bench, ours: Target) -> None:
         )
         more = f"{bench.profile.entities:,} entities, {bench.profile.open_sessions:,} sessions"
         bench.measure("size", {"a few": (everything, load), more: (full, load)})
+
+
+def changing(bench: Bench) -> None:
+    """Measure redemptions, each of an allow of its own, and decisions, while operators write and while not."""
+    sessions = changes.prepare(bench.stack)
+    loads = {
+        "redeem": bench.load(1, rate=REDEMPTIONS),
+        "evaluate": bench.load(min(16, max(bench.profile.levels))),
+    }
+    into = bench.results.rounds.setdefault("changes", {})
+    for _ in range(bench.profile.rounds):
+        for asked, load in loads.items():
+            for writes in (False, True):
+                subject = f"{asked}, operators write" if writes else asked
+                if asked == "redeem":
+                    # One more than can be due, for each moment at which a load begins or ends.
+                    number = int(REDEMPTIONS * (load.seconds + load.warmup)) + 2
+                    target = changes.redemptions(bench.stack, sessions, number)
+                else:
+                    target = changes.decisions(bench.stack, sessions)
+                with changes.writing(bench.stack) if writes else contextlib.nullcontext():
+                    measured = drive.drive(bench.generator, target, load)
+                into.setdefault(subject, []).append(measured)
+                bench.say(f"  {'changes':<18} {subject:<24} {drive.shown(measured)}")
 
 
 def overload(bench: Bench, ours: Target) -> None:

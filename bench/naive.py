@@ -108,12 +108,12 @@ class Ledger:
     async def record_together(self, recordings: Sequence[Recording]) -> Sequence[Position]:
         stream = await self._free.get()
         try:
-            (positions,) = await stream.record([tuple(recordings)], lambda _: True)
+            (recorded,) = await stream.record([tuple(recordings)], lambda _: True)
         finally:
             self._free.put_nowait(stream)
-        if not positions:
-            raise SessionMovedError("what the decision was taken on no longer holds")
-        return positions
+        if isinstance(recorded, SessionMovedError):
+            raise recorded
+        return recorded
 
     async def decision(self, tenant: str, decision_id: str) -> RecordedDecision | None:
         return await self._reading.decision(tenant, decision_id)

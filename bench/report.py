@@ -93,6 +93,15 @@ def targets(results: Results, profile: Profile) -> list[Target]:
         value = beside(case, subjects[-1], subjects[0]) if subjects else None
         name = f"{case}: rate at {subjects[-1]} by {subjects[0]}" if subjects else case
         found.append(Target(name=name, value=value, bound=FLAT))
+    slower = ratio(results, ("changes", "redeem, operators write"), ("changes", "redeem"), p99)
+    found.append(
+        Target(
+            name="changes: p99 of a redemption while operators write by not",
+            value=slower,
+            bound=2.0,
+            at_least=False,
+        )
+    )
     goodput = results.rate("overload", OURS) / peak(results, profile)
     found.append(Target(name=f"overload {OVERLOAD}×: goodput by the peak", value=goodput, bound=0.6))
     return found

@@ -32,6 +32,7 @@ from pdp.metrics import Metrics
 from pdp.opa import OpaAdministration, OpaPolicyEngine
 from pdp.outcomes.point import OutcomePoint
 from pdp.overload.admission import Admission
+from pdp.overload.settling import Settling
 from pdp.ports import TokenAuthenticator
 from pdp.postgres.access.write_quota import WriteQuota, WriteQuotas
 from pdp.postgres.store import PostgresStore
@@ -116,6 +117,7 @@ async def serve(config: Config) -> None:
         engine = OpaPolicyEngine(config.opa_socket, token=_token(config.opa_token_file))
         stack.push_async_callback(engine.aclose)
         admission = Admission(max_in_flight=config.max_in_flight)
+        settling = Settling()
         grants = GrantTokens(signer, store.keys)
         chains = Chains(store.information_point, grants)
         information = MeasuredInformationPoint(store.information_point, metrics)
@@ -130,10 +132,12 @@ async def serve(config: Config) -> None:
             fingerprints=fingerprints,
             issuer=config.issuer,
             admission=admission,
+            settling=settling,
         )
         for stage, load in (
             ("admission", admission.load),
             ("turn", decision_point.turns),
+            ("settle", settling.load),
             ("enrich", store.information_point.load),
             ("decide", engine.load),
             ("record", store.ledger.load),
@@ -153,6 +157,7 @@ async def serve(config: Config) -> None:
             ),
             proofs=proofs,
             fingerprints=fingerprints,
+            settling=settling,
             reported=metrics.count_outcome,
             issuer=config.issuer,
         )

@@ -94,6 +94,10 @@ class SessionMovedError(PdpError):
     """What the decision was taken on no longer holds; judge again."""
 
 
+class GroundMovedError(SessionMovedError):
+    """An operator wrote meanwhile: the tenant's epoch is another than the decision was taken on."""
+
+
 class SessionContendedError(PdpError):
     """The session moved under every attempt. `retry_after` is in seconds."""
 

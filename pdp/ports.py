@@ -156,11 +156,11 @@ class Ledger(DecisionHistory, Protocol):
         Implementations MUST NOT return before the transaction has committed; MUST raise
         `SessionMovedError`, leaving no trace, when the tenant's epoch, the session's version,
         the key's latest decision or the hold that it voids is no longer what the recording says, or when
-        `move.must_be_live` and the session is past its expiry; MUST give positions of one
-        writer without gaps. Raises `StoreUnavailableError` only when it is certain that
-        nothing was recorded, or when the outcome is unknown and the writer's stream has been
-        closed; `DeadlineExceededError` for work that it never began; and `OverloadedError` at once
-        when too many calls wait.
+        `move.must_be_live` and the session is past its expiry (`GroundMovedError` for the epoch, whatever
+        else moved); MUST give positions of one writer without gaps. Raises `StoreUnavailableError` only when
+        it is certain that nothing was recorded, or when the outcome is unknown and the writer's stream has
+        been closed; `DeadlineExceededError` for work that it never began; and `OverloadedError` at once when
+        too many calls wait.
         """
         ...
 
@@ -182,7 +182,8 @@ class EntryLedger(DecisionHistory, Protocol):
 
         Everything that `Ledger.record` promises holds here as well. MUST raise `SessionMovedError`,
         leaving no trace, when the hold is no longer what the entry was taken on; and for a redemption
-        when the tenant's epoch or the session's state moved, or either is past its expiry or end.
+        when the tenant's epoch (`GroundMovedError`) or the session's state moved, or either is past its
+        expiry or end.
         """
         ...
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 from pdp.decision.evaluation import prepare, prepare_call
 from pdp.decision.fingerprint import Fingerprints
@@ -16,21 +13,12 @@ from pdp.decision.idempotency import NewCall, StoredAnswer
 from pdp.decision.pipeline import Pipeline, engine_deadline
 from pdp.decision.plan_point import PlanPoint
 from pdp.delegation.tokens import GrantTokens
-from pdp.errors import DeadlineExceededError, SessionContendedError, SessionMovedError
 from pdp.model import EvaluationRequest, SignedDecision, Simulation
 from pdp.overload.admission import Admission
 from pdp.overload.queue_stats import QueueStats
+from pdp.overload.settling import Settling
 from pdp.overload.turns import SessionTurns
 from pdp.ports import InformationPoint, Ledger, PolicyEngine, Signer
-
-# Against another replica a judgement wins about every second time; 32 losses in a row
-# mean that something else is wrong.
-_MAX_JUDGEMENTS = 32
-# Seconds: the bounds of the first pause after a lost race, which then doubles, and of any pause.
-_BACKOFF = 0.002
-_MAX_BACKOFF = 0.1
-
-T = TypeVar("T")
 
 
 class DecisionPoint:
@@ -47,6 +35,7 @@ class DecisionPoint:
         fingerprints: Fingerprints,
         issuer: str,
         admission: Admission | None = None,
+        settling: Settling | None = None,
     ) -> None:
         """`issuer` is the receipts' `iss`. `admission` decides which calls are begun at all."""
         self._pipeline = Pipeline(
@@ -63,6 +52,7 @@ class DecisionPoint:
         self._fingerprints = fingerprints
         self._admission = admission or Admission()
         self._turns = SessionTurns(self._admission)
+        self._settling = settling or Settling()
 
     async def evaluate(self, request: EvaluationRequest) -> SignedDecision:
         """Return the decision and its signed receipt.
@@ -77,7 +67,9 @@ class DecisionPoint:
         if it is clear beforehand (see `pdp.overload.admission`).
         """
         async with self._turns.take(request):
-            return await _judge_until_settled(partial(self._judge, request), request.deadline)
+            return await self._settling.settle(
+                partial(self._judge, request), tenant=request.caller.tenant, deadline=request.deadline
+            )
 
     async def _judge(self, request: EvaluationRequest) -> SignedDecision:
         context = await self._pipeline.enrich(request)  # 1
@@ -109,7 +101,9 @@ class DecisionPoint:
         """
         async with self._turns.take(requests[0], len(requests)):
             judge = partial(self._plans.judge, requests, all_or_nothing=all_or_nothing)
-            return await _judge_until_settled(judge, requests[0].deadline)
+            return await self._settling.settle(
+                judge, tenant=requests[0].caller.tenant, deadline=requests[0].deadline
+            )
 
     async def simulate(self, request: EvaluationRequest) -> Simulation:
         """Return what the decision on a new such call would be now, and leave no trace of it.
@@ -137,22 +131,3 @@ class DecisionPoint:
     def turns(self) -> QueueStats:
         """Return how many calls wait for earlier actions of their session."""
         return self._turns.load()
-
-
-async def _judge_until_settled(judge: Callable[[], Awaitable[T]], deadline: float) -> T:
-    """Judge again until nothing has moved meanwhile. Raises `SessionContendedError` if that never happens."""
-    for attempt in range(_MAX_JUDGEMENTS):
-        try:
-            return await judge()
-        except SessionMovedError:
-            await _back_off(attempt, deadline)
-    raise SessionContendedError(retry_after=1.0)
-
-
-async def _back_off(attempt: int, deadline: float) -> None:
-    """Wait a little, at random, so that replicas that race do not race in step."""
-    limit = min(_BACKOFF * 2**attempt, _MAX_BACKOFF)
-    pause = random.uniform(0, limit)
-    if time.monotonic() + pause >= deadline:
-        raise DeadlineExceededError("the session moved under every attempt until the deadline")
-    await asyncio.sleep(pause)

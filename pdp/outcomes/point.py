@@ -36,6 +36,7 @@ from pdp.model import (
     Role,
     SessionProof,
 )
+from pdp.overload.settling import Settling
 from pdp.ports import EntryLedger, Signer
 from pdp.proof.entries import sign_entry
 from pdp.proof.receipts import read_decision
@@ -72,6 +73,7 @@ class OutcomePoint:
         check: RedemptionCheck,
         proofs: Proofs,
         fingerprints: Fingerprints,
+        settling: Settling | None = None,
         reported: Callable[[Outcome, bool], None],
         issuer: str,
     ) -> None:
@@ -82,6 +84,7 @@ class OutcomePoint:
         self._redemption_check = check
         self._proofs = proofs
         self._fingerprints = fingerprints
+        self._settling = settling or Settling()
         self._reported = reported
         self._issuer = issuer
 
@@ -146,39 +149,44 @@ class OutcomePoint:
         `audience` is who redeems it, as the receipt names it; the caller serves it, and the tool. What the
         allow rests on may have moved since; then it is judged again, and used only if it would be allowed
         now. `deadline` is an instant of `time.monotonic()`. Raises `NotFoundError`, `NotRedeemableError`;
-        `PolicyUnavailableError` and `StoreUnavailableError`, with nothing used up.
+        `PolicyUnavailableError`, `StoreUnavailableError`, and `DeadlineExceededError` or
+        `SessionContendedError` where what it rests on never stood still, all with nothing used up.
         """
-        for _ in range(_ATTEMPTS):
-            status = await self._ledger.status(caller.tenant, decision_id=decision_id)
-            if status is None:
-                raise NotFoundError("no such decision")
-            if not _serves(caller, status):
-                raise NotRedeemableError(
-                    "it is for a tool or an audience that this credential does not serve"
-                )
-            if _has_a_stake(caller, status) and status.key.caller != caller.asks_as:
-                raise NotRedeemableError(
-                    "whoever asks does not redeem, unless its two credentials are paired (asks_as)"
-                )
-            salt = self._fingerprints.secret_salt(caller.tenant, decision_id)
-            _check(status, tool, arguments, audience, secret_salt=salt)
-            await self._check_order(status)
+
+        async def redeem_on_ground_of_now() -> DecisionStatus:
+            status = await self._find_redeemable(caller, decision_id, tool, arguments, audience)
             after = redeem(status.hold)
             if after is None:
                 raise NotRedeemableError("it was redeemed, reported or voided before")
-            try:
-                ground = await self._redemption_check.find_ground(
-                    status, tool=tool, arguments=arguments, audience=audience, deadline=deadline
-                )
-                # It is recorded on the ground that it was found to stand on, or not at all.
-                about = replace(status, epoch=ground.epoch)
-                await self._record(
-                    caller, about, EntryKind.REDEMPTION, after, deadline, None, b"", audience, ground
-                )
-            except SessionMovedError:
-                continue
+            ground = await self._redemption_check.find_ground(
+                status, tool=tool, arguments=arguments, audience=audience, deadline=deadline
+            )
+            # It is recorded on the ground that it was found to stand on, or not at all.
+            about = replace(status, epoch=ground.epoch)
+            await self._record(
+                caller, about, EntryKind.REDEMPTION, after, deadline, None, b"", audience, ground
+            )
             return status
-        raise SessionContendedError(retry_after=1.0)
+
+        return await self._settling.settle(redeem_on_ground_of_now, tenant=caller.tenant, deadline=deadline)
+
+    async def _find_redeemable(
+        self, caller: Caller, decision_id: str, tool: str, arguments: Mapping[str, JSON], audience: str
+    ) -> DecisionStatus:
+        """Return the decision, if the caller may redeem it for this action. Raises as `redeem` does."""
+        status = await self._ledger.status(caller.tenant, decision_id=decision_id)
+        if status is None:
+            raise NotFoundError("no such decision")
+        if not _serves(caller, status):
+            raise NotRedeemableError("it is for a tool or an audience that this credential does not serve")
+        if _has_a_stake(caller, status) and status.key.caller != caller.asks_as:
+            raise NotRedeemableError(
+                "whoever asks does not redeem, unless its two credentials are paired (asks_as)"
+            )
+        salt = self._fingerprints.secret_salt(caller.tenant, decision_id)
+        _check(status, tool, arguments, audience, secret_salt=salt)
+        await self._check_order(status)
+        return status
 
     async def open_decisions(self, caller: Caller, *, after: str, limit: int) -> Sequence[OpenDecision]:
         """Return the tenant's expired allows without an outcome, oldest first, from after the id `after`."""

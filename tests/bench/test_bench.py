@@ -100,7 +100,7 @@ def test_the_bench_runs_every_case_and_writes_its_report(tmp_path: Path) -> None
     cases = report["cases"]
     assert list(cases) == [
         "1 in flight", "4 in flight", "half the peak", "stream", "sessions", "history", "payments", "rules",
-        "context", "size", "overload",
+        "context", "size", "changes", "overload",
     ]  # fmt: skip
     assert {OURS, NAIVE, OPA} <= set(cases["4 in flight"])
     pairs = ("stream", "sessions", "history", "payments", "rules", "context", "size")

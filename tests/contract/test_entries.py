@@ -10,7 +10,7 @@ import pytest
 
 from pdp.authority.counters import count_used
 from pdp.authority.transitions import find_recounts, lapse, redeem, report
-from pdp.errors import SessionMovedError
+from pdp.errors import GroundMovedError, SessionMovedError
 from pdp.model import (
     Counter,
     CounterKey,
@@ -292,8 +292,9 @@ async def test_redemption_does_not_commit_on_what_moved(
 ) -> None:
     about = await allowed(store, session)
     await meanwhile(store, session, about)  # type: ignore[operator]
-    with pytest.raises(SessionMovedError):
+    with pytest.raises(SessionMovedError) as caught:
         await store.ledger.record_entry(redemption(about))
+    assert isinstance(caught.value, GroundMovedError) is (meanwhile is settings)
     assert not (await status_of(store, about)).hold.redeemed
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from pdp.errors import DeadlineExceededError, SessionMovedError
+from pdp.errors import DeadlineExceededError, GroundMovedError, SessionMovedError
 from pdp.model import Aggregates, Bucket, DecisionKey, Effect, Facts, Position, Recording, Session
 from tests.contract.conftest import Store
 from tests.support import builders
@@ -108,8 +108,22 @@ async def test_moved_epoch_is_refused(store: Store, session: Session) -> None:
     key = builders.key(session.session_id)
     epoch = (await facts(store, key)).epoch
     await store.control_plane.put_signals(TENANT, [], by=builders.AUTHOR)
-    await leaves_no_trace(store, builders.recording(key, epoch=epoch, moves=session))
-    await leaves_no_trace(store, builders.recording(key, epoch=epoch))
+    for moves in (session, None):
+        recording = builders.recording(key, epoch=epoch, moves=moves)
+        await leaves_no_trace(store, recording)
+        with pytest.raises(GroundMovedError):
+            await store.ledger.record(recording)
+
+
+async def test_what_moved_is_told_from_an_operators_write(store: Store, session: Session) -> None:
+    key = builders.key(session.session_id)
+    recording = builders.recording(key, epoch=(await facts(store, key)).epoch, prior_decision_id="never")
+    with pytest.raises(SessionMovedError) as caught:
+        await store.ledger.record(recording)
+    assert not isinstance(caught.value, GroundMovedError)
+    await store.control_plane.put_signals(TENANT, [], by=builders.AUTHOR)
+    with pytest.raises(GroundMovedError):
+        await store.ledger.record(recording)
 
 
 async def test_unknown_session_cannot_move(store: Store, session: Session) -> None:

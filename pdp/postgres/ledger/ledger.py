@@ -7,14 +7,12 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 
 from pdp.errors import (
     InvalidFieldError,
     PdpError,
-    SessionMovedError,
     StoreUnavailableError,
 )
 from pdp.model import (
@@ -32,7 +30,7 @@ from pdp.postgres.access.connection import Access, Connection, bounded, connect,
 from pdp.postgres.access.pool import Pool
 from pdp.postgres.ledger.reading import read_lapsed, read_open, read_open_count, read_recorded, read_status
 from pdp.postgres.ledger.recording import BatchItem, parts
-from pdp.postgres.ledger.stream import RefusedError, Stream, StreamLostError
+from pdp.postgres.ledger.stream import Recorded, RefusedError, Stream, StreamLostError
 from pdp.postgres.rows import check_storable
 
 BATCH = 64
@@ -298,7 +296,12 @@ class PostgresLedger:
         cause = lost.__cause__
         committed: bool | None = False
         if lost.xid is not None:
-            written = [position for of_one in lost.positions for position in of_one]
+            written = [
+                position
+                for recorded in lost.positions
+                if isinstance(recorded, tuple)
+                for position in recorded
+            ]
             committed = await self._outcome(lost.xid, written, until)
         if committed:
             _answer(tickets, lost.positions)
@@ -343,12 +346,12 @@ class PostgresLedger:
         return None
 
 
-def _answer(tickets: list[_Ticket], positions: Any) -> None:
+def _answer(tickets: list[_Ticket], positions: Sequence[Recorded]) -> None:
     for ticket, found in zip(tickets, positions, strict=True):
-        if found:
+        if isinstance(found, tuple):
             ticket.answer(found)
         else:
-            ticket.fail(SessionMovedError("what the decision was taken on no longer holds"))
+            ticket.fail(found)
 
 
 def _refused(refusal: psycopg.Error) -> PdpError:

@@ -146,6 +146,16 @@ def apply(batch: Sequence[BatchItem], indices: Iterable[int], locked: LockedRows
     return applied
 
 
+def was_overtaken(item: BatchItem, locked: LockedRows) -> bool:
+    """Return whether the tenant's epoch moved under an item that rests on it."""
+    rests_on = [
+        (part.key.tenant, part.epoch if isinstance(part, Recording) else part.about.epoch)
+        for part in parts(item)
+        if isinstance(part, Recording) or part.kind is EntryKind.REDEMPTION
+    ]
+    return any(locked.epochs.get(tenant) != epoch for tenant, epoch in rests_on)
+
+
 def _apply_part(work: Recording | Entry, locked: LockedRows, applied: BatchResult) -> bool:
     """Apply a recording or an entry; False if it no longer holds, and left no trace."""
     return (

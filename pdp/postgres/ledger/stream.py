@@ -9,18 +9,22 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import psycopg
 from psycopg import pq
 
-from pdp.errors import StoreUnavailableError
+from pdp.errors import GroundMovedError, SessionMovedError, StoreUnavailableError
 from pdp.model import Entry, Position, Recording
 from pdp.postgres.access.connection import Access, Connection, bounded, connect, lost, shut, stale
 from pdp.postgres.ledger.locking import lock_rows
-from pdp.postgres.ledger.recording import BatchItem, apply, parts
+from pdp.postgres.ledger.recording import BatchItem, LockedRows, apply, parts, was_overtaken
 from pdp.postgres.ledger.tables.table import WonBatch
 from pdp.postgres.ledger.writing import write_batch
 from pdp.postgres.migrate import check_durable
+
+# What became of an item: the positions of its parts, or why it was left out.
+Recorded: TypeAlias = tuple[Position, ...] | SessionMovedError
 
 
 class RefusedError(Exception):
@@ -31,7 +35,7 @@ class StreamLostError(Exception):
     """The connection is gone. Nothing was recorded if `xid` is None; else its transaction may
     have committed `positions`."""
 
-    def __init__(self, xid: str | None = None, positions: Sequence[tuple[Position, ...]] = ()) -> None:
+    def __init__(self, xid: str | None = None, positions: Sequence[Recorded] = ()) -> None:
         super().__init__("the connection was lost")
         self.xid = xid
         self.positions = tuple(positions)
@@ -79,10 +83,8 @@ class Stream:
         self.closed = True
         await _discard(self.connection)
 
-    async def record(
-        self, batch: Sequence[BatchItem], wanted: Callable[[int], bool]
-    ) -> list[tuple[Position, ...]]:
-        """Record what still holds; return the positions of each, none for what does not.
+    async def record(self, batch: Sequence[BatchItem], wanted: Callable[[int], bool]) -> list[Recorded]:
+        """Record what still holds; return what became of each item.
 
         1. Lock    what the recordings depend on, in one order; read it in later statements.
         2. Apply   them in order, in process.
@@ -101,7 +103,7 @@ class Stream:
             raise RefusedError from exc
         # 2
         applied = apply(batch, [i for i in range(len(batch)) if wanted(i)], locked.rows)
-        positions: list[tuple[Position, ...]] = [()] * len(batch)
+        positions: list[Recorded] = [()] * len(batch)
         won: list[Recording | Entry] = []
         for index in applied.winners:
             found = parts(batch[index])
@@ -110,6 +112,9 @@ class Stream:
                 Position(writer=self.writer, seq=seq) for seq in range(first, first + len(found))
             )
             won += found
+        if len(applied.winners) < len(batch):
+            for index in set(range(len(batch))).difference(applied.winners):
+                positions[index] = _reason_to_leave_out(batch[index], locked.rows)
         if not applied.winners:
             await self._roll_back()
             return positions
@@ -149,6 +154,12 @@ class Stream:
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING":
             self._warnings.append(notice.message_primary or "a warning without words")
+
+
+def _reason_to_leave_out(work: BatchItem, rows: LockedRows) -> SessionMovedError:
+    if was_overtaken(work, rows):
+        return GroundMovedError("an operator wrote meanwhile")
+    return SessionMovedError("what the decision was taken on no longer holds")
 
 
 async def _register(connection: Connection, writer: str, replica: str) -> None:

@@ -12,7 +12,13 @@ from datetime import datetime
 
 from pdp.action.prerequisites import update_answer
 from pdp.authority.counters import add_to_counter, apply_recount, fits
-from pdp.errors import DeadlineExceededError, PdpError, SessionMovedError, StoreUnavailableError
+from pdp.errors import (
+    DeadlineExceededError,
+    GroundMovedError,
+    PdpError,
+    SessionMovedError,
+    StoreUnavailableError,
+)
 from pdp.model import (
     Counter,
     CounterKey,
@@ -116,7 +122,7 @@ class FakeLedger:
         key, move, kept = recording.key, recording.move, recording.reservation
         tenant = self._state.tenants.get(key.tenant)
         if tenant is None or tenant.epoch != recording.epoch:
-            raise SessionMovedError("the tenant's epoch moved")
+            raise GroundMovedError("the tenant's epoch moved")
         if self._state.keys.get(key) != recording.prior_decision_id:
             raise SessionMovedError("the key's latest decision is another")
         if self._entities_moved(tenant, recording.entities):
@@ -214,9 +220,10 @@ class FakeLedger:
         self._check_hold(entry)
         if entry.kind is EntryKind.REDEMPTION:
             session = self._state.sessions.get((entry.key.tenant, entry.key.session_id))
+            if tenant.epoch != about.epoch:
+                raise GroundMovedError("the tenant's epoch moved")
             if (
-                tenant.epoch != about.epoch
-                or session is None
+                session is None
                 or about.session is None
                 or session.state is not about.session.state
                 or session.proofs_revoked_at != about.session.proofs_revoked_at
