@@ -288,7 +288,7 @@ def full_context(bench: Bench, ours: Target) -> None:
 
 
 def changing(bench: Bench) -> None:
-    """Measure redemptions (each of an allow of its own) and decisions while operators write, and while not."""
+    """Measure redemptions, and decisions, while operators write and while they do not."""
     sessions = changes.prepare(bench.stack)
     loads = {
         "redeem": bench.load(1, rate=REDEMPTIONS),
