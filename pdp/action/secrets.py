@@ -24,6 +24,8 @@ from placet.secret_paths import EVERYTHING, SECRET, argument_names, element_path
 # A shorter secret, and a shorter word of one, is found in ordinary text by chance.
 _MIN_TEXT = 3
 _MIN_WORD = 8
+# What is said beside the arguments is searched for so many texts at most, each in one pass.
+_MAX_TEXTS = 64
 # How many names and lists a path may lead through.
 MAX_STEPS = 16
 
@@ -71,41 +73,47 @@ def shows_secrets(tool: Tool) -> bool:
 def hidden_texts(values: Iterable[JSON]) -> tuple[str, ...]:
     """Return the texts by which secret values could be recognised elsewhere, as `fold` writes them.
 
-    A long word of a secret is one too: the token of `Bearer TOKEN`.
+    A long word of a secret is one too: the token of `Bearer TOKEN`. Of too many texts the empty one is left,
+    which stands in everything.
     """
     texts = {fold(text) for value in values for text in _texts(value)}
     words = {word for text in texts for word in text.split() if len(word) >= _MIN_WORD}
-    return tuple(sorted({text for text in texts if len(text) >= _MIN_TEXT} | words))
+    found = {text for text in texts if len(text) >= _MIN_TEXT} | words
+    return tuple(sorted(found)) if len(found) <= _MAX_TEXTS else ("",)
 
 
-def without_texts(value: Any, texts: tuple[str, ...]) -> Any:
-    """Return what a caller says beside its arguments; a text that holds a secret is replaced as a whole.
+def without_texts(value: str, texts: tuple[str, ...]) -> str:
+    """Return what a caller says beside its arguments; `SECRET` instead if one of the texts stands in it.
 
     To replace only the secret would tell it to whoever can guess the text around it.
     """
-    if not texts:
-        return value
-    if isinstance(value, str):
-        folded = fold(value)
-        return SECRET if any(text in folded for text in texts) else value
-    if isinstance(value, Mapping):
-        return {without_texts(key, texts): without_texts(item, texts) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_texts(item, texts) for item in value]
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        return SECRET if without_texts(str(canonical_number(value)), texts) == SECRET else value
-    return value
+    return SECRET if texts and _holds(fold(value), texts) else value
 
 
-def _texts(value: JSON) -> Iterator[str]:
+def claims_without_texts(claims: Mapping[str, JSON], texts: tuple[str, ...]) -> Mapping[str, JSON]:
+    """Return claims of a caller; `SECRET` in the place of all of them if one of the texts stands in them."""
+    if not texts or not claims:
+        return claims
+    said = fold("\n".join(_texts(claims, names=True)))
+    return {SECRET: SECRET} if _holds(said, texts) else claims
+
+
+def _holds(folded: str, texts: tuple[str, ...]) -> bool:
+    return any(text in folded for text in texts)
+
+
+def _texts(value: JSON, *, names: bool = False) -> Iterator[str]:
+    """Yield the strings and numbers that a value holds, and with `names` the names of members."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
+        if names:
+            yield from value
         for item in value.values():
-            yield from _texts(item)
+            yield from _texts(item, names=names)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _texts(item)
+            yield from _texts(item, names=names)
     elif isinstance(value, int | Decimal) and not isinstance(value, bool):
         yield str(canonical_number(value))
 

@@ -16,7 +16,7 @@ import orjson
 
 from pdp.action.entities import describe_counterparty, describe_entities, describe_reference, is_measured
 from pdp.action.prerequisites import Standing
-from pdp.action.secrets import without_texts
+from pdp.action.secrets import claims_without_texts, without_texts
 from pdp.authority.attribute_rules import resolve_attribute_rules
 from pdp.authority.boundary import boundary_document, without_counts
 from pdp.authority.counters import known_since, room_for_buckets
@@ -281,7 +281,7 @@ def _claimed(action: Action, derived: Derived) -> dict[str, Any]:
         resource = without_texts(resource, derived.secret_texts)
     return {
         "resource": resource,
-        "provenance": without_texts(action.provenance, derived.secret_texts),
+        "provenance": claims_without_texts(action.provenance, derived.secret_texts),
         "intent": without_texts(action.intent, derived.secret_texts),
     }
 

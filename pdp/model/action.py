@@ -27,16 +27,16 @@ class Action:
     """One tool call, validated. Only tool and arguments count; the rest is what the caller claims."""
 
     tool: str
-    # Parsed JSON; numbers are int or Decimal.
-    arguments: Mapping[str, JSON]
+    # Parsed JSON; numbers are int or Decimal. Arguments may be secret, and so may be in no text of a failure.
+    arguments: Mapping[str, JSON] = field(repr=False)
     # The caller's own id of the call: one id is one call, however often it is asked about.
     tool_call_id: str
     # Why the agent wants it, in free text.
-    intent: str = ""
+    intent: str = field(default="", repr=False)
     # "type:id"; a claim that differs from the resource that is derived blocks.
     claimed_resource: str = ""
     # Where the arguments came from, by their names.
-    provenance: Mapping[str, JSON] = field(default_factory=dict)
+    provenance: Mapping[str, JSON] = field(default_factory=dict, repr=False)
 
 
 def grant_hash(compact: str) -> str:
@@ -110,8 +110,8 @@ class BusinessKey:
 
     name: str
     # Canonical texts of the key's arguments, normalised and as they were given.
-    normal: tuple[str, ...]
-    given: tuple[str, ...]
+    normal: tuple[str, ...] = field(repr=False)
+    given: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,9 +123,9 @@ class Derived:
     resource: Resource | None = None
     amount: Amount | None = None
     # The arguments in their normal spelling, secrets included.
-    arguments: Mapping[str, JSON] = field(default_factory=dict)
+    arguments: Mapping[str, JSON] = field(default_factory=dict, repr=False)
     # The same arguments, equal where they mean the same (`pdp.action.derivation.make_comparable`).
-    comparable: Mapping[str, JSON] = field(default_factory=dict)
+    comparable: Mapping[str, JSON] = field(default_factory=dict, repr=False)
     # What to read of the entities that the call is about.
     entities: tuple[EntityQuery, ...] = ()
     business_key: BusinessKey | None = None

@@ -1157,6 +1157,45 @@ def test_allow_is_redeemed_once_for_its_own_action(pdp: Target) -> None:
     assert caught.value.reason == "NOT_REDEEMABLE"
 
 
+def test_secrets_are_in_no_receipt_and_compared_by_those_who_know_them(pdp: Target) -> None:
+    schema = TOOLS[1]["arguments_schema"]
+    login = {"type": "object", "properties": {"user": STRING, "token": STRING}}
+    schema = schema | {"properties": schema["properties"] | {"pin": STRING, "login": login}}
+    pdp.operator().put_tools(
+        [TOOLS[1] | {"arguments_schema": schema, "secret_arguments": ["pin", "login.token"]}]
+    )
+    agent, erp, session = pdp.agent(), tool(pdp), pdp.session()
+    secret = {"pin": "pin-4711", "login": {"user": "anna", "token": "token-4711"}}
+    action = pay(100)
+    action["arguments"] |= secret
+    decision = agent.evaluate(action, session=session, attempt_id="a-1")
+    assert decision.allowed
+    claims = parse(decision.receipt).claims
+    assert claims["act"]["secrets"] == ["login.token", "pin"]
+    assert claims["arguments"] == action["arguments"] | {
+        "pin": "[secret]",
+        "login": {"user": "anna", "token": "[secret]"},
+    }
+    assert "4711" not in str(claims["arguments"])
+    again = agent.evaluate(action, session=session, attempt_id="a-1")
+    assert (again.replayed, again.failure) == (True, None)
+    assert again.secret_salt == decision.secret_salt
+    assert len(decision.secret_salt) == 32
+    assert agent.get_decision(decision.decision_id, session=session).secret_salt == b""
+    (planned,) = agent.evaluate_plan([action | {"tool_call_id": "c-2"}], session=session)
+    [(_, streamed)] = agent.evaluate_many([action | {"tool_call_id": "c-3"}], session=session)
+    assert (planned.failure, streamed.failure) == (None, None)
+    assert len({decision.secret_salt, planned.secret_salt, streamed.secret_salt}) == 3
+    plain = agent.evaluate(read("c-4"), session=session)
+    assert (plain.secret_salt, parse(plain.receipt).claims["ver"]) == (b"", 1)
+    asked: dict[str, Any] = {"tool": PAY, "audience": "erp"}
+    for other in (secret | {"pin": "pin-4712"}, secret | {"login": {"user": "anna"}}, {}):
+        with pytest.raises(PreconditionError) as caught:
+            erp.redeem(decision.decision_id, arguments=pay(100)["arguments"] | other, **asked)
+        assert caught.value.reason == "NOT_REDEEMABLE"
+    erp.redeem(decision.decision_id, arguments=action["arguments"], **asked)
+
+
 def test_report_about_one_attempt_says_nothing_about_another(pdp: Target) -> None:
     agent, session = pdp.agent(), pdp.session()
     decision = agent.evaluate(pay(100), session=session, attempt_id="a-1")

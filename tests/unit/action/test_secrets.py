@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from pdp.action.derivation import check_tool, derive
-from pdp.action.secrets import find_secret_faults, without_texts
+from pdp.action.secrets import claims_without_texts, find_secret_faults, hidden_texts, without_texts
 from pdp.errors import InvalidFieldError
 from pdp.model import (
     AmountRole,
@@ -201,14 +202,35 @@ def test_secret_of_an_argument_with_a_normal_spelling_is_not_spelt_out() -> None
     derived = derive(builders.action(arguments=call), registered)
     assert derived.problems == ()
     assert "hunter2" not in str(derived.shown_arguments) + str(derived.open_arguments)
-    assert "hunter2" not in repr(replace(derived, arguments={}, comparable={}))
+    assert "hunter2" not in repr(derived) + repr(builders.action(arguments=call, intent="hunter2"))
 
 
 def test_text_that_holds_a_secret_is_replaced_as_a_whole() -> None:
-    claims = {"a": ["x 4711 y", 47110, {"4711": "b"}], "c": True, "d": "471"}
-    assert without_texts(claims, ("4711",)) == {
-        "a": ["[secret]", "[secret]", {"[secret]": "b"}],
-        "c": True,
-        "d": "471",
-    }
-    assert without_texts(claims, ()) is claims
+    assert without_texts("with 4711, please", ("4711",)) == "[secret]"
+    assert without_texts("with 471", ("4711",)) == "with 471"
+    assert without_texts("with 471", ()) == "with 471"
+
+
+@pytest.mark.parametrize(
+    "claims", [{"a": ["x 4711 y"]}, {"a": 47110}, {"a": {"4711": True}}, {"a": [{"b": Decimal("4711.5")}]}]
+)
+def test_claims_that_hold_a_secret_are_hidden(claims: dict[str, Any]) -> None:
+    assert claims_without_texts(claims, ("4711",)) == {"[secret]": "[secret]"}
+    assert claims_without_texts(claims, ("4712", "471 1")) == claims
+
+
+def test_secrets_are_recognised_by_their_texts_and_long_words() -> None:
+    assert hidden_texts(["ab", "Pin", 4711, {"x": ["Bearer Tok-4711-x", None, True]}]) == (
+        "4711",
+        "bearer tok-4711-x",
+        "pin",
+        "tok-4711-x",
+    )
+    assert hidden_texts(["ab", ""]) == ()
+
+
+def test_of_too_many_secrets_everything_that_is_said_is_hidden() -> None:
+    texts = hidden_texts([f"secret-{number}" for number in range(65)])
+    assert without_texts("anything", texts) == "[secret]"
+    assert claims_without_texts({"a": 1}, texts) == {"[secret]": "[secret]"}
+    assert claims_without_texts({}, texts) == {}

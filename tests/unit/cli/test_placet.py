@@ -268,6 +268,35 @@ def verify(kept: Path, *options: str, receipt: str = "receipt.txt") -> subproces
     return run(None, "receipt", "verify", str(kept / receipt), *jwks, *options)
 
 
+def test_secrets_are_not_compared_and_the_command_says_which(signed_pdp: FakePdp, tmp_path: Path) -> None:
+    tool = {"name": ACTION["tool"], "effect": "read", "resource": "invoice:{invoice}"}
+    with signed_pdp.client() as operator:
+        operator.put_tools([tool | {"secret_arguments": ["pin"]}])
+    secret = ACTION | {"arguments": ACTION["arguments"] | {"pin": "hunter2"}}
+    (tmp_path / "jwks.json").write_text(json.dumps(signed_pdp.jwks()))
+    (tmp_path / "asked.json").write_text(json.dumps(secret))
+    session = signed_pdp.session()
+    with signed_pdp.client() as agent:
+        decision = agent.evaluate(secret, session=session)
+    assert decision.allowed
+    (tmp_path / "receipt.txt").write_bytes(decision.receipt)
+    # An auditor's file has the secret, another value of it, or none.
+    for pin in ({"pin": "hunter2"}, {"pin": "x"}, {}):
+        known = ACTION | {"arguments": ACTION["arguments"] | pin}
+        (tmp_path / "action.json").write_text(json.dumps(known))
+        done = verify(tmp_path, "--action", str(tmp_path / "action.json"))
+        assert (done.returncode, done.stdout.splitlines()[1:]) == (
+            0,
+            ["not compared: secret arguments (pin)"],
+        )
+        said = json.loads(verify(tmp_path, "--json", "--action", str(tmp_path / "action.json")).stdout)
+        assert said["uncompared"] == ["pin"]
+        assert "hunter2" not in str(said)
+    (tmp_path / "action.json").write_text(json.dumps(ACTION | {"arguments": {"invoice": "another"}}))
+    done = verify(tmp_path, "--action", str(tmp_path / "action.json"))
+    assert (done.returncode, "act.ad" in done.stderr) == (1, True)
+
+
 def test_receipt_is_verified_offline(signed_pdp: FakePdp, kept: Path) -> None:
     signed_pdp.stop()
     both = ("--decision", str(kept / "decision.json"), "--action", str(kept / "action.json"))

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from placet import Decision, DevIdentity, Obligation, Session
+from placet import Action, Decision, DevIdentity, Obligation, Session
 from placet._calls.plain import decision_json
 from placet.capability import (
     HEADER,
@@ -290,7 +290,8 @@ async def test_middleware_reads_the_salt_from_its_header(server: Server, secret:
 
 def test_salt_is_shown_and_kept_nowhere(server: Server, secret: Decision) -> None:
     salt = b64url_encode(secret.secret_salt)
-    shown = repr(secret) + str(decision_json(secret)) + secret.receipt.decode()
+    action = Action(tool=TOOL, arguments=SECRET_CALL, tool_call_id="c-1", intent="1234")
+    shown = repr(action) + repr(secret) + str(decision_json(secret)) + secret.receipt.decode()
     assert salt not in shown
     assert secret.secret_salt.hex() not in shown
     assert pickle.loads(pickle.dumps(secret)).secret_salt == b""

@@ -230,6 +230,23 @@ def test_answer_about_something_else_blocks(fake_pdp: FakePdp, name: str, value:
         assert_blocked(ask(pdp, session), "client.receipt_mismatch")
 
 
+@pytest.mark.parametrize("salt", [None, b"", b"another salt of 32 bytes, or so.."])
+def test_secrets_are_compared_by_the_salt_of_the_answer(fake_pdp: FakePdp, salt: bytes | None) -> None:
+    def change(answer: Answer) -> None:
+        if salt is not None:
+            answer.decision.secret_salt = salt
+
+    tool = {"name": "invoices.get", "effect": "read", "resource": "invoice:{invoice}"}
+    with altered(fake_pdp, change) as (pdp, session):
+        pdp.put_tools([tool | {"secret_arguments": ["invoice"]}])
+        decision = ask(pdp, session)
+    if salt is None:
+        assert decision.allowed
+    else:
+        assert_blocked(decision, "client.receipt_mismatch")
+        assert "act.secrets" in str(decision.failure)
+
+
 @pytest.mark.parametrize("seconds", [1, -1, 3600])
 def test_expiry_that_differs_from_the_receipt_blocks(fake_pdp: FakePdp, seconds: int) -> None:
     def change(answer: Answer) -> None:

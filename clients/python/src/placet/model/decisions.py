@@ -31,11 +31,12 @@ class Action:
     """
 
     tool: str
-    arguments: Mapping[str, Any] | bytes
+    # Arguments, and what is said beside them, may hold secrets: they are shown in no log that has the action.
+    arguments: Mapping[str, Any] | bytes = field(repr=False)
     tool_call_id: str
-    intent: str = ""
+    intent: str = field(default="", repr=False)
     resource: str = ""
-    provenance: Mapping[str, Any] | bytes = field(default_factory=dict)
+    provenance: Mapping[str, Any] | bytes = field(default_factory=dict, repr=False)
 
 
 class ReceiptStatus(StrEnum):
