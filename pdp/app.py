@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
-from pdp.background import rotate_keys, running, watch_outcomes
+from pdp.background import look_at_clock, rotate_keys, running, watch_clock, watch_outcomes
 from pdp.config.callers import serving_nothing
 from pdp.config.server import Config, split_address
 from pdp.control.entities import EntityPoint
@@ -57,6 +57,7 @@ from pdp.sessions.allowed_tools import Listing
 from pdp.sessions.point import SessionPoint
 from pdp.sessions.proof import Proofs
 from pdp.signing import RotatingSigner
+from pdp.skew import SAMPLES, ClockSkew
 from placet.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
@@ -178,7 +179,12 @@ async def serve(config: Config) -> None:
             principals=_principals(config, authenticator),
             principal_required=config.principal_tokens == "required",
         )
-        edge = Edge(metrics, authenticator, admission)
+        skew = ClockSkew()
+        # Where the clock can be moved, tests have moved it.
+        with_offset = not config.insecure_dev
+        for _ in range(SAMPLES):
+            await look_at_clock(store.clock, skew, metrics, with_offset=with_offset)
+        edge = Edge(metrics, authenticator, admission, skew)
         server = grpc.aio.server(
             interceptors=[edge],
             options=[
@@ -226,7 +232,7 @@ async def serve(config: Config) -> None:
         opa = OpaAdministration(config.opa_admin_url, token=_token(config.opa_admin_token_file))
         probe = OpaPolicyEngine(config.opa_socket, token=_token(config.opa_token_file), in_flight=1)
         stack.push_async_callback(probe.aclose)
-        readiness = Readiness(opa=opa, engine=probe, store=store, signer=signer, stopping=stopping)
+        readiness = Readiness(opa=opa, engine=probe, store=store, signer=signer, skew=skew, stopping=stopping)
         http = http_server(
             http_application(metrics=metrics, keys=store.keys, checks=readiness.checks),
             host=split_address(config.http_address)[0],
@@ -240,7 +246,23 @@ async def serve(config: Config) -> None:
         )
         await stack.enter_async_context(running(watch_outcomes(outcome_point, metrics), cancel=True))
         await server.start()
-        await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+
+        async def show_health() -> None:
+            serving = not skew.is_off and not stopping.is_set()
+            await healthy.set(
+                "",
+                health_pb2.HealthCheckResponse.SERVING
+                if serving
+                else health_pb2.HealthCheckResponse.NOT_SERVING,
+            )
+
+        await show_health()
+        await stack.enter_async_context(
+            running(
+                watch_clock(store.clock, skew, metrics, with_offset=with_offset, changed=show_health),
+                cancel=True,
+            )
+        )
         # What start-up made lives as long as the process, so the collector need not look at it. It need not
         # look often at the rest either: a call that ends, also by an exception, leaves nothing in cycles
         # but what gRPC makes of its metadata (docs/decisions/0012-no-cycles-on-failure.md).
@@ -257,7 +279,7 @@ async def serve(config: Config) -> None:
 
         await stopping.wait()
         _LOG.info("draining", seconds=config.drain_seconds)
-        await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        await show_health()
         await server.stop(config.drain_seconds)
     _LOG.info("stopped")
 

@@ -166,5 +166,9 @@ class DeadlineExceededError(PdpError):
     """What is left of the caller's deadline is less than the work needs."""
 
 
+class ClockSkewError(PdpError):
+    """This machine's clock is too far from the database's for anybody to be believed; ask another replica."""
+
+
 class DrainingError(PdpError):
     """This replica is stopping; another one answers."""

@@ -83,6 +83,12 @@ class Metrics:
             "When the server's certificate ends (Unix time); 0 without TLS.",
             registry=self.registry,
         )
+        self._clock = Gauge(
+            "placet_clock_ahead_seconds",
+            "How far this machine's clock is ahead of the database's; NaN while that is not known.",
+            registry=self.registry,
+        )
+        self._clock.set(math.nan)
         self._apart = Gauge(
             "placet_engine_tenants_apart",
             "Tenants that are judged singly, because a document of theirs broke a batch.",
@@ -145,6 +151,10 @@ class Metrics:
     def certificate(self, ends_at: float) -> None:
         """Show when the server's certificate ends, in Unix seconds."""
         self._certificate.set(ends_at)
+
+    def clock_ahead(self, seconds: float) -> None:
+        """Show how far this machine's clock is ahead of the database's; NaN while that is not known."""
+        self._clock.set(seconds)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -20,6 +20,7 @@ from pdp.model import (
     Attribution,
     Boundary,
     Caller,
+    ClockSample,
     ControlKind,
     ControlRevision,
     DecisionEffect,
@@ -481,6 +482,13 @@ class Clock(Protocol):
 
     async def now(self) -> datetime:
         """Return the database's time. Raises `StoreUnavailableError`."""
+        ...
+
+    async def compare(self, *, with_offset: bool) -> ClockSample:
+        """Look at the database's clock and at this machine's.
+
+        `with_offset` says whether what `advance` added counts. Raises `StoreUnavailableError`.
+        """
         ...
 
     async def advance(self, seconds: float) -> datetime:

@@ -10,6 +10,7 @@ from pdp.model import Effect
 from pdp.opa import OpaAdministration
 from pdp.ports import PolicyEngine, Signer
 from pdp.postgres.store import PostgresStore
+from pdp.skew import MAX_SKEW, ClockSkew
 
 # A document without anything in it. Whatever the policy is, nothing in it may be allowed.
 _EMPTY = b"{}"
@@ -29,6 +30,7 @@ class Readiness:
         engine: PolicyEngine,
         store: PostgresStore,
         signer: Signer,
+        skew: ClockSkew,
         stopping: asyncio.Event,
     ) -> None:
         """`engine` is another than the one that decides, so that the check waits behind no decisions."""
@@ -36,12 +38,14 @@ class Readiness:
         self._engine = engine
         self._store = store
         self._signer = signer
+        self._skew = skew
         self._stopping = stopping
         self.checks = {
             "bundle": self._bundle,
             "policy": self._policy,
             "database": self._database,
             "signer": self._can_sign,
+            "clock": self._clock,
             "lifecycle": self._lifecycle,
         }
 
@@ -68,6 +72,14 @@ class Readiness:
     async def _can_sign(self) -> str | None:
         self._signer.active()
         return None
+
+    async def _clock(self) -> str | None:
+        if not self._skew.is_off:
+            return None
+        return (
+            f"this machine's clock is {self._skew.ahead:+.1f} s off from the database's; "
+            f"at most {MAX_SKEW:g} s are borne"
+        )
 
     async def _lifecycle(self) -> str | None:
         return "draining" if self._stopping.is_set() else None

@@ -75,7 +75,7 @@ class Config(BaseSettings):
     )
     reflection: bool = Field(False, description="serve gRPC reflection")
     clock: Literal["system", "manual"] = Field(
-        "system", description="manual: the database's clock can be moved"
+        "system", description="manual: the database's clock can be moved, with insecure_dev only"
     )
     drain_seconds: float = Field(20.0, ge=0, le=600, description="how long SIGTERM waits for calls in flight")
     max_in_flight: int = Field(
@@ -130,6 +130,8 @@ class Config(BaseSettings):
                 "grpc_token_address is for jwt beside tls.client_ca_file; without both, "
                 "grpc_address serves all callers"
             )
+        if self.clock == "manual" and not self.insecure_dev:
+            faults.append("clock: manual is for tests, and needs insecure_dev")
         if self.principal_tokens == "required" and not self.jwt:
             faults.append("principal_tokens is required, and jwt lists no issuer of them")
         for name in ("grpc_address", "http_address"):

@@ -16,6 +16,7 @@ from pdp.model.boundary import OnExceed as OnExceed
 from pdp.model.boundary import ResourceRule as ResourceRule
 from pdp.model.boundary import ToolEffect as ToolEffect
 from pdp.model.boundary import VelocityLimit as VelocityLimit
+from pdp.model.clock import ClockSample as ClockSample
 from pdp.model.control import AgentPage as AgentPage
 from pdp.model.control import ControlKind as ControlKind
 from pdp.model.control import ControlRevision as ControlRevision

@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from pdp.errors import InvalidFieldError
+from pdp.model import ClockSample
 from tests.contract.conftest import Store
 
 
@@ -39,3 +40,15 @@ async def test_it_moves_neither_back_nor_too_far(store: Store, seconds: float) -
         await store.clock.advance(seconds)
     assert caught.value.field == "seconds"
     assert before <= await store.clock.now() < before + timedelta(seconds=60)
+
+
+async def test_clocks_are_compared_with_and_without_what_was_added(store: Store) -> None:
+    def ahead(sample: ClockSample) -> float:
+        assert 0 < sample.round_trip < 60
+        return sample.database - sample.local
+
+    before = ahead(await store.clock.compare(with_offset=True))
+    real = ahead(await store.clock.compare(with_offset=False))
+    await store.clock.advance(3600)
+    assert 3540 < ahead(await store.clock.compare(with_offset=True)) - before < 3660
+    assert abs(ahead(await store.clock.compare(with_offset=False)) - real) < 60

@@ -140,9 +140,9 @@ def opa_with_rule(directory: Path, folder: Path) -> RunningOpa:
 
 
 @pytest.fixture(scope="module")
-def site(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(steady_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder, authority, issuer = tmp_path_factory.mktemp("callers"), Authority(), Issuer()
-    tenant, (token_port,) = real_pdp.fresh_tenant(), free_ports(1)
+    tenant, (token_port,) = steady_pdp.fresh_tenant(), free_ports(1)
     files = tls(authority, folder)
     (folder / "believed.pem").write_bytes(authority.pem)
     settings = documented(
@@ -171,7 +171,7 @@ def site(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "opa_admin_token_file": str(folder / "admin.token"),
         }
         try:
-            with secured_replica(real_pdp, folder, settings) as replica:
+            with secured_replica(steady_pdp, folder, settings) as replica:
                 site = Site(
                     replica=replica,
                     token_target=settings["grpc_token_address"],

@@ -74,9 +74,9 @@ class Site:
 
 
 @contextmanager
-def running(real_pdp: RealPdp, folder: Path, principal_tokens: str) -> Iterator[Site]:
+def running(steady_pdp: RealPdp, folder: Path, principal_tokens: str) -> Iterator[Site]:
     authority = Authority()
-    tenant, (token_port,) = real_pdp.fresh_tenant(), free_ports(1)
+    tenant, (token_port,) = steady_pdp.fresh_tenant(), free_ports(1)
     issuers = []
     for name, key in KEYS.items():
         file = folder / f"{key.kid}.jwks"
@@ -121,7 +121,7 @@ def running(real_pdp: RealPdp, folder: Path, principal_tokens: str) -> Iterator[
         "grpc_token_address": f"127.0.0.1:{token_port}",
         "principal_tokens": principal_tokens,
     }
-    with secured_replica(real_pdp, folder, settings) as replica:
+    with secured_replica(steady_pdp, folder, settings) as replica:
         site = Site(
             replica=replica,
             token_target=settings["grpc_token_address"],
@@ -136,8 +136,8 @@ def running(real_pdp: RealPdp, folder: Path, principal_tokens: str) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def site(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running(real_pdp, tmp_path_factory.mktemp("principals"), "required") as site:
+def site(steady_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running(steady_pdp, tmp_path_factory.mktemp("principals"), "required") as site:
         yield site
 
 
@@ -231,8 +231,8 @@ def test_signed_task_is_proof_enough_and_agrees_with_a_token_beside_it(site: Sit
         assert anna.close_session(session).state is SessionState.CLOSED
 
 
-def test_proof_that_is_optional_counts_where_it_is_given(real_pdp: RealPdp, tmp_path: Path) -> None:
-    with running(real_pdp, tmp_path, "optional") as site:
+def test_proof_that_is_optional_counts_where_it_is_given(steady_pdp: RealPdp, tmp_path: Path) -> None:
+    with running(steady_pdp, tmp_path, "optional") as site:
         assert site.open(principal=ANNA).principal == ANNA
         assert site.open(principal_token=token()).principal == ANNA
         with pytest.raises(InvalidRequestError) as refused:

@@ -25,8 +25,8 @@ from psycopg import sql
 
 from pdp.model import Role
 from pdp.server.grpc.rpcs import RPCS
-from placet import Client, TlsCredentials
-from placet.v1 import entity_service_pb2
+from placet import Client, DevIdentity, TlsCredentials
+from placet.v1 import dev_service_pb2, entity_service_pb2
 from tests.e2e.scene import AGENT, BOUNDARY, READ, TOOLS, read
 from tests.support.credentials import Authority
 from tests.support.processes import PATIENCE
@@ -36,13 +36,16 @@ from tests.support.stack import RealPdp
 
 # Stands in everything that the other tenant may not learn.
 CANARY = "canary-5f1d"
-METHODS = dict(methods())
+# DevService is there under insecure-dev alone.
+METHODS = {name: method for name, method in methods() if "DevService" not in name}
 NOBODY = "nobody"
 WALKERS: Mapping[str, frozenset[Role]] = {str(role): frozenset({role}) for role in Role} | {
     NOBODY: frozenset()
 }
 # Who makes the things that the walkers ask about.
 MAKERS = {"tasks": Role.SESSION_ISSUER, "runtime": Role.AGENT, "ops": Role.OPERATOR}
+# What `Things` needs.
+THINGS = ("tenant", "agent", "tool", "task_id", "session_id", "decision_id", "vendor")
 # What the stable reason of a refusal must be.
 REASONS = {DENIED: "PERMISSION_DENIED", NOT_FOUND: "NOT_FOUND"}
 
@@ -145,9 +148,9 @@ def identity(tenant: str, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def town(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def town(steady_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     folder, authority = tmp_path_factory.mktemp("roles"), Authority()
-    home, abroad = real_pdp.fresh_tenant(), real_pdp.fresh_tenant()
+    home, abroad = steady_pdp.fresh_tenant(), steady_pdp.fresh_tenant()
     known = WALKERS | {name: frozenset({role}) for name, role in MAKERS.items()}
     settings = {
         "tls": tls(authority, folder),
@@ -164,10 +167,10 @@ def town(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             for name, roles in known.items()
         ],
     }
-    with secured_replica(real_pdp, folder, settings) as replica, ExitStack() as opened:
+    with secured_replica(steady_pdp, folder, settings) as replica, ExitStack() as opened:
         town = Town(
             target=replica.target,
-            database_url=configuration(real_pdp)["database_url"],
+            database_url=configuration(steady_pdp)["database_url"],
             authority=authority,
             folder=folder,
             home=home,
@@ -249,3 +252,36 @@ def test_canaries_can_be_seen_by_who_may(town: Town) -> None:
         assert answer is not None
         assert CANARY in told(answer)
     assert CANARY in str(town.state(town.home))
+
+
+def test_nobody_moves_a_clock_where_callers_prove_themselves(town: Town) -> None:
+    name = "/placet.v1.DevService/AdvanceClock"
+    for walker in WALKERS:
+        with pytest.raises(grpc.RpcError) as refused:
+            call(
+                town.channel(town.home, walker),
+                name,
+                dict(methods())[name],
+                ROWS[name].request(Things(**dict.fromkeys(THINGS, ""))),
+                PATIENCE,
+            )
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED, walker
+
+
+def test_operators_alone_move_the_clock_of_a_stack_for_tests(real_pdp: RealPdp) -> None:
+    name, tenant = "/placet.v1.DevService/AdvanceClock", real_pdp.fresh_tenant()
+    with grpc.insecure_channel(real_pdp.target) as channel:
+        for walker, held in WALKERS.items():
+            identity = DevIdentity(tenant=tenant, subject=walker, roles=sorted(map(str, held)))
+            request = ROWS[name].request(Things(**dict.fromkeys(THINGS, "")))
+            move = channel.unary_unary(
+                name,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=dev_service_pb2.AdvanceClockResponse.FromString,
+            )
+            if Role.OPERATOR in held:
+                assert move(request, metadata=identity.metadata(), timeout=PATIENCE).HasField("now")
+                continue
+            with pytest.raises(grpc.RpcError) as refused:
+                move(request, metadata=identity.metadata(), timeout=PATIENCE)
+            assert refused.value.code() is DENIED, walker

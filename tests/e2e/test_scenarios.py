@@ -271,9 +271,9 @@ ROLES = {
 
 
 @pytest.fixture(scope="module")
-def proven(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[str], Path]]:
+def proven(steady_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[str], Path]]:
     """Options for a replica that believes certificates alone, and the folder with their file."""
-    folder, authority, tenant = tmp_path_factory.mktemp("proven"), Authority(), real_pdp.fresh_tenant()
+    folder, authority, tenant = tmp_path_factory.mktemp("proven"), Authority(), steady_pdp.fresh_tenant()
     callers: list[dict[str, Any]] = []
     credentials = {}
     for subject, roles in ROLES.items():
@@ -284,7 +284,7 @@ def proven(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Itera
         serving = {"tools": ["invoices.get"], "audiences": ["erp"]} if roles == ["tool"] else {}
         callers.append({"match": match, "tenant": tenant, "roles": roles, "agents": agents} | serving)
     (folder / "callers.yaml").write_text(yaml.safe_dump(credentials))
-    with secured_replica(real_pdp, folder, {"tls": tls(authority, folder), "callers": callers}) as replica:
+    with secured_replica(steady_pdp, folder, {"tls": tls(authority, folder), "callers": callers}) as replica:
         common = ["--target", replica.target, "--ca", str(folder / "ca.pem"), "--tenant", tenant]
         yield common, folder
 

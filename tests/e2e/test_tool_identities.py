@@ -51,14 +51,14 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(real_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder, authority, tenant = tmp_path_factory.mktemp("tools"), Authority(), real_pdp.fresh_tenant()
+def site(steady_pdp: RealPdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder, authority, tenant = tmp_path_factory.mktemp("tools"), Authority(), steady_pdp.fresh_tenant()
     callers = [
         {"match": {"dns_name": f"{name}.example"}, "tenant": tenant, "subject": name} | said
         for name, said in CALLERS.items()
     ]
     settings = {"tls": tls(authority, folder), "callers": callers}
-    with secured_replica(real_pdp, folder, settings) as replica, ExitStack() as opened:
+    with secured_replica(steady_pdp, folder, settings) as replica, ExitStack() as opened:
         clients = {}
         for name in CALLERS:
             files = authority.issue(dns=f"{name}.example").write(folder, name)

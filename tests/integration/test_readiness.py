@@ -18,6 +18,7 @@ from pdp.postgres.store import PostgresStore
 from pdp.readiness import Readiness
 from pdp.server.http.operations import http_application
 from pdp.signing import RotatingSigner
+from pdp.skew import ClockSkew
 from tests.support.fake_opa import allow_all, fake_opa
 from tests.support.opa import RunningOpa
 
@@ -38,6 +39,7 @@ async def ready(database_url: str, opa: RunningOpa) -> Any:
                 engine=engine,
                 store=store,
                 signer=signer,
+                skew=ClockSkew(),
                 stopping=asyncio.Event(),
             )
             return http_application(metrics=Metrics(), keys=store.keys, checks=readiness.checks)

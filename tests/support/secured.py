@@ -46,9 +46,12 @@ class SecuredReplica:
         return 0.0
 
 
-def configuration(real_pdp: RealPdp) -> dict[str, Any]:
-    """Return the configuration of the stack's first replica without --insecure-dev."""
-    text = (real_pdp.stack.data_dir / "pdp-1.yaml").read_text(encoding="utf-8")
+def configuration(steady_pdp: RealPdp) -> dict[str, Any]:
+    """Return the configuration of the stack's first replica without --insecure-dev.
+
+    A replica with credentials runs on a clock that nobody moves.
+    """
+    text = (steady_pdp.stack.data_dir / "pdp-1.yaml").read_text(encoding="utf-8")
     config: dict[str, Any] = yaml.safe_load(text)
     del config["insecure_dev"]
     return config
@@ -66,11 +69,13 @@ def tls(authority: Authority, folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def secured_replica(real_pdp: RealPdp, folder: Path, settings: Mapping[str, Any]) -> Iterator[SecuredReplica]:
+def secured_replica(
+    steady_pdp: RealPdp, folder: Path, settings: Mapping[str, Any]
+) -> Iterator[SecuredReplica]:
     """Yield a ready replica with these settings beside those of the stack, on free ports."""
     grpc_port, http_port = free_ports(2)
     addresses = {"grpc_address": f"127.0.0.1:{grpc_port}", "http_address": f"127.0.0.1:{http_port}"}
-    config = configuration(real_pdp) | addresses | {"replica": "secured"} | dict(settings)
+    config = configuration(steady_pdp) | addresses | {"replica": "secured"} | dict(settings)
     file, log = folder / "pdp.yaml", folder / "pdp.log"
     file.write_text(yaml.safe_dump(config))
     replica = SecuredReplica(

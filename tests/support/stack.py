@@ -184,3 +184,10 @@ def real_stack() -> Iterator[RunningStack]:
 def real_pdp(real_stack: RunningStack) -> RealPdp:
     """Return the first replica of `real_stack`."""
     return RealPdp(stack=real_stack)
+
+
+@pytest.fixture(scope="session")
+def steady_pdp() -> Iterator[RealPdp]:
+    """Yield a replica of a stack whose clock nobody moves, for replicas that demand credentials beside it."""
+    with running_stack() as stack:
+        yield RealPdp(stack=stack)

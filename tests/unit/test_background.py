@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pdp.background import look_after_allows, rotate_keys, running
+from pdp.background import look_after_allows, look_at_clock, rotate_keys, running, watch_clock
 from pdp.errors import StoreUnavailableError
 from pdp.metrics import Metrics
 from pdp.signing import RotatingSigner
+from pdp.skew import SAMPLES, ClockSkew
 from tests.fakes.store import FakeStore
 from tests.fakes.store.keys import FakeKeyDirectory
 from tests.support import builders
@@ -88,3 +89,43 @@ async def test_work_ends_with_the_block_that_it_runs_beside() -> None:
         await asyncio.sleep(0)
         assert not ended.is_set()
     assert ended.is_set()
+
+
+async def test_clock_that_is_off_is_said_once_and_measured() -> None:
+    store, metrics, skew = FakeStore(), Metrics(), ClockSkew()
+    assert "placet_clock_ahead_seconds NaN" in metrics.render().decode()
+    for _ in range(SAMPLES):
+        assert not await look_at_clock(store.clock, skew, metrics, with_offset=True)
+    assert "placet_clock_ahead_seconds 0.0" in metrics.render().decode()
+    await store.clock.advance(60)
+    found = [await look_at_clock(store.clock, skew, metrics, with_offset=True) for _ in range(2 * SAMPLES)]
+    assert found == [False] * (SAMPLES - 1) + [True] + [False] * SAMPLES
+    assert (skew.is_off, skew.ahead) == (True, -60)
+    assert "placet_clock_ahead_seconds -60.0" in metrics.render().decode()
+    # Where tests move the clock, what they added does not count.
+    for _ in range(SAMPLES):
+        await look_at_clock(store.clock, skew, metrics, with_offset=False)
+    assert not skew.is_off
+
+
+async def test_clock_is_not_known_while_the_store_does_not_answer() -> None:
+    store, metrics, skew = FakeStore(), Metrics(), ClockSkew()
+    await look_at_clock(store.clock, skew, metrics, with_offset=True)
+    store.state.fault = StoreUnavailableError("down")
+    assert not await look_at_clock(store.clock, skew, metrics, with_offset=True)
+    assert "placet_clock_ahead_seconds NaN" in metrics.render().decode()
+
+
+async def test_watch_tells_of_a_change() -> None:
+    store, metrics, skew, told = FakeStore(), Metrics(), ClockSkew(), asyncio.Event()
+
+    async def changed() -> None:
+        told.set()
+
+    await store.clock.advance(60)
+    async with running(
+        watch_clock(store.clock, skew, metrics, with_offset=True, changed=changed), cancel=True
+    ):
+        async with asyncio.timeout(PATIENCE):
+            await told.wait()
+    assert skew.is_off

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from datetime import datetime
+from typing import LiteralString
 
 import psycopg
 
 from pdp.errors import InvalidFieldError, PermissionDeniedError
+from pdp.model import ClockSample
 from pdp.postgres.access.connection import Connection
 from pdp.postgres.access.pool import Pool
 
@@ -20,6 +23,20 @@ class PostgresClock:
 
     async def now(self) -> datetime:
         return await self._pool.run(_read)
+
+    async def compare(self, *, with_offset: bool) -> ClockSample:
+        statement: LiteralString = "placet.now()" if with_offset else "clock_timestamp()"
+
+        async def work(connection: Connection) -> ClockSample:
+            # Whatever else the call waits for is over: what is measured is the question alone.
+            began, local = time.monotonic(), time.time()
+            cursor = await connection.execute(f"SELECT extract(epoch FROM {statement})::float8")
+            row = await cursor.fetchone()
+            round_trip = time.monotonic() - began
+            assert row is not None  # a SELECT without FROM has one row
+            return ClockSample(local=local + round_trip / 2, database=row[0], round_trip=round_trip)
+
+        return await self._pool.run(work)
 
     async def advance(self, seconds: float) -> datetime:
         if not math.isfinite(seconds) or not 0 <= seconds <= 10 * 366 * 86400:

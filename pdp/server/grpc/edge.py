@@ -12,6 +12,7 @@ import grpc
 import structlog
 
 from pdp.errors import (
+    ClockSkewError,
     OverloadedError,
     PdpError,
     PolicyUnavailableError,
@@ -26,6 +27,7 @@ from pdp.server.grpc.rpcs import EVALUATE, EVALUATE_BATCH, OPEN_SERVICES, RPCS, 
 from pdp.server.grpc.status import DETAILS_KEY, Status, status_of
 from pdp.server.identity.authentication import Authenticator
 from pdp.server.identity.caller import enter
+from pdp.skew import ClockSkew
 from placet.v1 import decision_pb2, decision_service_pb2
 
 _LOG = structlog.get_logger("pdp.server")
@@ -48,13 +50,18 @@ class Edge(grpc.aio.ServerInterceptor):
     """
 
     def __init__(
-        self, metrics: Metrics, authenticator: Authenticator, admission: Admission | None = None
+        self,
+        metrics: Metrics,
+        authenticator: Authenticator,
+        admission: Admission | None = None,
+        skew: ClockSkew | None = None,
     ) -> None:
         """With `admission`, a full replica turns an admitted RPC (`Rpc.admitted`) away before it asks who
-        calls."""
+        calls. With `skew`, nobody is admitted while this machine's clock is off."""
         self._metrics = metrics
         self._authenticator = authenticator
         self._admission = admission
+        self._skew = skew or ClockSkew()
         self._overload_logged = -_OVERLOAD_LOG_SECONDS
 
     async def intercept_service(
@@ -135,7 +142,12 @@ class Edge(grpc.aio.ServerInterceptor):
         )
 
     async def admit(self, context: Any, method: str) -> Caller:
-        """Return who calls, if it may. Raises `UnauthenticatedError` or `PermissionDeniedError`."""
+        """Return who calls, if it may.
+
+        Raises `ClockSkewError`, `UnauthenticatedError` or `PermissionDeniedError`.
+        """
+        if self._skew.is_off:
+            raise ClockSkewError("this replica's clock is off from the database's: ask another replica")
         caller = await self._authenticator.authenticate(context)
         require_role(caller, method)
         return caller

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from pdp.errors import (
     ChainRefusedError,
+    ClockSkewError,
     DeadlineExceededError,
     DrainingError,
     GrantExceedsParentError,
@@ -56,6 +57,7 @@ _TABLE: dict[type, tuple[grpc.StatusCode, reasons.ErrorReason.ValueType]] = {
     SignerUnavailableError: (grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_SIGNER_UNAVAILABLE),
     OverloadedError: (grpc.StatusCode.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVERLOADED),
     DrainingError: (grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_DRAINING),
+    ClockSkewError: (grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_CLOCK_SKEW),
     DeadlineExceededError: (grpc.StatusCode.DEADLINE_EXCEEDED, reasons.ERROR_REASON_DEADLINE_EXCEEDED),
 }
 _INTERNAL = (grpc.StatusCode.INTERNAL, reasons.ERROR_REASON_INTERNAL)

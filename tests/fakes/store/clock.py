@@ -6,7 +6,8 @@ import math
 from datetime import datetime, timedelta
 
 from pdp.errors import InvalidFieldError
-from tests.fakes.store.state import StoreState
+from pdp.model import ClockSample
+from tests.fakes.store.state import START, StoreState
 
 
 class FakeClock:
@@ -16,6 +17,11 @@ class FakeClock:
     async def now(self) -> datetime:
         self._state.check_up()
         return self._state.moment
+
+    async def compare(self, *, with_offset: bool) -> ClockSample:
+        self._state.check_up()
+        moment = (self._state.moment if with_offset else START).timestamp()
+        return ClockSample(local=START.timestamp(), database=moment, round_trip=0.001)
 
     async def advance(self, seconds: float) -> datetime:
         self._state.check_up()

@@ -289,3 +289,11 @@ def test_unreadable_environment_is_a_fault(
     monkeypatch.setenv("PLACET_CALLERS", "not JSON")
     with pytest.raises(ConfigError, match="callers"):
         load_config(written(tmp_path, settings), {})
+
+
+def test_clock_that_can_be_moved_is_for_insecure_dev_alone(tmp_path: Path, settings: dict[str, Any]) -> None:
+    settings["clock"] = "manual"
+    assert load_config(written(tmp_path, settings), {}).clock == "manual"
+    settings["insecure_dev"] = False
+    with pytest.raises(ConfigError, match="clock: manual is for tests, and needs insecure_dev"):
+        load_config(written(tmp_path, settings), {})

@@ -69,6 +69,10 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The policy engine does not answer, so that nobody knows whether an earlier allow still stands.
     Nothing was recorded and nothing is used up; ask again.
     """
+    ERROR_REASON_CLOCK_SKEW: _ErrorReason.ValueType  # 60
+    """The replica's clock is off from the database's by more than two seconds, so it believes no
+    credential; ask another replica.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of google.rpc.ErrorInfo (domain "placet.v1"): why a
@@ -121,5 +125,9 @@ ERROR_REASON_NOT_REDEEMABLE: ErrorReason.ValueType  # 41
 ERROR_REASON_POLICY_UNAVAILABLE: ErrorReason.ValueType  # 42
 """The policy engine does not answer, so that nobody knows whether an earlier allow still stands.
 Nothing was recorded and nothing is used up; ask again.
+"""
+ERROR_REASON_CLOCK_SKEW: ErrorReason.ValueType  # 60
+"""The replica's clock is off from the database's by more than two seconds, so it believes no
+credential; ask another replica.
 """
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason
