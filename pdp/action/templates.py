@@ -16,16 +16,14 @@ from functools import lru_cache
 
 from pdp.model import JSON
 from pdp.names import MAX_RESOURCE_ID
+from placet._templates import TemplateError, split_template
 from placet.canonical import canonical_number
 
-_TOKEN = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]|[^{}]+")
+__all__ = ["IdTemplate", "TemplateError", "identifier", "read_template"]
+
 # What separates segments of a path, also where the tool decodes percent signs (RFC 3986 §2.1).
 _SEPARATORS = re.compile(r"[/\\]|%2f|%5c", re.IGNORECASE)
 _GLOB = re.compile(r"[*?\[{]")
-
-
-class TemplateError(ValueError):
-    """A text is no template; the message says why, for whoever registers it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,26 +68,8 @@ class IdTemplate:
 @lru_cache(maxsize=4096)
 def read_template(text: str) -> IdTemplate:
     """Return the template that a text is. Raises `TemplateError`."""
-    literals: list[str] = [""]
-    names: list[str] = []
-    for token in _TOKEN.findall(text):
-        if token in ("{{", "}}"):
-            literals[-1] += token[0]
-        elif token in ("{", "}"):
-            raise TemplateError("has a brace without its pair; write {{ or }} for a brace of the text")
-        elif token.startswith("{"):
-            if token == "{}":
-                raise TemplateError("has empty braces")
-            if names and not literals[-1]:
-                raise TemplateError(
-                    f"has nothing between {{{names[-1]}}} and {token}: two different pairs of values "
-                    "would make one id"
-                )
-            names.append(token[1:-1])
-            literals.append("")
-        else:
-            literals[-1] += token
-    return IdTemplate(literals=tuple(literals), names=tuple(names))
+    literals, names = split_template(text)
+    return IdTemplate(literals=literals, names=names)
 
 
 def identifier(value: JSON) -> str | None:

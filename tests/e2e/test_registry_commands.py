@@ -74,10 +74,23 @@ tools:
   - name: payments.create
     effect: pay
     resource: "invoice:{invoice}"
-    arguments_schema: {type: object, required: [invoice, amount]}
+    arguments_schema:
+      type: object
+      properties: {invoice: {type: string}, amount: {type: number}}
+      required: [invoice, amount]
+      additionalProperties: false
     amount: {argument: amount, unit: major, currency_code: EUR}
     normalise: {invoice: [trim, upper, hyphenate]}
-  - {name: invoices.get, effect: read, reversible: true, resource: "invoice:{invoice}"}
+    business_key: {arguments: [invoice]}
+  - name: invoices.get
+    effect: read
+    reversible: true
+    resource: "invoice:{invoice}"
+    arguments_schema:
+      type: object
+      properties: {invoice: {type: string}}
+      required: [invoice]
+      additionalProperties: false
 """
 
 
@@ -194,8 +207,8 @@ def test_long_registry_is_listed_whole(run: Run) -> None:
         ("tools: [\n", "tools.yaml:2:1"),
         ("a: 1\n", "must hold a list of tools"),
         ("- effect: read\n", "tools[0] must be a mapping with a name"),
-        ("- {name: a, effect: read, resource: 'x:y', colour: red}\n", "tools[0]: has no member 'colour'"),
-        ("- {name: a, effect: read, resource: 'x:y', redeem: sometimes}\n", "tools[0].redeem"),
+        ("- {name: a, effect: read, resource: 'x:y', colour: red}\n", "yaml:1:44: error: a: colour: has no"),
+        ("- {name: a, effect: read, resource: 'x:y', redeem: no}\n", "yaml:1:52: error: a: redeem: must be"),
     ],
 )
 def test_file_that_is_wrong_is_named_by_place(run: Run, tmp_path: Path, text: str, said: str) -> None:

@@ -37,6 +37,7 @@ from placet._calls.blocks import block_for
 from placet._calls.registry import put_tools
 from placet._calls.toolform import ENTITY_ROLES, FORMATS, STEPS, TOOL_EFFECTS, TRUSTS
 from placet._calls.toolform import ROLES as ARGUMENT_ROLES
+from placet._lint import CODES
 from placet._wire.boundary import boundary_json
 from placet.capability import REASONS
 from placet.errors import Blocked, PlacetError
@@ -117,6 +118,13 @@ def test_named_classes_and_calls_exist(document: Path) -> None:
             if name not in FOREIGN:
                 assert name in classes() or name in rpcs(), span
                 assert member is None or member in classes().get(name, set()) | rpcs().get(name, set()), span
+
+
+def test_codes_of_lint_are_all_listed() -> None:
+    rows = table(section(text_of("docs/tools.md"), "What is found"))
+    listed = {code(name)[0]: (severity, text) for name, severity, text in rows}
+    assert listed == {name: (str(severity), text) for name, (severity, text) in CODES.items()}
+    assert list(listed) == sorted(listed)
 
 
 def test_glossary_is_in_order_and_names_each_class_once() -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from placet._spelling import hint
 from placet.errors import invalid
 
 E = TypeVar("E", bound=StrEnum)
@@ -56,7 +57,8 @@ def members(value: Any, path: str, known: Iterable[str], *, required: Iterable[s
     known = frozenset(known)
     for name in given:
         if name not in known:
-            raise invalid(path, f"has no member {name!r}; known: {', '.join(sorted(known))}")
+            known_names = ", ".join(sorted(known))
+            raise invalid(path, f"has no member {name!r}{hint(str(name), known)}; known: {known_names}")
     for name in required:
         if name not in given:
             raise invalid(f"{path}.{name}", "is required")
@@ -68,7 +70,7 @@ def one_of(kind: type[E], value: Any, path: str) -> E:
     try:
         return kind(value)
     except ValueError as exc:
-        raise invalid(path, f"{value!r} is not one of {', '.join(kind)}") from exc
+        raise invalid(path, f"{value!r} is not one of {', '.join(kind)}{hint(str(value), kind)}") from exc
 
 
 def decimal(value: Any, path: str) -> Decimal:

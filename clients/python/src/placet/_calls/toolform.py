@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from placet._calls.fields import flag, items, mapping, members, text, texts
+from placet._spelling import hint
 from placet.errors import AnswerError, invalid
 from placet.model import ToolEffect
 from placet.v1 import admin_service_pb2 as admin
@@ -225,5 +226,5 @@ def _word(enum: Any, number: int, prefix: str) -> str:
 
 def _number(prefix: str, words: tuple[str, ...], value: Any, path: str) -> Any:
     if value not in words:
-        raise invalid(path, f"{value!r} is not one of {', '.join(words)}")
+        raise invalid(path, f"{value!r} is not one of {', '.join(words)}{hint(str(value), words)}")
     return getattr(admin, f"{prefix}_{value.upper()}")

@@ -145,6 +145,18 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
     return _with_signature(reporting(run), [*own, *OPTIONS])
 
 
+def connectable(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the connection's options; its first argument makes a client if it needs one."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        connection = Connection(**{option.name: values.pop(option.name) for option in OPTIONS})
+        command(connection.client, **values)
+
+    return _with_signature(reporting(run), [*own, *OPTIONS])
+
+
 def offline(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command that calls nobody its options, and print its failures."""
     own = list(inspect.signature(command, eval_str=True).parameters.values())

@@ -24,7 +24,7 @@ def read_bytes(name: str) -> bytes:
     except OSError as exc:
         raise CommandError(f"{name}: {exc.strerror or exc}") from exc
     if len(data) > _MAX_FILE:
-        raise CommandError(f"{_display_name(name)}: is longer than {_MAX_FILE} bytes")
+        raise CommandError(f"{display_name(name)}: is longer than {_MAX_FILE} bytes")
     return data
 
 
@@ -36,7 +36,7 @@ def read_json(name: str) -> Any:
 def read_object(name: str) -> dict[str, Any]:
     value = read_json(name)
     if not isinstance(value, dict):
-        raise CommandError(f"{_display_name(name)}: must hold a JSON object")
+        raise CommandError(f"{display_name(name)}: must hold a JSON object")
     return value
 
 
@@ -46,7 +46,7 @@ def read_list(name: str, member: str) -> list[Any]:
     if isinstance(value, dict) and set(value) == {member}:
         value = value[member]
     if not isinstance(value, list):
-        raise CommandError(f'{_display_name(name)}: must hold a list, or {{"{member}": [ … ]}}')
+        raise CommandError(f'{display_name(name)}: must hold a list, or {{"{member}": [ … ]}}')
     return value
 
 
@@ -57,12 +57,12 @@ def read_receipt(name: str) -> bytes:
         decision = parse_json(data, name)
         receipt = decision.get("receipt")
         if not isinstance(receipt, str) or not receipt:
-            raise CommandError(f"{_display_name(name)}: the JSON object has no receipt")
+            raise CommandError(f"{display_name(name)}: the JSON object has no receipt")
         data = receipt.encode("utf-8")
     if not data:
-        raise CommandError(f"{_display_name(name)}: is empty")
+        raise CommandError(f"{display_name(name)}: is empty")
     if len(data) > MAX_RECEIPT:
-        raise CommandError(f"{_display_name(name)}: is longer than a receipt can be")
+        raise CommandError(f"{display_name(name)}: is longer than a receipt can be")
     return data
 
 
@@ -71,9 +71,9 @@ def read_token(name: str) -> str:
     try:
         token = read_bytes(name).decode("ascii").strip()
     except UnicodeDecodeError as exc:
-        raise CommandError(f"{_display_name(name)}: holds no token") from exc
+        raise CommandError(f"{display_name(name)}: holds no token") from exc
     if not token:
-        raise CommandError(f"{_display_name(name)}: is empty")
+        raise CommandError(f"{display_name(name)}: is empty")
     return token
 
 
@@ -96,7 +96,7 @@ def read_jwks(source: str) -> dict[str, Any]:
 
 def parse_json(data: bytes, name: str) -> Any:
     """Return the JSON value, read as strictly as the PDP reads it. `name` is that of the file."""
-    shown = _display_name(name)
+    shown = display_name(name)
     try:
         json.loads(data.decode("utf-8"))
     except UnicodeDecodeError as exc:
@@ -114,5 +114,6 @@ def parse_json(data: bytes, name: str) -> Any:
         raise CommandError(f"{shown}: {f'{place}: ' if place else ''}{exc.reason}") from exc
 
 
-def _display_name(name: str) -> str:
+def display_name(name: str) -> str:
+    """Return what people know a file by."""
     return "standard input" if name == "-" else name

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from placet.cli.exits import CommandError
-from placet.cli.inputs import parse_json, read_bytes
+from placet.cli.inputs import display_name, parse_json, read_bytes
+from placet.cli.positions import Located, Position, locate_json, locate_yaml
 
 # The effect of a tool of which the operator says nothing: it has the highest trust floor. A hint of the
 # tool's own maker is not the operator's word.
@@ -44,18 +45,45 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolFile:
+    """The registrations in a file, and where in it they stand."""
+
+    # What people know the file by.
+    shown: str
+    forms: list[dict[str, Any]]
+    # The list of registrations.
+    located: Located
+
+    def position(self, path: tuple[str | int, ...], *, of_name: bool = False) -> Position:
+        """Return where the value at a path begins, which starts with a registration's index."""
+        return self.located.find(path, of_name=of_name)
+
+
 def read_tools(name: str) -> list[dict[str, Any]]:
     """Return the registrations in a file: a list, or {"tools": [ … ]}. Errors name line and column."""
+    return read_tool_file(name).forms
+
+
+def read_tool_file(name: str) -> ToolFile:
+    """Return the registrations in a file with their places. Raises `CommandError`."""
     data = read_bytes(name)
-    value = parse_json(data, name) if data.lstrip()[:1] in (b"{", b"[") else _read_yaml(data, name)
+    if data.lstrip()[:1] in (b"{", b"["):
+        value = parse_json(data, name)
+        located = locate_json(data.decode("utf-8"))
+    else:
+        value, located = _read_yaml(data, name)
     if isinstance(value, dict) and set(value) == {"tools"}:
-        value = value["tools"]
+        value, located = value["tools"], located.parts["tools"][1]
     if not isinstance(value, list):
-        raise CommandError(f'{name}: must hold a list of tools, or {{"tools": [ … ]}}')
+        raise CommandError(f'{display_name(name)}: must hold a list of tools, or {{"tools": [ … ]}}')
     for index, item in enumerate(value):
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
-            raise CommandError(f"{name}: tools[{index}] must be a mapping with a name")
-    return value
+            at = located.find((index,))
+            raise CommandError(
+                f"{display_name(name)}:{at.line}:{at.column}: tools[{index}] must be a mapping with a name"
+            )
+    return ToolFile(shown=display_name(name), forms=value, located=located)
 
 
 def print_tools(forms: Iterable[Mapping[str, Any]]) -> str:
@@ -147,14 +175,21 @@ def _by_hints(annotations: Any, accept_hints: bool) -> tuple[str, bool, str]:
     return UNKNOWN_EFFECT, False, f"{note} (hints not accepted: {ignored})" if ignored else note
 
 
-def _read_yaml(data: bytes, name: str) -> Any:
+def _read_yaml(data: bytes, name: str) -> tuple[Any, Located]:
     try:
-        return yaml.load(data.decode("utf-8"), Loader=_Loader)
+        loader = _Loader(data.decode("utf-8"))
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None, Located(at=Position(1, 1))
+            return loader.construct_document(node), locate_yaml(node)
+        finally:
+            loader.dispose()
     except UnicodeDecodeError as exc:
-        raise CommandError(f"{name}: is not UTF-8 (byte {exc.start})") from exc
+        raise CommandError(f"{display_name(name)}: is not UTF-8 (byte {exc.start})") from exc
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
-        raise CommandError(f"{name}{place}: {exc.problem}") from exc
+        raise CommandError(f"{display_name(name)}{place}: {exc.problem}") from exc
     except (yaml.YAMLError, RecursionError, ValueError) as exc:
-        raise CommandError(f"{name}: is no YAML that can be read: {exc}") from exc
+        raise CommandError(f"{display_name(name)}: is no YAML that can be read: {exc}") from exc

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from placet._calls.toolform import TOOL_EFFECTS
-from placet.cli.connection import Json, Reason, connected, offline
+from placet._lint import Severity
+from placet.cli.connection import Json, Reason, connectable, connected, offline
 from placet.cli.exits import CommandError
 from placet.cli.inputs import read_json
+from placet.cli.lint import count, in_words, lint_files, names_elsewhere, print_findings
 from placet.cli.output import author, print_json, printable
 from placet.cli.rolesjson import convert_registry
-from placet.cli.toolfiles import import_tools, print_tools, read_tools
+from placet.cli.toolfiles import import_tools, print_tools, read_tool_file, read_tools
 from placet.cli.written import print_written
 from placet.client import Client
 from placet.model import ControlKind
@@ -36,7 +39,11 @@ FILE is YAML or JSON; docs/tools.md has all of it:
     - name: payments.create
       effect: pay
       resource: "invoice:{invoice}"
-      arguments_schema: {type: object, required: [invoice, amount]}
+      arguments_schema:
+        type: object
+        properties: {invoice: {type: string}, amount: {type: number}}
+        required: [invoice, amount]
+        additionalProperties: false
       amount: {argument: amount, unit: major, currency_code: EUR}
       normalise: {invoice: [trim, upper, hyphenate]}
 
@@ -53,8 +60,72 @@ def put(
     as_json: Json = False,
 ) -> None:
     """Create or replace the tools in FILE, all or none."""
-    revision = client.put_tools(read_tools(file), reason=reason)
+    given = read_tool_file(file)
+    found = lint_files([given], registered=_list_all(client, 0)[1] if names_elsewhere([given]) else ())
+    print_findings(found, err=True)
+    if count(found, Severity.ERROR):
+        raise CommandError(
+            f"{given.shown}: {in_words(found)}; nothing was registered",
+            findings=[item.plain() for item in found],
+        )
+    revision = client.put_tools(given.forms, reason=reason)
     print_written(client, ControlKind.TOOLS, revision, as_json=as_json)
+
+
+@app.command(
+    "lint",
+    epilog="""\
+\b
+All findings come together, with file, line and column. Errors are what could never pass or would
+leak: such a tool is not registered. docs/tools.md has every code. Without --registry nobody is
+called, and prerequisites are looked for in the files that are given.
+
+\b
+Exit codes:
+  0  nothing, or warnings only
+  1  errors; with --strict, warnings too
+  2  a file cannot be read, or the registry cannot be asked because of the command line
+  4  the registry cannot be reached
+
+\b
+Examples:
+  placet tool lint tools.yaml more.yaml
+  placet tool lint - --json --strict < tools.yaml
+""",
+)
+@connectable
+def lint(
+    connect: Callable[[], Client],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="YAML or JSON; - is standard input.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
+    registry: Annotated[
+        bool, typer.Option("--registry", help="Ask the PDP which tools are registered besides.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong or doubtful in the tools in FILES, before anybody registers them."""
+    read = [read_tool_file(name) for name in files]
+    registered: list[dict[str, Any]] = []
+    if registry:
+        with connect() as client:
+            registered = _list_all(client, 0)[1]
+    found = lint_files(read, registered=registered)
+    errors, warnings = count(found, Severity.ERROR), count(found, Severity.WARNING)
+    tools = sum(len(file.forms) for file in read)
+    if as_json:
+        print_json(
+            {
+                "findings": [item.plain() for item in found],
+                "errors": errors,
+                "warnings": warnings,
+                "tools": tools,
+            }
+        )
+    else:
+        print_findings(found, err=False)
+        typer.echo(f"{tools} tools: {in_words(found) or 'nothing found'}")
+    if errors or (strict and warnings):
+        raise typer.Exit(1)
 
 
 @app.command("list", epilog="\b\nExample:\n  placet tool list --at 3\n")
