@@ -1,4 +1,4 @@
-"""The reasons that the PDP itself gives, and the text that is safe for a model.
+"""The reasons that the PDP itself gives.
 
 Policy's own reasons are worded by the bundle that gave them.
 """
@@ -9,31 +9,37 @@ from collections.abc import Iterable
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
-from pdp.model import Effect, Reason
+from pdp.model import Effect, Reason, Remedy
 
 POLICY_UNAVAILABLE = Reason(
     code="pdp.policy_unavailable",
     effect=Effect.BLOCK,
     message="The policy engine gave no answer that can be used.",
+    remediation="Ask again later.",
+    remedy=Remedy.WAIT,
 )
 REVIEW_UNKNOWN = Reason(
     code="review.unknown",
     effect=Effect.BLOCK,
     message="The request names a review that does not exist.",
     at="review_id",
+    remediation="Name no review.",
+    remedy=Remedy.CHANGE_CALL,
 )
 SESSION_UNPROVEN = Reason(
     code="session.unproven",
     effect=Effect.BLOCK,
     message="The call shows neither the session's token nor a grant in it.",
     at="session_token",
+    remediation="Whoever runs the agent has to give it the session's token, or its grants.",
+    remedy=Remedy.ASK,
 )
 # These blocks may be lifted by asking again with the same call.
-_RETRYABLE = frozenset(
+RETRYABLE = frozenset(
     {"pdp.policy_unavailable", "plan.not_whole", "review.prerequisite_pending", "velocity.payments"}
 )
 # Only some blocks by these lift with time: they are retryable where the answer says when.
-_TIMED = frozenset({"boundary.velocity", "limit.budget"})
+TIMED = frozenset({"boundary.velocity", "limit.budget"})
 # A block for nothing but these says that the question was asked before, wrongly or at a bad time, and so
 # changes nothing of an earlier answer to a prerequisite. A block for any other reason, known or not, is an
 # answer. `*` stands for any text.
@@ -72,6 +78,8 @@ def key_reused(original: str) -> Reason:
         effect=Effect.BLOCK,
         message="This tool_call_id was used for another action.",
         at=f"decision:{original}",
+        remediation="Send the action as a new call, under an id of its own.",
+        remedy=Remedy.CHANGE_CALL,
     )
 
 
@@ -86,6 +94,8 @@ def replay_stale(original: str) -> Reason:
         effect=Effect.BLOCK,
         message="This call was allowed before, and that answer no longer stands.",
         at=f"decision:{original}",
+        remediation="Look up what became of the call; it may have been executed.",
+        remedy=Remedy.NONE,
     )
 
 
@@ -96,19 +106,26 @@ def not_whole(item: int) -> Reason:
         effect=Effect.BLOCK,
         message="Not every action of the plan is allowed.",
         at=f"items[{item}]",
+        remediation="Ask again for the plan without what is not allowed, or for its actions one by one.",
+        remedy=Remedy.WAIT,
     )
 
 
 def chain_refused(code: str, at: str) -> Reason:
     """Return the reason for a hop, `at`, with a problem that policy did not name."""
     return Reason(
-        code=code, effect=Effect.BLOCK, message="The chain of delegation is not what it should be.", at=at
+        code=code,
+        effect=Effect.BLOCK,
+        message="The chain of delegation is not what it should be.",
+        at=at,
+        remediation="Have the work delegated again.",
+        remedy=Remedy.ASK,
     )
 
 
 def is_retryable(effect: Effect, reasons: Iterable[Reason], retry_after: timedelta | None) -> bool:
     """Return whether this is a block for which there is no lasting reason."""
-    passing = _RETRYABLE if retry_after is None else _RETRYABLE | _TIMED
+    passing = RETRYABLE if retry_after is None else RETRYABLE | TIMED
     return effect is Effect.BLOCK and all(r.code in passing for r in reasons if r.effect is Effect.BLOCK)
 
 
@@ -121,22 +138,3 @@ def is_answer(effect: Effect, reasons: Iterable[Reason]) -> bool:
 
 def _is_of_substance(code: str) -> bool:
     return code in _ANSWERS or not any(fnmatchcase(code, kind) for kind in KEEPS_ANSWER)
-
-
-def model_text(effect: Effect, decision_id: str, reasons: tuple[Reason, ...], *, retryable: bool) -> str:
-    """Return what an agent's model may be told: short, stable text of codes and ids only."""
-    match effect:
-        case Effect.ALLOW:
-            return f"POLICY_ALLOWED decision_id={decision_id}."
-        case Effect.ESCALATE:
-            return (
-                f"POLICY_ESCALATED decision_id={decision_id} reason_code={reasons[0].code} retryable=false. "
-                "The tool was not executed. A person would have to approve this, and nobody can resolve "
-                "it yet. Do not retry this call; tell the user."
-            )
-        case Effect.BLOCK:
-            what = "Try again later." if retryable else "Do not retry this call; tell the user."
-            return (
-                f"POLICY_BLOCKED decision_id={decision_id} reason_code={reasons[0].code} "
-                f"retryable={'true' if retryable else 'false'}. The tool was not executed. {what}"
-            )

@@ -27,6 +27,7 @@ package placet.rules.{category}
 # title: {title}
 # description: {description}
 # custom:
+#   remedy: {remedy}
 #   remediation: {remediation}
 {effect} contains "{category}.{rule}" if {{
 	input.action.tool.effect == "pay"
@@ -80,6 +81,8 @@ class Rule:
     title: str
     description: str
     remediation: str
+    # What can help (pdp/opa/bundle.py refuses any other).
+    remedy: str = "ask"
 
     @property
     def code(self) -> str:
@@ -94,6 +97,7 @@ class Rule:
             "effect": self.effect,
             "title": scalar(self.title, "  "),
             "description": scalar(self.description, "  "),
+            "remedy": self.remedy,
             "remediation": scalar(self.remediation, "    "),
         }
         return {
@@ -157,6 +161,12 @@ def main() -> int:
     parser.add_argument("--title", default="TODO", help="what is wrong, in a few words")
     parser.add_argument("--description", default="TODO", help="the sentence that people read")
     parser.add_argument("--remediation", default="TODO", help="what can be done instead")
+    parser.add_argument(
+        "--remedy",
+        choices=("change_call", "first", "wait", "ask", "none"),
+        default="ask",
+        help="what can help: the call may be corrected, something else comes first, time, a person, nothing",
+    )
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout")
     asked = parser.parse_args()
     category, _, rule = asked.name.partition("/")
@@ -167,6 +177,7 @@ def main() -> int:
         title=asked.title,
         description=asked.description,
         remediation=asked.remediation,
+        remedy=asked.remedy,
     )
     try:
         written = begin(wanted, asked.root)

@@ -16,6 +16,7 @@ import orjson
 
 from pdp.action.secrets import find_secret_faults, hidden_texts, paths_to_hide, shows_secrets
 from pdp.action.templates import TemplateError, identifier, read_template
+from pdp.action.violations import NO_VIOLATIONS, find_violations
 from pdp.errors import InvalidFieldError
 from pdp.model import (
     JSON,
@@ -60,9 +61,14 @@ def derive(action: Action, tool: Tool | None, *, audience: str = "") -> Derived:
             shown_arguments=action.arguments,
         )
     problems = []
-    arguments, settled = _normalise_arguments(action.arguments, tool.normalise)
-    if not (settled and _schema(tool.arguments_schema).is_valid(action.arguments)):
+    arguments, unsettled = _normalise_arguments(action.arguments, tool.normalise)
+    violations = NO_VIOLATIONS
+    schema = _schema(tool.arguments_schema)
+    if unsettled or not schema.is_valid(action.arguments):
         problems.append("registry.arguments_invalid")
+        violations = find_violations(
+            schema, tool.arguments_schema, action.arguments, secret=paths_to_hide(tool), unsettled=unsettled
+        )
     # What a registration of earlier rules would show of a secret, it makes of nothing.
     blind = shows_secrets(tool)
     resource = None if blind else _resource(tool, arguments)
@@ -93,6 +99,8 @@ def derive(action: Action, tool: Tool | None, *, audience: str = "") -> Derived:
         entities=() if blind else _queries(tool, arguments),
         business_key=_business_key(tool.business_key, equal, action.arguments),
         problems=tuple(problems),
+        violations=violations.listed,
+        more_violations=violations.more,
         open_arguments=action.arguments if hidden is None else hidden.rest,
         shown_arguments=action.arguments if hidden is None else hidden.shown,
         secret_paths=() if hidden is None else hidden.paths,
@@ -230,11 +238,11 @@ def _schema(text: str) -> jsonschema_rs.Draft202012Validator:
 
 def _normalise_arguments(
     arguments: Mapping[str, JSON], rules: Sequence[Normalisation]
-) -> tuple[Mapping[str, JSON], bool]:
-    """Return the arguments in their normal spelling, and whether every one has such."""
+) -> tuple[Mapping[str, JSON], Sequence[Normalisation]]:
+    """Return the arguments in their normal spelling, and the rules that make none of what was given."""
     if not rules:
-        return arguments, True
-    result, settled = dict(arguments), True
+        return arguments, ()
+    result, unsettled = dict(arguments), []
     for rule in rules:
         value = arguments.get(rule.argument)
         if isinstance(value, str):
@@ -243,8 +251,8 @@ def _normalise_arguments(
             except NormalisationError:
                 # What has no normal spelling is part of no identifier.
                 result.pop(rule.argument, None)
-                settled = False
-    return result, settled
+                unsettled.append(rule)
+    return result, unsettled
 
 
 def _queries(tool: Tool, arguments: Mapping[str, JSON]) -> tuple[EntityQuery, ...]:

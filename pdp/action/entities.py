@@ -46,6 +46,11 @@ def describe_counterparty(tool: Tool, known: Mapping[str, KnownEntity]) -> dict[
     return result
 
 
+def find_unmatched(tool: Tool, known: Mapping[str, KnownEntity]) -> list[str]:
+    """Return the names of the entities that are not what another one names, in the order of the tool's."""
+    return [ref.name for ref in tool.entities if ref.must_match is not None and not _matched(ref, known)]
+
+
 def is_measured(tool: Tool) -> bool:
     """True if the amounts of the tool's calls are measured against a record or an order."""
     return tool.amount is not None and any(

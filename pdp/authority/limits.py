@@ -73,10 +73,13 @@ def find_limits(
     """
     if scope is None or tool is None:
         return Limits()
-    places = [("session", "session", scope.session_id, scope.boundary)]
+    places = [_Place("session", "", "session", scope.session_id, scope.boundary)]
     if scope.template is not None:
-        places.append(("template", "session", scope.session_id, scope.template))
-    places += [("grant", "grant", grant, boundary) for grant, boundary in grants]
+        places.append(_Place("template", "", "session", scope.session_id, scope.template))
+    places += [
+        _Place("grant", f"chain[{depth}]", "grant", grant, boundary)
+        for depth, (grant, boundary) in enumerate(grants, start=1)
+    ]
     payment = None
     if tool.effect is ToolEffect.PAY and derived.amount is not None:
         currency = derived.amount.currency
@@ -88,6 +91,18 @@ def find_limits(
             members=(scope.principal, scope.task_id, *agents),
         )
     return _limits(tuple(places), tool.effect, payment)
+
+
+class _Place(NamedTuple):
+    """A boundary on the path from the session to the agent."""
+
+    # Whose it is: "session", "template", "grant"; and the hop of a grant.
+    of: str
+    at: str
+    # The kind and name of the counters that go with it.
+    kind: str
+    name: str
+    boundary: Boundary
 
 
 class _Payment(NamedTuple):
@@ -103,16 +118,12 @@ class _Payment(NamedTuple):
 
 # The same for most actions of a session: it does not depend on what a payment comes to.
 @lru_cache(maxsize=4096)
-def _limits(
-    places: tuple[tuple[str, str, str, Boundary], ...], effect: ToolEffect, payment: _Payment | None
-) -> Limits:
-    """Return the limits of the boundaries on the path from the session to the agent, and of a payment.
-
-    Each place says whose boundary it is, and the kind and name of the counters that go with it.
-    """
-    own = drop_implied_limits(tuple(boundary for *_, boundary in places))
+def _limits(places: tuple[_Place, ...], effect: ToolEffect, payment: _Payment | None) -> Limits:
+    """Return the limits of the boundaries on the path from the session to the agent, and of a payment."""
+    own = drop_implied_limits(tuple(place.boundary for place in places))
     found: list[Limit] = []
-    for (of, kind, name, _), boundary in zip(places, own, strict=True):
+    for place, boundary in zip(places, own, strict=True):
+        of, at, kind, name, _ = place
         if boundary.max_actions is not None:
             # The session's own history counts what is allowed in it.
             key = None if kind == "session" else _key(kind, name, unit=ACTIONS)
@@ -124,6 +135,7 @@ def _limits(
                     adds_amount=False,
                     maximum=boundary.max_actions,
                     key=key,
+                    at=at,
                 )
             )
         for rule in boundary.velocity:
@@ -138,12 +150,13 @@ def _limits(
                         maximum=rule.max,
                         key=_key(kind, name, "window", unit=unit),
                         window_seconds=rule.window_seconds,
+                        at=at,
                     )
                 )
         if payment is not None:
-            found += _totals(of, kind, name, boundary.amounts, payment)
+            found += _totals(place, boundary.amounts, payment)
     if payment is not None:
-        session_id = places[0][2]
+        session_id = places[0].name
         found += [_counterparty_total(session_id, ceiling, payment) for ceiling in payment.session_total]
         for budget in payment.budgets:
             found += _budget(budget, payment)
@@ -238,13 +251,13 @@ def _describe(measured: MeasuredLimit, counters: Mapping[CounterKey, Counter], n
     result |= {name: number for name, number in numbers if number is not None}
     if limit.window_seconds is not None:
         result["window_seconds"] = limit.window_seconds
-        delay = _retry_after(measured, limit.window_seconds, counters, now)
+        delay = room_after(measured, limit.window_seconds, counters, now)
         if delay is not None:
             result["retry_after_seconds"] = delay
     return result
 
 
-def _retry_after(
+def room_after(
     measured: MeasuredLimit, window: int, counters: Mapping[CounterKey, Counter], now: int
 ) -> int | None:
     """Return after how many seconds the window has room for the action; None if that is not known."""
@@ -286,7 +299,7 @@ def _tighter(limit: N | None, above: Sequence[N | None]) -> N | None:
     return None if any(o is not None and limit is not None and o <= limit for o in above) else limit
 
 
-def _totals(of: str, kind: str, name: str, rules: Sequence[AmountLimit], payment: _Payment) -> list[Limit]:
+def _totals(place: _Place, rules: Sequence[AmountLimit], payment: _Payment) -> list[Limit]:
     """Return a boundary's limits on what is paid in all.
 
     There are none for a currency that it does not list: `boundary.amount` blocks that already.
@@ -300,22 +313,24 @@ def _totals(of: str, kind: str, name: str, rules: Sequence[AmountLimit], payment
             found.append(
                 Limit(
                     code="boundary.total",
-                    of=of,
+                    of=place.of,
                     on_exceed=rule.on_exceed,
                     adds_amount=True,
                     maximum=major_to_minor(rule.total, digits),
-                    key=_key(kind, name, unit=rule.currency),
+                    key=_key(place.kind, place.name, unit=rule.currency),
+                    at=place.at,
                 )
             )
         if rule.per_counterparty is not None:
             found.append(
                 Limit(
                     code="boundary.counterparty_total",
-                    of=of,
+                    of=place.of,
                     on_exceed=rule.on_exceed,
                     adds_amount=True,
                     maximum=major_to_minor(rule.per_counterparty, digits),
-                    key=_party_key(kind, name, payment),
+                    key=_party_key(place.kind, place.name, payment),
+                    at=place.at,
                 )
             )
     return found
@@ -369,6 +384,8 @@ def _budget(budget: Budget, payment: _Payment) -> list[Limit]:
             if member is None
             else _key("budget", budget.name, budget.scope, *member, unit=budget.currency),
             window_seconds=budget.window_seconds,
+            # A task has one session.
+            shared=budget.scope is not BudgetScope.TASK,
         )
         for member in members
     ]

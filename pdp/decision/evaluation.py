@@ -74,18 +74,19 @@ class Evaluation:
             return self.decide(verdict)
         if verdict is None:
             raise PolicyUnavailableError("timeout", "whether the earlier answer stands could not be judged")
-        if stands(first, self.context, make_decision(self.context, verdict, ())):
+        if stands(first, self.context, make_decision(self.context, verdict, (), limits=self.limits)):
             return self.reconsidered
         if first.decision.effect is Effect.ESCALATE:
             return self.decide(verdict)
-        return make_decision(self.context, verdict, (replay_stale(first.decision.decision_id),))
+        stale = replay_stale(first.decision.decision_id)
+        return make_decision(self.context, verdict, (stale,), limits=self.limits)
 
     def decide(self, verdict: Verdict | None) -> Decision:
         """Return the decision that the verdict makes; a block if there is none.
 
         An allow that rests on another one, whose action nobody knows to have been executed, comes after it.
         """
-        decision = make_decision(self.context, verdict, self.call.reasons)
+        decision = make_decision(self.context, verdict, self.call.reasons, limits=self.limits)
         if decision.effect is not Effect.ALLOW or not self.carriers:
             return decision
         waits_for = dict.fromkeys(allow.decision_id for _, allow in self.carriers if not allow.executed)

@@ -28,7 +28,8 @@ from pdp.model import (
     Reservation,
     SessionMove,
 )
-from pdp.reasons import model_text, not_whole
+from pdp.reasons import not_whole
+from placet.model._wording import model_text
 
 # Id of the obligation to wait for an earlier action.
 AFTER = "after"

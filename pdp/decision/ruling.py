@@ -5,16 +5,19 @@ What the PDP found always blocks, whatever policy said; nothing that it found ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pdp.authority.settings import allow_ttl
+from pdp.decision.explanation import explain
 from pdp.decision.resolved_action import ActionContext
 from pdp.model import (
     Chain,
     Decision,
     Effect,
     Facts,
+    MeasuredLimit,
     Obligation,
     PolicyRevision,
     Reason,
@@ -27,29 +30,37 @@ from pdp.reasons import (
     SESSION_UNPROVEN,
     chain_refused,
     is_retryable,
-    model_text,
 )
 from pdp.uuid7 import uuid7
+from placet.model._wording import model_text
 
 # The tool's own side redeems the decision before it acts.
 REDEEM = Obligation(id="redeem")
 
 
-def make_decision(context: ActionContext, verdict: Verdict | None, found: tuple[Reason, ...]) -> Decision:
+def make_decision(
+    context: ActionContext,
+    verdict: Verdict | None,
+    found: tuple[Reason, ...],
+    *,
+    limits: Sequence[MeasuredLimit] = (),
+) -> Decision:
     """Return the decision on an action, under a new id.
 
     `verdict` None: the engine gave none, and the decision is a block. `found` are the reasons that
-    its being a repeat gives.
+    its being a repeat gives, `limits` those that the action meets.
     """
     request, facts, session = context.request, context.facts, context.session
     # No review exists yet, so whatever id is named is made up.
     unknown = () if request.review_id is None else (REVIEW_UNKNOWN,)
     unproven = (SESSION_UNPROVEN,) if context.unproven else ()
     effect, reasons = _effect(verdict, (*unproven, *found, *unknown), context.chain)
+    reasons = explain(reasons, context, limits)
     decided_at = facts.now.replace(microsecond=0)
     decision_id = uuid7(facts.now)
     retry_after = None if verdict is None else verdict.retry_after
     retryable = is_retryable(effect, reasons, retry_after)
+    retry_after = retry_after if retryable else None
     return Decision(
         decision_id=decision_id,
         effect=effect,
@@ -60,9 +71,9 @@ def make_decision(context: ActionContext, verdict: Verdict | None, found: tuple[
         expires_at=_expiry(context, decided_at),
         policy=PolicyRevision() if verdict is None else verdict.policy,
         data_revisions=facts.data_revisions,
-        model_text=model_text(effect, decision_id, reasons, retryable=retryable),
+        model_text=model_text(effect, decision_id, reasons, retryable=retryable, retry_after=retry_after),
         obligations=_obligations(facts, verdict, effect),
-        retry_after=retry_after if retryable else None,
+        retry_after=retry_after,
         session_version=0 if session is None else session.version + 1,
         retryable=retryable,
         attempt_id=request.attempt_id,

@@ -28,6 +28,7 @@ from pdp.model.decisions import Decision as Decision
 from pdp.model.decisions import DecisionEffect as DecisionEffect
 from pdp.model.decisions import DecisionKey as DecisionKey
 from pdp.model.decisions import Effect as Effect
+from pdp.model.decisions import Figures as Figures
 from pdp.model.decisions import Obligation as Obligation
 from pdp.model.decisions import PolicyRevision as PolicyRevision
 from pdp.model.decisions import Position as Position
@@ -35,6 +36,8 @@ from pdp.model.decisions import PriorDecision as PriorDecision
 from pdp.model.decisions import Reason as Reason
 from pdp.model.decisions import Receipt as Receipt
 from pdp.model.decisions import RecordedDecision as RecordedDecision
+from pdp.model.decisions import Remedy as Remedy
+from pdp.model.decisions import SchemaViolation as SchemaViolation
 from pdp.model.decisions import SignedDecision as SignedDecision
 from pdp.model.decisions import Simulation as Simulation
 from pdp.model.decisions import Verdict as Verdict

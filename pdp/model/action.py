@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pdp.model.entities import EntityQuery
 from pdp.model.identity import Caller
 from pdp.model.json import JSON
+from placet.model import SchemaViolation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +132,9 @@ class Derived:
     business_key: BusinessKey | None = None
     # Reason codes of what could not be derived, or differs from a claim.
     problems: tuple[str, ...] = ()
+    # Where the arguments do not fit the schema, and how many such places are not listed.
+    violations: tuple[SchemaViolation, ...] = ()
+    more_violations: int = 0
     # The arguments without their secrets: what the action digest of the receipt covers.
     open_arguments: Mapping[str, JSON] = field(default_factory=dict)
     # The same with "[secret]" in the place of each secret: what policy, receipts and people see.

@@ -10,6 +10,10 @@ from typing import NamedTuple
 from pdp.model.holds import Outcome
 from pdp.model.json import JSON
 from placet.model import Effect as Effect
+from placet.model import Figures as Figures
+from placet.model import Reason as Reason
+from placet.model import Remedy as Remedy
+from placet.model import SchemaViolation as SchemaViolation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,19 +63,6 @@ class PriorDecision:
     has_outcome: bool = False
     # It was taken on a root grant that was revoked since.
     revoked: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reason:
-    """One finding of the rules or of the PDP itself. A decision's effect is that of its strongest reason."""
-
-    # Stable and dotted: "boundary.amount".
-    code: str
-    effect: Effect
-    # One sentence for people.
-    message: str = ""
-    # What it is about: "chain[1]", "decision:<id>", a field's name.
-    at: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -78,6 +78,10 @@ class Limit(NamedTuple):
     key: CounterKey | None = None
     # None: everything counts, for good.
     window_seconds: int | None = None
+    # The hop whose grant it stands in, "chain[1]"; empty for any other.
+    at: str = ""
+    # What others do outside of the session counts for it as well.
+    shared: bool = False
 
 
 class MeasuredLimit(NamedTuple):

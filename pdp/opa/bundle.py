@@ -23,6 +23,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pdp.model import Remedy
+
 BUNDLE_NAME = "placet"
 # Bound into the signature; the sidecar's configuration demands the same.
 SIGNING_SCOPE = "placet"
@@ -31,6 +33,8 @@ ENTRYPOINTS = ("placet/decision/decision", "placet/decision/batch")
 
 _RULES = ("placet", "rules")
 _OPA_SECONDS = 60.0
+# Characters of what a rule's author advises.
+MAX_REMEDIATION = 300
 
 
 class BundleError(Exception):
@@ -178,7 +182,8 @@ def catalogue(*, opa: Path, sources: Path) -> dict[str, dict[str, Any]]:
     """Return for each rule's code what people read, from the annotation on the rule.
 
     A rule's code is its file's path: placet/rules/boundary/tool.rego is `boundary.tool`.
-    Raises `BundleError` for a rule file without a title and a description.
+    Raises `BundleError` for a rule file without a title and a description, and for a remediation or a remedy
+    that cannot be shown.
     """
     inspected = json.loads(_run_opa(opa, "inspect", "--annotations", "--format", "json", ".", cwd=sources))
     entries: dict[str, dict[str, Any]] = {}
@@ -186,7 +191,7 @@ def catalogue(*, opa: Path, sources: Path) -> dict[str, dict[str, Any]]:
         code = _code_of(PurePosixPath(item["location"]["file"]))
         annotation = item["annotations"]
         if code is not None and "title" in annotation and "description" in annotation:
-            entries.setdefault(code, _entry(annotation))
+            entries.setdefault(code, _entry(annotation, code))
     for file in _policy_files(sources):
         code = _code_of(PurePosixPath(file.relative_to(sources).as_posix()))
         if code is not None and code not in entries:
@@ -206,14 +211,34 @@ def capabilities(*, opa: Path) -> dict[str, Any]:
     return current
 
 
-def _entry(annotation: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(annotation: Mapping[str, Any], code: str) -> dict[str, Any]:
     custom = annotation.get("custom", {})
     entry: dict[str, Any] = {"title": annotation["title"], "message": annotation["description"].strip()}
     if "remediation" in custom:
-        entry["remediation"] = custom["remediation"]
+        entry["remediation"] = _remediation(custom["remediation"], code)
+    if "remedy" in custom:
+        entry["remedy"] = _remedy(custom["remedy"], code)
     if "related_resources" in annotation:
         entry["references"] = [related["ref"] for related in annotation["related_resources"]]
     return entry
+
+
+def _remediation(text: object, code: str) -> str:
+    """Return an author's advice: one line that a terminal and a model can be shown. Raises `BundleError`."""
+    line = " ".join(text.split()) if isinstance(text, str) else ""
+    if not line or len(line) > MAX_REMEDIATION or not line.isprintable():
+        raise BundleError(
+            f"{code}: remediation must be text of at most {MAX_REMEDIATION} printable characters"
+        )
+    return line
+
+
+def _remedy(word: object, code: str) -> str:
+    """Return what can help, as verdicts say it. Raises `BundleError`."""
+    known = [remedy.value for remedy in Remedy]
+    if not isinstance(word, str) or word not in known:
+        raise BundleError(f"{code}: remedy is none of {', '.join(known)}")
+    return word
 
 
 def _code_of(file: PurePosixPath) -> str | None:

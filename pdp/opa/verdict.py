@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 import orjson
 
 from pdp.errors import PolicyUnavailableError
-from pdp.model import JSON, Effect, Obligation, PolicyRevision, Reason, Verdict
+from pdp.model import JSON, Effect, Figures, Obligation, PolicyRevision, Reason, Remedy, Verdict
+from pdp.money import minor_digits, minor_to_major
 
 _CODE = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+", re.ASCII)
 _MAX_CODE = 128
@@ -21,7 +22,14 @@ _MAX_REASONS = 256
 _MAX_RETRY_SECONDS = 366 * 86_400
 _EFFECTS = {effect.value: effect for effect in Effect}
 _VERDICT_KEYS = frozenset({"effect", "reasons", "obligations", "retry_after_seconds"})
-_REASON_KEYS = frozenset({"code", "effect", "message", "at"})
+_REASON_KEYS = frozenset({"code", "effect", "message", "at", "remediation", "remedy", "findings"})
+_NUMBERS = ("used", "added", "limit", "open")
+_FINDING_KEYS = frozenset(
+    {"code", "of", "at", "hop", "unit", "window_seconds", "retry_after_seconds", *_NUMBERS}
+)
+# Of one reason; a rule finds one thing in each boundary and limit at most.
+_MAX_FINDINGS = 64
+_REMEDIES = {remedy.value: remedy for remedy in Remedy}
 _OBLIGATION_KEYS = frozenset({"id", "properties"})
 
 
@@ -109,12 +117,66 @@ def _reason(reason: Any) -> Reason:
     code = reason.get("code")
     if not isinstance(code, str) or len(code) > _MAX_CODE or not _CODE.fullmatch(code):
         _malformed("a reason without a code")
+    remedy = reason.get("remedy")
+    if remedy is not None and not (isinstance(remedy, str) and remedy in _REMEDIES):
+        _malformed("a remedy that is none")
+    findings = reason.get("findings", [])
+    if not isinstance(findings, list) or len(findings) > _MAX_FINDINGS:
+        _malformed("findings are not a list")
+    # The outermost boundary comes first, then the hops as they follow each other.
+    figures = sorted((_figures(finding) for finding in findings), key=lambda item: (item.at, item.of))
     return Reason(
         code=code,
         effect=_effect(reason.get("effect")),
         message=_text(reason, "message"),
-        at=_text(reason, "at"),
+        # A rule that finds something in several places is about the first of them.
+        at=_text(reason, "at") or next((item.at or item.of for item in figures), ""),
+        remediation=_text(reason, "remediation"),
+        remedy=None if remedy is None else _REMEDIES[remedy],
+        figures=tuple(item for item in figures if any(getattr(item, name) for name in _NUMBERS)),
     )
+
+
+def _figures(finding: Any) -> Figures:
+    """Return what a rule found: a place, and what was measured there. Amounts come in minor units."""
+    if not isinstance(finding, dict) or not finding.keys() <= _FINDING_KEYS:
+        _malformed("a finding of another shape")
+    unit = _text(finding, "unit")
+    digits = minor_digits(unit)
+    hop = finding.get("hop")
+    if hop is not None and (isinstance(hop, bool) or not isinstance(hop, int) or hop < 0):
+        _malformed("a hop that is none")
+    return Figures(
+        of=_text(finding, "of"),
+        at=_text(finding, "at") if hop is None else f"chain[{hop}]",
+        unit=unit,
+        **{name: _number(finding, name, digits or 0) for name in _NUMBERS},
+        window=_span(finding, "window_seconds"),
+        retry_after=_span(finding, "retry_after_seconds"),
+    )
+
+
+def _number(finding: Mapping[str, Any], name: str, digits: int) -> str:
+    """Return a number of a finding as text; empty if it is not there."""
+    number = finding.get(name)
+    if number is None:
+        return ""
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int):
+        _malformed(f"{name} is no whole number")
+    return minor_to_major(number, digits)
+
+
+def _span(source: Mapping[str, Any], key: str) -> timedelta | None:
+    if key not in source:
+        return None
+    seconds = source[key]
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        _malformed(key)
+    if not math.isfinite(seconds) or not 0 <= seconds <= _MAX_RETRY_SECONDS:
+        _malformed(f"{key} is out of range")
+    return timedelta(seconds=seconds)
 
 
 def _obligation(obligation: Any) -> Obligation:
@@ -143,12 +205,9 @@ def _retry_after(result: Mapping[str, Any], effect: Effect) -> timedelta | None:
     """Return when to ask again; None if policy does not say. Only a block may say so."""
     if "retry_after_seconds" not in result:
         return None
-    seconds = result["retry_after_seconds"]
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or effect is not Effect.BLOCK:
+    if effect is not Effect.BLOCK:
         _malformed("retry_after_seconds")
-    if not math.isfinite(seconds) or not 0 <= seconds <= _MAX_RETRY_SECONDS:
-        _malformed("retry_after_seconds is out of range")
-    return timedelta(seconds=seconds)
+    return _span(result, "retry_after_seconds")
 
 
 def _text(source: Mapping[str, Any], key: str) -> str:

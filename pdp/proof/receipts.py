@@ -35,13 +35,15 @@ from pdp.model import (
     PolicyRevision,
     Reason,
     Receipt,
+    Remedy,
     Session,
     Verdict,
     VerifiedHop,
 )
 from pdp.ports import Signer
-from pdp.reasons import model_text
+from pdp.proof.details import details_of, read_details
 from placet.canonical import action_digest, canonical_json, canonical_number
+from placet.model._wording import model_text
 from placet.receipt import (
     SECRETS_VERSION,
     TYP,
@@ -103,10 +105,13 @@ def read_decision(token: bytes) -> Decision:
             effect=Effect(reason["effect"]),
             message=reason.get("message", ""),
             at=reason.get("at", ""),
+            remedy=Remedy(reason["remedy"]) if "remedy" in reason else None,
+            **read_details(claims.get("details"), place),
         )
-        for reason in claims["reasons"]
+        for place, reason in enumerate(claims["reasons"])
     )
-    retry_after = claims.get("retry_after")
+    seconds = claims.get("retry_after")
+    retry_after = None if seconds is None else timedelta(seconds=seconds)
     return Decision(
         decision_id=claims["jti"],
         effect=effect,
@@ -117,12 +122,14 @@ def read_decision(token: bytes) -> Decision:
         expires_at=datetime.fromtimestamp(claims["exp"], UTC),
         policy=PolicyRevision(bundle=claims["policy"]["bundle"], revision=claims["policy"]["revision"]),
         data_revisions=claims["data"],
-        model_text=model_text(effect, claims["jti"], reasons, retryable=claims["retryable"]),
+        model_text=model_text(
+            effect, claims["jti"], reasons, retryable=claims["retryable"], retry_after=retry_after
+        ),
         obligations=tuple(
             Obligation(id=obligation["id"], properties=obligation["properties"])
             for obligation in claims["obligations"]
         ),
-        retry_after=None if retry_after is None else timedelta(seconds=retry_after),
+        retry_after=retry_after,
         session_version=claims["session_version"],
         retryable=claims["retryable"],
         attempt_id=claims["attempt"],
@@ -166,6 +173,9 @@ def _claims(decision: Decision, inputs: ReceiptInputs) -> tuple[dict[str, Any], 
         hidden["intent"] = without_texts(request.action.intent, derived.secret_texts)
     if session is not None:
         hidden["principal"] = session.principal
+    details = details_of(decision.reasons)
+    if details is not None:
+        hidden["details"] = details
     claims: dict[str, Any] = {
         "jti": decision.decision_id,
         "iss": inputs.issuer,
@@ -310,6 +320,8 @@ def _reason(reason: Reason, disclosures: list[str]) -> dict[str, Any]:
     claim: dict[str, Any] = {"code": reason.code, "effect": reason.effect}
     if reason.at:
         claim["at"] = reason.at
+    if reason.remedy is not None:
+        claim["remedy"] = reason.remedy
     if reason.message:
         claim["_sd"] = _hide({"message": reason.message}, disclosures)
     return claim

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from pdp.model import Effect, Reason
+from pdp.model import Effect, Reason, Remedy
 from pdp.reasons import (
     KEEPS_ANSWER,
     POLICY_UNAVAILABLE,
+    RETRYABLE,
     REVIEW_UNKNOWN,
+    SESSION_UNPROVEN,
+    TIMED,
+    chain_refused,
     is_answer,
     is_retryable,
     key_reused,
-    model_text,
     not_whole,
     replay_stale,
 )
@@ -153,18 +156,30 @@ def test_documents_say_which_blocks_are_no_answer() -> None:
     assert said == {*KEEPS_ANSWER, "review.rejected"}
 
 
-@pytest.mark.parametrize("effect", list(Effect))
-def test_text_for_the_model_holds_ids_and_codes_only(effect: Effect) -> None:
-    reasons = (Reason(code="a.b", effect=effect, message="INV-1001 of Anna", at="arguments.iban"),)
-    text = model_text(effect, "d-1", reasons, retryable=False)
-    assert "d-1" in text
-    assert "Anna" not in text
-    assert "iban" not in text
-    if effect is not Effect.ALLOW:
-        assert "The tool was not executed." in text
-        assert "a.b" in text
+RULES = Path(__file__).parent.parent.parent / "rego" / "placet" / "rules"
+REMEDY = re.compile(r"^#   remedy: (\w+)$", re.MULTILINE)
+SAID = {
+    f"{file.parent.name}.{file.stem}": (REMEDY.findall(text), "#   remediation: " in text)
+    for file in sorted(RULES.rglob("*.rego"))
+    if not file.name.endswith("_test.rego") and re.search("^(block|escalate)", text := file.read_text(), re.M)
+}
 
 
-def test_escalation_says_that_nobody_can_resolve_it() -> None:
-    text = model_text(Effect.ESCALATE, "d", (Reason(code="a.b", effect=Effect.ESCALATE),), retryable=False)
-    assert "nobody can resolve it yet" in text
+@pytest.mark.parametrize("code", SAID)
+def test_every_rule_says_what_can_help(code: str) -> None:
+    remedies, advised = SAID[code]
+    assert len(remedies) == 1
+    assert remedies[0] in {remedy.value for remedy in Remedy}
+    assert advised
+
+
+@pytest.mark.parametrize("reason", [*OWN, SESSION_UNPROVEN, chain_refused("chain.x", "")])
+def test_every_reason_of_the_server_says_what_can_help(reason: Reason) -> None:
+    assert reason.remedy is not None
+    assert reason.remediation
+
+
+def test_what_may_be_asked_again_is_what_time_helps() -> None:
+    waits = {code for code, (remedies, _) in SAID.items() if remedies == ["wait"]}
+    own = {reason.code for reason in OWN if reason.remedy is Remedy.WAIT}
+    assert waits | own >= RETRYABLE | TIMED

@@ -6,7 +6,7 @@
 package lint
 
 # Heads that every rule of a category shares; anything else in two files would be OR-ed silently.
-shared_names := {"block", "escalate", "allow", "retry_after_seconds"}
+shared_names := {"block", "escalate", "allow", "retry_after_seconds", "findings"}
 
 outcomes := {"block", "escalate", "allow"}
 

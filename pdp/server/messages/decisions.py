@@ -13,7 +13,6 @@ from pdp.model import (
     Decision,
     EvaluationRequest,
     Obligation,
-    Reason,
     Receipt,
     Role,
     Simulation,
@@ -22,6 +21,7 @@ from pdp.names import name, optional_name, text
 from pdp.server.messages.chains import chain_hop_messages, hops, token_hash
 from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, json_object, timestamp
 from placet._wire.numbers import EFFECT_NUMBERS, OUTCOME_NUMBERS
+from placet._wire.reasons import reason_message
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 
@@ -81,7 +81,7 @@ def decision_message(decision: Decision, receipt: Receipt) -> nouns.Decision:
     message = nouns.Decision(
         decision_id=decision.decision_id,
         effect=EFFECT_NUMBERS[decision.effect],
-        reasons=[_reason_message(reason) for reason in decision.reasons],
+        reasons=[reason_message(reason) for reason in decision.reasons],
         obligations=[_obligation_message(obligation) for obligation in decision.obligations],
         model_text=decision.model_text,
         session_id=decision.session_id,
@@ -118,7 +118,7 @@ def shown_message(shown: ShownDecision) -> messages.GetDecisionResponse:
 def simulation_message(simulation: Simulation) -> messages.SimulateResponse:
     message = messages.SimulateResponse(
         would_be=EFFECT_NUMBERS[simulation.would_be],
-        reasons=[_reason_message(reason) for reason in simulation.reasons],
+        reasons=[reason_message(reason) for reason in simulation.reasons],
         obligations=[_obligation_message(obligation) for obligation in simulation.obligations],
         policy=nouns.PolicyRevision(bundle=simulation.policy.bundle, revision=simulation.policy.revision),
         data_revisions=dict(simulation.data_revisions),
@@ -137,12 +137,6 @@ def _action(message: nouns.Action) -> Action:
         intent=text(message.intent, "action.intent", MAX_TEXT),
         claimed_resource=text(message.resource, "action.resource", 1024),
         provenance=json_object(message.provenance, "action.provenance", required=False),
-    )
-
-
-def _reason_message(reason: Reason) -> nouns.Reason:
-    return nouns.Reason(
-        code=reason.code, effect=EFFECT_NUMBERS[reason.effect], message=reason.message, at=reason.at
     )
 
 

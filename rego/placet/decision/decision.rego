@@ -8,7 +8,7 @@ package placet.decision
 
 # One rule with `else`, not several with conditions: OPA evaluates the conditions of such rules
 # anew for each, which doubles the cost of a batch (measured on OPA 1.22.2).
-decision := object.union(verdict("block", array.concat(worded(blocks, "block"), escalation_reasons)), waiting) if {
+decision := object.union(verdict("block", array.concat(explained(blocks, "block"), escalation_reasons)), waiting) if {
 	count(blocks) > 0
 } else := verdict("block", array.concat([no_applicable_rule], escalation_reasons)) if {
 	count(allows) == 0
@@ -24,12 +24,14 @@ allows contains code if some code in data.placet.rules[_].allow
 
 verdict(effect, reasons) := {"effect": effect, "reasons": reasons, "obligations": []}
 
-escalation_reasons := worded(escalations, "escalate")
+escalation_reasons := explained(escalations, "escalate")
 
 no_applicable_rule := {
 	"code": "pdp.no_applicable_rule",
 	"effect": "block",
 	"message": "No rule permits this action.",
+	"remediation": "Have whoever writes policy add a rule that permits the action.",
+	"remedy": "ask",
 }
 
 # Reasons are worded from the catalogue, which the bundle's build makes of the annotations on
@@ -37,6 +39,22 @@ no_applicable_rule := {
 worded(codes, effect) := [{"code": code, "effect": effect, "message": message(code)} |
 	some code in codes
 ]
+
+# What restricts also comes with what can be done, and with what its rule found.
+explained(codes, effect) := [object.union_n([reason, advice(reason.code), found(reason.code)]) |
+	some reason in worded(codes, effect)
+]
+
+findings contains finding if some finding in data.placet.rules[_].findings
+
+found(code) := {"findings": list} if {
+	list := [finding | some finding in findings; finding.code == code]
+	count(list) > 0
+} else := {}
+
+advice(code) := object.filter(data.placet.catalogue[code], {"remediation", "remedy"}) if {
+	is_object(data.placet.catalogue[code])
+} else := {}
 
 message(code) := text if {
 	text := data.placet.catalogue[code].message

@@ -9,6 +9,20 @@ catalogue := {
 	"payment.large": {"message": "large"},
 }
 
+boundary_reason := {
+	"code": "boundary.tool",
+	"effect": "block",
+	"message": "tool",
+	"findings": [{"code": "boundary.tool", "of": "session"}],
+}
+
+large_reason := {
+	"code": "payment.large",
+	"effect": "escalate",
+	"message": "large",
+	"findings": [{"code": "payment.large", "of": "settings", "unit": "EUR", "added": 200001, "limit": 200000}],
+}
+
 test_decision_allows_with_the_allowing_reason if {
 	decision.decision == {
 		"effect": "allow",
@@ -20,7 +34,7 @@ test_decision_allows_with_the_allowing_reason if {
 test_decision_escalates_with_the_escalating_reasons_only if {
 	decision.decision == {
 		"effect": "escalate",
-		"reasons": [{"code": "payment.large", "effect": "escalate", "message": "large"}],
+		"reasons": [large_reason],
 		"obligations": [],
 	} with input as fixtures.replaced("/action/amount/minor", 200001) with data.placet.catalogue as catalogue
 }
@@ -32,10 +46,7 @@ test_decision_blocks_over_everything_and_lists_escalations_too if {
 	])
 	decision.decision == {
 		"effect": "block",
-		"reasons": [
-			{"code": "boundary.tool", "effect": "block", "message": "tool"},
-			{"code": "payment.large", "effect": "escalate", "message": "large"},
-		],
+		"reasons": [boundary_reason, large_reason],
 		"obligations": [],
 	} with input as document with data.placet.catalogue as catalogue
 }
@@ -117,4 +128,24 @@ test_decision_restricts_when_the_settings_are_no_object if {
 		answer := decision.decision with input as fixtures.replaced("/settings", odd)
 		answer.effect == "block"
 	}
+}
+
+test_decision_says_what_can_be_done_and_what_was_found if {
+	worded := {"boundary.tool": {"message": "tool", "remediation": "Use another.", "remedy": "ask", "title": "T"}}
+	decision.decision.reasons == [{
+		"code": "boundary.tool",
+		"effect": "block",
+		"message": "tool",
+		"remediation": "Use another.",
+		"remedy": "ask",
+		"findings": [{"code": "boundary.tool", "of": "session"}],
+	}] with input as fixtures.replaced("/action/tool/name", "payments.cancel") with data.placet.catalogue as worded with data.placet.defaults as fixtures.defaults
+}
+
+test_decision_gives_a_finding_to_the_reason_of_its_code if {
+	rules := {"a": {"block": {"a.b", "a.c"}, "findings": {{"code": "a.c", "added": 1}, {"code": "a.d", "added": 2}}}}
+	decision.decision.reasons == [
+		{"code": "a.b", "effect": "block", "message": ""},
+		{"code": "a.c", "effect": "block", "message": "", "findings": [{"code": "a.c", "added": 1}]},
+	] with input as fixtures.document with data.placet.rules as rules
 }

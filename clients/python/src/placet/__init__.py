@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from placet.model import ControlKind as ControlKind
     from placet.model import Decision as Decision
     from placet.model import Effect as Effect
+    from placet.model import Figures as Figures
     from placet.model import Grant as Grant
     from placet.model import HoldState as HoldState
     from placet.model import Hop as Hop
@@ -69,10 +70,12 @@ if TYPE_CHECKING:
     from placet.model import ProofRevocation as ProofRevocation
     from placet.model import Reason as Reason
     from placet.model import ReceiptStatus as ReceiptStatus
+    from placet.model import Remedy as Remedy
     from placet.model import Replacement as Replacement
     from placet.model import Reported as Reported
     from placet.model import ResourceRule as ResourceRule
     from placet.model import Review as Review
+    from placet.model import SchemaViolation as SchemaViolation
     from placet.model import Session as Session
     from placet.model import SessionState as SessionState
     from placet.model import SettingsVersion as SettingsVersion
@@ -130,6 +133,7 @@ _HOMES = {
         "ControlKind",
         "Decision",
         "Effect",
+        "Figures",
         "Grant",
         "HoldState",
         "Hop",
@@ -144,9 +148,11 @@ _HOMES = {
         "Reason",
         "Reported",
         "ReceiptStatus",
+        "Remedy",
         "Replacement",
         "ResourceRule",
         "Review",
+        "SchemaViolation",
         "Session",
         "SessionState",
         "SettingsVersion",

@@ -5,6 +5,7 @@ package placet.rules.amount
 # title: Invalid amount
 # description: The amount could not be read as a number.
 # custom:
+#   remedy: change_call
 #   remediation: Send the amount as a decimal number.
 block contains "amount.invalid" if "amount.invalid" in input.action.problems
 

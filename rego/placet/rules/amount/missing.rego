@@ -5,7 +5,8 @@ package placet.rules.amount
 # title: Amount missing
 # description: The action needs an amount and has none.
 # custom:
-#   remediation: Send the amount; have an operator say which argument of the tool holds it.
+#   remedy: change_call
+#   remediation: Send the amount. If it is there, an operator has to say which argument of the tool holds it.
 block contains "amount.missing" if "amount.missing" in input.action.problems
 
 block contains "amount.missing" if {

@@ -5,6 +5,7 @@ package placet.rules.boundary
 # title: Amount outside the boundary
 # description: The amount is more than the task's boundary permits for one action.
 # custom:
+#   remedy: ask
 #   remediation: Ask for an amount within the boundary, or have the issuer open a session with a wider one.
 block contains "boundary.amount" if {
 	amount_judged
@@ -23,14 +24,30 @@ amount_proven if {
 	input.action.amount.minor >= 0
 
 	# A currency without a limit is permitted nothing.
-	every boundary in input.boundaries {
-		limit := boundary.amounts[input.action.amount.currency].per_action_minor
-		is_number(limit)
-		input.action.amount.minor <= limit
-	}
+	every boundary in input.boundaries { amount_within(boundary) }
 }
+
+amount_within(boundary) if input.action.amount.minor <= amount_limits(boundary).limit
+
+amount_limits(boundary) := {"limit": limit} if {
+	limit := boundary.amounts[input.action.amount.currency].per_action_minor
+	is_number(limit)
+} else := {}
 
 # Blocked already, by the reason that explains it.
 amount_moot if "session.unknown" in data.placet.rules.session.block
 
 amount_moot if count(data.placet.rules.amount.block) > 0
+
+# Where to look, and what was measured there.
+findings contains object.union_n([amount_measured, amount_limits(boundary), object.filter(boundary, {"of", "at"})]) if {
+	"boundary.amount" in block
+	some boundary in input.boundaries
+	not amount_within(boundary)
+}
+
+amount_measured := {
+	"code": "boundary.amount",
+	"unit": input.action.amount.currency,
+	"added": input.action.amount.minor,
+}

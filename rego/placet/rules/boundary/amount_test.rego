@@ -64,3 +64,23 @@ test_amount_fires_without_the_sessions_own_boundary if {
 		"boundary.amount" in boundary.block with input as fixtures.replaced("/boundaries", odd)
 	}
 }
+
+test_amount_says_what_it_was_measured_against if {
+	expected := {
+		"code": "boundary.amount",
+		"of": "session",
+		"unit": "EUR",
+		"added": 500001,
+		"limit": 500000,
+	}
+	boundary.findings == {expected} with input as fixtures.replaced("/action/amount/minor", 500001)
+}
+
+test_amount_says_so_where_there_is_no_limit if {
+	boundary.findings == {{
+		"code": "boundary.amount",
+		"of": "session",
+		"unit": "USD",
+		"added": 120000,
+	}} with input as fixtures.replaced("/action/amount/currency", "USD")
+}

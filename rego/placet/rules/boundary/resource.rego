@@ -5,6 +5,7 @@ package placet.rules.boundary
 # title: Resource outside the boundary
 # description: The task's boundary does not include this resource.
 # custom:
+#   remedy: ask
 #   remediation: Act on a resource that the task names, or have the issuer open a session with a wider boundary.
 block contains "boundary.resource" if {
 	not resource_proven
@@ -61,3 +62,10 @@ resource_matches(permitted) if {
 resource_moot if "session.unknown" in data.placet.rules.session.block
 
 resource_moot if count(data.placet.rules.registry.block) > 0
+
+# Where to look: every boundary that does not include it.
+findings contains object.union({"code": "boundary.resource"}, object.filter(boundary, {"of", "at"})) if {
+	"boundary.resource" in block
+	some boundary in input.boundaries
+	not resource_within(boundary)
+}

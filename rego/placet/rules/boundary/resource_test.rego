@@ -145,3 +145,8 @@ test_resource_fires_for_an_attribute_rule_of_the_wrong_type if {
 		"boundary.resource" in boundary.block with input as of_vendor(odd)
 	}
 }
+
+test_resource_names_the_boundary_that_lacks_it if {
+	document := json.patch(fixtures.delegated, [{"op": "replace", "path": "/boundaries/1/resources", "value": []}])
+	boundary.findings == {{"code": "boundary.resource", "of": "grant", "at": "chain[1]"}} with input as document
+}

@@ -5,6 +5,7 @@ package placet.rules.boundary
 # title: Tool outside the boundary
 # description: The task's boundary does not include this tool.
 # custom:
+#   remedy: ask
 #   remediation: Use a tool that the task needs, or have the issuer open a session with a wider boundary.
 block contains "boundary.tool" if {
 	not tool_proven
@@ -44,3 +45,10 @@ tool_boundaries_readable if {
 tool_moot if count(data.placet.rules.session.block) > 0
 
 tool_moot if "registry.unknown_tool" in data.placet.rules.registry.block
+
+# Where to look: every boundary that does not name it.
+findings contains object.union({"code": "boundary.tool"}, object.filter(boundary, {"of", "at"})) if {
+	"boundary.tool" in block
+	some boundary in input.boundaries
+	not tool_named(boundary)
+}

@@ -103,3 +103,9 @@ test_tool_fires_in_any_other_state if {
 		not boundary.tool_proven with input as fixtures.replaced("/session/state", state)
 	}
 }
+
+test_tool_names_the_boundary_that_lacks_it if {
+	document := json.patch(fixtures.delegated, [{"op": "replace", "path": "/boundaries/1/tools", "value": []}])
+	boundary.findings == {{"code": "boundary.tool", "of": "grant", "at": "chain[1]"}} with input as document
+	boundary.findings == set() with input as fixtures.delegated
+}

@@ -7,6 +7,7 @@ import data.placet.limits
 # title: Too many actions in a window
 # description: As many actions as a boundary's window permits were allowed.
 # custom:
+#   remedy: wait
 #   remediation: Wait until actions have left the window.
 block contains "boundary.velocity" if "boundary.velocity" in limits.blocked
 

@@ -5,6 +5,7 @@ package placet.rules.chain
 # title: Expired grant
 # description: A grant of the chain has expired.
 # custom:
+#   remedy: ask
 #   remediation: Have the work delegated again.
 block contains "chain.expired" if {
 	some problem in input.chain_problems

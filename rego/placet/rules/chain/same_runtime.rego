@@ -7,6 +7,7 @@ import data.placet.settings
 # title: Agents that share a credential
 # description: Two agents of the chain act by one credential, which the tenant does not permit.
 # custom:
+#   remedy: ask
 #   remediation: Run the agent under an identity of its own.
 block contains "chain.same_runtime" if {
 	not same_runtime_permitted

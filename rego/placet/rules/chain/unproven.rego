@@ -5,6 +5,7 @@ package placet.rules.chain
 # title: Chain not proven
 # description: It is not proven on whose behalf the caller acts, and within which boundaries.
 # custom:
+#   remedy: ask
 #   remediation: Act as the session's own agent, or send the grants from its own to yours.
 block contains "chain.unproven" if {
 	not unproven_disproven

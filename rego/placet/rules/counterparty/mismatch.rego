@@ -5,6 +5,7 @@ package placet.rules.counterparty
 # title: Counterparty does not match
 # description: An entity that the call names is not the one that its record names.
 # custom:
+#   remedy: change_call
 #   remediation: Name the counterparty of the record.
 block contains "counterparty.mismatch" if {
 	not mismatch_exempt

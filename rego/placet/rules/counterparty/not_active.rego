@@ -5,6 +5,7 @@ package placet.rules.counterparty
 # title: Counterparty not active
 # description: The counterparty is blocked, or not known to be active.
 # custom:
+#   remedy: ask
 #   remediation: Have the counterparty's record checked; the block holds until its status is active.
 block contains "counterparty.not_active" if {
 	not active_exempt

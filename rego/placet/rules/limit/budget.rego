@@ -7,6 +7,7 @@ import data.placet.limits
 # title: Budget used up
 # description: This payment is more than what is left of a budget.
 # custom:
+#   remedy: wait
 #   remediation: Wait for the window to move, ask for less, or have a reviewer approve it.
 block contains "limit.budget" if "limit.budget" in limits.blocked
 

@@ -5,6 +5,7 @@ package placet.rules.limit
 # title: Limits not known
 # description: Which limits the action meets could not be read in full.
 # custom:
+#   remedy: ask
 #   remediation: None for the caller; the operator should look at the server's log.
 block contains "limit.unknown" if not unknown_disproven
 

@@ -7,6 +7,7 @@ import data.placet.settings
 # title: Amount far above the order
 # description: The amount is more than the tenant's multiple of the order, or of the record.
 # custom:
+#   remedy: ask
 #   remediation: Ask for an amount that the order covers.
 block contains "payment.amount_over_order" if {
 	amount_over_order_judged
@@ -46,3 +47,21 @@ amount_over_order_moot if {
 	is_object(input.action.reference)
 	count({"record", "order"} & object.keys(input.action.reference)) == 0
 }
+
+findings contains {
+	"code": "payment.amount_over_order",
+	"of": name,
+	"unit": reference.currency,
+	"added": input.action.amount.minor,
+	"limit": floor((reference.minor * tolerated) / 1000000),
+} if {
+	"payment.amount_over_order" in block
+	tolerated := settings.effective.variance_block_factor.ppm
+	is_number(tolerated)
+	some name in {"record", "order"}
+	reference := input.action.reference[name]
+	is_number(reference.minor)
+	amount_over_order_limit_passed(reference, tolerated)
+}
+
+amount_over_order_limit_passed(reference, tolerated) if reference.excess_ppm + 1000000 > tolerated

@@ -70,3 +70,15 @@ test_amount_over_order_fires_when_a_measure_was_lost if {
 		"payment.amount_over_order" in payment.block with input as document with data.placet.defaults as fixtures.defaults
 	}
 }
+
+test_amount_over_order_says_what_it_was_measured_against if {
+	document := fixtures.replaced("/action/reference/order/excess_ppm", 1000001)
+	some finding in payment.findings with input as document with data.placet.defaults as fixtures.defaults
+	finding == {
+		"code": "payment.amount_over_order",
+		"of": "order",
+		"unit": "EUR",
+		"added": 120000,
+		"limit": 240000,
+	}
+}

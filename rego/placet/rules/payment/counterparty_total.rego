@@ -7,6 +7,7 @@ import data.placet.limits
 # title: Much to one counterparty
 # description: The session pays this counterparty more than the tenant permits without review.
 # custom:
+#   remedy: ask
 #   remediation: A reviewer may approve the action.
 block contains "payment.counterparty_total" if "payment.counterparty_total" in limits.blocked
 

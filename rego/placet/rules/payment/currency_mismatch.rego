@@ -5,6 +5,7 @@ package placet.rules.payment
 # title: Currency differs
 # description: The amount is in another currency than the record or the order.
 # custom:
+#   remedy: change_call
 #   remediation: Pay in the currency of the record.
 block contains "payment.currency_mismatch" if {
 	currency_mismatch_judged

@@ -7,6 +7,7 @@ import data.placet.settings
 # title: Dual control
 # description: The amount is so large that two people must approve it.
 # custom:
+#   remedy: ask
 #   remediation: Two reviewers may approve the action.
 escalate contains "payment.dual_control" if {
 	dual_control_judged
@@ -30,3 +31,20 @@ dual_control_disproven if {
 
 # Blocked already, for want of an amount that can be read.
 dual_control_moot if count(data.placet.rules.amount.block) > 0
+
+findings contains object.union(measured, dual_control_threshold) if {
+	"payment.dual_control" in escalate
+	measured := {
+		"code": "payment.dual_control",
+		"of": "settings",
+		"unit": input.action.amount.currency,
+		"added": input.action.amount.minor,
+	}
+}
+
+default dual_control_threshold := {}
+
+dual_control_threshold := {"limit": threshold} if {
+	threshold := settings.effective.dual_control_amount[input.action.amount.currency].minor
+	is_number(threshold)
+}

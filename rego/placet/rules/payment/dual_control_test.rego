@@ -42,3 +42,21 @@ test_dual_control_fires_without_settings_or_defaults if {
 test_dual_control_is_moot_when_the_amount_blocks if {
 	not "payment.dual_control" in payment.escalate with input as fixtures.removed("/action/amount") with data.placet.defaults as fixtures.defaults
 }
+
+test_dual_control_says_what_it_was_measured_against if {
+	document := fixtures.replaced("/action/amount/minor", 1000000)
+	some finding in payment.findings with input as document with data.placet.defaults as fixtures.defaults
+	finding == {
+		"code": "payment.dual_control",
+		"of": "settings",
+		"unit": "EUR",
+		"added": 1000000,
+		"limit": 1000000,
+	}
+}
+
+test_dual_control_says_so_where_there_is_no_threshold if {
+	document := fixtures.replaced("/action/amount/currency", "USD")
+	some finding in payment.findings with input as document with data.placet.defaults as fixtures.defaults
+	finding == {"code": "payment.dual_control", "of": "settings", "unit": "USD", "added": 120000}
+}

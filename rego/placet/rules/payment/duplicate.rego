@@ -5,6 +5,7 @@ package placet.rules.payment
 # title: Duplicate
 # description: The same business was allowed before, and may have been done.
 # custom:
+#   remedy: none
 #   remediation: Do not do it again; look up what became of it.
 block contains "payment.duplicate" if {
 	duplicate_judged

@@ -7,6 +7,7 @@ import data.placet.settings
 # title: Large amount
 # description: The amount is above the threshold for acting without review.
 # custom:
+#   remedy: ask
 #   remediation: A reviewer may approve the action.
 escalate contains "payment.large" if {
 	large_judged
@@ -30,3 +31,20 @@ large_disproven if {
 
 # Blocked already, for want of an amount that can be read.
 large_moot if count(data.placet.rules.amount.block) > 0
+
+findings contains object.union(measured, large_threshold) if {
+	"payment.large" in escalate
+	measured := {
+		"code": "payment.large",
+		"of": "settings",
+		"unit": input.action.amount.currency,
+		"added": input.action.amount.minor,
+	}
+}
+
+default large_threshold := {}
+
+large_threshold := {"limit": threshold} if {
+	threshold := settings.effective.large_amount[input.action.amount.currency].minor
+	is_number(threshold)
+}

@@ -58,3 +58,21 @@ test_large_leaves_an_amount_of_the_wrong_type_to_invalid if {
 		"amount.invalid" in data.placet.rules.amount.block with input as fixtures.replaced("/action/amount", odd)
 	}
 }
+
+test_large_says_what_it_was_measured_against if {
+	document := fixtures.replaced("/action/amount/minor", 200001)
+	some finding in payment.findings with input as document with data.placet.defaults as fixtures.defaults
+	finding == {
+		"code": "payment.large",
+		"of": "settings",
+		"unit": "EUR",
+		"added": 200001,
+		"limit": 200000,
+	}
+}
+
+test_large_says_so_where_there_is_no_threshold if {
+	document := fixtures.replaced("/action/amount/currency", "USD")
+	some finding in payment.findings with input as document with data.placet.defaults as fixtures.defaults
+	finding == {"code": "payment.large", "of": "settings", "unit": "USD", "added": 120000}
+}

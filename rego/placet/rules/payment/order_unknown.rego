@@ -5,6 +5,7 @@ package placet.rules.payment
 # title: Order unknown
 # description: The order that the call or its record names does not exist, or holds no amount that can be read.
 # custom:
+#   remedy: ask
 #   remediation: Have the order entered, or the record corrected.
 block contains "payment.order_unknown" if {
 	order_unknown_judged

@@ -7,6 +7,7 @@ import data.placet.settings
 # title: Amount above the order
 # description: The amount is more than the order or the record by more than the tenant tolerates.
 # custom:
+#   remedy: ask
 #   remediation: A reviewer may approve the difference.
 escalate contains "payment.price_variance" if {
 	price_variance_judged
@@ -46,3 +47,21 @@ price_variance_moot if {
 	is_object(input.action.reference)
 	count({"record", "order"} & object.keys(input.action.reference)) == 0
 }
+
+findings contains {
+	"code": "payment.price_variance",
+	"of": name,
+	"unit": reference.currency,
+	"added": input.action.amount.minor,
+	"limit": floor((reference.minor * (1000000 + tolerated)) / 1000000),
+} if {
+	"payment.price_variance" in escalate
+	tolerated := settings.effective.po_tolerance.ppm
+	is_number(tolerated)
+	some name in {"record", "order"}
+	reference := input.action.reference[name]
+	is_number(reference.minor)
+	price_variance_limit_passed(reference, tolerated)
+}
+
+price_variance_limit_passed(reference, tolerated) if reference.excess_ppm > tolerated

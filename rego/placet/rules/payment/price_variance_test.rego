@@ -70,3 +70,14 @@ test_price_variance_fires_when_a_measure_was_lost if {
 		"payment.price_variance" in payment.escalate with input as document with data.placet.defaults as fixtures.defaults
 	}
 }
+
+test_price_variance_says_what_it_was_measured_against if {
+	document := fixtures.replaced("/action/reference/order/excess_ppm", 50001)
+	payment.findings == {{
+		"code": "payment.price_variance",
+		"of": "order",
+		"unit": "EUR",
+		"added": 120000,
+		"limit": 126000,
+	}} with input as document with data.placet.defaults as fixtures.defaults
+}

@@ -5,6 +5,7 @@ package placet.rules.payment
 # title: Probable duplicate
 # description: The same business, spelt otherwise, was allowed before and may have been done.
 # custom:
+#   remedy: ask
 #   remediation: A reviewer may approve it after looking up what became of the other.
 escalate contains "payment.probable_duplicate" if {
 	probable_duplicate_judged

@@ -5,6 +5,7 @@ package placet.rules.payment
 # title: Record unknown
 # description: The record that the call is about does not exist, or holds no amount to measure the call by.
 # custom:
+#   remedy: ask
 #   remediation: Have the record entered, with its amount.
 block contains "payment.record_unknown" if {
 	record_unknown_judged

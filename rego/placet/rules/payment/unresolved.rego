@@ -5,6 +5,7 @@ package placet.rules.payment
 # title: Unresolved before
 # description: The same business was allowed before, and whether it was done is not known for certain.
 # custom:
+#   remedy: ask
 #   remediation: Have the tool or an operator report what became of it, or a reviewer approve this one.
 escalate contains "payment.unresolved" if {
 	unresolved_judged

@@ -5,5 +5,6 @@ package placet.rules.registry
 # title: Invalid arguments
 # description: The arguments do not fit the tool's schema.
 # custom:
-#   remediation: Send arguments that fit the schema in the registry.
+#   remedy: change_call
+#   remediation: Send arguments that fit the tool's schema.
 block contains "registry.arguments_invalid" if "registry.arguments_invalid" in input.action.problems

@@ -5,6 +5,7 @@ package placet.rules.registry
 # title: Incomplete registration
 # description: What the registry says of the action could not be read in full.
 # custom:
+#   remedy: ask
 #   remediation: None for the caller; an operator has to replace server and policy bundle together.
 block contains "registry.incomplete" if {
 	not incomplete_disproven

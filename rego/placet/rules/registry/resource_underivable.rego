@@ -5,6 +5,7 @@ package placet.rules.registry
 # title: No resource
 # description: What the action touches could not be derived from its arguments.
 # custom:
+#   remedy: change_call
 #   remediation: Send the arguments that the tool's resource is derived from.
 block contains "registry.resource_underivable" if "registry.resource_underivable" in input.action.problems
 

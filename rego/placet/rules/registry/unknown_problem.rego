@@ -5,6 +5,7 @@ package placet.rules.registry
 # title: Unreadable action
 # description: The action could not be read in full.
 # custom:
+#   remedy: ask
 #   remediation: Update the policy bundle, so that it knows every problem that the server reports.
 block contains "registry.unknown_problem" if not unknown_problem_disproven
 

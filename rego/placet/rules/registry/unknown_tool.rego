@@ -5,6 +5,7 @@ package placet.rules.registry
 # title: Unknown tool
 # description: The tool is not in the registry.
 # custom:
+#   remedy: ask
 #   remediation: Have an operator register the tool, with its effect and how its resource is derived.
 block contains "registry.unknown_tool" if not unknown_tool_disproven
 

@@ -5,6 +5,7 @@ package placet.rules.review
 # title: Prerequisite consumed
 # description: What has to come before this action was allowed, and carries another action already.
 # custom:
+#   remedy: first
 #   remediation: Have it allowed once more, for this action.
 block contains "review.prerequisite_consumed" if {
 	prerequisite_consumed_judged

@@ -5,6 +5,7 @@ package placet.rules.review
 # title: Prerequisite missing
 # description: What has to come before this action was not allowed.
 # custom:
+#   remedy: first
 #   remediation: Do first what has to come first.
 block contains "review.prerequisite_missing" if {
 	prerequisite_missing_judged

@@ -5,6 +5,7 @@ package placet.rules.review
 # title: Prerequisite pending
 # description: What has to come before this action waits for a person.
 # custom:
+#   remedy: wait
 #   remediation: Wait until it is resolved, then ask again.
 block contains "review.prerequisite_pending" if {
 	prerequisite_pending_judged

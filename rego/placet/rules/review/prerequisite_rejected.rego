@@ -5,6 +5,7 @@ package placet.rules.review
 # title: Prerequisite rejected
 # description: What has to come before this action was blocked or rejected.
 # custom:
+#   remedy: first
 #   remediation: See why it was, mend that, and ask for it again first.
 block contains "review.prerequisite_rejected" if {
 	prerequisite_rejected_judged

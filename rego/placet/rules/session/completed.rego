@@ -5,6 +5,7 @@ package placet.rules.session
 # title: Completed session
 # description: The session's task is completed, and this is not among what may still be done.
 # custom:
+#   remedy: ask
 #   remediation: Open a session for a new task.
 block contains "session.completed" if {
 	input.session.state == "completed"

@@ -5,5 +5,6 @@ package placet.rules.session
 # title: Expired session
 # description: The session has expired.
 # custom:
+#   remedy: ask
 #   remediation: Open a session for a new task, with an expiry that suits it.
 block contains "session.expired" if input.session.state == "expired"

@@ -5,5 +5,6 @@ package placet.rules.session
 # title: Halted session
 # description: The session was halted.
 # custom:
+#   remedy: wait
 #   remediation: Wait until an operator lifts the halt.
 block contains "session.halted" if input.session.state == "halted"

@@ -5,6 +5,7 @@ package placet.rules.session
 # title: Unknown session
 # description: There is no such session for this caller.
 # custom:
+#   remedy: ask
 #   remediation: Open a session for the task, and send its id with the same identity.
 block contains "session.unknown" if not unknown_disproven
 

@@ -94,3 +94,8 @@ test_below_floor_fires_beside_a_problem_that_nobody_knows if {
 	])
 	"trust.below_floor" in trust.escalate with input as document with data.placet.defaults as fixtures.defaults
 }
+
+test_below_floor_names_the_hop_that_is_below if {
+	document := json.patch(fixtures.delegated, [{"op": "replace", "path": "/agents/agent:clerk/trust", "value": 0.4}])
+	trust.findings == {{"code": "trust.below_floor", "hop": 1}} with input as document with data.placet.defaults as fixtures.defaults
+}

@@ -10,6 +10,7 @@ import data.placet.settings
 # title: Too many payments
 # description: The session has made as many payments as its window permits.
 # custom:
+#   remedy: wait
 #   remediation: Wait until payments have left the window, or have a reviewer approve this one.
 block contains "velocity.payments" if {
 	input.action.tool.effect == "pay"
@@ -111,3 +112,18 @@ payments_readable if {
 
 # Blocked already, by the reason that explains it.
 payments_moot if "session.unknown" in data.placet.rules.session.block
+
+findings contains {
+	"code": "velocity.payments",
+	"of": "session",
+	"unit": "actions",
+	"used": payments_ending_after(input.now_unix - payments_limit.window_seconds),
+	"added": 1,
+	"limit": payments_limit.max,
+	"window_seconds": payments_limit.window_seconds,
+} if {
+	"velocity.payments" in (block | escalate)
+	payments_readable
+	is_number(input.now_unix)
+	payments_known
+}

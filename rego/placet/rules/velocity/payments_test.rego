@@ -183,3 +183,16 @@ test_payments_fires_when_a_payment_was_lost if {
 	uncounted := fixtures.removed("/session/history/pay_count")
 	"velocity.payments" in velocity.escalate with input as uncounted with data.placet.defaults as fixtures.defaults
 }
+
+test_payments_says_what_it_was_measured_against if {
+	document := fixtures.listed("/session/history/pay", [{"start": 1795514350, "width": 2, "count": 5}])
+	velocity.findings == {{
+		"code": "velocity.payments",
+		"of": "session",
+		"unit": "actions",
+		"used": 5,
+		"added": 1,
+		"limit": 5,
+		"window_seconds": 60,
+	}} with input as document with data.placet.defaults as fixtures.defaults
+}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from placet.errors import PdpUnavailable, PlacetError, blocked_text
-from placet.model import Decision, Effect, Reason
+from placet.errors import InvalidRequestError, PdpUnavailable, PlacetError
+from placet.model import Decision, Effect, Reason, Remedy
+from placet.model._wording import model_text
 from placet.v1 import decision_service_pb2 as decisions
 
 _MESSAGES = {
@@ -19,6 +20,8 @@ _MESSAGES = {
     "client.failed": "The policy decision point failed.",
 }
 _RETRYABLE = frozenset({"client.unreachable", "client.deadline", "client.overloaded", "client.contended"})
+# What an agent's own call may be refused for; whoever wrote the agent mends the rest of a request.
+_OF_THE_CALL = ("action.arguments", "arguments")
 
 
 def block_for(
@@ -37,13 +40,19 @@ def block_for(
         request_id=error.request_id,
     )
     failure.__cause__ = error
+    reason = Reason(
+        code=code,
+        effect=Effect.BLOCK,
+        message=_MESSAGES[code],
+        at=error.field,
+        remedy=_remedy_of(error, retryable=retryable),
+    )
     return Decision(
         effect=Effect.BLOCK,
-        reasons=(
-            Reason(code=code, effect=Effect.BLOCK, message=_MESSAGES[code], at=error.field),
-            *(answer.reasons if answer is not None else ()),
+        reasons=(reason, *(answer.reasons if answer is not None else ())),
+        model_text=model_text(
+            Effect.BLOCK, decision_id, (reason,), retryable=retryable, retry_after=error.retry_after
         ),
-        model_text=blocked_text(decision_id, code, retryable=retryable),
         decision_id=decision_id,
         obligations=answer.obligations if answer is not None else (),
         retry_after=error.retry_after,
@@ -54,3 +63,12 @@ def block_for(
         receipt=answer.receipt if answer is not None else b"",
         failure=failure,
     )
+
+
+def _remedy_of(error: PlacetError, *, retryable: bool) -> Remedy:
+    """Return what can help against a failure."""
+    if retryable:
+        return Remedy.WAIT
+    if isinstance(error, InvalidRequestError) and error.field.startswith(_OF_THE_CALL):
+        return Remedy.CHANGE_CALL
+    return Remedy.ASK

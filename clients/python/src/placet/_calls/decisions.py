@@ -16,7 +16,7 @@ from placet._calls.action import (
 from placet._calls.call import Call, read_instant, read_span, reader
 from placet._calls.fields import text, texts
 from placet._calls.jsontext import object_text
-from placet._wire.numbers import EFFECTS
+from placet._wire.numbers import EFFECTS, REMEDIES
 from placet.canonical import CanonicalError, parse_object
 from placet.errors import AnswerError, UnknownEffectError
 from placet.model import (
@@ -25,11 +25,13 @@ from placet.model import (
     ChainHop,
     Decision,
     Effect,
+    Figures,
     Obligation,
     PolicyRevision,
     Position,
     Reason,
     Review,
+    SchemaViolation,
     Session,
     Simulation,
 )
@@ -144,8 +146,40 @@ def _read_review(message: nouns.Review) -> Review:
 
 def _read_reasons(given: Iterable[nouns.Reason]) -> tuple[Reason, ...]:
     return tuple(
-        Reason(code=reason.code, effect=read_effect(reason.effect), message=reason.message, at=reason.at)
+        Reason(
+            code=reason.code,
+            effect=read_effect(reason.effect),
+            message=reason.message,
+            at=reason.at,
+            remediation=reason.remediation,
+            # One that this client does not know is advice that it cannot give.
+            remedy=REMEDIES.get(reason.remedy),
+            figures=tuple(_read_figures(figures) for figures in reason.figures),
+            violations=tuple(
+                SchemaViolation(
+                    at=item.at, rule=item.rule, demanded=item.demanded, alternative=item.alternative
+                )
+                for item in reason.violations
+            ),
+            more_violations=reason.more_violations,
+        )
         for reason in given
+    )
+
+
+def _read_figures(message: nouns.Figures) -> Figures:
+    return Figures(
+        of=message.of,
+        at=message.at,
+        unit=message.unit,
+        used=message.used,
+        added=message.added,
+        limit=message.limit,
+        open=message.open,
+        window=read_span(message.window, "figures.window") if message.HasField("window") else None,
+        retry_after=read_span(message.retry_after, "figures.retry_after")
+        if message.HasField("retry_after")
+        else None,
     )
 
 

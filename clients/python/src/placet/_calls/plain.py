@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from placet.model import AmountLimit, Decision, Simulation
+from placet.model import AmountLimit, Decision, Figures, Simulation
 
 _HIDDEN = frozenset(
     {
@@ -22,6 +22,7 @@ _HIDDEN = frozenset(
         "secret_salt",
     }
 )
+_SPANS = ("window", "retry_after")
 # The members that `decision_json` always has.
 DECISION_NAMES = frozenset(item.name for item in fields(Decision)) - _HIDDEN | {
     "allowed",
@@ -77,6 +78,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, AmountLimit):
         # As text: readers of JSON make a binary float of a number.
         return {"currency": value.currency, "per_action": format(value.per_action, "f")}
+    if isinstance(value, Figures):
+        numbers = {item.name: getattr(value, item.name) for item in fields(value) if item.name not in _SPANS}
+        return numbers | {f"{name}_seconds": _seconds(getattr(value, name)) for name in _SPANS}
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):

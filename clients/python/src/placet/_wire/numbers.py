@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from placet.model import Effect, HoldState, OnExceed, Outcome, SessionState, ToolEffect
+from placet.model import Effect, HoldState, OnExceed, Outcome, Remedy, SessionState, ToolEffect
 from placet.v1 import admin_service_pb2 as admin
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
@@ -30,6 +30,15 @@ EFFECT_NUMBERS: Mapping[Effect, nouns.Effect.ValueType] = {
     Effect.ESCALATE: nouns.EFFECT_ESCALATE,
 }
 EFFECTS = _by_number(EFFECT_NUMBERS)
+
+REMEDY_NUMBERS: Mapping[Remedy, nouns.Remedy.ValueType] = {
+    Remedy.CHANGE_CALL: nouns.REMEDY_CHANGE_CALL,
+    Remedy.FIRST: nouns.REMEDY_FIRST,
+    Remedy.WAIT: nouns.REMEDY_WAIT,
+    Remedy.ASK: nouns.REMEDY_ASK,
+    Remedy.NONE: nouns.REMEDY_NONE,
+}
+REMEDIES = _by_number(REMEDY_NUMBERS)
 
 TOOL_EFFECT_NUMBERS: Mapping[ToolEffect, sessions.ToolEffect.ValueType] = {
     ToolEffect.READ: sessions.TOOL_EFFECT_READ,

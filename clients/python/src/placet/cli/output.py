@@ -11,7 +11,8 @@ from rich.text import Text
 
 from placet._calls.jsontext import json_text
 from placet._calls.plain import plain
-from placet.model import Attribution, Decision, ResourceRule, Session, Simulation
+from placet.model import Attribution, Decision, Reason, ResourceRule, Session, Simulation
+from placet.model._wording import figures_text, violation_text
 from placet.receipt import ParsedReceipt
 
 STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}
@@ -30,7 +31,7 @@ def show_decision(decision: Decision) -> None:
         head.append("  (answered before; this is the stored answer)", style="dim")
     out.print(head)
     for reason in decision.reasons:
-        out.print(_line(reason.code, reason.message, reason.at))
+        _show_reason(out, reason)
     if decision.failure is not None:
         out.print(Text(f"  {printable(str(decision.failure))}", style="red"))
     for obligation in decision.obligations:
@@ -55,7 +56,7 @@ def show_simulation(simulation: Simulation) -> None:
     out = Console(highlight=False, soft_wrap=True)
     out.print(Text(f"would be {simulation.would_be.upper()}", style=STYLES[simulation.would_be]))
     for reason in simulation.reasons:
-        out.print(_line(reason.code, reason.message, reason.at))
+        _show_reason(out, reason)
     for obligation in simulation.obligations:
         out.print(_line("obligation", obligation.id, ""))
     _table(
@@ -140,6 +141,18 @@ def _table(out: Console, rows: Mapping[str, Any]) -> None:
         line = Text(f"  {printable(name):<{width}}  ", style="dim")
         line.append(printable(str(plain(value))), style="not dim")
         out.print(line)
+
+
+def _show_reason(out: Console, reason: Reason) -> None:
+    """Print a reason with what it found, and what its author advises."""
+    out.print(_line(reason.code, reason.message, reason.at))
+    found = [*map(violation_text, reason.violations), *map(figures_text, reason.figures)]
+    if reason.more_violations:
+        found.append(f"and {reason.more_violations} more")
+    for words in found:
+        out.print(Text(f"    {printable(words)}"))
+    if reason.remediation:
+        out.print(Text(f"    {printable(reason.remediation)}", style="dim"))
 
 
 def _line(code: str, message: str, at: str) -> Text:

@@ -27,8 +27,11 @@ from placet.model.outcomes import OpenDecision as OpenDecision
 from placet.model.outcomes import Outcome as Outcome
 from placet.model.outcomes import Reported as Reported
 from placet.model.reasons import Effect as Effect
+from placet.model.reasons import Figures as Figures
 from placet.model.reasons import Obligation as Obligation
 from placet.model.reasons import Reason as Reason
+from placet.model.reasons import Remedy as Remedy
+from placet.model.reasons import SchemaViolation as SchemaViolation
 from placet.model.registry import Agent as Agent
 from placet.model.registry import AmountRole as AmountRole
 from placet.model.registry import Change as Change

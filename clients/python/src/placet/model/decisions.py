@@ -12,9 +12,10 @@ from typing import Any
 from placet._clock import SteadyClock, steady
 from placet._executed import Executed
 from placet.errors import Blocked, Escalated, ExpiredAllow, OutOfOrder, PdpUnavailable, ReplayedAllow
+from placet.model._wording import reason_text, remedy_of
 from placet.model.delegation import ChainHop
 from placet.model.outcomes import Outcome
-from placet.model.reasons import Effect, Obligation, Reason
+from placet.model.reasons import Effect, Obligation, Reason, Remedy
 
 # The PDP's reason for a repeat of a call that was allowed and is over.
 SPENT = "action.replay_stale"
@@ -131,6 +132,11 @@ class Decision:
         return self._stands and all(earlier in self.executed for earlier in self.after)
 
     @property
+    def remedy(self) -> Remedy | None:
+        """What can help against all reasons together; None for an allow, and where nobody says."""
+        return remedy_of(self.effect, self.reasons, retryable=self.retryable)
+
+    @property
     def after(self) -> tuple[str, ...]:
         """The decisions on earlier actions that have to be executed before this one."""
         return tuple(
@@ -162,7 +168,7 @@ class Decision:
                 retry_after=failure.retry_after,
                 request_id=failure.request_id,
             ) from failure.__cause__
-        codes = ", ".join(reason.code for reason in self.reasons)
+        codes = ", ".join(reason_text(reason) for reason in self.reasons)
         if self.effect is Effect.ESCALATE:
             raise Escalated(
                 f"escalated ({codes}): a person would have to approve this, and nobody can resolve it yet",

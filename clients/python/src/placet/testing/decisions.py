@@ -18,13 +18,13 @@ from placet.model import (
     Outcome,
     PolicyRevision,
     Position,
-    Reason,
     Session,
     SessionState,
 )
+from placet.model._wording import model_text
 from placet.testing.grants import ChainProblem
 from placet.testing.receipts import Signer, make_receipt
-from placet.testing.script import Caller, Received, Verdict, model_text_of
+from placet.testing.script import Caller, Received, Verdict
 from placet.testing.state import FakeState
 
 
@@ -363,12 +363,10 @@ class FakeDecisions:
         if session is not None:
             expires_at = max(decided_at, min(expires_at, session.expires_at.replace(microsecond=0)))
         decision_id = str(uuid4())
-        reason = Reason(
-            code=verdict.code,
-            effect=verdict.effect,
-            message=verdict.message,
-            at=problem.at if problem is not None and verdict.code == problem.code else "",
-        )
+        reason = verdict.reason
+        if problem is not None and verdict.code == problem.code:
+            reason = replace(reason, at=problem.at)
+        retryable = verdict.retryable and verdict.effect is Effect.BLOCK
         return Decision(
             decision_id=decision_id,
             effect=verdict.effect,
@@ -376,7 +374,13 @@ class FakeDecisions:
             chain=self._chain(received, access, verdict.effect),
             obligations=() if verdict.effect is Effect.BLOCK else verdict.obligations,
             retry_after=verdict.retry_after,
-            model_text=model_text_of(verdict, decision_id),
+            model_text=model_text(
+                verdict.effect,
+                decision_id,
+                (reason,),
+                retryable=retryable,
+                retry_after=verdict.retry_after,
+            ),
             session_id=received.session_id,
             tool_call_id=received.action.tool_call_id,
             decided_at=decided_at,
@@ -384,7 +388,7 @@ class FakeDecisions:
             policy=PolicyRevision(bundle="fake", revision="1"),
             data_revisions=self._state.data_revisions(received.caller.tenant),
             session_version=0 if session is None else session.version + 1,
-            retryable=verdict.retryable and verdict.effect is Effect.BLOCK,
+            retryable=retryable,
             attempt_id=received.attempt_id,
         )
 

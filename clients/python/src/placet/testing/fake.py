@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from placet.client import AsyncClient, Client
 from placet.identity import DevIdentity
-from placet.model import Boundary, Effect, Obligation, Session, Task
+from placet.model import Boundary, Effect, Figures, Obligation, Remedy, SchemaViolation, Session, Task
 from placet.testing.decisions import FakeDecisions
 from placet.testing.outcomes import FakeOutcomes
 from placet.testing.receipts import Es256Signer, NoSigner, Signer
@@ -138,9 +138,27 @@ class FakePdp:
         code: str = "boundary.tool",
         retryable: bool = False,
         retry_after: timedelta | None = None,
+        at: str = "",
+        remediation: str = "",
+        remedy: Remedy | None = None,
+        figures: Iterable[Figures] = (),
+        violations: Iterable[SchemaViolation] = (),
     ) -> None:
-        """Block every call of these tools; without a name, of every tool that has no script."""
-        verdict = Verdict(effect=Effect.BLOCK, code=code, retryable=retryable, retry_after=retry_after)
+        """Block every call of these tools; without a name, of every tool that has no script.
+
+        What comes after `retry_after` is what the decision's reason says beside its code.
+        """
+        verdict = Verdict(
+            effect=Effect.BLOCK,
+            code=code,
+            retryable=retryable,
+            retry_after=retry_after,
+            at=at,
+            remediation=remediation,
+            remedy=remedy,
+            figures=tuple(figures),
+            violations=tuple(violations),
+        )
         self._answer(tools, verdict)
 
     def escalate(self, *tools: str, code: str = "payment.large") -> None:

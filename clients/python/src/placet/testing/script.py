@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from placet.errors import blocked_text
-from placet.model import Action, Effect, Hop, Obligation
+from placet.model import Action, Effect, Figures, Hop, Obligation, Reason, Remedy, SchemaViolation
 
 if TYPE_CHECKING:
     import grpc
@@ -53,7 +52,10 @@ class Received:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What a script says. `resource` is what the registry would derive: "invoice:INV-1"."""
+    """What a script says. `resource` is what the registry would derive: "invoice:INV-1".
+
+    The members from `at` on are those of the decision's only reason.
+    """
 
     effect: Effect
     code: str
@@ -62,6 +64,25 @@ class Verdict:
     retry_after: timedelta | None = None
     retryable: bool = False
     resource: str = ""
+    at: str = ""
+    remediation: str = ""
+    remedy: Remedy | None = None
+    figures: tuple[Figures, ...] = ()
+    violations: tuple[SchemaViolation, ...] = ()
+
+    @property
+    def reason(self) -> Reason:
+        """The decision's only reason."""
+        return Reason(
+            code=self.code,
+            effect=self.effect,
+            message=self.message,
+            at=self.at,
+            remediation=self.remediation,
+            remedy=self.remedy,
+            figures=self.figures,
+            violations=self.violations,
+        )
 
 
 Script = Callable[[Received], Verdict]
@@ -119,18 +140,3 @@ class Scripts:
             return None
         failure.times -= 1
         return failure.code
-
-
-def model_text_of(verdict: Verdict, decision_id: str) -> str:
-    """Return short text that is safe for a model, as the PDP words it."""
-    match verdict.effect:
-        case Effect.ALLOW:
-            return f"POLICY_ALLOWED decision_id={decision_id}."
-        case Effect.ESCALATE:
-            return (
-                f"POLICY_ESCALATED decision_id={decision_id} reason_code={verdict.code} retryable=false. "
-                "The tool was not executed. A person would have to approve this, and nobody can "
-                "resolve it yet. Do not retry this call; tell the user."
-            )
-        case Effect.BLOCK:
-            return blocked_text(decision_id, verdict.code, retryable=verdict.retryable)

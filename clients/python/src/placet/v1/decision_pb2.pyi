@@ -43,6 +43,42 @@ EFFECT_BLOCK: Effect.ValueType  # 2
 EFFECT_ESCALATE: Effect.ValueType  # 3
 Global___Effect: typing_extensions.TypeAlias = Effect
 
+class _Remedy:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RemedyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Remedy.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    REMEDY_UNSPECIFIED: _Remedy.ValueType  # 0
+    REMEDY_CHANGE_CALL: _Remedy.ValueType  # 1
+    """The call is wrong, and may be sent again, corrected, as a new call."""
+    REMEDY_FIRST: _Remedy.ValueType  # 2
+    """Something else has to be done first."""
+    REMEDY_WAIT: _Remedy.ValueType  # 3
+    """Time helps."""
+    REMEDY_ASK: _Remedy.ValueType  # 4
+    """A person has to approve, grant, enter or correct something."""
+    REMEDY_NONE: _Remedy.ValueType  # 5
+    """Nothing: the action must not be tried again."""
+
+class Remedy(_Remedy, metaclass=_RemedyEnumTypeWrapper):
+    """Remedy is what can help when an action is not allowed. More than one reason: all of them
+    have to be remedied.
+    """
+
+REMEDY_UNSPECIFIED: Remedy.ValueType  # 0
+REMEDY_CHANGE_CALL: Remedy.ValueType  # 1
+"""The call is wrong, and may be sent again, corrected, as a new call."""
+REMEDY_FIRST: Remedy.ValueType  # 2
+"""Something else has to be done first."""
+REMEDY_WAIT: Remedy.ValueType  # 3
+"""Time helps."""
+REMEDY_ASK: Remedy.ValueType  # 4
+"""A person has to approve, grant, enter or correct something."""
+REMEDY_NONE: Remedy.ValueType  # 5
+"""Nothing: the action must not be tried again."""
+Global___Remedy: typing_extensions.TypeAlias = Remedy
+
 @typing.final
 class Action(google.protobuf.message.Message):
     """Action is what an agent is about to do: one tool call."""
@@ -322,13 +358,37 @@ class Reason(google.protobuf.message.Message):
     EFFECT_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     AT_FIELD_NUMBER: builtins.int
+    REMEDIATION_FIELD_NUMBER: builtins.int
+    REMEDY_FIELD_NUMBER: builtins.int
+    FIGURES_FIELD_NUMBER: builtins.int
+    VIOLATIONS_FIELD_NUMBER: builtins.int
+    MORE_VIOLATIONS_FIELD_NUMBER: builtins.int
     code: builtins.str
     """Stable, for example "boundary.amount". docs/policies.md lists them."""
     effect: Global___Effect.ValueType
     message: builtins.str
     """Constant text for people; no argument ever appears in it."""
     at: builtins.str
-    """What it is about: a hop ("chain[1]") or an argument ("arguments.amount")."""
+    """What it is about: an argument ("arguments.amount"), a hop ("chain[1]"), a boundary
+    ("session", "template"), an entity of the call ("entities.vendor") or a field of the
+    request ("session_token"). Empty where there is nothing to point at.
+    """
+    remediation: builtins.str
+    """What whoever wrote the rule advises, in one line. Empty for an allow."""
+    remedy: Global___Remedy.ValueType
+    """What can help. Unspecified for an allow, and where the rule does not say."""
+    more_violations: builtins.int
+    """How many violations there are beyond those that are listed, counted up to 1000."""
+    @property
+    def figures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Figures]:
+        """What was measured against what, where a limit was met. Absent where the caller may not
+        see it.
+        """
+
+    @property
+    def violations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SchemaViolation]:
+        """Where the arguments do not fit the tool's schema, at most 16."""
+
     def __init__(
         self,
         *,
@@ -336,11 +396,114 @@ class Reason(google.protobuf.message.Message):
         effect: Global___Effect.ValueType = ...,
         message: builtins.str = ...,
         at: builtins.str = ...,
+        remediation: builtins.str = ...,
+        remedy: Global___Remedy.ValueType = ...,
+        figures: collections.abc.Iterable[Global___Figures] | None = ...,
+        violations: collections.abc.Iterable[Global___SchemaViolation] | None = ...,
+        more_violations: builtins.int = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["at", b"at", "code", b"code", "effect", b"effect", "message", b"message"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["at", b"at", "code", b"code", "effect", b"effect", "figures", b"figures", "message", b"message", "more_violations", b"more_violations", "remediation", b"remediation", "remedy", b"remedy", "violations", b"violations"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Reason: typing_extensions.TypeAlias = Reason
+
+@typing.final
+class Figures(google.protobuf.message.Message):
+    """Figures are what was measured against a limit. Numbers are decimal text, amounts in the
+    major unit of their currency; one that is not known, or not for the caller to see, is empty.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OF_FIELD_NUMBER: builtins.int
+    AT_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
+    USED_FIELD_NUMBER: builtins.int
+    ADDED_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    OPEN_FIELD_NUMBER: builtins.int
+    WINDOW_FIELD_NUMBER: builtins.int
+    RETRY_AFTER_FIELD_NUMBER: builtins.int
+    of: builtins.str
+    """Whose limit it is: "session", "template", "grant", "settings", "budget:monthly", or what it is
+    measured by: "record", "order".
+    """
+    at: builtins.str
+    """Where that stands, if it is a hop: "chain[1]"."""
+    unit: builtins.str
+    """What is counted: a currency (ISO 4217), or "actions"."""
+    used: builtins.str
+    """What counted already, before this action."""
+    added: builtins.str
+    """What this action adds."""
+    limit: builtins.str
+    """What all of it may come to."""
+    open: builtins.str
+    """What the record or order has open."""
+    @property
+    def window(self) -> google.protobuf.duration_pb2.Duration:
+        """How far back the limit looks; absent: for good."""
+
+    @property
+    def retry_after(self) -> google.protobuf.duration_pb2.Duration:
+        """When there is room for this action again; absent where that is not known."""
+
+    def __init__(
+        self,
+        *,
+        of: builtins.str = ...,
+        at: builtins.str = ...,
+        unit: builtins.str = ...,
+        used: builtins.str = ...,
+        added: builtins.str = ...,
+        limit: builtins.str = ...,
+        open: builtins.str = ...,
+        window: google.protobuf.duration_pb2.Duration | None = ...,
+        retry_after: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["retry_after", b"retry_after", "window", b"window"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["added", b"added", "at", b"at", "limit", b"limit", "of", b"of", "open", b"open", "retry_after", b"retry_after", "unit", b"unit", "used", b"used", "window", b"window"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Figures: typing_extensions.TypeAlias = Figures
+
+@typing.final
+class SchemaViolation(google.protobuf.message.Message):
+    """SchemaViolation is one place at which arguments do not fit their tool's schema. No value of an
+    argument appears in it.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_FIELD_NUMBER: builtins.int
+    RULE_FIELD_NUMBER: builtins.int
+    DEMANDED_FIELD_NUMBER: builtins.int
+    ALTERNATIVE_FIELD_NUMBER: builtins.int
+    at: builtins.str
+    """The argument: "arguments.items[0].amount"."""
+    rule: builtins.str
+    """The keyword of JSON Schema that failed ("required", "type", "maximum"), or "normalise" where the
+    registry's normal spelling of the argument could not be made.
+    """
+    demanded: builtins.str
+    """What the keyword demands: "string", "100". Empty where that says nothing, and for secrets."""
+    alternative: builtins.int
+    """Of which alternative of `anyOf` or `oneOf` it is, counted from 1; 0: of none. At least
+    one alternative has to fit whole.
+    """
+    def __init__(
+        self,
+        *,
+        at: builtins.str = ...,
+        rule: builtins.str = ...,
+        demanded: builtins.str = ...,
+        alternative: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["alternative", b"alternative", "at", b"at", "demanded", b"demanded", "rule", b"rule"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___SchemaViolation: typing_extensions.TypeAlias = SchemaViolation
 
 @typing.final
 class Obligation(google.protobuf.message.Message):

@@ -11,6 +11,7 @@ from placet._wire.numbers import (
     OUTCOME_NUMBERS,
     REPORTABLE_OUTCOMES,
 )
+from placet._wire.reasons import reason_message
 from placet.model import ChainHop, Effect, Hop, Session
 from placet.testing.decisions import FakeDecisions
 from placet.testing.outcomes import FakeOutcomes
@@ -30,7 +31,6 @@ from placet.testing.services.refusals import (
 from placet.testing.services.requests import check_name, read_hops, read_object, read_plan, read_request
 from placet.testing.services.sessions import may_see
 from placet.testing.state import FakeState
-from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import decision_service_pb2_grpc as stubs
 
@@ -185,11 +185,10 @@ class DecisionService(stubs.DecisionServiceServicer):
             verdict = self._decisions.simulate(
                 read_request(request.request, simulated, context.time_remaining())
             )
-            reason = nouns.Reason(
-                code=verdict.code, effect=EFFECT_NUMBERS[verdict.effect], message=verdict.message
-            )
             return decisions.SimulateResponse(
-                would_be=EFFECT_NUMBERS[verdict.effect], reasons=[reason], input_document=b"{}"
+                would_be=EFFECT_NUMBERS[verdict.effect],
+                reasons=[reason_message(verdict.reason)],
+                input_document=b"{}",
             )
 
         return handle(self._state, context, "Simulate", {"policy_author"}, answer)

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from placet._calls.jsontext import json_text
 from placet._wire.boundary import boundary_message
 from placet._wire.numbers import EFFECT_NUMBERS, SESSION_STATE_NUMBERS
+from placet._wire.reasons import reason_message
 from placet.model import ChainHop, Decision, Session
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import session_service_pb2 as sessions
@@ -18,10 +19,7 @@ def decision_message(decision: Decision) -> nouns.Decision:
     message = nouns.Decision(
         decision_id=decision.decision_id,
         effect=EFFECT_NUMBERS[decision.effect],
-        reasons=[
-            nouns.Reason(code=item.code, effect=EFFECT_NUMBERS[item.effect], message=item.message, at=item.at)
-            for item in decision.reasons
-        ],
+        reasons=[reason_message(reason) for reason in decision.reasons],
         obligations=[
             nouns.Obligation(id=item.id, properties=json_text(item.properties, "properties"))
             for item in decision.obligations
