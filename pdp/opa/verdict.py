@@ -27,7 +27,7 @@ _NUMBERS = ("used", "added", "limit", "open")
 _FINDING_KEYS = frozenset(
     {"code", "of", "at", "hop", "unit", "window_seconds", "retry_after_seconds", *_NUMBERS}
 )
-# Of one reason; a rule finds one thing in each boundary and limit at most.
+# A reason has no more of them: a rule finds one thing in each boundary and limit at most.
 _MAX_FINDINGS = 64
 _REMEDIES = {remedy.value: remedy for remedy in Remedy}
 _OBLIGATION_KEYS = frozenset({"id", "properties"})

@@ -43,6 +43,7 @@ amount_moot if count(data.placet.rules.amount.block) > 0
 findings contains object.union_n([amount_measured, amount_limits(boundary), object.filter(boundary, {"of", "at"})]) if {
 	"boundary.amount" in block
 	some boundary in input.boundaries
+	is_object(boundary)
 	not amount_within(boundary)
 }
 

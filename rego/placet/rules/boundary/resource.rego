@@ -67,5 +67,6 @@ resource_moot if count(data.placet.rules.registry.block) > 0
 findings contains object.union({"code": "boundary.resource"}, object.filter(boundary, {"of", "at"})) if {
 	"boundary.resource" in block
 	some boundary in input.boundaries
+	is_object(boundary)
 	not resource_within(boundary)
 }

@@ -50,5 +50,6 @@ tool_moot if "registry.unknown_tool" in data.placet.rules.registry.block
 findings contains object.union({"code": "boundary.tool"}, object.filter(boundary, {"of", "at"})) if {
 	"boundary.tool" in block
 	some boundary in input.boundaries
+	is_object(boundary)
 	not tool_named(boundary)
 }

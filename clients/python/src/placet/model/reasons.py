@@ -72,7 +72,7 @@ class SchemaViolation:
     rule: str
     # What the keyword demands: "string", "100". Empty where that says nothing, and for secrets.
     demanded: str = ""
-    # Of which alternative of `anyOf` or `oneOf` it is, counted from 1; 0: of none.
+    # The alternative of `anyOf` or `oneOf` that it is of, counted from 1; 0: there is none.
     alternative: int = 0
 
 
