@@ -102,12 +102,12 @@ TOOL: dict[str, Any] = {
 }
 ENTITIES: list[dict[str, Any]] = [
     {"type": "vendor", "id": "V-1", "attributes": {"name": "Nordwind GmbH", "status": "active"}},
-    {"type": "po", "id": "PO-77", "attributes": {"vendor": "V-1", "open": "1200"}},
+    {"type": "po", "id": "PO-77", "attributes": {"vendor": "V-1", "open": _PLENTY}},
     *(
         {
             "type": "invoice",
             "id": invoice,
-            "attributes": {"vendor": "V-1", "amount": "1200", "currency": "EUR", "po": "PO-77"},
+            "attributes": {"vendor": "V-1", "amount": _PLENTY, "currency": "EUR", "po": "PO-77"},
         }
         for invoice in ("INV-1001", "INV-1002")
     ),

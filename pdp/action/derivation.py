@@ -195,15 +195,25 @@ def _check_entities(tool: Tool, field: str) -> None:
 
 def _check_measure(tool: Tool, ref: EntityRef, path: str) -> None:
     """Refuse a record or an order whose amount could not be read. Raises `InvalidFieldError`."""
+    figures = ref.total_attribute or ref.open_attribute
     if ref.role not in (EntityRole.RECORD, EntityRole.ORDER):
-        if ref.amount_attribute or ref.currency_attribute:
+        if ref.amount_attribute or ref.currency_attribute or figures or ref.measure or ref.posted_linked:
             raise InvalidFieldError(f"{path}.role", "only a record or an order has an amount")
         return
+    if ref.measure and _TYPE.fullmatch(ref.measure) is None:
+        raise InvalidFieldError(f"{path}.measure", 'must be a name such as "freight"')
+    if ref.amount_attribute and figures:
+        raise InvalidFieldError(
+            f"{path}.amount_attribute", "is for registrations that name neither total nor open"
+        )
+    if ref.posted_linked and not ref.open_named:
+        raise InvalidFieldError(f"{path}.posted", "needs open_attribute: what is posted is no longer open")
     if tool.amount is None:
         return
-    if not ref.amount_attribute:
+    if not ref.amount_attribute and not figures:
         raise InvalidFieldError(
-            f"{path}.amount_attribute", "is required: the tool's amount is measured by it"
+            f"{path}.amount_attribute",
+            "is required, or total_attribute or open_attribute: the tool's amount is measured by it",
         )
     if not ref.currency_attribute and tool.amount.currency_code is None:
         record = tool.entity_of(EntityRole.RECORD)
@@ -261,16 +271,19 @@ def _queries(tool: Tool, arguments: Mapping[str, JSON]) -> tuple[EntityQuery, ..
     ids = {ref.name: (ref.type, _filled(ref.id, tool, arguments)) for ref in refs if ref.id is not None}
     queries = []
     for ref in refs:
-        if ref.via is None:
-            _, entity_id = ids[ref.name]
-            if entity_id is not None:
-                queries.append(EntityQuery(name=ref.name, type=ref.type, id=entity_id))
-        else:
-            of, entity_id = ids[ref.via.entity]
-            if entity_id is not None:
-                queries.append(
-                    EntityQuery(name=ref.name, type=ref.type, id=entity_id, of=of, via=ref.via.attribute)
-                )
+        of, entity_id = ids[ref.name if ref.via is None else ref.via.entity]
+        if entity_id is None:
+            continue
+        queries.append(
+            EntityQuery(
+                name=ref.name,
+                type=ref.type,
+                id=entity_id,
+                of="" if ref.via is None else of,
+                via=None if ref.via is None else ref.via.attribute,
+                measure=ref.measure if tool.pays_from(ref) else None,
+            )
+        )
     return tuple(queries)
 
 

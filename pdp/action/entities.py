@@ -6,12 +6,11 @@ What cannot be read is absent, and rules restrict what is absent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pdp.action.templates import TemplateError, identifier, read_template
 from pdp.model import (
     JSON,
-    Amount,
     Derived,
     EntityRef,
     EntityRole,
@@ -23,6 +22,24 @@ from pdp.money import AmountError, major_to_minor, minor_digits, read_number
 _PPM = 1_000_000
 # Beyond any tolerance, and still an exact integer for every reader of JSON.
 _BEYOND = 2**53 - 1
+
+
+class Figures(NamedTuple):
+    """What a record or an order comes to, as far as its attributes say, in minor units of its currency.
+
+    At least one of the two is known.
+    """
+
+    currency: str
+    # In all, whatever is paid of it.
+    total: int | None
+    # What of it is not paid yet.
+    open: int | None
+
+    @property
+    def least(self) -> int:
+        """What a single payment may come to."""
+        return min(figure for figure in (self.total, self.open) if figure is not None)
 
 
 def describe_entities(tool: Tool | None, known: Mapping[str, KnownEntity]) -> dict[str, Any]:
@@ -67,24 +84,32 @@ def describe_reference(tool: Tool, derived: Derived, known: Mapping[str, KnownEn
     how many of `record` and `order` there are.
     """
     record_ref, order_ref = tool.entity_of(EntityRole.RECORD), tool.entity_of(EntityRole.ORDER)
-    record = order = None
     result: dict[str, Any] = {
         "record_known": record_ref is not None and _attributes(record_ref, known) is not None,
         "order_named": order_ref is not None and _is_named(order_ref, derived, known),
     }
+    measures = read_figures(tool, known)
+    for role, figures in measures.items():
+        result[role.value] = {"minor": figures.least, "currency": figures.currency}
+        if derived.amount is not None:
+            result[role.value]["excess_ppm"] = excess_ppm(derived.amount.minor, figures.least)
+    result["measures"] = len(measures)
+    return result
+
+
+def read_figures(tool: Tool, known: Mapping[str, KnownEntity]) -> dict[EntityRole, Figures]:
+    """Return what the call's record and its order come to, as far as each can be read."""
+    result = {}
     currency: JSON = tool.amount.currency_code if tool.amount is not None else None
-    if record_ref is not None:
-        record = _amount(record_ref, known, currency)
+    for role in (EntityRole.RECORD, EntityRole.ORDER):
+        ref = tool.entity_of(role)
+        if ref is None:
+            continue
         # An order without a currency of its own is in its record's, also where that has no amount.
-        currency = _currency(record_ref, known, currency)
-    if order_ref is not None:
-        order = _amount(order_ref, known, currency)
-    for name, amount in (("record", record), ("order", order)):
-        if amount is not None:
-            result[name] = {"minor": amount.minor, "currency": amount.currency}
-            if derived.amount is not None:
-                result[name]["excess_ppm"] = _excess(derived.amount.minor, amount.minor)
-    result["measures"] = (record is not None) + (order is not None)
+        currency = _currency(ref, known, currency)
+        figures = _figures(ref, known, currency)
+        if figures is not None:
+            result[role] = figures
     return result
 
 
@@ -130,21 +155,25 @@ def _attributes(ref: EntityRef, known: Mapping[str, KnownEntity]) -> Mapping[str
     return None if found is None else found.attributes
 
 
-def _amount(ref: EntityRef, known: Mapping[str, KnownEntity], currency: JSON) -> Amount | None:
-    """Return an entity's amount; `currency` is what it is in where no attribute says so."""
+def _figures(ref: EntityRef, known: Mapping[str, KnownEntity], currency: JSON) -> Figures | None:
+    """Return an entity's figures in `currency`; None if one cannot be read, or one that it needs is absent.
+
+    Where the registration names both, the total may be absent: nobody has written one yet.
+    """
     attributes = _attributes(ref, known)
-    if attributes is None or ref.amount_attribute not in attributes:
-        return None
-    currency = _currency(ref, known, currency)
     digits = minor_digits(currency) if isinstance(currency, str) else None
-    if digits is None or not isinstance(currency, str):
+    if attributes is None or digits is None or not isinstance(currency, str):
         return None
     try:
-        return Amount(
-            minor=major_to_minor(read_number(attributes[ref.amount_attribute]), digits), currency=currency
+        total, left = (
+            major_to_minor(read_number(attributes[name]), digits) if name in attributes else None
+            for name in (ref.total_named, ref.open_named)
         )
     except AmountError:
         return None
+    if left is None and (ref.open_named or total is None):
+        return None
+    return Figures(currency=currency, total=total, open=left)
 
 
 def _currency(ref: EntityRef, known: Mapping[str, KnownEntity], otherwise: JSON) -> JSON:
@@ -154,7 +183,7 @@ def _currency(ref: EntityRef, known: Mapping[str, KnownEntity], otherwise: JSON)
     return (_attributes(ref, known) or {}).get(ref.currency_attribute)
 
 
-def _excess(amount: int, measure: int) -> int:
+def excess_ppm(amount: int, measure: int) -> int:
     """Return ceil((amount - measure) / measure) in millionths, exactly.
 
     Above a tolerance of whole millionths if and only if the true excess is.

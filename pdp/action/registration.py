@@ -168,6 +168,11 @@ def _ref(ref: EntityRef) -> dict[str, Any]:
     result["amount_attribute"] = ref.amount_attribute
     result["currency_attribute"] = ref.currency_attribute
     result["status_attribute"] = ref.status_attribute
+    for name in ("total_attribute", "open_attribute", "measure"):
+        if getattr(ref, name):
+            result[name] = getattr(ref, name)
+    if ref.posted_linked:
+        result["posted"] = "linked"
     return result
 
 
@@ -182,6 +187,10 @@ def _read_ref(members: Mapping[str, Any]) -> EntityRef:
         amount_attribute=members["amount_attribute"],
         currency_attribute=members["currency_attribute"],
         status_attribute=members["status_attribute"],
+        total_attribute=members.get("total_attribute", ""),
+        open_attribute=members.get("open_attribute", ""),
+        measure=members.get("measure", ""),
+        posted_linked=members.get("posted") == "linked",
     )
 
 

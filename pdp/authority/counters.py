@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from pdp.model import Bucket, Counter, CounterKey, Guard
+from pdp.model import Bucket, Counter, CounterKey, Guard, Terms
 
 # (age up to which it applies, width of a bucket), in seconds; each width divides the next one.
 _RESOLUTION = ((120, 2), (7_200, 60), (172_800, 3_600))
@@ -99,8 +99,13 @@ def retry_after(
 
 
 def fits(guard: Guard, counter: Counter, now: int) -> bool:
-    """Return whether the counter has room for what an allow adds, under its guard."""
-    if counter.total + guard.add > MAX_TOTAL:
+    """Return whether the counter has room for what an allow adds, under its guard.
+
+    Terms that a payment in force has fixed must be those that the allow was judged on.
+    """
+    if counter.total + guard.add > MAX_TOTAL or counter.total < guard.least:
+        return False
+    if guard.terms is not None and terms_in_force(counter) not in (None, guard.terms):
         return False
     return (
         guard.ceiling is None or count_used(counter, guard.window_seconds, now) + guard.add <= guard.ceiling
@@ -125,7 +130,13 @@ def add_to_counter(counter: Counter, guards: Sequence[Guard], now: int) -> Count
     return Counter(
         total=counter.total + add,
         buckets=add_to_buckets(counter.buckets, now, add) if windowed else counter.buckets,
+        terms=terms_in_force(counter) or guards[0].terms,
     )
+
+
+def terms_in_force(counter: Counter) -> Terms | None:
+    """Return the terms that a payment fixed which still counts; None if none does."""
+    return counter.terms if counter.total > 0 else None
 
 
 def apply_recount(counter: Counter, add: int, at: int) -> Counter:
@@ -139,7 +150,7 @@ def apply_recount(counter: Counter, add: int, at: int) -> Counter:
         if bucket.start <= at < bucket.start + bucket.width:
             buckets[place] = bucket._replace(number=max(0, bucket.number + add))
             break
-    return Counter(total=min(max(0, counter.total + add), MAX_TOTAL), buckets=tuple(buckets))
+    return counter._replace(total=min(max(0, counter.total + add), MAX_TOTAL), buckets=tuple(buckets))
 
 
 def _width(bucket: Bucket, now: int) -> int | None:

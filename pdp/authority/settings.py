@@ -29,6 +29,7 @@ _NAMES = frozenset(
         "dual_control_amount",
         "po_tolerance",
         "variance_block_factor",
+        "order_used",
         "velocity",
         "allow_ttl_seconds",
         "boundary_template",
@@ -102,6 +103,8 @@ def policy_settings(settings: Mapping[str, JSON]) -> dict[str, Any]:
         result["variance_block_factor"] = _ratio(
             settings["variance_block_factor"], "variance_block_factor", 1, 1000
         )
+    if "order_used" in settings:
+        result["order_used"] = _order_used(settings["order_used"])
     if "velocity" in settings:
         result["velocity"] = _velocity(settings["velocity"])
     if "distinct_runtimes" in settings:
@@ -245,6 +248,13 @@ def _ratio(value: JSON, name: str, low: int, high: int) -> dict[str, int]:
     if millionths != int(millionths):
         raise InvalidFieldError(f"settings.{name}", "has more than 6 decimals")
     return {"ppm": int(millionths)}
+
+
+def _order_used(value: JSON) -> dict[str, str]:
+    members = _object(value, "order_used")
+    if set(members) != {"on_exceed"}:
+        raise InvalidFieldError("settings.order_used", "needs exactly on_exceed")
+    return {"on_exceed": parse_on_exceed(members["on_exceed"], "settings.order_used.on_exceed").value}
 
 
 def _velocity(value: JSON) -> dict[str, Any]:

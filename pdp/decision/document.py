@@ -21,6 +21,7 @@ from pdp.authority.attribute_rules import resolve_attribute_rules
 from pdp.authority.boundary import boundary_document, without_counts
 from pdp.authority.counters import known_since, room_for_buckets
 from pdp.authority.limits import describe_limits
+from pdp.authority.order_use import OrderUse, describe_use
 from pdp.authority.settings import policy_settings
 from pdp.jsontext import exact_number
 from pdp.model import (
@@ -56,14 +57,15 @@ def input_document(
     chain: Chain,
     derived: Derived,
     limits: Sequence[MeasuredLimit] = (),
+    uses: Sequence[OrderUse] = (),
     key: KeyHashes | None = None,
     prerequisites: Sequence[tuple[Prerequisite, Standing]] = (),
 ) -> bytes:
     """Return the document as JSON text.
 
     `session` is the caller's own session, `chain` the chain as far as it is proven, `limits` are those
-    that the action meets, `key` are the hashes of its business key, and `prerequisites` what comes
-    before it, each with what was answered to it.
+    that the action meets, `uses` what was paid on a payment's record and order, `key` are the hashes of its
+    business key, and `prerequisites` what comes before it, each with what was answered to it.
     """
     caller, action = request.caller, request.action
     settings = policy_settings(facts.settings)
@@ -83,7 +85,7 @@ def input_document(
         "chain": [_hop(hop, own.get(hop.depth)) for hop in chain.hops],
         "chain_problems": [{"code": problem.code, "at": problem.at} for problem in chain.problems],
         "agents": _agents(facts, chain),
-        "action": _action(action.tool, action.tool_call_id, facts, derived)
+        "action": _action(action.tool, action.tool_call_id, facts, derived, uses)
         | _earlier(facts, key, prerequisites),
         "claimed": _claimed(action, derived),
         "entities": describe_entities(facts.tool, facts.entities),
@@ -225,7 +227,9 @@ def _agents(facts: Facts, chain: Chain) -> dict[str, Any]:
     return agents
 
 
-def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dict[str, Any]:
+def _action(
+    name: str, tool_call_id: str, facts: Facts, derived: Derived, uses: Sequence[OrderUse]
+) -> dict[str, Any]:
     tool = facts.tool
     described: dict[str, Any] = {
         "name": name,
@@ -257,6 +261,10 @@ def _action(name: str, tool_call_id: str, facts: Facts, derived: Derived) -> dic
             action["counterparty"] = dealt_with
         if is_measured(tool):
             action["reference"] = describe_reference(tool, derived, facts.entities)
+            for use in uses:
+                # What cannot be measured has no figures to be beyond of; it counts all the same.
+                if use.role.value in action["reference"]:
+                    action["reference"][use.role.value]["paid"] = describe_use(use)
     if tool is not None and tool.normalise:
         action["normalised"] = _normalised(tool, derived)
     return action

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pdp.action.prerequisites import Standing, find_standing
 from pdp.authority.counters import add_to_buckets, group_by_counter
 from pdp.authority.limits import make_guards, measure_limits
+from pdp.authority.order_use import OrderUse, guard_use, measure_use
 from pdp.authority.transitions import void
 from pdp.decision.document import input_document
 from pdp.decision.fingerprint import Fingerprints
@@ -52,6 +53,8 @@ class Evaluation:
     call: NewCall
     # The limits that the action meets, with what is used of them.
     limits: tuple[MeasuredLimit, ...]
+    # What was paid on the record and the order of a payment.
+    uses: tuple[OrderUse, ...]
     # What policy is asked about (JSON).
     document: bytes
     # What this action is to tools that name it as their prerequisite.
@@ -186,7 +189,7 @@ class Evaluation:
         holds = key is not None or bool(self.limits) or tool.redeem_required or bool(self.consumes)
         if tool.effect is ToolEffect.READ and not holds:
             return None
-        guards = make_guards(self.limits)
+        guards = (*make_guards(self.limits), *guard_use(self.uses))
         return Reservation(
             guards=guards,
             existing=frozenset(guard.key for guard in guards if guard.key in facts.counters),
@@ -298,11 +301,13 @@ def prepare_call(
         (rule, find_standing(_answer(judged, key), rule, action.derived.amount))
         for rule, key in action.prerequisites
     )
+    uses = measure_use(facts.tool, action.derived, facts.entities, facts.counters)
     return Evaluation(
         context=context,
         call=call,
         limits=limits,
         standings=standings,
+        uses=uses,
         document=input_document(
             request,
             facts,
@@ -310,6 +315,7 @@ def prepare_call(
             chain=judged.chain,
             derived=action.derived,
             limits=limits,
+            uses=uses,
             key=action.key,
             prerequisites=standings,
         ),

@@ -133,8 +133,10 @@ def set_aside(context: ActionContext, first: FirstJudgement) -> ActionContext:
         return context
     recorded = int(status.recorded_at.timestamp())
     counted = () if status.ground is None else status.ground.counted
+    # What entities' figures contain of it was not known when it was recorded.
+    posted = (own for own in status.hold.totals if own[0] not in {key for key, _ in counted})
     counters = dict(facts.counters)
-    for key, add in counted:
+    for key, add in (*counted, *posted):
         if key in counters:
             counters[key] = _without(counters[key], add, recorded)
     # Whether an earlier answer would be known if this one were not, nobody can tell.
@@ -216,7 +218,9 @@ def _history_without(session: Session, first: FirstJudgement) -> Session:
 
 
 def _without(counter: Counter, add: int, at: int) -> Counter:
-    return Counter(total=max(0, counter.total - add), buckets=_buckets_without(counter.buckets, add, at))
+    return counter._replace(
+        total=max(0, counter.total - add), buckets=_buckets_without(counter.buckets, add, at)
+    )
 
 
 def _buckets_without(buckets: tuple[Bucket, ...], add: int, at: int) -> tuple[Bucket, ...]:

@@ -78,6 +78,7 @@ from pdp.model.limits import CounterKey as CounterKey
 from pdp.model.limits import Guard as Guard
 from pdp.model.limits import Limit as Limit
 from pdp.model.limits import MeasuredLimit as MeasuredLimit
+from pdp.model.limits import Terms as Terms
 from pdp.model.prerequisites import PrerequisiteAllow as PrerequisiteAllow
 from pdp.model.prerequisites import PrerequisiteKey as PrerequisiteKey
 from pdp.model.prerequisites import PrerequisiteUse as PrerequisiteUse

@@ -26,7 +26,8 @@ class EntityQuery:
     """An entity to read, under the name that the tool gives it.
 
     Without `via` it is the entity (`type`, `id`). With it, it is the one of `type` whose id stands in
-    the attribute `via` of the entity (`of`, `id`).
+    the attribute `via` of the entity (`of`, `id`). With `measure`, the counters are read too that say what
+    was paid on the entity by that measure.
     """
 
     name: str
@@ -34,6 +35,7 @@ class EntityQuery:
     id: str
     of: str = ""
     via: str | None = None
+    measure: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,7 +49,11 @@ class Reservation:
     def totals(self) -> tuple[tuple[CounterKey, int], ...]:
         """What a release gives back: sums of money. Counts stay, and leave their windows."""
         return tuple(
-            {guard.key: guard.add for guard in self.guards if not guard.key.unit.startswith(ACTIONS)}.items()
+            {
+                guard.key: guard.add
+                for guard in self.guards
+                if guard.add and not guard.key.unit.startswith(ACTIONS)
+            }.items()
         )
 
 

@@ -21,11 +21,21 @@ class CounterKey(NamedTuple):
     unit: str
 
 
+class Terms(NamedTuple):
+    """What the first payment that counts on a record or an order fixes for those after it."""
+
+    currency: str
+    # What was open then, in minor units; None: there was no figure.
+    total: int | None
+
+
 class Counter(NamedTuple):
     """What was allowed so far: in all, and in a window's buckets, oldest first."""
 
     total: int = 0
     buckets: tuple[Bucket, ...] = ()
+    # Of what was paid on a record or an order, and in force while the total is above 0; else None.
+    terms: Terms | None = None
 
 
 class BudgetScope(StrEnum):
@@ -118,6 +128,10 @@ class Guard(NamedTuple):
     ceiling: int | None
     # None: the limit is on the counter's total.
     window_seconds: int | None
+    # The terms that the payment was judged on; None: the counter has none.
+    terms: Terms | None = None
+    # What the counter must still come to, without what the allow adds.
+    least: int = 0
 
 
 class Bucket(NamedTuple):

@@ -100,11 +100,32 @@ class EntityRef:
     # The id stands in an attribute of an entity that has an `id`.
     via: EntityAttribute | None = None
     role: EntityRole = EntityRole.OTHER
+    # What a record comes to, or what of an order is open: the attribute that releases before knew alone.
     amount_attribute: str = ""
     currency_attribute: str = ""
     status_attribute: str = "status"
     # This entity's id must equal that attribute of another entity.
     must_match: EntityAttribute | None = None
+    # What a record or an order comes to in all, whatever is paid of it.
+    total_attribute: str = ""
+    # What of it is not paid yet.
+    open_attribute: str = ""
+    # Payments by the same measure of an entity add up.
+    measure: str = ""
+    # Writes of the entity name the decisions that its figures contain.
+    posted_linked: bool = False
+
+    @property
+    def total_named(self) -> str:
+        """The attribute that holds what a record or an order comes to in all; empty if none does."""
+        of_record = self.amount_attribute if self.role is EntityRole.RECORD else ""
+        return self.total_attribute or of_record
+
+    @property
+    def open_named(self) -> str:
+        """The attribute that holds what of a record or an order is not paid yet; empty if none does."""
+        of_order = self.amount_attribute if self.role is EntityRole.ORDER else ""
+        return self.open_attribute or of_order
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,6 +201,14 @@ class Tool:
         A tool has at most one entity of each role but OTHER, and of those this is the first.
         """
         return next((ref for ref in self.entities if ref.role is role), None)
+
+    def pays_from(self, ref: EntityRef) -> bool:
+        """Return whether the tool's calls are paid from that record or order, and so count there."""
+        return (
+            self.effect is ToolEffect.PAY
+            and self.amount is not None
+            and ref.role in (EntityRole.RECORD, EntityRole.ORDER)
+        )
 
 
 class ToolPage(NamedTuple):

@@ -44,6 +44,7 @@ from pdp.model import (
     Session,
     SessionState,
     Task,
+    Terms,
     Tool,
     ToolEffect,
 )
@@ -325,8 +326,25 @@ def _hold(decision_id: str, state: str, given: str) -> Hold:
     return Hold(decision_id=decision_id, state=HoldState(state), given=given)
 
 
-def _counter(scope: str, unit: str, total: int, buckets: str) -> tuple[CounterKey, Counter]:
-    return CounterKey(scope, unit), Counter(total, buckets_from(buckets))
+def terms_text(terms: Terms | None) -> str | None:
+    """Return terms as text, `EUR 120000`, or `EUR` where there was no figure."""
+    if terms is None:
+        return None
+    return terms.currency if terms.total is None else f"{terms.currency} {terms.total}"
+
+
+def terms_from(text: str | None) -> Terms | None:
+    """Inverse of `terms_text`. Raises ValueError."""
+    if text is None:
+        return None
+    currency, _, total = text.partition(" ")
+    return Terms(currency, int(total) if total else None)
+
+
+def counter_from(
+    scope: str, unit: str, total: int, buckets: str, terms: str | None
+) -> tuple[CounterKey, Counter]:
+    return CounterKey(scope, unit), Counter(total, buckets_from(buckets), terms_from(terms))
 
 
 # In SQL: the allows of the prerequisite in the row `y`. A server of the release before 0018 keeps the latest
@@ -401,7 +419,7 @@ GRANT = Columns(GrantRow)
 DECISION_KEY = Columns(_decision_key)
 PRIOR_DECISION = Columns(_prior_decision)
 HOLD = Columns(_hold)
-COUNTER = Columns(_counter)
+COUNTER = Columns(counter_from)
 PRIOR_ANSWER = Columns(_prior_answer)
 
 

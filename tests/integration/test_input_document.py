@@ -15,6 +15,7 @@ import jsonschema_rs
 import pytest
 
 from pdp.action.derivation import derive
+from pdp.authority.order_use import entity_scope, measure_use
 from pdp.decision.document import input_document
 from pdp.model import (
     JSON,
@@ -25,6 +26,8 @@ from pdp.model import (
     Boundary,
     Chain,
     ChainProblem,
+    Counter,
+    CounterKey,
     Effect,
     EntityName,
     Facts,
@@ -32,6 +35,7 @@ from pdp.model import (
     ResourceRule,
     Session,
     SessionState,
+    Terms,
     Tool,
     ToolEffect,
     VerifiedHop,
@@ -63,11 +67,13 @@ def built(
     settings: Mapping[str, JSON] | None = None,
     entities: Mapping[str, KnownEntity] | None = None,
     listed: Mapping[str, JSON] | None = None,
+    paid: Mapping[CounterKey, Counter] | None = None,
 ) -> bytes:
     """The document on one call, as the pipeline builds it; a payment in order unless said otherwise."""
     tool = (tool or builders.tool()) if tool_known else None
     along = along or chain(hop(0, builders.AGENT))
     request = builders.evaluation("s-1", what=what, by=speaker(along.hops[-1].agent))
+    derived = derive(request.action, tool)
     session = session or builders.session()
     facts = Facts(
         now=builders.NOW,
@@ -87,7 +93,8 @@ def built(
         facts,
         session=None if stranger else facts.session,
         chain=Chain() if stranger else along,
-        derived=derive(request.action, tool),
+        derived=derived,
+        uses=measure_use(tool, derived, facts.entities, paid or {}),
     )
 
 
@@ -115,12 +122,26 @@ def known(**changes: Mapping[str, JSON] | None) -> dict[str, KnownEntity]:
     }
 
 
-def measured(*, spelt: str = "INV-1001", amount: JSON = 1200, **changes: Mapping[str, JSON] | None) -> bytes:
+def used(minor: int, currency: str = "EUR") -> dict[CounterKey, Counter]:
+    """What was paid on the order before."""
+    key = CounterKey(entity_scope(EntityName(type="po", id="PO-77")), "paid:")
+    return {key: Counter(minor, (), Terms(currency, 120_000))}
+
+
+def measured(
+    *,
+    spelt: str = "INV-1001",
+    amount: JSON = 1200,
+    paid: Mapping[CounterKey, Counter] | None = None,
+    order_used: str = "escalate",
+    **changes: Mapping[str, JSON] | None,
+) -> bytes:
     """The document on a payment of the invoice to its vendor."""
     return built(
         tool=builders.payment_tool(),
         what=pay(invoice=spelt, vendor="V-1", amount=amount),
-        settings={"large_amount": {"EUR": 20000}},
+        settings={"large_amount": {"EUR": 20000}, "order_used": {"on_exceed": order_used}},
+        paid=paid,
         session=builders.session(
             bounds=builders.boundary(amounts=(AmountLimit(currency="EUR", per_action=Decimal(20000)),))
         ),
@@ -300,6 +321,23 @@ CASES: dict[str, tuple[bytes, Effect, list[str]]] = {
         ["payment.price_variance"],
     ),
     "no order": (measured(invoice=INVOICE, amount=1300), ESCALATE, ["payment.price_variance"]),
+    "the other half": (measured(amount=600, paid=used(60_000)), ALLOW, ["task.within_boundary"]),
+    "the other half with freight": (measured(amount=660, paid=used(60_000)), ALLOW, ["task.within_boundary"]),
+    "more than the order tolerates in all": (
+        measured(amount="660.01", paid=used(60_000)),
+        ESCALATE,
+        ["payment.order_used"],
+    ),
+    "an order that is used up": (
+        measured(amount=1, paid=used(120_000), order_used="block", order={"open": "0.50"}),
+        BLOCK,
+        ["payment.order_used", "payment.price_variance"],
+    ),
+    "other currency than was paid before": (
+        measured(amount=1, paid=used(1, "USD")),
+        BLOCK,
+        ["payment.currency_mismatch"],
+    ),
     "an order that is not known": (measured(order=None), BLOCK, ["payment.order_unknown"]),
     "an order without a number": (measured(order={"open": "all"}), BLOCK, ["payment.order_unknown"]),
     "an invoice that is not known": (

@@ -10,6 +10,7 @@ NOW = 1_795_514_400
 
 def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", **top: Any) -> dict[str, Any]:
     """Return the document of a payment that every rule permits; `top` replaces top-level members."""
+    paid = {"used": 0, "add": amount_minor, "currency": "EUR", "total": amount_minor, "excess_ppm": 0}
     document: dict[str, Any] = {
         "tenant": "acme",
         "now": "2026-11-24T10:00:00Z",
@@ -85,9 +86,14 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
             "reference": {
                 "measures": 2,
                 "record_known": True,
-                "record": {"minor": amount_minor, "currency": "EUR", "excess_ppm": 0},
+                "record": {"minor": amount_minor, "currency": "EUR", "excess_ppm": 0, "paid": paid},
                 "order_named": True,
-                "order": {"minor": amount_minor, "currency": "EUR", "excess_ppm": 0},
+                "order": {
+                    "minor": amount_minor,
+                    "currency": "EUR",
+                    "excess_ppm": 0,
+                    "paid": paid | {"open": amount_minor},
+                },
             },
         },
         "entities": {

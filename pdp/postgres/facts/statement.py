@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from pdp.authority.order_use import PAID, POSTED
 from pdp.model import JSON, EntityQuery, FactsRequest
 from pdp.postgres.access.arrays import booleans, texts
 from pdp.postgres.access.connection import Connection
@@ -112,6 +113,7 @@ TOOL_AT = _LIST.add(TOOL, "o")
 ENTITIES_AT = _LIST.add(ENTITY, "e")
 HOLDS_AT = _LIST.add(HOLD, "h")
 COUNTERS_AT = _LIST.add(COUNTER, "n")
+MEASURED_AT = _LIST.add(COUNTER, "m")
 # The allows of a prerequisite: of each what was done of it, and which allows consumed it. More than are read
 # make it pass for consumed.
 _ALLOWS = f"""(
@@ -151,7 +153,8 @@ GRANTS_AT = _LIST.add(GRANT, "gr")
 
 # `lead` marks the first request of each tenant: what is the same for all requests of a tenant is sent
 # once. A plural names a column of array literals, since a request has any number of those: its agents, the
-# members of its entity queries (type, id, of, via), of its counters and of its prerequisites, its grants.
+# members of its entity queries (type, id, of, via, measure), of its counters and of its prerequisites, its
+# grants.
 _REQUESTS = RowParameters(
     tenant=texts,
     session_id=texts,
@@ -166,6 +169,7 @@ _REQUESTS = RowParameters(
     ids=texts,
     ofs=texts,
     vias=texts,
+    measures=texts,
     key=texts,
     scopes=texts,
     units=texts,
@@ -286,6 +290,28 @@ GATHER = f"""
         ) x
     ) n ON true
     LEFT JOIN LATERAL (
+        SELECT z.*
+        FROM (
+            SELECT {COUNTER.aggregate("y")}
+            FROM unnest(e.place, e.id) AS q(place, id)
+            CROSS JOIN LATERAL (
+                SELECT (r.types::text[])[q.place] AS type, (r.measures::text[])[q.place] AS measure
+            ) w
+            CROSS JOIN LATERAL (
+                SELECT {COUNTER.select("x")}
+                FROM placet.counters x
+                WHERE x.tenant = r.tenant
+                    -- As `pdp.authority.order_use` names them.
+                    AND x.scope = 'measured:' || w.type || ':' || q.id
+                    AND x.unit IN ('{PAID}:' || w.measure, '{POSTED}:' || w.measure)
+                LIMIT 2
+            ) y
+            WHERE w.measure IS NOT NULL
+        ) z
+        -- What is no payment reads none.
+        WHERE r.measures <> '{{}}'
+    ) m ON true
+    LEFT JOIN LATERAL (
         SELECT {PRIOR_ANSWER.aggregate("x")}
         FROM unnest(r.step_tools::text[], r.step_arguments::text[]) AS q(tool, arguments)
         CROSS JOIN LATERAL (
@@ -357,6 +383,7 @@ def parameters(requests: Sequence[FactsRequest]) -> list[Any]:
         ids=[_array([query.id for query in asked]) for asked in queries],
         ofs=[_array([query.of for query in asked]) for asked in queries],
         vias=[_array([query.via for query in asked]) for asked in queries],
+        measures=[_array(_measures(asked)) for asked in queries],
         key=[request.business_key for request in requests],
         scopes=[_array([key.scope for key in request.counters]) for request in requests],
         units=[_array([key.unit for key in request.counters]) for request in requests],
@@ -371,6 +398,12 @@ def entity_queries(request: FactsRequest) -> list[EntityQuery]:
     """Return what to look up: the call's entities, then those that boundaries list."""
     listed = (EntityQuery(name="", type=name.type, id=name.id) for name in request.listed)
     return [*request.entities, *listed]
+
+
+def _measures(queries: Sequence[EntityQuery]) -> Sequence[str | None]:
+    """Return the measure of each query; none at all where nothing is paid from any of the entities."""
+    measures = [query.measure for query in queries]
+    return measures if any(measure is not None for measure in measures) else ()
 
 
 def _array(names: Sequence[str | None]) -> str:

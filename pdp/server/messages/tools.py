@@ -76,6 +76,7 @@ _ENTITY_ROLES: dict[int, EntityRole] = {
     admin.ENTITY_ROLE_ORDER: EntityRole.ORDER,
     admin.ENTITY_ROLE_OTHER: EntityRole.OTHER,
 }
+_POSTED: dict[int, bool] = {admin.POSTED_RULE_UNSPECIFIED: False, admin.POSTED_RULE_LINKED: True}
 _FORMATS: dict[int, OutputFormat] = {
     admin.OUTPUT_FORMAT_UNSPECIFIED: OutputFormat.TEXT,
     admin.OUTPUT_FORMAT_JSON: OutputFormat.JSON,
@@ -261,6 +262,10 @@ def _entity_ref(message: admin.EntityRef, path: str) -> EntityRef:
         must_match=_attribute(message.must_match, f"{path}.must_match")
         if message.HasField("must_match")
         else None,
+        total_attribute=optional_name(message.total_attribute, f"{path}.total_attribute"),
+        open_attribute=optional_name(message.open_attribute, f"{path}.open_attribute"),
+        measure=optional_name(message.measure, f"{path}.measure"),
+        posted_linked=_one_of(_POSTED, message.posted, f"{path}.posted"),
     )
 
 
@@ -272,6 +277,10 @@ def _entity_ref_message(ref: EntityRef) -> admin.EntityRef:
         amount_attribute=ref.amount_attribute,
         currency_attribute=ref.currency_attribute,
         status_attribute=ref.status_attribute,
+        total_attribute=ref.total_attribute,
+        open_attribute=ref.open_attribute,
+        measure=ref.measure,
+        posted=admin.POSTED_RULE_LINKED if ref.posted_linked else admin.POSTED_RULE_UNSPECIFIED,
     )
     if ref.id is not None:
         message.id = ref.id

@@ -35,6 +35,7 @@ test_settings_have_the_defaults_that_are_documented if {
 		"dual_control_amount": {"EUR": {"minor": 1000000}, "USD": {"minor": 1000000}, "GBP": {"minor": 1000000}},
 		"po_tolerance": {"ppm": 50000},
 		"variance_block_factor": {"ppm": 2000000},
+		"order_used": {"on_exceed": "escalate"},
 		"velocity": {"payments": {"max": 5, "window_seconds": 60, "on_exceed": "escalate"}},
 		"distinct_runtimes": false,
 	} with input as {"settings": {}}

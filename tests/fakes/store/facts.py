@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pdp.action.templates import identifier
-from pdp.model import JSON, EntityName, EntityQuery, Facts, FactsRequest, KnownEntity, PriorDecision
+from pdp.authority.order_use import PAID, POSTED, entity_scope
+from pdp.model import (
+    JSON,
+    CounterKey,
+    EntityName,
+    EntityQuery,
+    Facts,
+    FactsRequest,
+    KnownEntity,
+    PriorDecision,
+)
 from tests.fakes.store.state import StoreState, TenantState
 
 
@@ -53,7 +63,11 @@ class FakeInformationPoint:
             prior=prior,
             entities=_entities(tenant, request.entities),
             listed={name: tenant.known(name) for name in request.listed},
-            counters={key: tenant.counters[key] for key in request.counters if key in tenant.counters},
+            counters={
+                key: tenant.counters[key]
+                for key in (*request.counters, *_measured(tenant, request.entities))
+                if key in tenant.counters
+            },
             holds=tuple(
                 seen
                 for decision_id, hold in tenant.holds.items()
@@ -80,6 +94,17 @@ class FakeInformationPoint:
             in self._state.tokens.get((key.tenant, key.session_id), ()),
             grants={name: tenant.grants[name] for name in request.grants if name in tenant.grants},
         )
+
+
+def _measured(tenant: TenantState, queries: Sequence[EntityQuery]) -> list[CounterKey]:
+    """Return the counters of what was paid on the entities, as far as the queries ask for them."""
+    found = _entities(tenant, queries)
+    return [
+        CounterKey(entity_scope(found[query.name].name), f"{counted}:{query.measure}")
+        for query in queries
+        if query.measure is not None and query.name in found
+        for counted in (PAID, POSTED)
+    ]
 
 
 def _entities(tenant: TenantState, queries: Sequence[EntityQuery]) -> dict[str, KnownEntity]:

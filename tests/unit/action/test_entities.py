@@ -45,9 +45,9 @@ def test_names_are_derived_from_normalised_arguments() -> None:
     assert str(derived.resource) == "invoice:INV-1001"
     assert derived.shown_arguments["invoice"] == " inv 1001"
     assert derived.entities == (
-        EntityQuery(name="invoice", type="invoice", id="INV-1001"),
+        EntityQuery(name="invoice", type="invoice", id="INV-1001", measure=""),
         EntityQuery(name="vendor", type="vendor", id="7"),
-        EntityQuery(name="order", type="po", id="INV-1001", of="invoice", via="po"),
+        EntityQuery(name="order", type="po", id="INV-1001", of="invoice", via="po", measure=""),
     )
 
 

@@ -9,7 +9,7 @@ from pdp.model import Counter, CounterKey
 from pdp.postgres.access.arrays import integers, texts
 from pdp.postgres.columns import Columns, RowParameters
 from pdp.postgres.ledger.tables.table import BatchParts, Creation, Row, RowLock, RowWrite, WonBatch
-from pdp.postgres.rows import buckets_from, buckets_text
+from pdp.postgres.rows import buckets_text, counter_from, terms_text
 
 _KEY = RowParameters(tenant=texts, scope=texts, unit=texts)
 
@@ -40,9 +40,10 @@ def _recounted(batch: BatchParts) -> set[Row]:
 
 
 def _locked(
-    tenant: str, scope: str, unit: str, total: int, buckets: str
+    tenant: str, scope: str, unit: str, total: int, buckets: str, terms: str | None
 ) -> tuple[tuple[str, CounterKey], Counter]:
-    return (tenant, CounterKey(scope, unit)), Counter(total, buckets_from(buckets))
+    key, counter = counter_from(scope, unit, total, buckets, terms)
+    return (tenant, key), counter
 
 
 _LOCKED = Columns(_locked)
@@ -75,7 +76,7 @@ LOCK = RowLock(
 
 # The rows are there and locked, as those of business keys are. ON CONFLICT finds each by its key; an UPDATE
 # that joins would be planned by what was known of the table's size, and may read all of it for every batch.
-_UPDATED = RowParameters(tenant=texts, scope=texts, unit=texts, total=integers, buckets=texts)
+_UPDATED = RowParameters(tenant=texts, scope=texts, unit=texts, total=integers, buckets=texts, terms=texts)
 
 
 def _arrays(_: WonBatch, rows: Sequence[tuple[tuple[str, CounterKey], Counter]]) -> list[Any]:
@@ -85,6 +86,7 @@ def _arrays(_: WonBatch, rows: Sequence[tuple[tuple[str, CounterKey], Counter]])
         unit=[key.unit for (_, key), _ in rows],
         total=[counter.total for _, counter in rows],
         buckets=[buckets_text(counter.buckets) for _, counter in rows],
+        terms=[terms_text(counter.terms) for _, counter in rows],
     )
 
 
@@ -96,7 +98,7 @@ UPDATE = RowWrite(
         SELECT {_UPDATED.select("n")}
         FROM {_UPDATED.unnest("n")}
         ON CONFLICT (tenant, scope, unit)
-        DO UPDATE SET total = EXCLUDED.total, buckets = EXCLUDED.buckets
+        DO UPDATE SET total = EXCLUDED.total, buckets = EXCLUDED.buckets, terms = EXCLUDED.terms
         RETURNING 1
     """,
     parameters=_arrays,

@@ -3,7 +3,7 @@ package placet.rules.payment
 # METADATA
 # scope: rule
 # title: Currency differs
-# description: The amount is in another currency than the record or the order.
+# description: The amount is in another currency than the record, the order, or what was paid on them before.
 # custom:
 #   remedy: change_call
 #   remediation: Pay in the currency of the record.
@@ -29,7 +29,15 @@ currency_mismatch_disproven if {
 	is_object(input.action.reference)
 	every name in {"record", "order"} & object.keys(input.action.reference) {
 		input.action.reference[name].currency == input.action.amount.currency
+		currency_mismatch_as_paid(input.action.reference[name])
 	}
+}
+
+currency_mismatch_as_paid(measure) if measure.paid.currency == input.action.amount.currency
+
+# What is no payment counts nowhere.
+currency_mismatch_as_paid(_) if {
+	input.action.tool.effect in {"read", "write", "send", "delete", "share", "credential"}
 }
 
 # Blocked already, by the reason that explains it.

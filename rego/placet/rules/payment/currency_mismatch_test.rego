@@ -44,3 +44,25 @@ test_currency_mismatch_is_moot_when_another_reason_explains_it if {
 	not "payment.currency_mismatch" in payment.block with input as json.remove(fixtures.without_session, ["/action/reference"])
 	not "payment.currency_mismatch" in payment.block with input as json.remove(fixtures.document, ["/action/amount", "/action/reference"])
 }
+
+test_currency_mismatch_fires_for_another_currency_than_was_paid_in_before if {
+	every name in ["record", "order"] {
+		path := sprintf("/action/reference/%s/paid", [name])
+		every odd in ["USD", null, 978, ["EUR"]] {
+			"payment.currency_mismatch" in payment.block with input as fixtures.replaced(sprintf("%s/currency", [path]), odd)
+		}
+		"payment.currency_mismatch" in payment.block with input as fixtures.removed(path)
+	}
+}
+
+test_currency_mismatch_of_what_was_paid_is_for_payments_alone if {
+	approved := json.patch(fixtures.document, [
+		{"op": "replace", "path": "/action/tool/effect", "value": "write"},
+		{"op": "remove", "path": "/action/reference/record/paid"},
+		{"op": "remove", "path": "/action/reference/order/paid"},
+	])
+	not "payment.currency_mismatch" in payment.block with input as approved
+	every odd in [null, "refund", ["write"]] {
+		"payment.currency_mismatch" in payment.block with input as json.patch(approved, [{"op": "replace", "path": "/action/tool/effect", "value": odd}])
+	}
+}

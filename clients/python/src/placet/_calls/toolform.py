@@ -34,7 +34,22 @@ _REF = {
     "currency_attribute",
     "status_attribute",
     "must_match",
+    "total_attribute",
+    "open_attribute",
+    "measure",
+    "posted",
 }
+_REF_TEXTS = (
+    "name",
+    "type",
+    "id",
+    "amount_attribute",
+    "currency_attribute",
+    "status_attribute",
+    "total_attribute",
+    "open_attribute",
+    "measure",
+)
 
 
 def add_parts(
@@ -151,9 +166,13 @@ def _add_entity(message: admin.EntityRef, value: Any, path: str) -> None:
     if ("id" in given) == ("via" in given):
         raise invalid(path, "needs exactly one of id and via")
     message.role = _number("ENTITY_ROLE", ENTITY_ROLES, given.get("role", "other"), f"{path}.role")
-    for name in ("name", "type", "id", "amount_attribute", "currency_attribute", "status_attribute"):
+    for name in _REF_TEXTS:
         if name in given:
             setattr(message, name, text(given[name], f"{path}.{name}"))
+    if given.get("posted", "") not in ("", None, "linked"):
+        raise invalid(f"{path}.posted", "must be linked, or left out")
+    if given.get("posted"):
+        message.posted = admin.POSTED_RULE_LINKED
     for name in ("via", "must_match"):
         if name in given:
             at = f"{path}.{name}"
@@ -191,9 +210,11 @@ def _entity_form(message: admin.EntityRef) -> dict[str, Any]:
     else:
         form["id"] = message.id
     form["role"] = _word(admin.EntityRole, message.role, "ENTITY_ROLE")
-    for name in ("amount_attribute", "currency_attribute"):
+    for name in ("amount_attribute", "total_attribute", "open_attribute", "currency_attribute", "measure"):
         if getattr(message, name):
             form[name] = getattr(message, name)
+    if message.posted == admin.POSTED_RULE_LINKED:
+        form["posted"] = "linked"
     if message.status_attribute not in ("", "status"):
         form["status_attribute"] = message.status_attribute
     if message.HasField("must_match"):

@@ -118,6 +118,30 @@ that holds backslashes or encoded separators, has no normal form.
 """
 Global___NormalisationStep: typing_extensions.TypeAlias = NormalisationStep
 
+class _PostedRule:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PostedRuleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_PostedRule.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    POSTED_RULE_UNSPECIFIED: _PostedRule.ValueType  # 0
+    """Nobody says which payments the open amount contains."""
+    POSTED_RULE_LINKED: _PostedRule.ValueType  # 1
+    """Writes of the entity name the decisions that its figures contain (Entity.posted). All payments that
+    they do not name count against the open amount, which others may lower, too.
+    """
+
+class PostedRule(_PostedRule, metaclass=_PostedRuleEnumTypeWrapper):
+    """PostedRule says whether the figures of a RECORD or an ORDER are linked with decisions."""
+
+POSTED_RULE_UNSPECIFIED: PostedRule.ValueType  # 0
+"""Nobody says which payments the open amount contains."""
+POSTED_RULE_LINKED: PostedRule.ValueType  # 1
+"""Writes of the entity name the decisions that its figures contain (Entity.posted). All payments that
+they do not name count against the open amount, which others may lower, too.
+"""
+Global___PostedRule: typing_extensions.TypeAlias = PostedRule
+
 class _EntityRole:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -547,6 +571,10 @@ class EntityRef(google.protobuf.message.Message):
     CURRENCY_ATTRIBUTE_FIELD_NUMBER: builtins.int
     STATUS_ATTRIBUTE_FIELD_NUMBER: builtins.int
     MUST_MATCH_FIELD_NUMBER: builtins.int
+    TOTAL_ATTRIBUTE_FIELD_NUMBER: builtins.int
+    OPEN_ATTRIBUTE_FIELD_NUMBER: builtins.int
+    MEASURE_FIELD_NUMBER: builtins.int
+    POSTED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """For rules: input.entities.<name>. Unique in the tool."""
     type: builtins.str
@@ -555,13 +583,29 @@ class EntityRef(google.protobuf.message.Message):
     """Template over arguments, for example "{vendor}"."""
     role: Global___EntityRole.ValueType
     amount_attribute: builtins.str
-    """For a RECORD or an ORDER: the attribute that holds its amount, in major units."""
+    """For a RECORD or an ORDER: the attribute that holds its amount, in major units. Of a RECORD it is what
+    `total_attribute` names, of an ORDER what `open_attribute` names; it goes with neither.
+    """
     currency_attribute: builtins.str
     """The attribute that holds the amount's currency. Without it, an order is in its
     record's currency and a record in the tool's fixed one.
     """
     status_attribute: builtins.str
     """Default: "status". A COUNTERPARTY must be "active" there."""
+    total_attribute: builtins.str
+    """For a RECORD or an ORDER: the attribute that holds what it comes to in all, in major units. Payments do
+    not lower it.
+    """
+    open_attribute: builtins.str
+    """For a RECORD or an ORDER: the attribute that holds what of it is not paid yet, in major units. Where
+    nothing holds a total, what was open at the first payment is the total.
+    """
+    measure: builtins.str
+    """Payments by the same measure of an entity add up, whatever tool makes them. Tools that pay something
+    else of it (freight beside the goods) name another one: up to 64 lower case letters, digits, "_", "."
+    and "-", beginning with a letter. Empty is a measure, too.
+    """
+    posted: Global___PostedRule.ValueType
     @property
     def via(self) -> Global___EntityAttribute:
         """The id stands in an attribute of another entity of this tool, which has an `id`."""
@@ -584,10 +628,14 @@ class EntityRef(google.protobuf.message.Message):
         currency_attribute: builtins.str = ...,
         status_attribute: builtins.str = ...,
         must_match: Global___EntityAttribute | None = ...,
+        total_attribute: builtins.str = ...,
+        open_attribute: builtins.str = ...,
+        measure: builtins.str = ...,
+        posted: Global___PostedRule.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["id", b"id", "must_match", b"must_match", "source", b"source", "via", b"via"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount_attribute", b"amount_attribute", "currency_attribute", b"currency_attribute", "id", b"id", "must_match", b"must_match", "name", b"name", "role", b"role", "source", b"source", "status_attribute", b"status_attribute", "type", b"type", "via", b"via"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount_attribute", b"amount_attribute", "currency_attribute", b"currency_attribute", "id", b"id", "measure", b"measure", "must_match", b"must_match", "name", b"name", "open_attribute", b"open_attribute", "posted", b"posted", "role", b"role", "source", b"source", "status_attribute", b"status_attribute", "total_attribute", b"total_attribute", "type", b"type", "via", b"via"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: typing_extensions.TypeAlias = typing.Literal["id", "via"]
     _WhichOneofArgType_source: typing_extensions.TypeAlias = typing.Literal["source", b"source"]
