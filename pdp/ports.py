@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from pdp.model import (
     JSON,
@@ -38,6 +39,7 @@ from pdp.model import (
     OpenDecision,
     PolicyRevision,
     Position,
+    Posting,
     ProofRevocation,
     RecordedDecision,
     Recording,
@@ -53,6 +55,9 @@ from pdp.model import (
     ToolPage,
     Verdict,
 )
+
+# A write of entities whose figures contain no decision that anybody names.
+NOTHING_POSTED: Final[Mapping[EntityName, Sequence[Posting]]] = MappingProxyType({})
 
 
 class InformationPoint(Protocol):
@@ -404,9 +409,18 @@ class EntityStore(Protocol):
     """
 
     async def put_entities(
-        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: Attribution
+        self,
+        tenant: str,
+        entities: Mapping[EntityName, Mapping[str, JSON]],
+        *,
+        by: Attribution,
+        posted: Mapping[EntityName, Sequence[Posting]] = NOTHING_POSTED,
     ) -> int:
-        """Create the entities, or replace their attributes."""
+        """Create the entities, or replace their attributes.
+
+        Their figures contain what `posted` says and nothing else: what an earlier write said of one is no
+        longer contained. Raises `InvalidFieldError` for a decision that paid nothing on the entity.
+        """
         ...
 
     async def patch_entity(
@@ -418,10 +432,13 @@ class EntityStore(Protocol):
         unset: Sequence[str],
         check: Callable[[Mapping[str, JSON]], None],
         by: Attribution,
+        posted: Sequence[Posting] = (),
     ) -> EntityVersion | None:
         """Set and remove attributes, and leave the others. None if there is no such entity.
 
-        MUST call `check` with the result before it is written, and let what it raises through.
+        The figures contain what `posted` says of each decision, and of others what they did. Raises
+        `InvalidFieldError` as `put_entities` does. MUST call `check` with the result before it is written,
+        and let what it raises through.
         """
         ...
 

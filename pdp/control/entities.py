@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pdp.control.writing import attribution, log_write
 from pdp.errors import NotFoundError
-from pdp.model import JSON, Caller, EntityName, EntityVersion
-from pdp.ports import EntityStore
+from pdp.model import JSON, Caller, EntityName, EntityVersion, Posting
+from pdp.ports import NOTHING_POSTED, EntityStore
 
 
 class EntityPoint:
@@ -22,11 +22,19 @@ class EntityPoint:
         self._store = store
 
     async def put(
-        self, caller: Caller, entities: Mapping[EntityName, Mapping[str, JSON]], *, reason: str
+        self,
+        caller: Caller,
+        entities: Mapping[EntityName, Mapping[str, JSON]],
+        *,
+        posted: Mapping[EntityName, Sequence[Posting]] = NOTHING_POSTED,
+        reason: str,
     ) -> int:
-        """Create the entities, or replace their attributes, all or none; return the revision."""
+        """Create the entities, or replace their attributes, all or none; return the revision.
+
+        Their figures contain what `posted` says, and nothing else. Raises `InvalidFieldError`.
+        """
         by = attribution(caller, reason)
-        revision = await self._store.put_entities(caller.tenant, entities, by=by)
+        revision = await self._store.put_entities(caller.tenant, entities, by=by, posted=posted)
         log_write(caller, "entities", revision, by=by, count=len(entities))
         return revision
 
@@ -38,15 +46,18 @@ class EntityPoint:
         set_: Mapping[str, JSON],
         unset: Sequence[str],
         check: Callable[[Mapping[str, JSON]], None],
+        posted: Sequence[Posting] = (),
         reason: str,
     ) -> EntityVersion:
         """Set and remove attributes, and leave the others; return what the entity is then.
+
+        Its figures contain what `posted` says of each decision, and of others what they did.
 
         `check` gets the result before it is written; what it raises is raised. Raises `NotFoundError`.
         """
         by = attribution(caller, reason)
         version = await self._store.patch_entity(
-            caller.tenant, name, set_=set_, unset=unset, check=check, by=by
+            caller.tenant, name, set_=set_, unset=unset, check=check, by=by, posted=posted
         )
         if version is None:
             raise NotFoundError(f"there is no {name}")

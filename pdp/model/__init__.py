@@ -53,6 +53,7 @@ from pdp.model.entities import EntityName as EntityName
 from pdp.model.entities import EntityQuery as EntityQuery
 from pdp.model.entities import EntityVersion as EntityVersion
 from pdp.model.entities import KnownEntity as KnownEntity
+from pdp.model.entities import Posting as Posting
 from pdp.model.facts import Agent as Agent
 from pdp.model.facts import Facts as Facts
 from pdp.model.facts import FactsRequest as FactsRequest

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
 
 from pdp.model.attribution import Attribution
 from pdp.model.json import JSON
@@ -48,6 +50,15 @@ class KnownEntity:
     attributes: Mapping[str, JSON] | None
 
 
+class Posting(NamedTuple):
+    """What an entity's figures contain of a decision, in major units of the currency that it paid in."""
+
+    decision_id: str
+    amount: Decimal
+    # The member of the request that says so, for errors.
+    field: str = ""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EntityVersion:
     """What one write said of an entity. `attributes` None: it was deleted."""
@@ -57,3 +68,5 @@ class EntityVersion:
     attributes: Mapping[str, JSON] | None
     by: Attribution
     written_at: datetime
+    # What the write said that the figures contain, by decision, in major units.
+    posted: Mapping[str, Decimal] = field(default_factory=dict)

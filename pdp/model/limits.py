@@ -34,7 +34,8 @@ class Counter(NamedTuple):
 
     total: int = 0
     buckets: tuple[Bucket, ...] = ()
-    # Of what was paid on a record or an order, and in force while the total is above 0; else None.
+    # What the payments on a record or an order have fixed; it is in force while the total is above 0. None:
+    # the counter is another limit's.
     terms: Terms | None = None
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 from psycopg.types.numeric import Int8
 
 from pdp.errors import TenantUnknownError
-from pdp.model import JSON, Attribution, EntityName, EntityVersion
+from pdp.model import JSON, Attribution, EntityName, EntityVersion, Posting
+from pdp.ports import NOTHING_POSTED
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import entity_lock
 from pdp.postgres.access.pool import Pool
 from pdp.postgres.access.write_quota import ENTITY_WRITES, WriteQuota
 from pdp.postgres.columns import Columns
+from pdp.postgres.postings import write_postings
 from pdp.postgres.rows import ATTRIBUTION, json_text, json_value
 
 # The row of the entity clock is written first, which makes writes of a tenant follow each other. It stays
@@ -35,9 +38,10 @@ _WRITE = """
 """
 _REMEMBER = """
     INSERT INTO placet.entity_history (
-        tenant, type, id, revision, attributes, deleted, written_by, written_by_issuer, reason, written_at)
-    SELECT %s, n.type, n.id, %s, n.attributes, %s, %s, %s, %s, placet.now()
-    FROM unnest(%s::text[], %s::text[], %s::text[]) AS n(type, id, attributes)
+        tenant, type, id, revision, attributes, deleted, written_by, written_by_issuer, reason, written_at,
+        posted)
+    SELECT %s, n.type, n.id, %s, n.attributes, %s, %s, %s, %s, placet.now(), n.posted
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS n(type, id, attributes, posted)
 """
 
 
@@ -51,6 +55,7 @@ def _entity_version(
     written_by: str,
     written_by_issuer: str | None,
     reason: str | None,
+    posted: str | None,
 ) -> EntityVersion:
     return EntityVersion(
         name=EntityName(type=type, id=id),
@@ -58,7 +63,19 @@ def _entity_version(
         attributes=None if deleted else json_value(attributes),
         by=ATTRIBUTION.make(written_by, written_by_issuer, reason),
         written_at=written_at,
+        posted={} if posted is None else _posted_from(posted),
     )
+
+
+def _posted_text(postings: Sequence[Posting]) -> str | None:
+    """Return as JSON text what a write says that figures contain; None: nothing."""
+    if not postings:
+        return None
+    return json_text({posting.decision_id: format(posting.amount, "f") for posting in postings})
+
+
+def _posted_from(text: str) -> dict[str, Decimal]:
+    return {decision_id: Decimal(amount) for decision_id, amount in json_value(text).items()}
 
 
 ENTITY_VERSION = Columns(_entity_version)
@@ -81,15 +98,23 @@ class PostgresEntityStore:
         await self._quota.take(connection, tenant, name, ENTITY_WRITES)
 
     async def put_entities(
-        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: Attribution
+        self,
+        tenant: str,
+        entities: Mapping[EntityName, Mapping[str, JSON]],
+        *,
+        by: Attribution,
+        posted: Mapping[EntityName, Sequence[Posting]] = NOTHING_POSTED,
     ) -> int:
         _storable(entities)
+        stated = {name: posted.get(name, ()) for name in entities}
+        _storable_postings(stated)
         texts = {name: _text(attributes) for name, attributes in entities.items()}
 
         async def work(connection: Connection) -> int:
             await self._take(connection, tenant, by)
             revision = await _begin(connection, tenant, list(texts))
-            await _write(connection, tenant, texts, revision, deleted=False, by=by)
+            await write_postings(connection, tenant, stated, revision, whole=True)
+            await _write(connection, tenant, texts, revision, deleted=False, by=by, posted=stated)
             return revision
 
         async with self._turn:
@@ -104,8 +129,11 @@ class PostgresEntityStore:
         unset: Sequence[str],
         check: Callable[[Mapping[str, JSON]], None],
         by: Attribution,
+        posted: Sequence[Posting] = (),
     ) -> EntityVersion | None:
         _storable([name])
+        stated = {name: posted}
+        _storable_postings(stated)
 
         async def work(connection: Connection) -> EntityVersion | None:
             # Nothing is begun for an entity that does not exist: a patch of nothing makes no revision.
@@ -119,7 +147,10 @@ class PostgresEntityStore:
             kept = {key: value for key, value in before[name].items() if key not in unset}
             after = kept | dict(set_)
             check(after)
-            await _write(connection, tenant, {name: _text(after)}, revision, deleted=False, by=by)
+            await write_postings(connection, tenant, stated, revision, whole=False)
+            await _write(
+                connection, tenant, {name: _text(after)}, revision, deleted=False, by=by, posted=stated
+            )
             return await _version(connection, tenant, name, revision)
 
         async with self._turn:
@@ -179,6 +210,12 @@ def _storable(names: Iterable[EntityName]) -> None:
         storable("name.id", name.id)
 
 
+def _storable_postings(posted: Mapping[EntityName, Sequence[Posting]]) -> None:
+    for postings in posted.values():
+        for posting in postings:
+            storable(f"{posting.field}.decision_id", posting.decision_id)
+
+
 def _text(attributes: Mapping[str, JSON]) -> str:
     """Return attributes as JSON text in ASCII. SQL reads it too: `pdp.postgres.facts.statement`."""
     return json_text(attributes)
@@ -225,11 +262,13 @@ async def _write(
     *,
     deleted: bool,
     by: Attribution,
+    posted: Mapping[EntityName, Sequence[Posting]] = NOTHING_POSTED,
 ) -> None:
+    said = [_posted_text(posted.get(name, ())) for name in texts]
     columns = [[name.type for name in texts], [name.id for name in texts], list(texts.values())]
     await connection.execute(_WRITE, [tenant, revision, deleted, *columns])
     await connection.execute(
-        _REMEMBER, [tenant, revision, deleted, by.subject, by.issuer, by.reason, *columns]
+        _REMEMBER, [tenant, revision, deleted, by.subject, by.issuer, by.reason, *columns, said]
     )
 
 

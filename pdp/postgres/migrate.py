@@ -201,6 +201,7 @@ _GRANTS = {
     "entity_clock": "SELECT, INSERT, UPDATE",
     "entities": "SELECT, INSERT, UPDATE",
     "entity_history": "SELECT, INSERT",
+    "postings": "SELECT, INSERT, UPDATE",
     "counters": "SELECT, INSERT, UPDATE",
     "write_quotas": "SELECT, INSERT, UPDATE",
     "business_keys": "SELECT, INSERT, UPDATE",

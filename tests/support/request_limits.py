@@ -319,6 +319,20 @@ LIMITS: Mapping[str, Limit] = {
         lambda n: admin.PutAgentsRequest(agents=[admin.Agent(agent=f"a{i}") for i in range(n)]),
         "pdp.server.messages.fields.MAX_ITEMS",
     ),
+    "posted of a call, entries": _limit(
+        "PutEntities",
+        "entities[0].posted",
+        lambda n: entities.PutEntitiesRequest(
+            entities=[
+                entities.Entity(
+                    name=entities.EntityName(type="t", id="1"),
+                    attributes=b"{}",
+                    posted=[entities.Posting(decision_id=f"d{i}", amount="1") for i in range(n)],
+                )
+            ]
+        ),
+        "pdp.server.messages.entities.MAX_POSTED",
+    ),
     "reason of an operator's write, characters": _limit(
         "PutTenant",
         "reason",

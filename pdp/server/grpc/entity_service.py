@@ -19,7 +19,12 @@ class EntityService(stubs.EntityServiceServicer):
     async def PutEntities(
         self, request: messages.PutEntitiesRequest, context: Any
     ) -> messages.PutEntitiesResponse:
-        revision = await self._point.put(current_caller(), entities.entities(request), reason=reason(request))
+        revision = await self._point.put(
+            current_caller(),
+            entities.entities(request),
+            posted=entities.postings(request),
+            reason=reason(request),
+        )
         return messages.PutEntitiesResponse(revision=revision)
 
     async def PatchEntity(
@@ -33,6 +38,7 @@ class EntityService(stubs.EntityServiceServicer):
             set_=patch.set_,
             unset=patch.unset,
             check=entities.check_attributes,
+            posted=patch.posted,
             reason=reason(request),
         )
         return messages.PatchEntityResponse(entity=entities.version_message(version))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pdp.errors import InvalidFieldError
 from pdp.jsontext import arguments_json
-from pdp.model import JSON, EntityName, EntityVersion
+from pdp.model import JSON, EntityName, EntityVersion, Posting
+from pdp.money import decimal_text
 from pdp.names import MAX_RESOURCE_ID, name, unique
 from pdp.server.messages.attribution import attribution_message
 from pdp.server.messages.fields import check_count, timestamp
@@ -18,6 +19,7 @@ from placet.v1 import entity_service_pb2 as messages
 
 MAX_ATTRIBUTES = 16 * 1024
 MAX_DEPTH = 8
+MAX_POSTED = 1_000
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
@@ -27,6 +29,8 @@ class Patch:
 
     set_: Mapping[str, JSON]
     unset: tuple[str, ...]
+    # What the figures contain of decisions, beside what earlier writes said of others.
+    posted: tuple[Posting, ...] = ()
 
 
 def entities(message: messages.PutEntitiesRequest) -> dict[EntityName, Mapping[str, JSON]]:
@@ -38,6 +42,19 @@ def entities(message: messages.PutEntitiesRequest) -> dict[EntityName, Mapping[s
         if named in result:
             raise InvalidFieldError(f"{path}.name", "is listed twice")
         result[named] = _attributes(entity.attributes, f"{path}.attributes")
+    return result
+
+
+def postings(message: messages.PutEntitiesRequest) -> dict[EntityName, tuple[Posting, ...]]:
+    """Return what the figures of each entity contain, of those whose figures contain anything."""
+    result, left = {}, MAX_POSTED
+    for index, entity in enumerate(message.entities):
+        path = f"entities[{index}].posted"
+        left -= len(entity.posted)
+        if left < 0:
+            raise InvalidFieldError(path, f"is beyond the {MAX_POSTED} decisions that a call may name")
+        if entity.posted:
+            result[entity_name(entity.name)] = _postings(entity.posted, path)
     return result
 
 
@@ -58,12 +75,15 @@ def patch(message: messages.PatchEntityRequest) -> Patch:
     given = _attributes(message.set, "set") if message.set else {}
     unset = tuple(name(item, f"unset[{index}]") for index, item in enumerate(message.unset))
     unique(list(unset), "unset", "name")
-    if not given and not unset:
-        raise InvalidFieldError("set", "is required, or unset: there is nothing to change")
+    if len(message.posted) > MAX_POSTED:
+        raise InvalidFieldError("posted", f"has {len(message.posted)} entries; at most {MAX_POSTED}")
+    posted = _postings(message.posted, "posted")
+    if not given and not unset and not posted:
+        raise InvalidFieldError("set", "is required, or unset or posted: there is nothing to change")
     for index, item in enumerate(unset):
         if item in given:
             raise InvalidFieldError(f"unset[{index}]", "is set by the same call")
-    return Patch(set_=given, unset=unset)
+    return Patch(set_=given, unset=unset, posted=posted)
 
 
 def check_attributes(attributes: Mapping[str, JSON]) -> None:
@@ -80,7 +100,28 @@ def version_message(version: EntityVersion) -> messages.EntityVersion:
         written_by=version.by.subject,
         by=attribution_message(version.by),
         written_at=timestamp(version.written_at),
+        posted=[
+            messages.Posting(decision_id=decision_id, amount=format(amount, "f"))
+            for decision_id, amount in version.posted.items()
+        ],
     )
+
+
+def _postings(given: Sequence[messages.Posting], path: str) -> tuple[Posting, ...]:
+    result = []
+    for index, item in enumerate(given):
+        at = f"{path}[{index}]"
+        try:
+            amount = decimal_text(item.amount)
+        except ValueError as exc:
+            raise InvalidFieldError(f"{at}.amount", str(exc)) from exc
+        if amount.is_signed() and not amount.is_zero():
+            raise InvalidFieldError(f"{at}.amount", "must not be negative")
+        result.append(
+            Posting(decision_id=name(item.decision_id, f"{at}.decision_id"), amount=amount, field=at)
+        )
+    unique([posting.decision_id for posting in result], path, "decision_id")
+    return tuple(result)
 
 
 def _attributes(text: bytes, path: str) -> Mapping[str, JSON]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 
-from pdp.model import JSON, Attribution, EntityName, EntityVersion
-from tests.fakes.store.state import StoreState
+from pdp.authority.postings import find_payment, not_paid, post, posted_minor
+from pdp.model import JSON, Attribution, Counter, EntityName, EntityVersion, Posting
+from pdp.ports import NOTHING_POSTED
+from tests.fakes.store.state import StoreState, TenantState
 
 
 class FakeEntityStore:
@@ -13,9 +17,24 @@ class FakeEntityStore:
         self._state = state
 
     async def put_entities(
-        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON]], *, by: Attribution
+        self,
+        tenant: str,
+        entities: Mapping[EntityName, Mapping[str, JSON]],
+        *,
+        by: Attribution,
+        posted: Mapping[EntityName, Sequence[Posting]] = NOTHING_POSTED,
     ) -> int:
-        return self._write(tenant, entities, by)
+        self._state.check_up()
+        state = self._state.tenant(tenant)
+        wanted = [(name, posting) for name in entities for posting in posted.get(name, ())]
+        said = {(name, posting.decision_id) for name, posting in wanted}
+        gone = [
+            (name, Posting(decision_id, Decimal(0)))
+            for name, decision_id in state.postings
+            if name in entities and (name, decision_id) not in said
+        ]
+        _post(state, [*wanted, *gone])
+        return self._write(tenant, entities, by, posted)
 
     async def patch_entity(
         self,
@@ -26,6 +45,7 @@ class FakeEntityStore:
         unset: Sequence[str],
         check: Callable[[Mapping[str, JSON]], None],
         by: Attribution,
+        posted: Sequence[Posting] = (),
     ) -> EntityVersion | None:
         self._state.check_up()
         state = self._state.tenants.get(tenant)
@@ -34,7 +54,8 @@ class FakeEntityStore:
             return None
         after = {key: value for key, value in before.items() if key not in unset} | dict(set_)
         check(after)
-        self._write(tenant, {name: after}, by)
+        _post(state, [(name, posting) for posting in posted])
+        self._write(tenant, {name: after}, by, {name: posted})
         return state.entities[name][-1]
 
     async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: Attribution) -> int:
@@ -59,7 +80,11 @@ class FakeEntityStore:
         return [v for v in reversed(versions) if before is None or v.revision < before][:limit]
 
     def _write(
-        self, tenant: str, entities: Mapping[EntityName, Mapping[str, JSON] | None], by: Attribution
+        self,
+        tenant: str,
+        entities: Mapping[EntityName, Mapping[str, JSON] | None],
+        by: Attribution,
+        posted: Mapping[EntityName, Sequence[Posting]] = NOTHING_POSTED,
     ) -> int:
         self._state.check_up()
         state = self._state.tenant(tenant)
@@ -72,6 +97,28 @@ class FakeEntityStore:
                     attributes=attributes,
                     by=by,
                     written_at=self._state.moment,
+                    posted={posting.decision_id: posting.amount for posting in posted.get(name, ())},
                 )
             )
         return state.revisions["entities"]
+
+
+def _post(state: TenantState, wanted: Sequence[tuple[EntityName, Posting]]) -> None:
+    """Write postings, all or none. Raises `InvalidFieldError`."""
+    stated = []
+    for name, posting in wanted:
+        hold = state.holds.get(posting.decision_id)
+        payment = None if hold is None else find_payment(name, hold.record.totals)
+        if hold is None or payment is None:
+            raise not_paid(posting)
+        terms = state.counters[payment.paid].terms
+        minor = posted_minor(posting, terms) if posting.amount else 0
+        stated.append((name, posting, hold, payment, minor))
+    for name, posting, hold, payment, minor in stated:
+        change = post(hold.record.totals, payment, minor, hold.record.state)
+        counter = state.counters.get(payment.posted, Counter())
+        state.counters[payment.posted] = counter._replace(total=max(0, counter.total + change.add))
+        hold.record = replace(hold.record, totals=change.totals, version=hold.record.version + 1)
+        state.postings.discard((name, posting.decision_id))
+        if payment.posted in dict(change.totals):
+            state.postings.add((name, posting.decision_id))

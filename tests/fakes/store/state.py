@@ -91,6 +91,8 @@ class TenantState:
     # Every version of each entity, oldest first.
     entities: dict[EntityName, list[EntityVersion]] = field(default_factory=dict)
     counters: dict[CounterKey, Counter] = field(default_factory=dict)
+    # The decisions that the figures of entities contain.
+    postings: set[tuple[EntityName, str]] = field(default_factory=set)
     # The version of each business key: it moves whenever a hold on the key does.
     keys: dict[str, int] = field(default_factory=dict)
     # By decision, oldest first.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from placet._calls import decisions, delegation, evaluation, outcomes, registry, sessions
@@ -582,7 +583,8 @@ class AsyncClient(AsyncSide):
     ) -> int:
         """Create or replace entities, all or none; return their revision. Role: operator.
 
-        Each is `{"type": …, "id": …, "attributes": {…}}`.
+        Each is `{"type": …, "id": …, "attributes": {…}}`. For a record or an order, `"posted": {DECISION:
+        AMOUNT}` says which decisions its figures contain, and no others.
         """
         return await self._run(entity_calls.put_entities(entities, reason), timeout)
 
@@ -592,11 +594,16 @@ class AsyncClient(AsyncSide):
         set: Mapping[str, Any] | None = None,
         *,
         unset: Iterable[str] = (),
+        posted: Mapping[str, str | int | Decimal] | None = None,
         reason: str = "",
         timeout: float | None = None,
     ) -> Entity:
-        """Set and remove attributes of the entity "type:id"; return what it is then. Role: operator."""
-        return await self._run(entity_calls.patch_entity(name, set or {}, unset, reason), timeout)
+        """Set and remove attributes of the entity "type:id"; return what it is then. Role: operator.
+
+        `posted` says what the figures of a record or an order contain now, by decision and in major units;
+        what was said of other decisions stays.
+        """
+        return await self._run(entity_calls.patch_entity(name, set or {}, unset, reason, posted), timeout)
 
     async def delete_entities(
         self, names: Iterable[str], *, reason: str = "", timeout: float | None = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from placet._calls import decisions, delegation, evaluation, outcomes, registry, sessions
@@ -581,7 +582,8 @@ class Client(SyncSide):
     ) -> int:
         """Create or replace entities, all or none; return their revision. Role: operator.
 
-        Each is `{"type": …, "id": …, "attributes": {…}}`.
+        Each is `{"type": …, "id": …, "attributes": {…}}`. For a record or an order, `"posted": {DECISION:
+        AMOUNT}` says which decisions its figures contain, and no others.
         """
         return self._run(entity_calls.put_entities(entities, reason), timeout)
 
@@ -591,11 +593,16 @@ class Client(SyncSide):
         set: Mapping[str, Any] | None = None,
         *,
         unset: Iterable[str] = (),
+        posted: Mapping[str, str | int | Decimal] | None = None,
         reason: str = "",
         timeout: float | None = None,
     ) -> Entity:
-        """Set and remove attributes of the entity "type:id"; return what it is then. Role: operator."""
-        return self._run(entity_calls.patch_entity(name, set or {}, unset, reason), timeout)
+        """Set and remove attributes of the entity "type:id"; return what it is then. Role: operator.
+
+        `posted` says what the figures of a record or an order contain now, by decision and in major units;
+        what was said of other decisions stays.
+        """
+        return self._run(entity_calls.patch_entity(name, set or {}, unset, reason, posted), timeout)
 
     def delete_entities(self, names: Iterable[str], *, reason: str = "", timeout: float | None = None) -> int:
         """Remove entities, each "type:id"; return the revision. Role: operator."""

@@ -73,6 +73,12 @@ order_used_moot if "session.unknown" in data.placet.rules.session.block
 
 order_used_moot if count(data.placet.rules.amount.block) > 0
 
+# The same business over again is blocked for that.
+order_used_moot if {
+	duplicate_judged
+	not duplicate_disproven
+}
+
 # Whatever lacks both is blocked as an unknown record or order.
 order_used_moot if {
 	is_object(input.action.reference)

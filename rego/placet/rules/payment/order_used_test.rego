@@ -109,3 +109,15 @@ test_order_used_is_moot_when_another_reason_explains_it if {
 	not "payment.order_used" in payment.escalate with input as json.remove(fixtures.without_session, ["/action/reference"]) with data.placet.defaults as fixtures.defaults
 	not "payment.order_used" in payment.escalate with input as json.remove(fixtures.document, ["/action/amount", "/action/reference"]) with data.placet.defaults as fixtures.defaults
 }
+
+test_order_used_is_moot_for_a_duplicate_but_not_for_a_probable_one if {
+	used := order_paid({"used": 1, "excess_ppm": 60000})
+	same := json.patch(used, [
+		{"op": "replace", "path": "/action/holds", "value": [{"state": "reserved", "spelling": "same"}]},
+		{"op": "replace", "path": "/counts/holds", "value": 1},
+	])
+	not "payment.order_used" in payment.escalate with input as same with data.placet.defaults as fixtures.defaults
+	"payment.duplicate" in payment.block with input as same with data.placet.defaults as fixtures.defaults
+	other := json.patch(same, [{"op": "replace", "path": "/action/holds/0/spelling", "value": "other"}])
+	"payment.order_used" in payment.escalate with input as other with data.placet.defaults as fixtures.defaults
+}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from placet._calls.attribution import read_attribution
 from placet._calls.call import Call, read_instant, reader
-from placet._calls.fields import items, members, page_limit, revision, text, texts
+from placet._calls.fields import items, mapping, members, page_limit, revision, text, texts
 from placet._calls.jsontext import object_text
 from placet.canonical import CanonicalError, parse_object
 from placet.errors import AnswerError, invalid
@@ -25,13 +26,20 @@ def put_entities(values: Iterable[Mapping[str, Any]], reason: str = "") -> Call[
     )
 
 
-def patch_entity(name: str, set_: Mapping[str, Any], unset: Iterable[str], reason: str = "") -> Call[Entity]:
+def patch_entity(
+    name: str,
+    set_: Mapping[str, Any],
+    unset: Iterable[str],
+    reason: str = "",
+    posted: Mapping[str, Any] | None = None,
+) -> Call[Entity]:
     return Call(
         request=messages.PatchEntityRequest(
             name=entity_name(name),
             set=object_text(set_, "set") if set_ else b"",
             unset=texts(unset, "unset"),
             reason=text(reason, "reason"),
+            posted=_posting_messages(posted or {}, "posted"),
         ),
         read=reader(messages.PatchEntityResponse, lambda answer: _read_entity(answer.entity)),
     )
@@ -83,11 +91,24 @@ def _entity_name(kind: Any, entity_id: Any, path: str) -> messages.EntityName:
 
 
 def _entity_message(value: Any, path: str) -> messages.Entity:
-    given = members(value, path, ("type", "id", "attributes"), required=("type", "id"))
+    given = members(value, path, ("type", "id", "attributes", "posted"), required=("type", "id"))
     return messages.Entity(
         name=_entity_name(given["type"], given["id"], path),
         attributes=object_text(given.get("attributes", {}), f"{path}.attributes"),
+        posted=_posting_messages(given.get("posted", {}), f"{path}.posted"),
     )
+
+
+def _posting_messages(value: Any, path: str) -> list[messages.Posting]:
+    """Read amounts by decision: decimal text, whole numbers or decimals, in major units."""
+    found = []
+    for decision_id, amount in mapping(value, path).items():
+        at = f"{path}.{decision_id}"
+        if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
+            raise invalid(at, "must be an amount such as 600 or 600.00, as text or as an exact number")
+        said = amount if isinstance(amount, str) else format(Decimal(amount), "f")
+        found.append(messages.Posting(decision_id=text(decision_id, at), amount=said))
+    return found
 
 
 def _read_entity(message: messages.EntityVersion) -> Entity:
@@ -107,4 +128,5 @@ def _read_entity(message: messages.EntityVersion) -> Entity:
         written_by=message.written_by,
         written_at=read_instant(message.written_at, "entity.written_at"),
         by=read_attribution(message),
+        posted={posting.decision_id: posting.amount for posting in message.posted},
     )

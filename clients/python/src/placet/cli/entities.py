@@ -56,7 +56,8 @@ def put(
 @app.command(
     "patch",
     epilog="\b\nExamples:\n  placet entity patch vendor:V-1 status=blocked\n"
-    "  placet entity patch vendor:V-1 --unset note --json\n",
+    "  placet entity patch vendor:V-1 --unset note --json\n"
+    "  placet entity patch po:PO-77 open=600 --posted 0199…=600\n",
 )
 @connected
 def patch(
@@ -66,12 +67,18 @@ def patch(
         list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Text; NAME:=VALUE takes JSON.")
     ] = None,
     unset: Annotated[list[str] | None, typer.Option(help="An attribute to remove.")] = None,
+    posted: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DECISION=AMOUNT", help="What the figures contain of a decision now."),
+    ] = None,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Set and remove attributes, and leave the others."""
     given = dict(_parse_attribute(text) for text in attributes or [])
-    _show(client.patch_entity(name, given, unset=unset or [], reason=reason), as_json=as_json)
+    contained = dict(_parse_posted(text) for text in posted or [])
+    found = client.patch_entity(name, given, unset=unset or [], posted=contained, reason=reason)
+    _show(found, as_json=as_json)
 
 
 @app.command("delete", epilog="\b\nExample:\n  placet entity delete vendor:V-1\n")
@@ -131,6 +138,8 @@ def history(
         return
     for version in versions:
         said = "deleted" if version.attributes is None else _text(version.attributes)
+        if version.posted:
+            said += f"  posted {_text(version.posted)}"
         when = f"{version.written_at:%Y-%m-%dT%H:%M:%SZ}"
         typer.echo(printable(f"{version.revision}  {when}  {author(version.by)}  {said}"))
 
@@ -234,6 +243,13 @@ def _parse_attribute(text: str) -> tuple[str, Any]:
         raise CommandError(f"{text}: is not JSON after := ({exc})") from exc
 
 
+def _parse_posted(text: str) -> tuple[str, str]:
+    decision_id, equals, amount = text.partition("=")
+    if not (decision_id and equals and amount):
+        raise CommandError(f"{text}: must be DECISION=AMOUNT")
+    return decision_id, amount
+
+
 def _text(value: Any) -> str:
     return json_text(value, "attributes").decode("utf-8")
 
@@ -245,6 +261,8 @@ def _show(entity: Entity, *, as_json: bool) -> None:
     typer.echo(printable(f"{entity.type}:{entity.id}  revision {entity.revision}, {author(entity.by)}"))
     for name, value in (entity.attributes or {}).items():
         typer.echo(printable(f"  {name}: {value if isinstance(value, str) else _text(value)}"))
+    for decision_id, amount in entity.posted.items():
+        typer.echo(printable(f"  posted of {decision_id}: {amount}"))
 
 
 def _print_revision(revision: int, *, as_json: bool) -> None:

@@ -136,6 +136,8 @@ class Entity:
     written_at: datetime
     # Names the same author as `written_by`, and why; None where the server does not say.
     by: Attribution | None = None
+    # What the write said that the figures of a record or an order contain: by decision, in major units.
+    posted: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from placet.v1 import attribution_pb2 as placet_dot_v1_dot_attribution__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eplacet/v1/entity_service.proto\x12\tplacet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bplacet/v1/attribution.proto\"&\n\nEntityName\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"A\n\x06\x45ntity\x12#\n\x04name\x18\x01 \x01(\x0b\x32\x15.placet.v1.EntityName\x12\x12\n\nattributes\x18\x02 \x01(\x0c\"\xd3\x01\n\rEntityVersion\x12#\n\x04name\x18\x01 \x01(\x0b\x32\x15.placet.v1.EntityName\x12\x12\n\nattributes\x18\x02 \x01(\x0c\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x12\n\nwritten_by\x18\x05 \x01(\t\x12.\n\nwritten_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x02\x62y\x18\x07 \x01(\x0b\x32\x16.placet.v1.Attribution\"I\n\x12PutEntitiesRequest\x12#\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x11.placet.v1.Entity\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\'\n\x13PutEntitiesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"e\n\x12PatchEntityRequest\x12#\n\x04name\x18\x01 \x01(\x0b\x32\x15.placet.v1.EntityName\x12\x0b\n\x03set\x18\x02 \x01(\x0c\x12\r\n\x05unset\x18\x03 \x03(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"?\n\x13PatchEntityResponse\x12(\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x18.placet.v1.EntityVersion\"M\n\x15\x44\x65leteEntitiesRequest\x12$\n\x05names\x18\x01 \x03(\x0b\x32\x15.placet.v1.EntityName\x12\x0e\n\x06reason\x18\x02 \x01(\t\"*\n\x16\x44\x65leteEntitiesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"L\n\x10GetEntityRequest\x12#\n\x04name\x18\x01 \x01(\x0b\x32\x15.placet.v1.EntityName\x12\x13\n\x0b\x61t_revision\x18\x02 \x01(\x04\"=\n\x11GetEntityResponse\x12(\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x18.placet.v1.EntityVersion\"g\n\x18ListEntityHistoryRequest\x12#\n\x04name\x18\x01 \x01(\x0b\x32\x15.placet.v1.EntityName\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x17\n\x0f\x62\x65\x66ore_revision\x18\x03 \x01(\x04\"G\n\x19ListEntityHistoryResponse\x12*\n\x08versions\x18\x01 \x03(\x0b\x32\x18.placet.v1.EntityVersion2\xaa\x03\n\rEntityService\x12L\n\x0bPutEntities\x12\x1d.placet.v1.PutEntitiesRequest\x1a\x1e.placet.v1.PutEntitiesResponse\x12L\n\x0bPatchEntity\x12\x1d.placet.v1.PatchEntityRequest\x1a\x1e.placet.v1.PatchEntityResponse\x12U\n\x0e\x44\x65leteEntities\x12 .placet.v1.DeleteEntitiesRequest\x1a!.placet.v1.DeleteEntitiesResponse\x12\x46\n\tGetEntity\x12\x1b.placet.v1.GetEntityRequest\x1a\x1c.placet.v1.GetEntityResponse\x12^\n\x11ListEntityHistory\x12#.placet.v1.ListEntityHistoryRequest\x1a$.placet.v1.ListEntityHistoryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eplacet/v1/entity_service.proto\x12\tplacet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bplacet/v1/attribution.proto\"&\n\nEntityName\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"e\n\x06\x45ntity\x12#\n\x04name\x18\x01 \x01(\x0b\x32\x15.placet.v1.EntityName\x12\x12\n\nattributes\x18\x02 \x01(\x0c\x12\"\n\x06posted\x18\x03 \x03(\x0b\x32\x12.placet.v1.Posting\".\n\x07Posting\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\t\"\xf7\x01\n\rEntityVersion\x12#\n\x04name\x18\x01 \x01(\x0b\x32\x15.placet.v1.EntityName\x12\x12\n\nattributes\x18\x02 \x01(\x0c\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x12\n\nwritten_by\x18\x05 \x01(\t\x12.\n\nwritten_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x02\x62y\x18\x07 \x01(\x0b\x32\x16.placet.v1.Attribution\x12\"\n\x06posted\x18\x08 \x03(\x0b\x32\x12.placet.v1.Posting\"I\n\x12PutEntitiesRequest\x12#\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x11.placet.v1.Entity\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\'\n\x13PutEntitiesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"\x89\x01\n\x12PatchEntityRequest\x12#\n\x04name\x18\x01 \x01(\x0b\x32\x15.placet.v1.EntityName\x12\x0b\n\x03set\x18\x02 \x01(\x0c\x12\r\n\x05unset\x18\x03 \x03(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\"\n\x06posted\x18\x05 \x03(\x0b\x32\x12.placet.v1.Posting\"?\n\x13PatchEntityResponse\x12(\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x18.placet.v1.EntityVersion\"M\n\x15\x44\x65leteEntitiesRequest\x12$\n\x05names\x18\x01 \x03(\x0b\x32\x15.placet.v1.EntityName\x12\x0e\n\x06reason\x18\x02 \x01(\t\"*\n\x16\x44\x65leteEntitiesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"L\n\x10GetEntityRequest\x12#\n\x04name\x18\x01 \x01(\x0b\x32\x15.placet.v1.EntityName\x12\x13\n\x0b\x61t_revision\x18\x02 \x01(\x04\"=\n\x11GetEntityResponse\x12(\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x18.placet.v1.EntityVersion\"g\n\x18ListEntityHistoryRequest\x12#\n\x04name\x18\x01 \x01(\x0b\x32\x15.placet.v1.EntityName\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x17\n\x0f\x62\x65\x66ore_revision\x18\x03 \x01(\x04\"G\n\x19ListEntityHistoryResponse\x12*\n\x08versions\x18\x01 \x03(\x0b\x32\x18.placet.v1.EntityVersion2\xaa\x03\n\rEntityService\x12L\n\x0bPutEntities\x12\x1d.placet.v1.PutEntitiesRequest\x1a\x1e.placet.v1.PutEntitiesResponse\x12L\n\x0bPatchEntity\x12\x1d.placet.v1.PatchEntityRequest\x1a\x1e.placet.v1.PatchEntityResponse\x12U\n\x0e\x44\x65leteEntities\x12 .placet.v1.DeleteEntitiesRequest\x1a!.placet.v1.DeleteEntitiesResponse\x12\x46\n\tGetEntity\x12\x1b.placet.v1.GetEntityRequest\x1a\x1c.placet.v1.GetEntityResponse\x12^\n\x11ListEntityHistory\x12#.placet.v1.ListEntityHistoryRequest\x1a$.placet.v1.ListEntityHistoryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,29 +36,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENTITYNAME']._serialized_start=107
   _globals['_ENTITYNAME']._serialized_end=145
   _globals['_ENTITY']._serialized_start=147
-  _globals['_ENTITY']._serialized_end=212
-  _globals['_ENTITYVERSION']._serialized_start=215
-  _globals['_ENTITYVERSION']._serialized_end=426
-  _globals['_PUTENTITIESREQUEST']._serialized_start=428
-  _globals['_PUTENTITIESREQUEST']._serialized_end=501
-  _globals['_PUTENTITIESRESPONSE']._serialized_start=503
-  _globals['_PUTENTITIESRESPONSE']._serialized_end=542
-  _globals['_PATCHENTITYREQUEST']._serialized_start=544
-  _globals['_PATCHENTITYREQUEST']._serialized_end=645
-  _globals['_PATCHENTITYRESPONSE']._serialized_start=647
-  _globals['_PATCHENTITYRESPONSE']._serialized_end=710
-  _globals['_DELETEENTITIESREQUEST']._serialized_start=712
-  _globals['_DELETEENTITIESREQUEST']._serialized_end=789
-  _globals['_DELETEENTITIESRESPONSE']._serialized_start=791
-  _globals['_DELETEENTITIESRESPONSE']._serialized_end=833
-  _globals['_GETENTITYREQUEST']._serialized_start=835
-  _globals['_GETENTITYREQUEST']._serialized_end=911
-  _globals['_GETENTITYRESPONSE']._serialized_start=913
-  _globals['_GETENTITYRESPONSE']._serialized_end=974
-  _globals['_LISTENTITYHISTORYREQUEST']._serialized_start=976
-  _globals['_LISTENTITYHISTORYREQUEST']._serialized_end=1079
-  _globals['_LISTENTITYHISTORYRESPONSE']._serialized_start=1081
-  _globals['_LISTENTITYHISTORYRESPONSE']._serialized_end=1152
-  _globals['_ENTITYSERVICE']._serialized_start=1155
-  _globals['_ENTITYSERVICE']._serialized_end=1581
+  _globals['_ENTITY']._serialized_end=248
+  _globals['_POSTING']._serialized_start=250
+  _globals['_POSTING']._serialized_end=296
+  _globals['_ENTITYVERSION']._serialized_start=299
+  _globals['_ENTITYVERSION']._serialized_end=546
+  _globals['_PUTENTITIESREQUEST']._serialized_start=548
+  _globals['_PUTENTITIESREQUEST']._serialized_end=621
+  _globals['_PUTENTITIESRESPONSE']._serialized_start=623
+  _globals['_PUTENTITIESRESPONSE']._serialized_end=662
+  _globals['_PATCHENTITYREQUEST']._serialized_start=665
+  _globals['_PATCHENTITYREQUEST']._serialized_end=802
+  _globals['_PATCHENTITYRESPONSE']._serialized_start=804
+  _globals['_PATCHENTITYRESPONSE']._serialized_end=867
+  _globals['_DELETEENTITIESREQUEST']._serialized_start=869
+  _globals['_DELETEENTITIESREQUEST']._serialized_end=946
+  _globals['_DELETEENTITIESRESPONSE']._serialized_start=948
+  _globals['_DELETEENTITIESRESPONSE']._serialized_end=990
+  _globals['_GETENTITYREQUEST']._serialized_start=992
+  _globals['_GETENTITYREQUEST']._serialized_end=1068
+  _globals['_GETENTITYRESPONSE']._serialized_start=1070
+  _globals['_GETENTITYRESPONSE']._serialized_end=1131
+  _globals['_LISTENTITYHISTORYREQUEST']._serialized_start=1133
+  _globals['_LISTENTITYHISTORYREQUEST']._serialized_end=1236
+  _globals['_LISTENTITYHISTORYRESPONSE']._serialized_start=1238
+  _globals['_LISTENTITYHISTORYRESPONSE']._serialized_end=1309
+  _globals['_ENTITYSERVICE']._serialized_start=1312
+  _globals['_ENTITYSERVICE']._serialized_end=1738
 # @@protoc_insertion_point(module_scope)

@@ -47,22 +47,57 @@ class Entity(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     ATTRIBUTES_FIELD_NUMBER: builtins.int
+    POSTED_FIELD_NUMBER: builtins.int
     attributes: builtins.bytes
     """JSON object, at most 16 KiB."""
     @property
     def name(self) -> Global___EntityName: ...
+    @property
+    def posted(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Posting]:
+        """For a record or an order: the decisions that its figures contain, and nothing else; at most 1,000 in a
+        call. A decision that an earlier write named and this one does not is no longer contained.
+        """
+
     def __init__(
         self,
         *,
         name: Global___EntityName | None = ...,
         attributes: builtins.bytes = ...,
+        posted: collections.abc.Iterable[Global___Posting] | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["name", b"name"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attributes", b"attributes", "name", b"name"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attributes", b"attributes", "name", b"name", "posted", b"posted"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Entity: typing_extensions.TypeAlias = Entity
+
+@typing.final
+class Posting(google.protobuf.message.Message):
+    """Posting says what the figures of a record or an order contain of an allow that paid on it: what of it is
+    booked there, so that the open amount is lower by it. It is stated, not added: a later write amends it.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    AMOUNT_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    """An allow that paid on this entity."""
+    amount: builtins.str
+    """Decimal text in major units of the currency that it paid in. More than it paid counts as that; "0": the
+    figures do not contain it.
+    """
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+        amount: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "decision_id", b"decision_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Posting: typing_extensions.TypeAlias = Posting
 
 @typing.final
 class EntityVersion(google.protobuf.message.Message):
@@ -77,6 +112,7 @@ class EntityVersion(google.protobuf.message.Message):
     WRITTEN_BY_FIELD_NUMBER: builtins.int
     WRITTEN_AT_FIELD_NUMBER: builtins.int
     BY_FIELD_NUMBER: builtins.int
+    POSTED_FIELD_NUMBER: builtins.int
     attributes: builtins.bytes
     """JSON object; empty when deleted."""
     deleted: builtins.bool
@@ -92,6 +128,10 @@ class EntityVersion(google.protobuf.message.Message):
     def by(self) -> placet.v1.attribution_pb2.Attribution:
         """Names the same caller as `written_by`, with the issuer of its token, and why it wrote."""
 
+    @property
+    def posted(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Posting]:
+        """What this write said that the figures contain; what a patch left as it was is not listed again."""
+
     def __init__(
         self,
         *,
@@ -102,10 +142,11 @@ class EntityVersion(google.protobuf.message.Message):
         written_by: builtins.str = ...,
         written_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         by: placet.v1.attribution_pb2.Attribution | None = ...,
+        posted: collections.abc.Iterable[Global___Posting] | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["by", b"by", "name", b"name", "written_at", b"written_at"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attributes", b"attributes", "by", b"by", "deleted", b"deleted", "name", b"name", "revision", b"revision", "written_at", b"written_at", "written_by", b"written_by"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["attributes", b"attributes", "by", b"by", "deleted", b"deleted", "name", b"name", "posted", b"posted", "revision", b"revision", "written_at", b"written_at", "written_by", b"written_by"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___EntityVersion: typing_extensions.TypeAlias = EntityVersion
@@ -157,6 +198,7 @@ class PatchEntityRequest(google.protobuf.message.Message):
     SET_FIELD_NUMBER: builtins.int
     UNSET_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    POSTED_FIELD_NUMBER: builtins.int
     set: builtins.bytes
     """JSON object: attributes to set."""
     reason: builtins.str
@@ -167,6 +209,12 @@ class PatchEntityRequest(google.protobuf.message.Message):
     def unset(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of attributes to remove."""
 
+    @property
+    def posted(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Posting]:
+        """For a record or an order: decisions that its figures contain now, at most 1,000. What earlier writes said
+        of others stays.
+        """
+
     def __init__(
         self,
         *,
@@ -174,10 +222,11 @@ class PatchEntityRequest(google.protobuf.message.Message):
         set: builtins.bytes = ...,
         unset: collections.abc.Iterable[builtins.str] | None = ...,
         reason: builtins.str = ...,
+        posted: collections.abc.Iterable[Global___Posting] | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["name", b"name"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["name", b"name", "reason", b"reason", "set", b"set", "unset", b"unset"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["name", b"name", "posted", b"posted", "reason", b"reason", "set", b"set", "unset", b"unset"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PatchEntityRequest: typing_extensions.TypeAlias = PatchEntityRequest

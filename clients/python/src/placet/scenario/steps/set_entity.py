@@ -12,7 +12,7 @@ from placet.scenario.callers import OPERATOR, Caller
 from placet.scenario.document import Path
 from placet.scenario.expect import Expect
 from placet.scenario.fixture import find_refusals
-from placet.scenario.model import JsonObject, Text
+from placet.scenario.model import JsonObject, Name, Text
 from placet.scenario.outcome import Outcome
 from placet.scenario.steps.step import Scope, Step
 
@@ -29,6 +29,8 @@ class SetEntity(Step):
     """The attributes to set."""
     unset: list[Text] = Field(default_factory=list)
     """The names of the attributes to remove."""
+    posted: dict[Name, Text] = Field(default_factory=dict)
+    """What the figures contain now of earlier calls: an amount, as text, by the `call` of each."""
     as_: Caller | None = Field(default=None, alias="as")
     expect: Expect = Field(default_factory=Expect)
 
@@ -36,8 +38,11 @@ class SetEntity(Step):
         if self.expect.error is None:
             place = (*path, "set_entity")
             yield from find_refusals(place, "name", lambda: entity_name(self.set_entity))
+        for call in self.posted:
+            yield from scope.missing_call(call, (*path, "posted", call))
 
     async def perform(self, run: Run) -> Outcome:
         client = await run.client(self.as_ or OPERATOR)
-        entity = await client.patch_entity(self.set_entity, self.attributes, unset=self.unset)
+        posted = {run.made.decided(call)[1].decision_id: amount for call, amount in self.posted.items()}
+        entity = await client.patch_entity(self.set_entity, self.attributes, unset=self.unset, posted=posted)
         return Outcome(told=f"revision {entity.revision}")
