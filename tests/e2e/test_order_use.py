@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from placet import Decision, Session
+from placet import Decision, InvalidRequestError, Session
 from tests.e2e.invoices import APPROVE, BOUNDARY, TOOLS, entity
 from tests.e2e.scene import Scene, codes, new_call
 
@@ -223,3 +223,57 @@ async def test_repeat_and_redemption_set_their_own_payment_aside(scene: Scene) -
     stale = await agent.evaluate(calls[0], session=opened, attempt_id="one")
     assert (str(stale.effect), codes(stale)[0]) == ("block", "action.replay_stale")
     assert "payment.order_used" in codes(stale)
+
+
+async def test_linked_order_counts_what_its_figures_do_not_contain(scene: Scene) -> None:
+    """Others pay too: the open amount is lower by more than ours, and ours are booked late."""
+    linked = tools(total_attribute="total", open_attribute="open", posted="linked")
+    await prepare(scene, linked, total="3000", open="2400")
+    operator = await scene.operator()
+    first, second = await pay(scene, 0), await pay(scene, 1)
+    assert first.allowed
+    assert second.allowed
+    # Others paid 1,200 meanwhile; of ours nothing is booked.
+    await operator.patch_entity("po:PO-1", {"open": "1200"})
+    assert codes(await pay(scene, 2, "0.01")) == ["payment.order_used"]
+    # The first is booked, half of it; twice said is once booked.
+    for _ in range(2):
+        await operator.patch_entity("po:PO-1", {"open": "900"}, posted={first.decision_id: "300"})
+    assert codes(await pay(scene, 2, "0.01")) == ["payment.order_used"]
+    await operator.patch_entity("po:PO-1", {"open": "2000"}, posted={first.decision_id: 600})
+    assert codes(await pay(scene, 2, "600.01")) == ["payment.price_variance"]
+    assert (await pay(scene, 2, 600)).allowed
+    history = await operator.entity_history("po:PO-1", limit=2)
+    assert [dict(version.posted) for version in history] == [
+        {first.decision_id: "600"},
+        {first.decision_id: "300"},
+    ]
+    # Put anew without naming it, the order no longer contains it.
+    await operator.put_entities([entity("po:PO-1", total="3000", open="1800")])
+    assert codes(await pay(scene, 3, "0.01")) == ["payment.order_used"]
+    await operator.put_entities(
+        [entity("po:PO-1", total="3000", open="1800") | {"posted": {first.decision_id: "600"}}]
+    )
+    assert (await pay(scene, 3, 600)).allowed
+
+
+async def test_posting_of_what_paid_nothing_there_is_refused_by_its_field(scene: Scene) -> None:
+    await prepare(scene, BOTH)
+    operator = await scene.operator()
+    paid = await pay(scene, 0)
+    approved = await pay(scene, 1, tool=APPROVE)
+    for decision, amount, field in (
+        (approved.decision_id, "600", "posted[0].decision_id"),
+        ("unknown", "600", "posted[0].decision_id"),
+        (paid.decision_id, "6.001", "posted[0].amount"),
+        (paid.decision_id, "-1", "posted[0].amount"),
+    ):
+        with pytest.raises(InvalidRequestError) as refused:
+            await operator.patch_entity("po:PO-1", {"open": "1"}, posted={decision: amount})
+        assert [violation.field for violation in refused.value.violations] == [field]
+    assert (await operator.get_entity("po:PO-1")).attributes["open"] == "1200"
+    with pytest.raises(InvalidRequestError) as refused:
+        await operator.put_entities(
+            [entity("vendor:V-1", status="active") | {"posted": {paid.decision_id: "600"}}]
+        )
+    assert [v.field for v in refused.value.violations] == ["entities[0].posted[0].decision_id"]
