@@ -44,7 +44,7 @@ async def session(store: Store) -> Session:
         TENANT, {INVOICE: {"po": ORDER.id}, ORDER: {"open": "1200"}}, by=builders.AUTHOR
     )
     now = await store.clock.advance(0)
-    return await store.sessions.open(TENANT, builders.session(now=now))
+    return (await store.sessions.open(TENANT, builders.session(now=now))).session
 
 
 async def facts(store: Store, session: Session, *queries: EntityQuery) -> Facts:

@@ -37,7 +37,7 @@ async def session(store: Store) -> Session:
     await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
     await store.entities.put_entities(TENANT, {ORDER: {"open": "1200"}, OTHER: {}}, by=builders.AUTHOR)
     now = await store.clock.advance(0)
-    return await store.sessions.open(TENANT, builders.session(now=now))
+    return (await store.sessions.open(TENANT, builders.session(now=now))).session
 
 
 async def facts(store: Store, session: Session) -> Facts:
