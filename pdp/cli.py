@@ -9,8 +9,6 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from pdp.app import configure_logs
-from pdp.app import serve as serve_replica
 from pdp.config.server import ConfigError, load_config
 from pdp.dev import command as dev_command
 from pdp.errors import PdpError
@@ -18,6 +16,7 @@ from pdp.opa import bundle as bundles
 from pdp.opa.installation import install
 from pdp.opa.sidecar import BundleSource, OpaSidecar, SidecarError
 from pdp.postgres.migrate import migrate as migrate_database
+from pdp.server.grpc import core_log
 
 # Exit codes: 1 means that it failed, 2 that it was told something that cannot be done.
 FAILED, MISCONFIGURED = 1, 2
@@ -71,6 +70,12 @@ def serve(
     }
     try:
         settings = load_config(config, {name: value for name, value in flags.items() if value is not None})
+        if settings.tls is not None:
+            core_log.divert(settings.log_format)
+        # This imports gRPC, which has to come after.
+        from pdp.app import configure_logs
+        from pdp.app import serve as serve_replica
+
         configure_logs(settings.log_format)
         uvloop.run(serve_replica(settings))
     except ConfigError as exc:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from pdp.dev import control, story
+from pdp.dev import control
 from pdp.dev.stack import GRPC_PORT, HTTP_PORT, Stack, StackError, StackOptions
 from pdp.dev.terminal import Terminal
 
@@ -153,6 +153,9 @@ async def serve(stack: Stack, terminal: Terminal, *, with_story: bool, once: boo
         return 0
     code = 0
     if with_story:
+        # It imports gRPC, which `pdp serve` must be first to do.
+        from pdp.dev import story
+
         code = 0 if await unless_failed(stack, story.play(stack, terminal)) else 1
     addresses(stack, terminal)
     if once:

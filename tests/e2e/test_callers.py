@@ -6,13 +6,17 @@ It runs the configuration that docs/operations.md shows, with a policy that has 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import shutil
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -334,3 +338,52 @@ def test_keys_and_certificates_rotate_under_a_running_server(site: Site) -> None
     site.authority = new
     with site.by_certificate(RUNTIME) as client, pytest.raises(NotFoundError):
         client.get_session("any")
+
+
+def test_handshakes_that_fail_and_callers_that_prove_nothing_are_in_the_log_with_peer_and_cause(
+    site: Site,
+) -> None:
+    def logged(event: str, peer: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in site.replica.log.splitlines()]
+        return [line for line in found if line["event"] == event and line["peer"] == peer]
+
+    def failed(peer: str) -> dict[str, Any]:
+        (line,) = eventually(lambda: logged("tls_handshake_failed", peer), f"the failure of {peer} is logged")
+        found: dict[str, Any] = line
+        return found
+
+    host, _, port = site.replica.target.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as plain:
+        peer = "ipv4:{}:{}".format(*plain.getsockname())
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert "does not speak TLS" in failed(peer)["cause"]
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as gone:
+        peer = "ipv4:{}:{}".format(*gone.getsockname())
+    assert (failed(peer)["level"], failed(peer)["address"]) == ("info", f"ipv4:{host}:{port}")
+
+    def shake(said: str, **files: Path) -> None:
+        context = ssl.create_default_context(cafile=site.folder / "believed.pem")
+        context.check_hostname = False
+        context.set_alpn_protocols(["h2"])
+        if files:
+            context.load_cert_chain(files["certificate_file"], files["key_file"])
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+            peer = "ipv4:{}:{}".format(*connection.getsockname())
+            # In TLS 1.3 the server refuses after the client's handshake is over.
+            with contextlib.suppress(OSError), context.wrap_socket(connection) as secured:
+                secured.recv(1)
+        assert said in failed(peer)["cause"]
+
+    shake("shows no certificate")
+    stranger = Authority("other").issue(**RUNTIME).write(site.folder, "stranger")
+    shake("no authority in client_ca_file", **stranger)
+    past = datetime.now(UTC) - timedelta(minutes=5)
+    shake("has expired", **site.authority.issue(**RUNTIME, until=past).write(site.folder, "late"))
+
+    # Whoever comes so far is known by its call: there the credential is the cause.
+    with site.by_token("x.y.z") as nobody, pytest.raises(UnauthenticatedError):
+        nobody.get_session("s")
+    lines = [json.loads(line) for line in site.replica.log.splitlines()]
+    refused = [line for line in lines if line["event"] == "rpc_failed" and line["reason"].endswith("TICATED")]
+    assert refused[-1]["peer"].startswith("ipv4:127.0.0.1:")
+    assert "token" in refused[-1]["detail"]
