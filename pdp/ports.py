@@ -146,9 +146,9 @@ class DecisionHistory(Protocol):
 
         It says whether the session token of this hash is one of the session that lives.
 
-        It is found by its id, or else by session and tool call. A call finds only a decision that holds
-        something: with `caller` the latest one of that subject; without, the only one there is. Where
-        there are several, nobody knows which one is meant, and there is none.
+        It is found by its id, or else by session and tool call. A call finds only an allow, one that holds
+        something or is what its key points at: with `caller` the latest one of that subject; without, the
+        only one there is. Where there are several, nobody knows which one is meant, and there is none.
         """
         ...
 

@@ -290,12 +290,17 @@ def prepare_call(
     """
     judged = as_if or context
     request, facts, session, action = judged.request, judged.facts, judged.session, judged.action
-    limits = measure_limits(
-        action.limits,
-        facts.counters,
-        int(facts.now.timestamp()),
-        allowed=0 if session is None else session.aggregates.allow,
-        amount=action.derived.amount,
+    # Who proves no part in a session learns nothing of what its tenant has done.
+    limits = (
+        ()
+        if session is None
+        else measure_limits(
+            action.limits,
+            facts.counters,
+            int(facts.now.timestamp()),
+            allowed=session.aggregates.allow,
+            amount=action.derived.amount,
+        )
     )
     standings = tuple(
         (rule, find_standing(_answer(judged, key), rule, action.derived.amount))
@@ -310,7 +315,7 @@ def prepare_call(
         uses=uses,
         document=input_document(
             request,
-            facts,
+            facts if session is not None else replace(facts, holds=()),
             session=session,
             chain=judged.chain,
             derived=action.derived,

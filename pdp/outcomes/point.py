@@ -47,6 +47,7 @@ from placet.receipt import ReceiptError, check_action, parse
 
 _ATTEMPTS = 16
 _NO_PROOF = SessionProof()
+_NOTHING_SERVED = "no such decision for a tool and an audience that this credential serves"
 # Who finds decisions of others by session and call.
 _SEES_ALL = frozenset({Role.TOOL, Role.OPERATOR})
 
@@ -109,7 +110,17 @@ class OutcomePoint:
         `SessionUnprovenError` for an agent that does not prove by `proof` its part in the decision's session.
         """
         for _ in range(_ATTEMPTS):
-            status = await self._find_status(caller, decision_id, session_id, tool_call_id, proof.token_hash)
+            try:
+                status = await self._find_status(
+                    caller, decision_id, session_id, tool_call_id, proof.token_hash
+                )
+            except NotFoundError:
+                # Which calls there are, only those learn who have part in the session.
+                if not decision_id:
+                    await self._proofs.require_of_speakers(
+                        caller, session_id, proof, deadline=deadline, ended=True
+                    )
+                raise
             # Before it learns anything else of the decision.
             await self._require_proof(caller, status, proof, deadline)
             if attempt_id and _attempt(status) != attempt_id:
@@ -176,9 +187,10 @@ class OutcomePoint:
         """Return the decision, if the caller may redeem it for this action. Raises as `redeem` does."""
         status = await self._ledger.status(caller.tenant, decision_id=decision_id)
         if status is None:
-            raise NotFoundError("no such decision")
+            raise NotFoundError(_NOTHING_SERVED)
         if not _serves(caller, status):
-            raise NotRedeemableError("it is for a tool or an audience that this credential does not serve")
+            # What it does not serve does not exist for it.
+            raise NotFoundError(_NOTHING_SERVED)
         if _has_a_stake(caller, status) and status.key.caller != caller.asks_as:
             raise NotRedeemableError(
                 "whoever asks does not redeem, unless its two credentials are paired (asks_as)"

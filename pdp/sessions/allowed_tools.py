@@ -46,7 +46,7 @@ class Listing:
         self._rate.charge(caller)
         known = await self._chains.read_context(caller, session_id, proof, deadline=deadline)
         session, leaf = known.session, known.chain.leaf
-        if known.unproven and not known.chain.problems:
+        if known.unproven:
             raise SessionUnprovenError
         if session is None:
             return AllowedTools(tools=())

@@ -11,10 +11,10 @@ from pdp.sessions.task_tokens import ISSUER_PREFIX
 def asked_for(caller: Caller, session: Session) -> bool:
     """Whether the caller asked for the session's task.
 
-    The principal did, and needs no role for it. The issuer did, and still needs its role; an issuer of
-    task tokens is never a caller.
+    The principal did, and needs no role for it; an agent is nobody's principal. The issuer did, and still
+    needs its role; an issuer of task tokens is never a caller.
     """
-    return caller.subject == session.principal or (
+    return (caller.subject == session.principal and Role.AGENT not in caller.roles) or (
         caller.subject == session.issuer
         and Role.SESSION_ISSUER in caller.roles
         and not session.issuer.startswith(ISSUER_PREFIX)

@@ -26,11 +26,23 @@ class Proofs:
         Raises `StoreUnavailableError`, `DeadlineExceededError`.
         """
         known = await self._chains.read_context(caller, session.session_id, proof, deadline=deadline)
-        if known.session is not None:
-            return
-        problems = {problem.code for problem in known.chain.problems}
-        if not ended or not problems or not problems <= _ENDED or _was_proof_revoked(known, proof):
-            raise SessionUnprovenError
+        _require(known, proof, ended=ended)
+
+    async def require_of_speakers(
+        self, caller: Caller, session_id: str, proof: SessionProof, *, deadline: float, ended: bool = False
+    ) -> None:
+        """Do as `require`, but only for those who speak for an agent of the session."""
+        known = await self._chains.read_context(caller, session_id, proof, deadline=deadline)
+        if known.unproven:
+            _require(known, proof, ended=ended)
+
+
+def _require(known: ChainContext, proof: SessionProof, *, ended: bool) -> None:
+    if known.session is not None:
+        return
+    problems = {problem.code for problem in known.chain.problems}
+    if not ended or not problems or not problems <= _ENDED or _was_proof_revoked(known, proof):
+        raise SessionUnprovenError
 
 
 def _was_proof_revoked(known: ChainContext, proof: SessionProof) -> bool:

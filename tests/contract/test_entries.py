@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -153,6 +154,27 @@ async def test_call_finds_the_decision_that_holds_something_and_none_of_several(
     own = await store.ledger.status(TENANT, session_id=session.session_id, tool_call_id=call, caller="svc-1")
     assert own is not None
     assert own.decision_id == first.decision.decision_id
+
+
+async def test_call_finds_an_allow_that_holds_nothing(store: Store, session: Session) -> None:
+    """A plain read has nothing to hold, and is voided by its call all the same."""
+    of_call: dict[str, Any] = {"session_id": session.session_id, "tool_call_id": "call-1"}
+    blocked = await record(store, session, None, Effect.BLOCK, by="svc-2", tool_call_id="call-1")
+    allow = await record(store, session, None, by="svc-1", tool_call_id="call-1")
+    for caller in ("svc-1", None):
+        found = await store.ledger.status(TENANT, caller=caller, **of_call)
+        assert found is not None
+        assert found.decision_id == allow.decision.decision_id
+    assert await store.ledger.status(TENANT, caller="svc-2", **of_call) is None
+    assert blocked.decision.decision_id != allow.decision.decision_id
+    await say(store, await status_of(store, allow), Outcome.VOIDED, believed=False)
+    found = await store.ledger.status(TENANT, caller="svc-1", **of_call)
+    assert found is not None
+    assert found.hold.outcome is Outcome.VOIDED
+    # Another's allow under the same id: only with its caller is it known which one is meant.
+    await record(store, session, None, by="svc-3", tool_call_id="call-1")
+    assert await store.ledger.status(TENANT, **of_call) is None
+    assert await store.ledger.status("globex", **of_call) is None
 
 
 async def test_call_finds_the_latest_of_a_callers_own(store: Store, session: Session) -> None:

@@ -17,11 +17,25 @@ from placet import (
     InvalidRequestError,
     NotFoundError,
     PermissionDeniedError,
+    PlacetError,
     PreconditionError,
     Session,
     SessionState,
 )
-from tests.e2e.scene import AGENT, BOUNDARY, HELPER, PAY, PRINCIPAL, Scene, codes, pay, read, until
+from tests.e2e.scene import (
+    AGENT,
+    BOUNDARY,
+    HELPER,
+    PAY,
+    PRINCIPAL,
+    READ,
+    TOOLS,
+    Scene,
+    codes,
+    pay,
+    read,
+    until,
+)
 from tests.e2e.test_faults import database_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -261,6 +275,81 @@ async def test_unproven_report_learns_nothing_of_the_decision(scene: Scene) -> N
     with pytest.raises(PreconditionError) as nothing:
         await stranger.report_outcome(own.decision_id, "executed", session=session)
     assert nothing.value.reason == "OUTCOME_REFUSED"
+
+
+async def test_report_by_call_does_not_tell_which_calls_there_were(scene: Scene) -> None:
+    session, agent = await scene.session(), await scene.agent()
+    calls = [pay(7), read(), {**read(), "tool": "shell.run"}]
+    for call in calls:
+        await agent.evaluate(call, session=session)
+    for call_id in (*(call["tool_call_id"] for call in calls), "never"):
+        with pytest.raises(PermissionDeniedError) as refused:
+            await agent.report_outcome(outcome="voided", session=bare(session), tool_call_id=call_id)
+        assert refused.value.reason == "SESSION_UNPROVEN", call_id
+        stranger = await scene.client("svc-else", "agent", agents=("agent:else",))
+        with pytest.raises(NotFoundError):
+            await stranger.report_outcome(outcome="voided", session=session, tool_call_id=call_id)
+    # With the token it is known that there was none, and of a block that it allowed nothing.
+    for call_id in ("never", calls[2]["tool_call_id"]):
+        with pytest.raises(NotFoundError):
+            await agent.report_outcome(outcome="voided", session=session, tool_call_id=call_id)
+
+
+async def test_who_proves_nothing_learns_nothing_of_what_was_done(scene: Scene) -> None:
+    """Neither duplicates, nor prerequisites, nor what is left of a budget show in the reasons."""
+    operator, agent = await scene.operator(), await scene.agent()
+    key = {"business_key": {"arguments": ["invoice"]}}
+    before = {"prerequisites": [{"tool": READ, "same": ["invoice"]}]}
+    await operator.put_tools([next(tool for tool in TOOLS if tool["name"] == PAY) | key | before])
+    budget = {"name": "all", "scope": "tenant", "currency": "EUR", "max": "50.00", "on_exceed": "escalate"}
+    await operator.put_tenant({"budgets": [budget]})
+    session = await scene.session()
+    assert (await agent.evaluate(read("INV-1"), session=session)).allowed
+    done = await agent.evaluate(pay(7), session=session)
+    assert done.effect == "allow", codes(done)
+    nowhere = "0199b1f0-0000-7000-8000-000000000001"
+    stranger = await scene.client("svc-else", "agent", agents=("agent:else",))
+    for client in (agent, stranger):
+        said = set()
+        for where in (session.session_id, nowhere):
+            for invoice, amount in (("INV-1", 7), ("INV-2", 7), ("INV-2", 44), ("INV-1", 40)):
+                action = pay(amount)
+                action["arguments"] |= {"invoice": invoice}
+                found = codes(await client.evaluate(action, session=where))
+                assert found[0] in ("session.unknown", "session.unproven")
+                said.add(tuple(code for code in found if not code.startswith("session.")))
+        assert len(said) == 1, said
+        assert not any(code.startswith(("payment.", "limit.", "budget.")) for code in next(iter(said)))
+
+
+async def test_listing_on_a_chain_that_proves_nothing_is_refused(scene: Scene) -> None:
+    session, other, agent = await scene.session(), await scene.session(), await scene.agent()
+    grant = await agent.delegate(session, to_agent=HELPER)
+    for chain in ((Hop(agent=AGENT, grant=other.grant),), grant.chain):
+        with pytest.raises(PermissionDeniedError) as refused:
+            await agent.list_allowed_tools(bare(session), chain=chain)
+        assert refused.value.reason == "SESSION_UNPROVEN"
+
+
+async def test_void_of_a_read_by_its_call_holds(scene: Scene) -> None:
+    operator, agent, tool = await scene.operator(), await scene.agent(), await scene.tool_server()
+    await operator.put_tools([next(tool for tool in TOOLS if tool["name"] == READ) | {"audience": "erp"}])
+    session, action = await scene.session(), read()
+    decision = await agent.evaluate(action, session=session)
+    assert decision.allowed
+    await agent.report_outcome(outcome="voided", session=session, tool_call_id=action["tool_call_id"])
+    with pytest.raises(PreconditionError, match="voided"):
+        await tool.redeem(decision.decision_id, tool=READ, arguments=action["arguments"], audience="erp")
+    assert not (await agent.evaluate(action, session=session)).allowed
+
+
+async def test_agent_is_nobodys_principal(scene: Scene) -> None:
+    session = await scene.session(principal="svc-ap")
+    agent = await scene.agent()
+    with pytest.raises(PermissionDeniedError):
+        await agent.get_session(bare(session))
+    with pytest.raises(PlacetError):
+        await agent.complete_task(bare(session))
 
 
 async def test_token_is_in_no_log(scene: Scene) -> None:

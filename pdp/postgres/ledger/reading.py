@@ -125,11 +125,18 @@ _STATUS = f"""
     LEFT JOIN placet.holds h ON h.tenant = l.tenant AND h.decision_id = l.decision_id
     LEFT JOIN placet.sessions s ON s.tenant = l.tenant AND s.session_id = l.session_id
     WHERE l.tenant = %s AND l.kind = 'decision' AND l.decision_id = coalesce(%s::text, (
-        SELECT CASE WHEN %s::text IS NOT NULL OR count(*) = 1 THEN max(x.decision_id) END
-        FROM placet.holds x
-        JOIN placet.ledger y ON y.tenant = x.tenant AND y.decision_id = x.decision_id
-        WHERE x.tenant = %s AND x.session_id = %s AND x.tool_call_id = %s
-            AND y.caller = coalesce(%s::text, y.caller)
+        -- An allow that reserves nothing has a row in holds only once something was said of it.
+        SELECT CASE WHEN %s::text IS NOT NULL OR count(DISTINCT y.decision_id) = 1
+                    THEN max(y.decision_id) END
+        FROM (
+            SELECT x.decision_id FROM placet.holds x
+            WHERE x.tenant = %s AND x.session_id = %s AND x.tool_call_id = %s
+            UNION ALL
+            SELECT x.decision_id FROM placet.decision_keys x
+            WHERE x.tenant = %s AND x.session_id = %s AND x.tool_call_id = %s
+        ) x
+        JOIN placet.ledger y ON y.tenant = %s AND y.decision_id = x.decision_id AND y.effect = 'allow'
+        WHERE y.caller = coalesce(%s::text, y.caller)
     ))
 """
 
@@ -252,7 +259,9 @@ async def read_status(
     cursor = connection.cursor(binary=True)
     await cursor.execute(
         _STATUS,
-        [session_token_hash, tenant, decision_id or None, caller, tenant, session_id, tool_call_id, caller],
+        [session_token_hash, tenant, decision_id or None, caller]
+        + 2 * [tenant, session_id, tool_call_id]
+        + [tenant, caller],
     )
     row = await cursor.fetchone()
     if row is None:

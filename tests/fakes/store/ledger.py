@@ -23,6 +23,7 @@ from pdp.model import (
     Counter,
     CounterKey,
     DecisionStatus,
+    Effect,
     EntityName,
     Entry,
     EntryKind,
@@ -176,11 +177,13 @@ class FakeLedger:
     ) -> DecisionStatus | None:
         self._state.check_up()
         if not decision_id:
-            held = self._state.tenants[tenant].holds if tenant in self._state.tenants else {}
+            held = set(self._state.tenants[tenant].holds) if tenant in self._state.tenants else set()
+            held |= {named for key, named in self._state.keys.items() if key.tenant == tenant}
             of_call = [
                 found
                 for found in held
-                if (key := self._state.decisions[tenant, found][0].key).session_id == session_id
+                if self._state.decisions[tenant, found][0].decision.effect is Effect.ALLOW
+                and (key := self._state.decisions[tenant, found][0].key).session_id == session_id
                 and key.tool_call_id == tool_call_id
                 and caller in (None, key.caller)
             ]

@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 import pdp.errors
 from pdp.errors import (
+    GroundMovedError,
     InvalidFieldError,
     OverloadedError,
     PdpError,
@@ -39,7 +40,7 @@ from tests.support.rpcs import ROWS, methods
 
 METADATA = [("placet-tenant", "acme"), ("placet-subject", "svc"), ("placet-roles", "agent, operator")]
 # Raised and caught inside the pipeline: no client ever sees them.
-INTERNAL = {SessionMovedError, PolicyUnavailableError, PdpError}
+INTERNAL = {SessionMovedError, GroundMovedError, PolicyUnavailableError, PdpError}
 
 
 def test_every_rpc_states_its_roles_and_is_walked() -> None:
