@@ -17,7 +17,7 @@ import jsonschema_rs
 import orjson
 
 from pdp.action.templates import TemplateError, read_template
-from pdp.model import JSON, Tool
+from pdp.model import JSON, ArgumentRole, Tool
 from placet.canonical import canonical_number
 from placet.secret_paths import EVERYTHING, SECRET, argument_names, element_path, fold, split_path
 
@@ -43,13 +43,14 @@ def find_secret_faults(tool: Tool) -> Iterator[SecretFault]:
         return
     undeclared = set(_undeclared(tool.arguments_schema, tool.secret_arguments))
     for index, path in enumerate(tool.secret_arguments):
+        by_role = tool.argument_roles.get(path) is ArgumentRole.SECRET
+        field = f"argument_roles[{path}]" if by_role else f"secret_arguments[{index}]"
         if path in undeclared:
             yield SecretFault(
-                f"secret_arguments[{index}]",
-                f"names {path!r}, which arguments_schema does not declare: nothing would be hidden",
+                field, f"names {path!r}, which arguments_schema does not declare: nothing would be hidden"
             )
         elif path.count(".") + path.count("[]") > MAX_STEPS:
-            yield SecretFault(f"secret_arguments[{index}]", f"leads through more than {MAX_STEPS} names")
+            yield SecretFault(field, f"leads through more than {MAX_STEPS} names")
     yield from _uses(tool, argument_names(tool.secret_arguments))
 
 

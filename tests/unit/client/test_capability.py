@@ -286,6 +286,9 @@ async def test_middleware_reads_the_salt_from_its_header(server: Server, secret:
     ):
         assert await status(*salts) == 403, salts
     assert await status(salt) == 204
+    (seen,) = application.headers
+    assert salt not in [value for _, value in seen], "applications log their headers"
+    assert handed in [value for _, value in seen]
 
 
 def test_salt_is_shown_and_kept_nowhere(server: Server, secret: Decision) -> None:
@@ -477,6 +480,7 @@ class Application:
     capabilities: list[Capability] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
+    headers: list[list[tuple[bytes, bytes]]] = field(default_factory=list)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.kinds.append(scope["type"])
@@ -489,6 +493,7 @@ class Application:
             more = message["more_body"]
         self.bodies.append(body)
         self.capabilities.append(scope["placet.capability"])
+        self.headers.append(scope["headers"])
         self.after.append((await receive())["type"])
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})

@@ -4,9 +4,10 @@
 
 A request passes if it has exactly one header `Placet-Receipt`, whose receipt permits the path's tool with
 the request's body as its arguments. Secrets that the receipt names are compared by the salt in the header
-`Placet-Secret-Salt`; without it the receipt is redeemed. The body is read whole first, and passed on as it
-was. Any other request is answered 403 with `application/problem+json` (RFC 9457), whose member `reason` is
-one of `placet.capability.REASONS`; 413 for a body that is too large; 503 when the PDP cannot be asked.
+`Placet-Secret-Salt`, which is not passed on; without it the receipt is redeemed. The body is read whole
+first, and passed on as it was. Any other request is answered 403 with `application/problem+json` (RFC 9457),
+whose member `reason` is one of `placet.capability.REASONS`; 413 for a body that is too large; 503 when the
+PDP cannot be asked.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ class CapabilityMiddleware:
             _LOG.info("refused: %s", exc)
             await _refuse(send, exc.reason)
             return
-        await self._app({**scope, SCOPE_KEY: capability}, _replay_body(body, receive), send)
+        passed = {**scope, "headers": _without_salt(scope), SCOPE_KEY: capability}
+        await self._app(passed, _replay_body(body, receive), send)
 
     async def _read_body(self, receive: Receive) -> bytes | None:
         """Return the whole body; None when the client has gone."""
@@ -140,6 +142,11 @@ def _read_salt(scope: Mapping[str, Any]) -> bytes:
     if len(found) > 1:
         raise CapabilityError("capability.request", f"{len(found)} headers {SALT_HEADER}")
     return read_salt(found[0]) if found else b""
+
+
+def _without_salt(scope: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    """Return the headers for the application, which may log them: the salt is not among them."""
+    return [(name, value) for name, value in scope["headers"] if name.lower() != SALT_HEADER.lower().encode()]
 
 
 def _headers(scope: Mapping[str, Any], name: bytes) -> list[bytes]:
