@@ -42,7 +42,9 @@ from placet.secret_paths import EVERYTHING, hide
 _TEMPLATE = re.compile(r"(?P<type>[a-z][a-z0-9_.-]{0,63}):(?P<id>.{1,512})", re.DOTALL)
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _REF_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_STEPS = re.compile(r"[/\\]")
+# What separates segments, and a dot in them, also where a tool decodes percent signs, once or more often.
+_SEPARATOR = re.compile(r"[/\\]|%(?:25)*(?:2f|5c)", re.IGNORECASE)
+_DOT = re.compile(r"%(?:25)*2e", re.IGNORECASE)
 
 
 def derive(action: Action, tool: Tool | None, *, audience: str = "") -> Derived:
@@ -309,10 +311,18 @@ def _resource(tool: Tool, arguments: Mapping[str, JSON]) -> Resource | None:
     if match is None:
         return None
     resource_id = _filled(match["id"], tool, arguments)
-    # Where ".." leads the text does not say, so a boundary's prefix cannot be compared with it.
-    if resource_id is None or ".." in _STEPS.split(resource_id):
+    if resource_id is None or _leads_elsewhere(resource_id):
         return None
     return Resource(type=match["type"], id=resource_id)
+
+
+def _leads_elsewhere(resource_id: str) -> bool:
+    """Whether an id has a segment that names none of its own, so that no boundary's prefix can be compared.
+
+    Where `..` leads the text does not say, and `.` is the folder itself. A path may begin with `./`.
+    """
+    segments = _SEPARATOR.split(_DOT.sub(".", resource_id))
+    return ".." in segments or "." in segments[1:]
 
 
 def _filled(template: str, tool: Tool, arguments: Mapping[str, JSON]) -> str | None:

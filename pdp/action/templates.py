@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
+from pdp.action.patterns import folder_of_pattern, is_pattern
 from pdp.model import JSON
 from pdp.names import MAX_RESOURCE_ID
 from placet._templates import TemplateError, split_template
@@ -21,9 +22,12 @@ from placet.canonical import canonical_number
 
 __all__ = ["IdTemplate", "TemplateError", "identifier", "read_template"]
 
-# What separates segments of a path, also where the tool decodes percent signs (RFC 3986 §2.1).
-_SEPARATORS = re.compile(r"[/\\]|%2f|%5c", re.IGNORECASE)
-_GLOB = re.compile(r"[*?\[{]")
+# What separates segments of a path, also where the tool decodes percent signs (RFC 3986 §2.1), once or more
+# often.
+_SEPARATORS = re.compile(r"[/\\]|%(?:25)*(?:2f|5c)", re.IGNORECASE)
+# What a path begins with that starts somewhere else, whatever is in front of it: the root, somebody's home,
+# a drive, a URL's scheme (RFC 3986 §3.1).
+_ELSEWHERE = re.compile(r"/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +43,9 @@ class IdTemplate:
         """Return the identifier; None if a value cannot be part of it, or if it is too long.
 
         `arguments` are normalised. Those named in `paths` are paths in normal form: they may have
-        several segments. `glob`: a pattern of the shell stands for the folder that all it can
-        match lies in; without it such a pattern names nothing.
+        several segments, and `.` at the end of the template is the folder in front of it. `glob`: a pattern
+        of the shell stands for the folder that all it can match lies in; without it such a pattern names
+        nothing.
         """
         result = self.literals[0]
         for place, name in enumerate(self.names):
@@ -49,10 +54,18 @@ class IdTemplate:
                 text = _folder(text, glob=glob)
                 # A pattern in the working folder has no text in front of it.
                 text = "./" if text == "" and result == "" else text
+            if text == "." and name in paths and result != "":
+                return self._folder_before(place, result)
             if text is None or not self._fits(place, text, is_path=name in paths):
                 return None
             result += text + self.literals[place + 1]
         return result if len(result) <= MAX_RESOURCE_ID else None
+
+    def _folder_before(self, place: int, before: str) -> str | None:
+        """Return the folder that a path begins in, by its own name: it does not lie within itself."""
+        is_last = place == len(self.names) - 1 and self.literals[-1] == ""
+        folder = before.removesuffix("/")
+        return folder if is_last and folder not in ("", before) and len(folder) <= MAX_RESOURCE_ID else None
 
     def _fits(self, place: int, text: str, *, is_path: bool) -> bool:
         """Whether the value at a place can be told from the text around it."""
@@ -62,7 +75,7 @@ class IdTemplate:
         # The first value may be all of the id, or all up to a text that it does not hold.
         if not before and place == 0:
             return True
-        return not text.startswith("/") if is_path else _SEPARATORS.search(text) is None
+        return (_ELSEWHERE.match(text) if is_path else _SEPARATORS.search(text)) is None
 
 
 @lru_cache(maxsize=4096)
@@ -86,11 +99,8 @@ def identifier(value: JSON) -> str | None:
 def _folder(path: str, *, glob: bool) -> str | None:
     """Return the path, or for a pattern the folder that it is a pattern in, which may be empty.
 
-    None for a pattern where the tool takes none.
+    None for a pattern where the tool takes none, and for one that may lead out of its folder.
     """
-    pattern = _GLOB.search(path)
-    if pattern is None:
+    if not is_pattern(path):
         return path
-    if not glob:
-        return None
-    return path[: path.rfind("/", 0, pattern.start()) + 1]
+    return folder_of_pattern(path) if glob else None

@@ -64,6 +64,32 @@ async def test_paths_and_patterns_are_what_they_touch(scene: Scene) -> None:
     ] == "registry.arguments_invalid"
 
 
+@pytest.mark.parametrize(
+    ("resource", "permitted", "path"),
+    [
+        ("file:/srv/share/{path}", "file:/srv/share/*", "{x/y,../../../etc}/passwd"),
+        ("file:/srv/share/{path}", "file:/srv/share/*", "*/../x"),
+        ("file:/srv/share/{path}", "file:/srv/share/*", "?/../x"),
+        ("file:/srv/share/{path}", "file:/srv/share/*", "[a/../x"),
+        ("file:{path}", "file:src/*", "src/{a,../../etc}/passwd"),
+        ("file:{path}", "file:src/*", "src/{x/y/z,../../../../etc}/passwd"),
+    ],
+)
+@pytest.mark.parametrize("glob", [False, True])
+async def test_pattern_gets_nowhere_by_what_stands_behind_it(
+    scene: Scene, resource: str, permitted: str, path: str, glob: bool
+) -> None:
+    tool = {"resource": resource, "normalise": {"path": ["path"]}, "glob": glob}
+    assert "registry.resource_underivable" in await judged(scene, tool, permitted, {"path": path})
+
+
+async def test_folder_itself_is_not_below_it(scene: Scene) -> None:
+    tool = {"resource": "file:/srv/share/{path}", "normalise": {"path": ["path"]}, "effect": "delete"}
+    for path in (".", "./", "a/.."):
+        assert await judged(scene, tool, "file:/srv/share/*", {"path": path}) == ["boundary.resource"]
+        assert await judged(scene, tool, "file:/srv/share", {"path": path}) == ["task.within_boundary"]
+
+
 async def test_template_that_could_not_be_read_back_is_refused(scene: Scene) -> None:
     operator = await scene.operator()
     with pytest.raises(InvalidRequestError) as caught:

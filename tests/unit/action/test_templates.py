@@ -155,6 +155,40 @@ def touched(path: str, tool: Tool) -> str | None:
         ("a%2Fb", None),
         ("*.txt", None),
         ("a[0]", None),
+        # A pattern is seen where it stands in what was given, whatever `..` behind it seems to take away.
+        ("{x/y,../../../etc}/passwd", None),
+        ("*/../x", None),
+        ("?/../x", None),
+        ("[a/../x", None),
+        ("@(a|..)/x", None),
+        ("a/../{x}", None),
+        # The folder itself is not in it.
+        (".", "/srv/share"),
+        ("./", "/srv/share"),
+        ("a/..", "/srv/share"),
+        # Somewhere else for the shell, for a drive's or a URL's reader.
+        ("~/x", None),
+        ("~root", None),
+        ("a/~", "/srv/share/a/~"),
+        ("C:/x", None),
+        ("c:x", None),
+        ("file:///etc/passwd", None),
+        ("//host/x", None),
+        ("$HOME/x", "/srv/share/$HOME/x"),
+        # What ends or leads elsewhere for some readers.
+        ("a\0b", None),
+        ("a%00b", None),
+        ("%252e%252e/x", None),
+        ("a%25252fb", None),
+        ("...", None),
+        (".. /x", None),
+        ("a/. ./x", None),
+        ("..;/x", None),
+        ("a/..;v=1/x", None),
+        ("a/..b/.c", "/srv/share/a/..b/.c"),
+        (" a", None),
+        ("a ", None),
+        ("a.", "/srv/share/a."),
     ],
 )
 def test_argument_that_is_a_path_stays_in_its_folder(path: str, made_id: str | None) -> None:
@@ -171,6 +205,12 @@ def test_argument_that_is_a_path_stays_in_its_folder(path: str, made_id: str | N
         ("src/main.py", "src/main.py"),
         ("{a,b}/c", "./"),
         ("../*", None),
+        ("a/../src/*", "src/"),
+        ("src/{a,../../secrets}/**", None),
+        ("src/{x/y/z,../../../../etc}/passwd", None),
+        ("src/*/../x", None),
+        ("src/a*/../b", None),
+        ("{/etc/passwd,a}", None),
     ],
 )
 def test_pattern_touches_the_folder_that_it_matches_in(path: str, made_id: str | None) -> None:
@@ -182,6 +222,102 @@ def test_pattern_in_a_given_folder() -> None:
     assert touched("*", tool) == "/srv/"
     assert touched("a/*", tool) == "/srv/a/"
     assert touched("/*", tool) is None
+
+
+@pytest.mark.parametrize("steps", [("path", "nfkc"), ("nfkc", "path"), ("path", "compact", "nfkc")])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "\uff5bx/y,../../../etc\uff5d/passwd",
+        "\uff0a/../x",
+        "\uff1f/../x",
+        "\uff3ba/../x",
+        "a\uff0fb/../../../x",
+        "\uff05\uff12e./x",
+        "a/\uff3c/../x",
+        "\u2025/x",
+        "\u2024\u2024/x",
+    ],
+)
+def test_what_earlier_and_later_steps_make_of_a_path_is_seen(path: str, steps: tuple[str, ...]) -> None:
+    normalise = (Normalisation(argument="path", steps=tuple(map(NormalisationStep, steps))),)
+    assert touched(path, path_tool("file:/srv/share/{path}", normalise=normalise)) is None
+
+
+def test_white_space_that_another_step_takes_away_holds_no_segment() -> None:
+    steps = tuple(map(NormalisationStep, ("path", "compact")))
+    tool = path_tool("file:/srv/share/{path}", normalise=(Normalisation(argument="path", steps=steps),))
+    assert touched("a/ - /../x", tool) == "/srv/share/x"
+    assert touched(" - /../x", tool) is None
+
+
+@pytest.mark.parametrize(
+    ("resource", "path", "made_id"),
+    [
+        ("{path}", ".", "."),
+        ("/{path}", ".", None),
+        ("share:{path}", ".", None),
+        ("/srv/{path}/x", ".", None),
+        ("/srv/{path}", "a", "/srv/a"),
+        ("{path}", "~/x", "~/x"),
+        ("{path}", "/srv/a", "/srv/a"),
+        ("{path}", "src/*/../x", None),
+    ],
+)
+def test_folder_in_which_a_path_begins_has_a_name_of_its_own_or_none(
+    resource: str, path: str, made_id: str | None
+) -> None:
+    assert touched(path, path_tool(f"file:{resource}")) == made_id
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/srv/share/.",
+        "/srv/share/./",
+        "/srv/./share",
+        "/srv/share/..",
+        "/srv/share/%2e",
+        "/srv/share/%2E%2e/x",
+        "/srv/share/..%2f..",
+        "/srv/share/%252e%252e%252fx",
+        "a\\..\\b",
+    ],
+)
+def test_id_with_segments_that_are_no_names_is_none(path: str) -> None:
+    assert touched(path, path_tool("file:{path}", normalise=())) is None
+
+
+@pytest.mark.parametrize("value", [".", "..", "%2e", "%2e%2e", "a%252fb", "%255c"])
+def test_segment_is_a_name(value: str) -> None:
+    assert touched(value, path_tool("file:/srv/share/{path}", normalise=())) is None
+    assert touched(value, path_tool("file:/srv/{path}/x", normalise=())) is None
+
+
+def test_argument_of_which_nothing_says_that_it_is_a_path_is_free() -> None:
+    """docs/tools.md says so, and what to do."""
+    for path in ("/srv/share/*", "/srv/share/{a,b}/x", "C:\\a", "https://a.example/b?c=[d]", "~/x"):
+        assert touched(path, path_tool("file:{path}", normalise=())) == path
+
+
+@settings(max_examples=1500)
+@given(
+    between=st.lists(PIECE.filter(bool), min_size=1, max_size=2),
+    first=PIECE,
+    last=st.sampled_from(["", "/", "-b"]),
+    data=st.data(),
+)
+def test_no_two_sets_of_values_make_one_id_with_a_path_at_the_end(
+    between: list[str], first: str, last: str, data: st.DataObject
+) -> None:
+    names = [f"p{place}" for place in range(len(between) + 1)]
+    literals = [first, *between]
+    template = read_template("".join(a + "{" + b + "}" for a, b in zip(literals, names, strict=True)) + last)
+    path = st.sampled_from([".", "a", "a/b", "b/a", "-", "a/-b"])
+    values = st.fixed_dictionaries(dict.fromkeys(names[:-1], VALUE) | {names[-1]: path})
+    one, other = data.draw(values), data.draw(values)
+    made_one, made_other = (template.fill(value, paths=names[-1:]) for value in (one, other))
+    assert made_one is None or made_one != made_other or one == other
 
 
 def test_path_that_is_the_whole_id_may_be_absolute() -> None:
