@@ -24,7 +24,7 @@ _PPM = 1_000_000
 _BEYOND = 2**53 - 1
 
 
-class Figures(NamedTuple):
+class EntityFigures(NamedTuple):
     """What a record or an order comes to, as far as its attributes say, in minor units of its currency.
 
     At least one of the two is known.
@@ -97,7 +97,7 @@ def describe_reference(tool: Tool, derived: Derived, known: Mapping[str, KnownEn
     return result
 
 
-def read_figures(tool: Tool, known: Mapping[str, KnownEntity]) -> dict[EntityRole, Figures]:
+def read_figures(tool: Tool, known: Mapping[str, KnownEntity]) -> dict[EntityRole, EntityFigures]:
     """Return what the call's record and its order come to, as far as each can be read."""
     result = {}
     currency: JSON = tool.amount.currency_code if tool.amount is not None else None
@@ -155,7 +155,7 @@ def _attributes(ref: EntityRef, known: Mapping[str, KnownEntity]) -> Mapping[str
     return None if found is None else found.attributes
 
 
-def _figures(ref: EntityRef, known: Mapping[str, KnownEntity], currency: JSON) -> Figures | None:
+def _figures(ref: EntityRef, known: Mapping[str, KnownEntity], currency: JSON) -> EntityFigures | None:
     """Return an entity's figures in `currency`; None if one cannot be read, or one that it needs is absent.
 
     Where the registration names both, the total may be absent: nobody has written one yet.
@@ -173,7 +173,7 @@ def _figures(ref: EntityRef, known: Mapping[str, KnownEntity], currency: JSON) -
         return None
     if left is None and (ref.open_named or total is None):
         return None
-    return Figures(currency=currency, total=total, open=left)
+    return EntityFigures(currency=currency, total=total, open=left)
 
 
 def _currency(ref: EntityRef, known: Mapping[str, KnownEntity], otherwise: JSON) -> JSON:

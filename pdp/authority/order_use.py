@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pdp.action.entities import Figures, excess_ppm, read_figures
+from pdp.action.entities import EntityFigures, excess_ppm, read_figures
 from pdp.authority.counters import terms_in_force
 from pdp.model import (
     Counter,
@@ -83,7 +83,7 @@ def measure_use(
     if tool is None or derived.amount is None:
         return ()
     found = []
-    figures: dict[EntityRole, Figures] | None = None
+    figures: dict[EntityRole, EntityFigures] | None = None
     for ref in tool.entities:
         if not tool.pays_from(ref):
             continue
@@ -153,14 +153,14 @@ def guard_use(uses: Sequence[OrderUse]) -> tuple[Guard, ...]:
     return tuple(guards)
 
 
-def _first_total(figures: Figures | None) -> int | None:
+def _first_total(figures: EntityFigures | None) -> int | None:
     """Return what the first payment fixes: what is open then, or else the total."""
     if figures is None:
         return None
     return figures.total if figures.open is None else figures.open
 
 
-def _total(figures: Figures, terms: Terms) -> int | None:
+def _total(figures: EntityFigures, terms: Terms) -> int | None:
     """Return what an entity may come to in all: as it says, else what was open at the first payment."""
     if figures.total is not None:
         return figures.total

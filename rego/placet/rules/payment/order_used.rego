@@ -7,6 +7,7 @@ import data.placet.settings
 # title: Order used up
 # description: With what was paid on the order or the record before, the amount is more than there is.
 # custom:
+#   remedy: ask
 #   remediation: A reviewer may approve the difference.
 block contains "payment.order_used" if {
 	order_used_beyond
@@ -84,3 +85,23 @@ order_used_moot if {
 	is_object(input.action.reference)
 	count({"record", "order"} & object.keys(input.action.reference)) == 0
 }
+
+findings contains object.union(
+	{
+		"code": "payment.order_used",
+		"of": name,
+		"unit": paid.currency,
+		"used": paid.used,
+		"added": paid.add,
+	},
+	{figure: paid[of] | some figure, of in order_used_figures; is_number(paid[of])},
+) if {
+	order_used_beyond
+	some name in {"record", "order"}
+	paid := input.action.reference[name].paid
+	paid.used > 0
+	not order_used_within(paid)
+}
+
+# What a refusal calls the figures of what was paid.
+order_used_figures := {"limit": "total", "open": "open"}

@@ -121,3 +121,20 @@ test_order_used_is_moot_for_a_duplicate_but_not_for_a_probable_one if {
 	other := json.patch(same, [{"op": "replace", "path": "/action/holds/0/spelling", "value": "other"}])
 	"payment.order_used" in payment.escalate with input as other with data.placet.defaults as fixtures.defaults
 }
+
+test_order_used_says_what_was_paid_and_what_there_is if {
+	document := order_paid({"used": 60000, "add": 70000, "open": 90000, "excess_ppm": 83334})
+	payment.findings == {{
+		"code": "payment.order_used",
+		"of": "order",
+		"unit": "EUR",
+		"used": 60000,
+		"added": 70000,
+		"limit": 120000,
+		"open": 90000,
+	}} with input as document with data.placet.defaults as fixtures.defaults
+	record := fixtures.document.action.reference.record.paid
+	of_record := fixtures.replaced("/action/reference/record/paid", object.union(record, {"used": 5, "excess_ppm": 60000}))
+	{finding.of | some finding in payment.findings} == {"record"} with input as of_record with data.placet.defaults as fixtures.defaults
+	count(payment.findings) == 0 with input as fixtures.document with data.placet.defaults as fixtures.defaults
+}
