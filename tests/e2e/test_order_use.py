@@ -86,6 +86,15 @@ async def test_three_payments_of_600_on_an_order_of_1200_are_two(scene: Scene) -
     paid = [await pay(scene, number) for number in range(3)]
     assert [str(decision.effect) for decision in paid] == ["allow", "allow", "escalate"]
     assert codes(paid[2]) == ["payment.order_used"]
+    (reason,) = paid[2].reasons
+    (figures,) = reason.figures
+    assert (figures.of, figures.unit) == ("order", "EUR")
+    assert (figures.used, figures.added, figures.limit, figures.open) == (
+        "1200.00",
+        "600.00",
+        "1200.00",
+        "1200.00",
+    )
 
 
 async def test_attribute_of_old_registrations_counts_too(scene: Scene) -> None:

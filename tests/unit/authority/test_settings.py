@@ -13,6 +13,11 @@ def test_amounts_become_minor_units() -> None:
     assert policy_settings(settings) == {"large_amount": {"EUR": {"minor": 200050}, "JPY": {"minor": 300000}}}
 
 
+def test_what_is_paid_beyond_an_order_may_be_blocked() -> None:
+    settings = parse_settings(b'{"order_used": {"on_exceed": "block"}}')
+    assert policy_settings(settings) == {"order_used": {"on_exceed": "block"}}
+
+
 def test_absent_settings_stay_absent() -> None:
     assert policy_settings(parse_settings(b"{}")) == {}
     assert allow_ttl({}) == 60
@@ -38,6 +43,9 @@ def test_chains_are_bounded_as_the_tenant_says() -> None:
         (b'{"large_amount": {"EUR": -1}}', "settings.large_amount.EUR"),
         (b'{"large_amount": {"EUR": "1.005"}}', "settings.large_amount.EUR"),
         (b'{"large_amount": {"EUR": null}}', "settings.large_amount.EUR"),
+        (b'{"order_used": "block"}', "settings.order_used"),
+        (b'{"order_used": {}}', "settings.order_used"),
+        (b'{"order_used": {"on_exceed": "allow"}}', "settings.order_used.on_exceed"),
         (b'{"velocity": {"other": {}}}', "settings.velocity.other"),
         (b'{"velocity": {"payments": {"max": 1}}}', "settings.velocity.payments"),
         (
