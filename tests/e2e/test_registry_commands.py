@@ -288,6 +288,19 @@ def test_entity_is_shown_as_a_decision_knew_it(
     assert known["attributes"]["status"] == "active"
     history = run("entity", "history", "vendor:V-1", "--at-decision", decision.decision_id).stdout
     assert len(history.splitlines()) == 1
+    # What the order's figures contain of the decision is said with them, and shown.
+    posted = f"{decision.decision_id}=1200.00"
+    patched = run("entity", "patch", "po:PO-77", "open=0", "--posted", posted).stdout
+    assert f"posted of {decision.decision_id}: 1200.00" in patched
+    booked = {"id": "PO-77", "open": "0", "booked": {decision.decision_id: "1200"}}
+    (tmp_path / "orders.jsonl").write_text(json.dumps(booked) + "\n")
+    run("entity", "import", "orders.jsonl", "--type", "po", "--posted", "booked")
+    shown = run("entity", "history", "po:PO-77").stdout.splitlines()
+    assert shown[0].endswith(f'{{"open":"0"}}  posted {{"{decision.decision_id}":"1200"}}')
+    assert "DECISION=AMOUNT" in run("entity", "patch", "po:PO-77", "--posted", "x", code=2).stderr
+    (tmp_path / "orders.jsonl").write_text('{"id": "PO-77", "booked": 7}\n')
+    wrong = run("entity", "import", "orders.jsonl", "--type", "po", "--posted", "booked", code=2).stderr
+    assert "orders.jsonl:1: booked: must be" in wrong
 
 
 def test_import_goes_on_where_it_was_cut_off(run: Run, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from pdp.model import (
     Obligation,
     Outcome,
     PolicyRevision,
+    Posting,
     Recording,
     Signal,
     Task,
@@ -363,6 +364,13 @@ async def lived(
         now=await bench.store.clock.now(), session_id="s-1", task=Task(id="T-1"), bounds=limited()
     )
     await bench.store.sessions.open(TENANT, session)
+    # What is paid on a record adds up, too.
+    bills = {"INV-1", *(bill for _, bill, _ in before)}
+    await bench.store.entities.put_entities(
+        TENANT,
+        {EntityName(type="invoice", id=bill): {"amount": "700", "currency": "EUR"} for bill in bills},
+        by=builders.AUTHOR,
+    )
     point = bench.point()
 
     async def pay(bill: str, amount: int, call: str) -> None:
@@ -381,6 +389,36 @@ async def lived(
     await move_signals(bench)
     await pay("INV-1", 250, "own")
     return bench.engine.documents[-1]
+
+
+async def test_own_payment_is_set_aside_with_what_figures_contain_of_it(bench: Bench) -> None:
+    tool = pay_tool()
+    linked = replace(
+        tool.entities[0],
+        amount_attribute="",
+        total_attribute="total",
+        open_attribute="open",
+        posted_linked=True,
+    )
+    await bench.store.control_plane.put_tools(
+        TENANT, [replace(tool, business_key=None, entities=(linked,))], by=builders.AUTHOR
+    )
+    figures = {"total": "5000", "open": "5000", "currency": "EUR"}
+    await bench.store.entities.put_entities(TENANT, {INVOICE: figures}, by=builders.AUTHOR)
+    point = bench.point()
+    await point.evaluate(builders.evaluation(bench.session.session_id))
+    request = builders.evaluation(bench.session.session_id)
+    own, _ = await point.evaluate(request)
+    posted = [Posting(own.decision_id, Decimal(1000))]
+    await bench.store.entities.put_entities(
+        TENANT, {INVOICE: figures | {"open": "4000"}}, by=builders.AUTHOR, posted={INVOICE: posted}
+    )
+    first, second = (document["action"]["reference"]["record"]["paid"] for document in bench.engine.documents)
+    assert (first["used"], second["used"], second["unposted"]) == (0, 120_000, 120_000)
+    await point.evaluate(request)
+    again = bench.engine.documents[-1]["action"]["reference"]["record"]["paid"]
+    # The other payment is there, and nothing of it is contained.
+    assert (again["used"], again["unposted"], again["open"]) == (120_000, 120_000, 400_000)
 
 
 @given(before=STEPS, after=STEPS)

@@ -32,6 +32,7 @@ Name = Annotated[str, typer.Argument(metavar="TYPE:ID", help='For example "vendo
 # As many entities and bytes as one call carries: the server takes more.
 _CHUNK = 500
 _CHUNK_BYTES = 512 * 1024
+_CHUNK_POSTED = 1_000
 
 
 @app.command(
@@ -163,14 +164,18 @@ def import_(
     kind: Annotated[str, typer.Option("--type", help="Type of the entities.")],
     id_column: Annotated[str, typer.Option("--id", help="Column or member that holds the id.")] = "id",
     state: Annotated[Path | None, typer.Option(help="File that remembers how far it got.")] = None,
+    posted: Annotated[
+        str, typer.Option(help="Member that holds what the figures contain: amounts by decision.")
+    ] = "",
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create or replace any number of entities."""
-    fingerprint = _fingerprint(file, kind, id_column) if state is not None else ""
+    fingerprint = _fingerprint(file, kind, id_column, posted) if state is not None else ""
     done = read_progress(state, fingerprint) if state is not None else 0
     written, revision = 0, 0
-    for chunk in _chunks(read_rows(file, kind=kind, id_column=id_column), after=done):
+    rows = read_rows(file, kind=kind, id_column=id_column, posted=posted)
+    for chunk in _chunks(rows, after=done):
         try:
             revision = client.put_entities((row.value for row in chunk), reason=reason)
         except PlacetError as exc:
@@ -189,18 +194,21 @@ def import_(
 def _chunks(found: Iterator[Row], *, after: int) -> Iterator[list[Row]]:
     chunk: list[Row] = []
     named: set[str] = set()
-    size = 0
+    size = contained = 0
     for line, entity in found:
         if line <= after:
             continue
         length = len(json_text(entity["attributes"], "attributes")) + len(entity["id"].encode()) + 64
+        posted = len(entity.get("posted", ()))
+        full = len(chunk) == _CHUNK or size + length > _CHUNK_BYTES or contained + posted > _CHUNK_POSTED
         # A chunk writes an entity once, so a second line about it goes into the next chunk, and counts.
-        if chunk and (len(chunk) == _CHUNK or size + length > _CHUNK_BYTES or entity["id"] in named):
+        if chunk and (full or entity["id"] in named):
             yield chunk
-            chunk, named, size = [], set(), 0
+            chunk, named, size, contained = [], set(), 0, 0
         chunk.append(Row(line, entity))
         named.add(entity["id"])
         size += length
+        contained += posted
     if chunk:
         yield chunk
 
@@ -220,8 +228,9 @@ def _name_line(error: PlacetError, file: Path, chunk: list[Row]) -> CommandError
     )
 
 
-def _fingerprint(file: Path, kind: str, id_column: str) -> str:
-    digest = hashlib.sha256(f"{kind}\0{id_column}\0".encode())
+def _fingerprint(file: Path, kind: str, id_column: str, posted: str) -> str:
+    named = f"{kind}\0{id_column}\0" + (f"{posted}\0" if posted else "")
+    digest = hashlib.sha256(named.encode())
     try:
         with file.open("rb") as data:
             while part := data.read(1 << 20):

@@ -21,11 +21,12 @@ class Row(NamedTuple):
     value: dict[str, Any]
 
 
-def read_rows(path: Path, *, kind: str, id_column: str) -> Iterator[Row]:
+def read_rows(path: Path, *, kind: str, id_column: str, posted: str = "") -> Iterator[Row]:
     """Yield each entity with its line number, as `Client.put_entities` takes it.
 
     A CSV file has a header, one column is the id, and every value is text; a JSON Lines file
-    has one object a line, with the id in a member, and the rest are attributes.
+    has one object a line, with the id in a member, and the rest are attributes. `posted` names the member
+    that holds what the figures contain, amounts by decision; empty: there is none.
     """
     reader = {".csv": _read_csv, ".jsonl": _read_jsonl}.get(path.suffix.lower())
     if reader is None:
@@ -36,7 +37,11 @@ def read_rows(path: Path, *, kind: str, id_column: str) -> Iterator[Row]:
                 entity_id = attributes.pop(id_column, None)
                 if not isinstance(entity_id, str) or not entity_id:
                     raise CommandError(f"{path}:{line}: {id_column}: must be the entity's id, a text")
-                yield Row(line, {"type": kind, "id": entity_id, "attributes": attributes})
+                value = {"type": kind, "id": entity_id, "attributes": attributes}
+                contained = attributes.pop(posted, {}) if posted else {}
+                if not isinstance(contained, dict):
+                    raise CommandError(f"{path}:{line}: {posted}: must be an object, amounts by decision")
+                yield Row(line, value | ({"posted": contained} if contained else {}))
     except OSError as exc:
         raise CommandError(f"{path}: {exc.strerror or exc}") from exc
     except UnicodeDecodeError as exc:
