@@ -75,6 +75,7 @@ OF_NONE = {
     "limit.unknown",
     "payment.counterparty_total",
     "payment.duplicate",
+    "payment.order_used",
     "pdp.no_applicable_rule",
     "pdp.policy_unavailable",
     "plan.not_whole",
