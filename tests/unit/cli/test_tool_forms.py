@@ -89,7 +89,10 @@ def test_what_is_not_enforced_yet_comes_back_when_it_is_stored() -> None:
     tool = replace(
         builders.payment_tool(),
         business_key=BusinessKeyRule(name="payment", arguments=("invoice",)),
-        prerequisites=(Prerequisite(tool="invoices.approve", same=("invoice",), required=True),),
+        prerequisites=(
+            Prerequisite(tool="invoices.approve", same=("invoice",), required=True),
+            Prerequisite(tool="invoices.check", same=(), consumed=True),
+        ),
         redeem_required=True,
         glob=True,
         audience="erp",
@@ -99,13 +102,17 @@ def test_what_is_not_enforced_yet_comes_back_when_it_is_stored() -> None:
     assert read_registration(json.loads(json.dumps(registration(tool))), revision=tool.revision) == tool
     form = tool_form(convert_tools.tool_message(tool))
     assert form["business_key"] == {"name": "payment", "arguments": ["invoice"]}
-    assert form["prerequisites"] == [{"tool": "invoices.approve", "same": ["invoice"], "required": True}]
+    assert form["prerequisites"] == [
+        {"tool": "invoices.approve", "same": ["invoice"], "required": True},
+        {"tool": "invoices.check", "same": [], "required": False, "consumed": True},
+    ]
     assert form["redeem"] == "required"
     assert form["glob"] is True
     assert form["audience"] == "erp"
     assert form["amount"]["allow_zero"] is True
     [again] = converted(form)
     assert (again.glob, again.audience, again.amount) == (tool.glob, tool.audience, tool.amount)
+    assert again.prerequisites == tool.prerequisites
 
 
 def test_secret_role_makes_an_argument_secret() -> None:
@@ -179,6 +186,7 @@ def test_registration_that_cannot_be_applied_is_refused_by_field(part: dict[str,
         ({"entities": [{"name": 7, "type": "t", "id": "x"}]}, "tools[0].entities[0].name"),
         ({"business_key": {"name": "n"}}, "tools[0].business_key.arguments"),
         ({"prerequisites": [{"tool": "t", "required": 1}]}, "tools[0].prerequisites[0].required"),
+        ({"prerequisites": [{"tool": "t", "consumed": "yes"}]}, "tools[0].prerequisites[0].consumed"),
         ({"output": {"format": "xml"}}, "tools[0].output.format"),
         ({"output": {"fields": {"id": "sure"}}}, "tools[0].output.fields.id"),
         ({"redeem": "maybe"}, "tools[0].redeem"),
