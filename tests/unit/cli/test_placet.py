@@ -292,9 +292,26 @@ def test_secrets_are_not_compared_and_the_command_says_which(signed_pdp: FakePdp
         said = json.loads(verify(tmp_path, "--json", "--action", str(tmp_path / "action.json")).stdout)
         assert said["uncompared"] == ["pin"]
         assert "hunter2" not in str(said)
+    shown = run(None, "receipt", "show", str(tmp_path / "receipt.txt")).stdout
+    assert [line.split() for line in shown.splitlines() if "act.secrets[" in line] == [
+        ["act.secrets[0]", "pin"]
+    ]
     (tmp_path / "action.json").write_text(json.dumps(ACTION | {"arguments": {"invoice": "another"}}))
     done = verify(tmp_path, "--action", str(tmp_path / "action.json"))
     assert (done.returncode, "act.ad" in done.stderr) == (1, True)
+
+
+def test_receipt_says_that_all_arguments_are_hidden(signed_pdp: FakePdp, tmp_path: Path) -> None:
+    tool = {"name": ACTION["tool"], "effect": "read", "resource": "invoice:{invoice}"}
+    with signed_pdp.client() as agent:
+        # The empty path is all of them; a server names it where it cannot tell what is secret.
+        agent.put_tools([tool | {"secret_arguments": [""]}])
+        decision = agent.evaluate(ACTION, session=signed_pdp.session())
+    (tmp_path / "receipt.txt").write_bytes(decision.receipt)
+    shown = run(None, "receipt", "show", str(tmp_path / "receipt.txt")).stdout
+    (line,) = [line for line in shown.splitlines() if "act.secrets[" in line]
+    assert line.split(maxsplit=1) == ["act.secrets[0]", "(all arguments)"]
+    assert "INV-1" not in shown
 
 
 def test_receipt_is_verified_offline(signed_pdp: FakePdp, kept: Path) -> None:

@@ -110,7 +110,10 @@ def show_receipt(receipt: ParsedReceipt) -> None:
     out.print(Text("header", style="bold"))
     _table(out, dict(receipt.header))
     out.print(Text("claims", style="bold"))
-    _table(out, _flat(receipt.claims))
+    rows = _flat(receipt.claims)
+    # The empty path names all arguments, and rows without a value are not printed.
+    hidden = [name for name, value in rows.items() if name.startswith("act.secrets[") and value == ""]
+    _table(out, rows | dict.fromkeys(hidden, "(all arguments)"))
 
 
 def printable(text: str) -> str:
