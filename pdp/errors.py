@@ -3,6 +3,8 @@
 Every one of them means that the caller got no answer, and must not act.
 """
 
+from collections.abc import Iterable
+
 
 class PdpError(Exception):
     """A failure that the server's edge turns into a gRPC status."""
@@ -14,12 +16,17 @@ class PdpError(Exception):
 
 
 class InvalidFieldError(PdpError):
-    """The request is malformed. `field` is its path in the message, `reason` a sentence."""
+    """The request is malformed. `field` is its path in the message, `reason` a sentence.
 
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
+    `more` are further fields that are wrong, with reasons; `violations` has all of them.
+    """
+
+    def __init__(self, field: str, reason: str, *, more: Iterable[tuple[str, str]] = ()) -> None:
         self.field = field
         self.reason = reason
+        self.violations = ((field, reason), *more)
+        others = f" (and {len(self.violations) - 1} more)" if len(self.violations) > 1 else ""
+        super().__init__(f"{field}: {reason}{others}")
 
 
 class UnauthenticatedError(PdpError):

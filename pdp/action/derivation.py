@@ -14,10 +14,9 @@ from functools import lru_cache
 import jsonschema_rs
 import orjson
 
-from pdp.action.secrets import find_secret_faults, hidden_texts, paths_to_hide, shows_secrets
+from pdp.action.secrets import hidden_texts, paths_to_hide, shows_secrets
 from pdp.action.templates import TemplateError, identifier, read_template
 from pdp.action.violations import NO_VIOLATIONS, find_violations
-from pdp.errors import InvalidFieldError
 from pdp.model import (
     JSON,
     Action,
@@ -26,22 +25,17 @@ from pdp.model import (
     BusinessKey,
     BusinessKeyRule,
     Derived,
-    EntityAttribute,
     EntityQuery,
-    EntityRef,
-    EntityRole,
     Normalisation,
     Resource,
     Tool,
 )
-from pdp.money import AmountError, minor_digits, number_text, read_amount
+from pdp.money import AmountError, number_text, read_amount
 from placet.canonical import canonical_json
 from placet.normalise import NormalisationError, NormalisationStep, normalise
 from placet.secret_paths import EVERYTHING, hide
 
 _TEMPLATE = re.compile(r"(?P<type>[a-z][a-z0-9_.-]{0,63}):(?P<id>.{1,512})", re.DOTALL)
-_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
-_REF_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # What separates segments, and a dot in them, also where a tool decodes percent signs, once or more often.
 _SEPARATOR = re.compile(r"[/\\]|%(?:25)*(?:2f|5c)", re.IGNORECASE)
 _DOT = re.compile(r"%(?:25)*2e", re.IGNORECASE)
@@ -129,114 +123,13 @@ def make_comparable(arguments: Mapping[str, JSON], amount: AmountRole | None) ->
     return result
 
 
-def check_tool(tool: Tool, field: str) -> None:
-    """Refuse a registration that could not be applied to a call. Raises `InvalidFieldError`."""
-    template = _TEMPLATE.fullmatch(tool.resource)
-    if template is None:
-        raise InvalidFieldError(
-            f"{field}.resource", 'must be "type:id", with arguments in braces: "invoice:{invoice}"'
-        )
-    _check_template(template["id"], f"{field}.resource")
+def schema_problem(text: str) -> str | None:
+    """Return why arguments cannot be judged by a schema; None if they can."""
     try:
-        _schema(tool.arguments_schema)
+        _schema(text)
     except ValueError as exc:
-        raise InvalidFieldError(f"{field}.arguments_schema", f"is no JSON Schema (2020-12): {exc}") from exc
-    if tool.amount is not None:
-        if not tool.amount.argument:
-            raise InvalidFieldError(f"{field}.amount.argument", "is required")
-        if tool.amount.currency_code is None and not tool.amount.currency_argument:
-            raise InvalidFieldError(f"{field}.amount.currency", "name an argument or an ISO 4217 code")
-        if tool.amount.currency_code is not None and minor_digits(tool.amount.currency_code) is None:
-            raise InvalidFieldError(f"{field}.amount.currency_code", "is no ISO 4217 currency")
-    for index, rule in enumerate(tool.normalise):
-        if tool.amount is not None and rule.argument == tool.amount.argument:
-            raise InvalidFieldError(
-                f"{field}.normalise[{index}].argument", "is the amount: a number has one form"
-            )
-    _check_entities(tool, f"{field}.entities")
-    if tool.redeem_required and not tool.audience:
-        raise InvalidFieldError(
-            f"{field}.audience",
-            "is required where redeem is: receipts without an audience are redeemed by nobody",
-        )
-    for fault in find_secret_faults(tool):
-        raise InvalidFieldError(f"{field}.{fault.field}", fault.reason)
-
-
-def _check_entities(tool: Tool, field: str) -> None:
-    named: dict[str, EntityRef] = {}
-    roles: set[EntityRole] = set()
-    for index, ref in enumerate(tool.entities):
-        path = f"{field}[{index}]"
-        if _REF_NAME.fullmatch(ref.name) is None:
-            raise InvalidFieldError(f"{path}.name", "must be lower case letters, digits and underscores")
-        if ref.name in named:
-            raise InvalidFieldError(f"{path}.name", "is listed twice")
-        named[ref.name] = ref
-        if _TYPE.fullmatch(ref.type) is None:
-            raise InvalidFieldError(f"{path}.type", 'must be a type such as "vendor"')
-        if ref.id is not None:
-            _check_template(ref.id, f"{path}.id")
-        if ref.role is not EntityRole.OTHER and ref.role in roles:
-            raise InvalidFieldError(f"{path}.role", f"a tool has one {ref.role} at most")
-        roles.add(ref.role)
-        _check_measure(tool, ref, path)
-    for index, ref in enumerate(tool.entities):
-        path = f"{field}[{index}]"
-        if ref.via is not None:
-            _check_attribute(ref.via, named, f"{path}.via")
-            if named[ref.via.entity].id is None:
-                raise InvalidFieldError(
-                    f"{path}.via.entity", "must have an id: one step is all that is followed"
-                )
-        if ref.must_match is not None:
-            _check_attribute(ref.must_match, named, f"{path}.must_match")
-            if ref.must_match.entity == ref.name:
-                raise InvalidFieldError(f"{path}.must_match.entity", "must be another entity")
-
-
-def _check_measure(tool: Tool, ref: EntityRef, path: str) -> None:
-    """Refuse a record or an order whose amount could not be read. Raises `InvalidFieldError`."""
-    figures = ref.total_attribute or ref.open_attribute
-    if ref.role not in (EntityRole.RECORD, EntityRole.ORDER):
-        if ref.amount_attribute or ref.currency_attribute or figures or ref.measure or ref.posted_linked:
-            raise InvalidFieldError(f"{path}.role", "only a record or an order has an amount")
-        return
-    if ref.measure and _TYPE.fullmatch(ref.measure) is None:
-        raise InvalidFieldError(f"{path}.measure", 'must be a name such as "freight"')
-    if ref.amount_attribute and figures:
-        raise InvalidFieldError(
-            f"{path}.amount_attribute", "is for registrations that name neither total nor open"
-        )
-    if ref.posted_linked and not ref.open_named:
-        raise InvalidFieldError(f"{path}.posted", "needs open_attribute: what is posted is no longer open")
-    if tool.amount is None:
-        return
-    if not ref.amount_attribute and not figures:
-        raise InvalidFieldError(
-            f"{path}.amount_attribute",
-            "is required, or total_attribute or open_attribute: the tool's amount is measured by it",
-        )
-    if not ref.currency_attribute and tool.amount.currency_code is None:
-        record = tool.entity_of(EntityRole.RECORD)
-        if ref.role is EntityRole.RECORD or record is None:
-            raise InvalidFieldError(
-                f"{path}.currency_attribute", "is required: the tool has no fixed currency"
-            )
-
-
-def _check_attribute(of: EntityAttribute, named: Mapping[str, EntityRef], path: str) -> None:
-    if of.entity not in named:
-        raise InvalidFieldError(f"{path}.entity", "is no entity of this tool")
-    if not of.attribute:
-        raise InvalidFieldError(f"{path}.attribute", "is required")
-
-
-def _check_template(template: str, path: str) -> None:
-    try:
-        read_template(template)
-    except TemplateError as exc:
-        raise InvalidFieldError(path, str(exc)) from exc
+        return f"is no JSON Schema (2020-12): {exc}"
+    return None
 
 
 @lru_cache(maxsize=4096)

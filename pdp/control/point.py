@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import orjson
 
+from pdp.action.lint import Judged, lint_registrations, refuse_errors
 from pdp.authority.settings import parse_settings
 from pdp.control.merging import merge
 from pdp.control.writing import attribution, log_write
@@ -28,6 +31,25 @@ from pdp.model import (
 )
 from pdp.ports import ControlPlane
 from placet.canonical import parse_object
+
+# So many tools are read at once.
+_PAGE = 500
+
+
+class ToolsWritten(NamedTuple):
+    """A revision of the registry, and what is doubtful in the tools that it wrote."""
+
+    revision: int
+    warnings: Sequence[Judged]
+
+
+async def _judge(tools: Sequence[Tool], registered: Sequence[Tool]) -> list[Judged]:
+    """Return what is found in tools; between two of them others work."""
+    found: list[Judged] = []
+    for of_one in lint_registrations(tools, registered=registered):
+        found += of_one
+        await asyncio.sleep(0)
+    return found
 
 
 class ControlPoint:
@@ -78,21 +100,48 @@ class ControlPoint:
         log_write(caller, "agents", revision, by=by, count=len(agents))
         return revision
 
-    async def put_tools(self, caller: Caller, tools: Sequence[Tool], *, reason: str) -> int:
-        """Register tools, or replace their registrations."""
+    async def check_tools(self, caller: Caller, tools: Sequence[Tool]) -> list[Judged]:
+        """Return what `put_tools` would find in these tools, beside those that are registered."""
+        names = {tool.name for tool in tools}
+        elsewhere = any(rule.tool not in names for tool in tools for rule in tool.prerequisites)
+        registered = await self._every_tool(caller.tenant, None) if elsewhere else []
+        return await _judge(tools, registered)
+
+    async def put_tools(self, caller: Caller, tools: Sequence[Tool], *, reason: str) -> ToolsWritten:
+        """Register tools, or replace their registrations.
+
+        Raises `InvalidFieldError` that names every field which could never let a call pass, or would show a
+        secret.
+        """
+        warnings = refuse_errors(await self.check_tools(caller, tools))
         by = attribution(caller, reason)
         revision = await self._store.put_tools(caller.tenant, tools, by=by)
         log_write(caller, "tools", revision, by=by, count=len(tools))
-        return revision
+        return ToolsWritten(revision, warnings)
 
-    async def roll_back_tools(self, caller: Caller, to_revision: int, *, reason: str) -> int:
-        """Make every tool what it was at a revision. Raises `NotFoundError` for one that never was."""
+    async def roll_back_tools(self, caller: Caller, to_revision: int, *, reason: str) -> ToolsWritten:
+        """Make every tool what it was at a revision.
+
+        Raises `NotFoundError` for one that never was, and `InvalidFieldError` as `put_tools` does.
+        """
+        found = await _judge(await self._every_tool(caller.tenant, to_revision), [])
+        warnings = refuse_errors(found)
         by = attribution(caller, reason)
         revision = await self._store.roll_back_tools(caller.tenant, to_revision, by=by)
         if revision is None:
             raise NotFoundError(f"there is no revision {to_revision} of the tools")
         log_write(caller, "tools", revision, by=by)
-        return revision
+        return ToolsWritten(revision, warnings)
+
+    async def _every_tool(self, tenant: str, revision: int | None) -> list[Tool]:
+        """Return all tools as they are, or as they were at a revision."""
+        every: list[Tool] = []
+        while True:
+            after = every[-1].name if every else ""
+            page = await self._store.tools(tenant, revision=revision, after=after, limit=_PAGE)
+            every += page.tools
+            if len(page.tools) < _PAGE:
+                return every
 
     async def put_signals(self, caller: Caller, signals: Sequence[Signal], *, reason: str) -> int:
         """Set signals, or replace their values."""

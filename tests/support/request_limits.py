@@ -98,6 +98,14 @@ def _tool(**members: Any) -> admin.PutToolsRequest:
     return admin.PutToolsRequest(tools=[admin.Tool(**given)])
 
 
+def _after(tools: int, **members: Any) -> admin.PutToolsRequest:
+    """Return a tool with these members before so many that it may have as prerequisites: p0, p1, …"""
+    request = _tool(**members)
+    for number in range(tools):
+        request.tools.append(_tool(name=f"p{number}").tools[0])
+    return request
+
+
 def _arguments(number: int) -> list[str]:
     return [f"a{index}" for index in range(number)]
 
@@ -418,13 +426,13 @@ LIMITS: Mapping[str, Limit] = {
     "tools[].prerequisites, entries": _limit(
         "PutTools",
         "tools[0].prerequisites",
-        lambda n: _tool(prerequisites=[admin.Prerequisite(tool=f"p{i}", same=["a0"]) for i in range(n)]),
+        lambda n: _after(n, prerequisites=[admin.Prerequisite(tool=f"p{i}", same=["a0"]) for i in range(n)]),
         "pdp.server.messages.tools.MAX_PREREQUISITES",
     ),
     "tools[].prerequisites[].same, entries": _limit(
         "PutTools",
         "tools[0].prerequisites[0].same",
-        lambda n: _tool(prerequisites=[admin.Prerequisite(tool="p", same=_arguments(n))]),
+        lambda n: _after(1, prerequisites=[admin.Prerequisite(tool="p0", same=_arguments(n))]),
     ),
     "tools[].output.fields, entries": _limit(
         "PutTools",

@@ -253,6 +253,11 @@ ROWS: Mapping[str, Row] = {
             ]
         ),
     ),
+    "/placet.v1.AdminService/CheckTools": Row(
+        request=lambda things: admin_service_pb2.CheckToolsRequest(
+            tools=[admin_service_pb2.Tool(name=things.tool, effect=session_service_pb2.TOOL_EFFECT_READ)]
+        )
+    ),
     "/placet.v1.AdminService/ListTools": Row(request=lambda things: admin_service_pb2.ListToolsRequest()),
     "/placet.v1.AdminService/ListToolHistory": Row(
         request=lambda things: admin_service_pb2.ListToolHistoryRequest()

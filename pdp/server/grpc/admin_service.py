@@ -114,8 +114,16 @@ class AdminService(stubs.AdminServiceServicer):
         return messages.PutAgentsResponse(agents_revision=revision)
 
     async def PutTools(self, request: messages.PutToolsRequest, context: Any) -> messages.PutToolsResponse:
-        revision = await self._point.put_tools(current_caller(), tools.tools(request), reason=reason(request))
-        return messages.PutToolsResponse(tools_revision=revision)
+        done = await self._point.put_tools(current_caller(), tools.tools(request), reason=reason(request))
+        return messages.PutToolsResponse(
+            tools_revision=done.revision, warnings=tools.finding_messages(done.warnings, most=200)
+        )
+
+    async def CheckTools(
+        self, request: messages.CheckToolsRequest, context: Any
+    ) -> messages.CheckToolsResponse:
+        found = await self._point.check_tools(current_caller(), tools.tools(request))
+        return messages.CheckToolsResponse(findings=tools.finding_messages(found, most=1000))
 
     async def ListTools(self, request: messages.ListToolsRequest, context: Any) -> messages.ListToolsResponse:
         page = await self._point.tools(
@@ -147,8 +155,10 @@ class AdminService(stubs.AdminServiceServicer):
         to = fields.revision(request.to_revision, "to_revision")
         if to is None:
             raise InvalidFieldError("to_revision", "is required")
-        revision = await self._point.roll_back_tools(current_caller(), to, reason=reason(request))
-        return messages.RollbackToolsResponse(tools_revision=revision)
+        done = await self._point.roll_back_tools(current_caller(), to, reason=reason(request))
+        return messages.RollbackToolsResponse(
+            tools_revision=done.revision, warnings=tools.finding_messages(done.warnings, most=200)
+        )
 
     async def PutSignals(
         self, request: messages.PutSignalsRequest, context: Any

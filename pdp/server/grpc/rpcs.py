@@ -74,6 +74,7 @@ _ADMIN = {
     "ListChanges": _callable_by(Role.OPERATOR, Role.AUDITOR),
     "PutAgents": _callable_by(Role.OPERATOR),
     "PutTools": _callable_by(Role.OPERATOR),
+    "CheckTools": _callable_by(Role.OPERATOR, Role.AUDITOR),
     "ListTools": _callable_by(Role.OPERATOR, Role.AUDITOR),
     "ListToolHistory": _callable_by(Role.OPERATOR, Role.AUDITOR),
     "RollbackTools": _callable_by(Role.OPERATOR),

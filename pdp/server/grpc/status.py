@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -37,6 +38,9 @@ from placet.v1 import error_reason_pb2 as reasons
 
 DOMAIN = "placet.v1"
 DETAILS_KEY = "grpc-status-details-bin"
+# Bytes of the fields that a status names. It travels as metadata, of which gRPC takes 8 KiB in all, and in
+# base64.
+_MAX_VIOLATIONS = 4_000
 
 _TABLE: dict[type, tuple[grpc.StatusCode, reasons.ErrorReason.ValueType]] = {
     InvalidFieldError: (grpc.StatusCode.INVALID_ARGUMENT, reasons.ERROR_REASON_INVALID_FIELD),
@@ -101,15 +105,28 @@ def status_of(error: Exception, *, request_id: str) -> Status:
             )
         )
     ]
-    if isinstance(error, InvalidFieldError | GrantExceedsParentError):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.reason)
-        packed.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
+    if isinstance(error, InvalidFieldError):
+        packed.append(_pack(_bad_request(error.violations)))
+    if isinstance(error, GrantExceedsParentError):
+        packed.append(_pack(_bad_request([(error.field, error.reason)])))
     if isinstance(error, SessionContendedError | OverloadedError):
         delay = duration_pb2.Duration()
         delay.FromTimedelta(timedelta(seconds=error.retry_after))
         packed.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     status = status_pb2.Status(code=code.value[0], message=message, details=packed)
     return Status(code=code, message=message, details=status.SerializeToString(), reason=name)
+
+
+def _bad_request(violations: Sequence[tuple[str, str]]) -> error_details_pb2.BadRequest:
+    """Return the fields that are wrong; where they are too many for a status, the last says how many more."""
+    result, room = error_details_pb2.BadRequest(), _MAX_VIOLATIONS
+    for count, (field, description) in enumerate(violations):
+        room -= len(field.encode()) + len(description.encode())
+        if room < 0 and count:
+            result.field_violations.add(field="", description=f"and {len(violations) - count} more")
+            break
+        result.field_violations.add(field=field, description=description)
+    return result
 
 
 def _pack(

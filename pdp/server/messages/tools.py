@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from pdp.action.derivation import check_tool
+from pdp.action.lint import Judged
 from pdp.errors import InvalidFieldError
 from pdp.model import (
     AmountRole,
@@ -93,11 +93,38 @@ _TRUSTS: dict[int, FieldTrust] = {
 V = TypeVar("V")
 
 
-def tools(message: admin.PutToolsRequest) -> list[Tool]:
+def tools(message: admin.PutToolsRequest | admin.CheckToolsRequest) -> list[Tool]:
+    """Return the tools of a request. Raises `InvalidFieldError` that names a field of each that is none."""
     check_count(message.tools, "tools", least=1)
-    result = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(message.tools)]
+    result: list[Tool] = []
+    wrong: list[tuple[str, str]] = []
+    for index, tool in enumerate(message.tools):
+        try:
+            result.append(_tool(tool, f"tools[{index}]"))
+        except InvalidFieldError as exc:
+            wrong += exc.violations
+    if wrong:
+        (field, reason), *more = wrong
+        raise InvalidFieldError(field, reason, more=more)
     unique([tool.name for tool in result], "tools", "name")
     return result
+
+
+def finding_messages(found: Sequence[Judged], *, most: int) -> list[admin.ToolFinding]:
+    """Return the messages of what was found: errors first where there is more than an answer has room for."""
+    if len(found) > most:
+        found = sorted(found, key=lambda judged: not judged.is_error)[:most]
+    return [_finding_message(judged) for judged in found]
+
+
+def _finding_message(judged: Judged) -> admin.ToolFinding:
+    return admin.ToolFinding(
+        tool=judged.finding.tool,
+        field=judged.field,
+        severity=admin.FINDING_SEVERITY_ERROR if judged.is_error else admin.FINDING_SEVERITY_WARNING,
+        code=judged.finding.code,
+        message=judged.finding.message,
+    )
 
 
 def _tool(message: admin.Tool, path: str) -> Tool:
@@ -146,7 +173,6 @@ def _tool(message: admin.Tool, path: str) -> Tool:
     )
     if message.redeem not in (admin.REDEEM_RULE_UNSPECIFIED, admin.REDEEM_RULE_REQUIRED):
         raise InvalidFieldError(f"{path}.redeem", "must be one of the known rules")
-    check_tool(converted, path)
     return converted
 
 

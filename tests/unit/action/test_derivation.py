@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp.action.derivation import check_tool, derive, make_comparable
+from pdp.action.derivation import derive, make_comparable
 from pdp.errors import InvalidFieldError
 from pdp.model import Amount, AmountRole, AmountUnit, BusinessKeyRule, Resource
 from pdp.money import MAX_MINOR, AmountError, major_to_minor, minor_to_major, read_amount
 from tests.support import builders
+from tests.support.registrations import check_tool
 
 PAY = {"invoice": "INV-1", "amount": 1200, "currency": "EUR"}
 
@@ -254,12 +255,13 @@ def test_derivation_never_raises(arguments: dict[str, Any]) -> None:
         ({"resource": "invoice:{}"}, "tools[0].resource"),
         ({"resource": "invoice:{a"}, "tools[0].resource"),
         ({"resource": "{a}:x"}, "tools[0].resource"),
-        ({"arguments_schema": '{"type":"nonsense"}'}, "tools[0].arguments_schema"),
+        ({"arguments_schema": '{"type":"nonsense"}'}, "tools[0].arguments_schema.type"),
         ({"arguments_schema": '{"$ref":"http://127.0.0.1:9/schema"}'}, "tools[0].arguments_schema"),
         ({"arguments_schema": '{"pattern":"(?<=a)b"}'}, "tools[0].arguments_schema"),
-        ({"amount": AmountRole(argument="a", unit=None)}, "tools[0].amount.currency"),
+        ({"amount": AmountRole(argument="amount", unit=None)}, "tools[0].amount.unit"),
+        ({"amount": AmountRole(argument="amount", unit=AmountUnit.MAJOR)}, "tools[0].amount.currency"),
         (
-            {"amount": AmountRole(argument="a", unit=None, currency_code="EURO")},
+            {"amount": AmountRole(argument="amount", unit=AmountUnit.MAJOR, currency_code="EURO")},
             "tools[0].amount.currency_code",
         ),
     ],

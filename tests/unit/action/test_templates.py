@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdp.action.derivation import check_tool, derive
+from pdp.action.derivation import derive
 from pdp.action.templates import TemplateError, read_template
 from pdp.errors import InvalidFieldError
 from pdp.model import EntityRef, Normalisation, Tool
 from placet.normalise import NormalisationStep
 from tests.support import builders
+from tests.support.registrations import check_tool
 
 
 def made(template: str, **arguments: Any) -> str | None:

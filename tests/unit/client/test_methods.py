@@ -13,6 +13,7 @@ from placet.v1 import session_service_pb2 as sessions
 
 # Calls that the client makes once: they write, or stream, or nobody has needed them again so far.
 SENT_ONCE = {
+    "/placet.v1.AdminService/CheckTools",
     "/placet.v1.AdminService/GetChange",
     "/placet.v1.AdminService/GetSettings",
     "/placet.v1.AdminService/ListAgents",

@@ -13,7 +13,18 @@ from structlog.testing import capture_logs
 from pdp.control.entities import EntityPoint
 from pdp.control.point import ControlPoint
 from pdp.errors import InvalidFieldError, NotFoundError, PermissionDeniedError, TenantUnknownError
-from pdp.model import Attribution, Caller, ControlKind, EntityName, Role, Signal
+from pdp.model import (
+    Attribution,
+    BusinessKeyRule,
+    Caller,
+    ControlKind,
+    EntityName,
+    Prerequisite,
+    Role,
+    Signal,
+    Tool,
+    ToolEffect,
+)
 from tests.fakes.store import FakeStore
 from tests.support import builders
 from tests.support.builders import TENANT
@@ -27,6 +38,10 @@ ANNA = Caller(
 )
 VENDOR = EntityName(type="vendor", id="V-1")
 HIDDEN = "DE89-3704-0044"
+CLOSED = (
+    '{"type": "object", "properties": {"invoice": {"type": "string"}}, "required": ["invoice"], '
+    '"additionalProperties": false}'
+)
 Write = Callable[[ControlPoint, EntityPoint], Coroutine[Any, Any, Any]]
 WRITES: dict[str, tuple[Write, str]] = {
     "settings": (lambda control, _: control.put_settings(ANNA, "", b"{}", reason="why"), "settings"),
@@ -157,3 +172,72 @@ async def test_change_is_shown_with_what_it_replaced() -> None:
     assert [(item.before, item.after) for item in differences] == [("{}", '{"allow_ttl_seconds": 30}')]
     with pytest.raises(NotFoundError):
         await point.change(ANNA, ControlKind.SETTINGS, 3, after="", limit=20)
+
+
+def named(name: str, **change: Any) -> Tool:
+    return replace(
+        builders.tool(name, amount=None, effect=ToolEffect.READ, arguments_schema=CLOSED), **change
+    )
+
+
+async def fields_refused(plane: ControlPoint, *tools: Tool) -> list[str]:
+    with pytest.raises(InvalidFieldError) as caught:
+        await plane.put_tools(ANNA, tools, reason="")
+    return [field for field, _ in caught.value.violations]
+
+
+async def test_registration_that_could_never_pass_is_refused_with_every_field() -> None:
+    store = await a_store()
+    control = ControlPoint(store.control_plane)
+    wrong = named(
+        "a",
+        resource="invoice:{invioce}",
+        business_key=BusinessKeyRule(name="a", arguments=("nobody",)),
+    )
+    assert await fields_refused(control, named("b"), wrong) == [
+        "tools[1].resource",
+        "tools[1].business_key.arguments[0]",
+    ]
+    assert (await control.tools(ANNA, revision=None, after="", limit=9)).revision == 1
+
+
+async def test_what_is_doubtful_is_registered_and_said() -> None:
+    store = await a_store()
+    done = await ControlPoint(store.control_plane).put_tools(ANNA, [named("files.delete")], reason="")
+    assert [(judged.field, judged.finding.code) for judged in done.warnings] == [
+        ("tools[0].effect", "effect.softer"),
+    ]
+
+
+async def test_prerequisites_are_looked_for_in_the_registry() -> None:
+    store = await a_store()
+    control = ControlPoint(store.control_plane)
+    after = named("b", prerequisites=(Prerequisite(tool="a", same=(), required=True),))
+    assert await fields_refused(control, after) == ["tools[0].prerequisites[0].tool"]
+    await control.put_tools(ANNA, [named("a")], reason="")
+    await control.put_tools(ANNA, [after], reason="")
+    circle = named("a", prerequisites=(Prerequisite(tool="b", same=(), required=True),))
+    assert await fields_refused(control, circle) == ["tools[0].prerequisites[0].tool"]
+
+
+async def test_check_finds_what_a_write_would_and_writes_nothing() -> None:
+    store = await a_store()
+    control = ControlPoint(store.control_plane)
+    with capture_logs() as lines:
+        found = await control.check_tools(ANNA, [named("a", resource="x")])
+    assert [(judged.field, judged.is_error) for judged in found] == [
+        ("tools[0].resource", True),
+    ]
+    assert (await control.tools(ANNA, revision=None, after="", limit=9)).revision == 1
+    assert lines == []
+
+
+async def test_roll_back_to_what_would_be_refused_is_refused() -> None:
+    store = await a_store()
+    await store.control_plane.put_tools(TENANT, [named("old", resource="x")], by=builders.AUTHOR)
+    control = ControlPoint(store.control_plane)
+    with pytest.raises(InvalidFieldError, match=r"resource"):
+        await control.roll_back_tools(ANNA, 2, reason="")
+    done = await control.roll_back_tools(ANNA, 1, reason="")
+    assert done.revision == 3
+    assert [judged.finding.code for judged in done.warnings]

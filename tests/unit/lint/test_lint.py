@@ -300,6 +300,14 @@ CASES: list[tuple[dict[str, Any], list[str]]] = [
     (changed("entities.0.amount_attribute", ...), ["entity.invalid entities[0].amount_attribute"]),
     (changed("entities.0.currency_attribute", ...), ["entity.invalid entities[0].currency_attribute"]),
     (changed("entities.1.amount_attribute", "x"), ["entity.invalid entities[1].role"]),
+    (changed("entities.1.total_attribute", "x"), ["entity.invalid entities[1].role"]),
+    (changed("entities.1.posted", "linked"), ["entity.invalid entities[1].role"]),
+    (changed("entities.0.total_attribute", "sum"), ["entity.invalid entities[0].amount_attribute"]),
+    (changed("entities.0.posted", "linked"), ["entity.invalid entities[0].posted"]),
+    (changed("entities.2.posted", "linked"), []),
+    (changed("entities.2.measure", "By weight"), ["entity.invalid entities[2].measure"]),
+    (changed("entities.2.amount_attribute", ...), ["entity.invalid entities[2].amount_attribute"]),
+    (changed("entities.2.open_attribute", "left", changed("entities.2.amount_attribute", ...)), []),
     # --- prerequisites
     (changed("prerequisites.0.tool", "payments.create"), ["prerequisite.self prerequisites[0].tool"]),
     (

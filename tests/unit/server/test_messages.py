@@ -143,6 +143,20 @@ def test_lists_are_neither_empty_nor_ambiguous() -> None:
             call()
 
 
+def test_every_tool_that_is_none_is_named() -> None:
+    request = admin.PutToolsRequest(
+        tools=[
+            admin.Tool(),
+            admin.Tool(name="t", effect=sessions.TOOL_EFFECT_READ, resource="x:1"),
+            admin.Tool(name="u"),
+        ]
+    )
+    with pytest.raises(InvalidFieldError) as caught:
+        tools.tools(request)
+    assert [field for field, _ in caught.value.violations] == ["tools[0].name", "tools[2].effect"]
+    assert str(caught.value) == "tools[0].name: is required (and 1 more)"
+
+
 def test_trust_is_a_decimal_of_four_places() -> None:
     [agent] = control_plane.agents(admin.PutAgentsRequest(agents=[admin.Agent(agent="a", trust=0.1 + 0.2)]))
     assert agent.trust == Decimal("0.3")

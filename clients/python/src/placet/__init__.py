@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from placet.model import Task as Task
     from placet.model import Tool as Tool
     from placet.model import ToolEffect as ToolEffect
+    from placet.model import ToolFinding as ToolFinding
     from placet.model import VelocityLimit as VelocityLimit
 
 _HOMES = {
@@ -161,6 +162,7 @@ _HOMES = {
         "Task",
         "Tool",
         "ToolEffect",
+        "ToolFinding",
         "VelocityLimit",
     ),
 }

@@ -48,6 +48,7 @@ from placet.model import (
     Simulation,
     Task,
     Tool,
+    ToolFinding,
     ToolRevision,
 )
 
@@ -485,10 +486,25 @@ class AsyncClient(AsyncSide):
         return await self._run(registry.put_agents(agents, reason), timeout)
 
     async def put_tools(
-        self, tools: Iterable[Tool | Mapping[str, Any]], *, reason: str = "", timeout: float | None = None
+        self,
+        tools: Iterable[Tool | Mapping[str, Any]],
+        *,
+        reason: str = "",
+        on_warning: Callable[[ToolFinding], object] | None = None,
+        timeout: float | None = None,
     ) -> int:
-        """Create or replace tools of the registry; return its revision. Role: operator."""
-        return await self._run(registry.put_tools(tools, reason), timeout)
+        """Create or replace tools of the registry; return its revision. Role: operator.
+
+        `on_warning` is called with each thing that is doubtful in them. Raises `InvalidRequestError` whose
+        `violations` name what is wrong, all of it as far as an error has room.
+        """
+        return await self._run(registry.put_tools(tools, reason, on_warning), timeout)
+
+    async def check_tools(
+        self, tools: Iterable[Tool | Mapping[str, Any]], *, timeout: float | None = None
+    ) -> list[ToolFinding]:
+        """Return what `put_tools` would find in these tools, and write nothing. Roles: operator, auditor."""
+        return await self._run(registry.check_tools(tools), timeout)
 
     async def put_signals(
         self, signals: Iterable[Signal | Mapping[str, Any]], *, reason: str = "", timeout: float | None = None
@@ -573,10 +589,18 @@ class AsyncClient(AsyncSide):
         return await self._run(registry.tool_history(before_revision, limit), timeout)
 
     async def roll_back_tools(
-        self, to_revision: int, *, reason: str = "", timeout: float | None = None
+        self,
+        to_revision: int,
+        *,
+        reason: str = "",
+        on_warning: Callable[[ToolFinding], object] | None = None,
+        timeout: float | None = None,
     ) -> int:
-        """Make the registry what it was at a revision; return the new one. Role: operator."""
-        return await self._run(registry.roll_back_tools(to_revision, reason), timeout)
+        """Make the registry what it was at a revision; return the new one. Role: operator.
+
+        What is doubtful or wrong in the tools as they were is told as by `put_tools`.
+        """
+        return await self._run(registry.roll_back_tools(to_revision, reason, on_warning), timeout)
 
     async def put_entities(
         self, entities: Iterable[Mapping[str, Any]], *, reason: str = "", timeout: float | None = None

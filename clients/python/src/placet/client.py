@@ -51,6 +51,7 @@ from placet.model import (
     Simulation,
     Task,
     Tool,
+    ToolFinding,
     ToolRevision,
 )
 
@@ -486,10 +487,25 @@ class Client(SyncSide):
         return self._run(registry.put_agents(agents, reason), timeout)
 
     def put_tools(
-        self, tools: Iterable[Tool | Mapping[str, Any]], *, reason: str = "", timeout: float | None = None
+        self,
+        tools: Iterable[Tool | Mapping[str, Any]],
+        *,
+        reason: str = "",
+        on_warning: Callable[[ToolFinding], object] | None = None,
+        timeout: float | None = None,
     ) -> int:
-        """Create or replace tools of the registry; return its revision. Role: operator."""
-        return self._run(registry.put_tools(tools, reason), timeout)
+        """Create or replace tools of the registry; return its revision. Role: operator.
+
+        `on_warning` is called with each thing that is doubtful in them. Raises `InvalidRequestError` whose
+        `violations` name what is wrong, all of it as far as an error has room.
+        """
+        return self._run(registry.put_tools(tools, reason, on_warning), timeout)
+
+    def check_tools(
+        self, tools: Iterable[Tool | Mapping[str, Any]], *, timeout: float | None = None
+    ) -> list[ToolFinding]:
+        """Return what `put_tools` would find in these tools, and write nothing. Roles: operator, auditor."""
+        return self._run(registry.check_tools(tools), timeout)
 
     def put_signals(
         self, signals: Iterable[Signal | Mapping[str, Any]], *, reason: str = "", timeout: float | None = None
@@ -573,9 +589,19 @@ class Client(SyncSide):
         """Return what was registered when, latest first. Role: operator or auditor."""
         return self._run(registry.tool_history(before_revision, limit), timeout)
 
-    def roll_back_tools(self, to_revision: int, *, reason: str = "", timeout: float | None = None) -> int:
-        """Make the registry what it was at a revision; return the new one. Role: operator."""
-        return self._run(registry.roll_back_tools(to_revision, reason), timeout)
+    def roll_back_tools(
+        self,
+        to_revision: int,
+        *,
+        reason: str = "",
+        on_warning: Callable[[ToolFinding], object] | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Make the registry what it was at a revision; return the new one. Role: operator.
+
+        What is doubtful or wrong in the tools as they were is told as by `put_tools`.
+        """
+        return self._run(registry.roll_back_tools(to_revision, reason, on_warning), timeout)
 
     def put_entities(
         self, entities: Iterable[Mapping[str, Any]], *, reason: str = "", timeout: float | None = None

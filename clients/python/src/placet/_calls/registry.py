@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from decimal import Decimal
 from typing import Any
@@ -26,6 +26,7 @@ from placet.model import (
     Signal,
     Tool,
     ToolEffect,
+    ToolFinding,
     ToolRevision,
 )
 from placet.v1 import admin_service_pb2 as messages
@@ -146,13 +147,31 @@ def put_agents(agents: Iterable[Agent | Mapping[str, Any]], reason: str = "") ->
     )
 
 
-def put_tools(tools: Iterable[Tool | Mapping[str, Any]], reason: str = "") -> Call[int]:
+def put_tools(
+    tools: Iterable[Tool | Mapping[str, Any]],
+    reason: str = "",
+    on_warning: Callable[[ToolFinding], object] | None = None,
+) -> Call[int]:
+    def read(answer: messages.PutToolsResponse) -> int:
+        return _tell(answer, on_warning)
+
     return Call(
         request=messages.PutToolsRequest(
             tools=[_tool_message(tool, path) for path, tool in items(tools, "tools")],
             reason=text(reason, "reason"),
         ),
-        read=reader(messages.PutToolsResponse, lambda answer: answer.tools_revision),
+        read=reader(messages.PutToolsResponse, read),
+    )
+
+
+def check_tools(tools: Iterable[Tool | Mapping[str, Any]]) -> Call[list[ToolFinding]]:
+    return Call(
+        request=messages.CheckToolsRequest(
+            tools=[_tool_message(tool, path) for path, tool in items(tools, "tools")]
+        ),
+        read=reader(
+            messages.CheckToolsResponse, lambda answer: [_read_finding(item) for item in answer.findings]
+        ),
     )
 
 
@@ -180,12 +199,17 @@ def tool_history(before_revision: int, limit: int) -> Call[list[ToolRevision]]:
     )
 
 
-def roll_back_tools(to_revision: int, reason: str = "") -> Call[int]:
+def roll_back_tools(
+    to_revision: int, reason: str = "", on_warning: Callable[[ToolFinding], object] | None = None
+) -> Call[int]:
+    def read(answer: messages.RollbackToolsResponse) -> int:
+        return _tell(answer, on_warning)
+
     return Call(
         request=messages.RollbackToolsRequest(
             to_revision=revision(to_revision, "to_revision"), reason=text(reason, "reason")
         ),
-        read=reader(messages.RollbackToolsResponse, lambda answer: answer.tools_revision),
+        read=reader(messages.RollbackToolsResponse, read),
     )
 
 
@@ -314,6 +338,28 @@ def _read_change(message: messages.Change | messages.ToolRevision) -> Change:
         written=tuple(message.written),
         removed=tuple(message.removed),
         by=read_attribution(message),
+    )
+
+
+def _tell(
+    answer: messages.PutToolsResponse | messages.RollbackToolsResponse,
+    on_warning: Callable[[ToolFinding], object] | None,
+) -> int:
+    """Return the revision that was written, once what is doubtful in it was told."""
+    if on_warning is not None:
+        for item in answer.warnings:
+            on_warning(_read_finding(item))
+    return answer.tools_revision
+
+
+def _read_finding(message: messages.ToolFinding) -> ToolFinding:
+    return ToolFinding(
+        tool=message.tool,
+        field=message.field,
+        # A severity that this client does not know is no warning.
+        is_error=message.severity != messages.FINDING_SEVERITY_WARNING,
+        code=message.code,
+        message=message.message,
     )
 
 

@@ -13,6 +13,8 @@ from placet._spelling import hint
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MEASURES = ("record", "order")
+# Attributes that say how much a record or an order is.
+_FIGURES = ("amount_attribute", "total_attribute", "open_attribute")
 
 
 def check_entities(tool: Registration) -> None:
@@ -62,7 +64,7 @@ def _names_entity(tool: Registration, of: Mapping[str, Any], named: Mapping[str,
 def _check_measure(tool: Registration, entity: Mapping[str, Any], path: Path, *, has_record: bool) -> None:
     role = text(entity.get("role", "other"))
     if role not in _MEASURES:
-        for member in ("amount_attribute", "currency_attribute"):
+        for member in (*_FIGURES, "currency_attribute", "measure", "posted"):
             if entity.get(member):
                 tool.add(
                     "entity.invalid",
@@ -70,14 +72,31 @@ def _check_measure(tool: Registration, entity: Mapping[str, Any], path: Path, *,
                     f"only a record or an order has an amount, and this has {member}",
                 )
         return
-    amount = tool.member("amount")
-    if not amount:
-        return
-    if not entity.get("amount_attribute"):
+    measure = entity.get("measure")
+    if isinstance(measure, str) and measure and _TYPE.fullmatch(measure) is None:
+        tool.add("entity.invalid", (*path, "measure"), 'must be a name such as "freight"')
+    figures = [name for name in _FIGURES if entity.get(name)]
+    if "amount_attribute" in figures and len(figures) > 1:
         tool.add(
             "entity.invalid",
             (*path, "amount_attribute"),
-            "is required: the tool's amount is measured by it",
+            f"is for registrations that name neither total nor open: leave it out beside {figures[1]}",
+        )
+    has_open = entity.get("open_attribute") or (role == "order" and entity.get("amount_attribute"))
+    if entity.get("posted") and not has_open:
+        tool.add(
+            "entity.invalid",
+            (*path, "posted"),
+            "needs open_attribute: what is posted is no longer open",
+        )
+    amount = tool.member("amount")
+    if not amount:
+        return
+    if not figures:
+        tool.add(
+            "entity.invalid",
+            (*path, "amount_attribute"),
+            "is required, or total_attribute or open_attribute: the tool's amount is measured by it",
         )
     in_own_currency = role == "record" or not has_record
     if in_own_currency and not entity.get("currency_attribute") and not amount.get("currency_code"):

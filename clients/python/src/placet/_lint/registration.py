@@ -13,6 +13,9 @@ from placet._lint.findings import Finding, Path
 from placet._lint.schema import ArgumentSchema, Presence, SchemaUnclearError, Value
 from placet._spelling import hint
 
+# Characters of what is said of one finding: names in it are whatever a stranger has made them.
+_MAX_MESSAGE = 600
+
 
 class Registration:
     """What a tool's form says."""
@@ -28,7 +31,14 @@ class Registration:
 
     def add(self, code: str, path: Path, message: str, *, of_name: bool = False) -> None:
         self.findings.append(
-            Finding(code=code, tool=self.name, index=self.index, path=path, message=message, of_name=of_name)
+            Finding(
+                code=code,
+                tool=self.name,
+                index=self.index,
+                path=path,
+                message=message[:_MAX_MESSAGE],
+                of_name=of_name,
+            )
         )
 
     def member(self, name: str) -> Mapping[str, Any]:

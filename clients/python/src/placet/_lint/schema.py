@@ -20,7 +20,7 @@ Path = tuple[str | int, ...]
 TYPES = frozenset({"null", "boolean", "object", "array", "number", "string"})
 # Bounds of one schema: how many alternatives a value may have, and how many steps all questions take.
 _MAX_ALTERNATIVES = 64
-_MAX_STEPS = 20_000
+_MAX_STEPS = 5_000
 # What stands for every element of a list in the path of a value: `items[].sku`.
 ELEMENTS = "[]"
 
@@ -88,19 +88,26 @@ class ArgumentSchema:
         self._steps = 0
         # Answers are kept by the identity of schemas, which the form holds for as long as this lives.
         self._known: dict[_Key, list[Place]] = {}
+        self._known_objects: dict[_Key, list[Place]] = {}
+        self._paths: list[tuple[str, ...]] | None = None
+        self._names: list[str] | None = None
 
     def names(self) -> list[str]:
         """Return the arguments that the schema names and some call can have."""
-        found: dict[str, None] = {}
-        for alternative in self._objects((self._root,)):
-            found |= dict.fromkeys(_named(alternative))
-        return [name for name in found if self.find(name).presence is Presence.NAMED]
+        if self._names is None:
+            found: dict[str, None] = {}
+            for alternative in self._objects((self._root,)):
+                found |= dict.fromkeys(_named(alternative))
+            self._names = [name for name in found if self.at([name]).presence is Presence.NAMED]
+        return self._names
 
     def paths(self) -> list[tuple[str, ...]]:
         """Return the way to every argument that is named, and to everything that is named in one."""
-        found: dict[tuple[str, ...], None] = {}
-        self._collect((self._root,), (), found, frozenset())
-        return list(found)
+        if self._paths is None:
+            found: dict[tuple[str, ...], None] = {}
+            self._collect((self._root,), (), found, frozenset())
+            self._paths = list(found)
+        return self._paths
 
     def find(self, name: str) -> Value:
         """Return what is said of the argument of this name, or of what the path leads to.
@@ -150,7 +157,7 @@ class ArgumentSchema:
             if child is None or not (inside := self._alternatives(child)):
                 required = False
                 continue
-            named = step == ELEMENTS or step in _named(alternative)
+            named = step == ELEMENTS or _names(alternative, step)
             if rest:
                 inner = self._find(child, rest)
             else:
@@ -241,11 +248,14 @@ class ArgumentSchema:
 
     def _objects(self, place: Place) -> list[Place]:
         """Return the alternatives of a place that an object can fit."""
-        return [
-            alternative
-            for alternative in self._alternatives(place)
-            if "object" in _types(alternative) and self._refused(alternative) is None
-        ]
+        key = _key(place)
+        if key not in self._known_objects:
+            self._known_objects[key] = [
+                alternative
+                for alternative in self._alternatives(place)
+                if "object" in _types(alternative) and self._refused(alternative) is None
+            ]
+        return self._known_objects[key]
 
     def _lists(self, place: Place) -> list[Place]:
         """Return the alternatives of a place that a list can fit."""
@@ -330,7 +340,6 @@ class ArgumentSchema:
     def _child(self, alternative: Place, name: str | None) -> Place | None:
         """Return the schemas of the member `name`; None: it is refused. `name` None: it has no name yet."""
         found: list[Node] = []
-        names = _named(alternative)
         for node in alternative:
             self._count(1)
             value, hit = node.value, False
@@ -343,7 +352,7 @@ class ArgumentSchema:
                 found.append(Node(value["additionalProperties"], (*node.path, "additionalProperties")))
             if (
                 "unevaluatedProperties" in value
-                and name not in names
+                and not (name is not None and _names(alternative, name))
                 and not any("additionalProperties" in other.value for other in alternative)
                 and not any(other.value.get("patternProperties") for other in alternative)
             ):
@@ -424,6 +433,15 @@ def _named(alternative: Place) -> list[str]:
         if isinstance(properties, Mapping):
             found |= dict.fromkeys(properties)
     return list(found)
+
+
+def _names(alternative: Place, name: str) -> bool:
+    """Return whether some of these schemas name a member."""
+    return any(name in _mapping(node.value.get("properties")) for node in alternative)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _required(alternative: Place) -> list[str]:

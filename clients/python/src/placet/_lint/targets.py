@@ -32,7 +32,8 @@ def check_targets(tool: Registration) -> None:
     amount = tool.member("amount")
     judged |= {text(amount.get("argument")), text(amount.get("currency_argument"))}
     roles = tool.member("argument_roles")
-    found: list[tuple[str, ...]] = []
+    # What is inside of a target that was found follows it at once; no way is as long as this one.
+    outer: tuple[str, ...] = ("",) * 99
     try:
         for way in tool.schema.paths():
             role = text(roles.get(way[0]))
@@ -46,9 +47,9 @@ def check_targets(tool: Registration) -> None:
                 continue
             if not by_role and not value.types & {"string", "array", "object"}:
                 continue
-            if any(way[: len(outer)] == outer for outer in found):
+            if way[: len(outer)] == outer:
                 continue
-            found.append(way)
+            outer = way
             shown = ".".join(way).replace(f".{ELEMENTS}", ELEMENTS)
             why = "has the role destination" if by_role else "looks like a target"
             tool.add(

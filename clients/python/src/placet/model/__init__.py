@@ -42,6 +42,7 @@ from placet.model.registry import Replacement as Replacement
 from placet.model.registry import SettingsVersion as SettingsVersion
 from placet.model.registry import Signal as Signal
 from placet.model.registry import Tool as Tool
+from placet.model.registry import ToolFinding as ToolFinding
 from placet.model.registry import ToolRevision as ToolRevision
 from placet.model.sessions import ProofRevocation as ProofRevocation
 from placet.model.sessions import Session as Session

@@ -65,6 +65,19 @@ class Tool:
     audience: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolFinding:
+    """One thing that is wrong or doubtful in a tool's registration. docs/tools.md lists the codes."""
+
+    tool: str
+    # The path in the list of tools that was asked about: "tools[0].amount.unit".
+    field: str
+    # True: a tool that is so is not registered. False: it is a warning.
+    is_error: bool
+    code: str
+    message: str
+
+
 class ControlKind(StrEnum):
     """A kind of what operators write; each has revisions of its own."""
 

@@ -258,6 +258,25 @@ AMOUNT_UNIT_MAJOR: AmountUnit.ValueType  # 1
 AMOUNT_UNIT_MINOR: AmountUnit.ValueType  # 2
 Global___AmountUnit: typing_extensions.TypeAlias = AmountUnit
 
+class _FindingSeverity:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FindingSeverityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FindingSeverity.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FINDING_SEVERITY_UNSPECIFIED: _FindingSeverity.ValueType  # 0
+    FINDING_SEVERITY_ERROR: _FindingSeverity.ValueType  # 1
+    """Such a tool could never be called, or would show what is secret. It is not registered."""
+    FINDING_SEVERITY_WARNING: _FindingSeverity.ValueType  # 2
+
+class FindingSeverity(_FindingSeverity, metaclass=_FindingSeverityEnumTypeWrapper): ...
+
+FINDING_SEVERITY_UNSPECIFIED: FindingSeverity.ValueType  # 0
+FINDING_SEVERITY_ERROR: FindingSeverity.ValueType  # 1
+"""Such a tool could never be called, or would show what is secret. It is not registered."""
+FINDING_SEVERITY_WARNING: FindingSeverity.ValueType  # 2
+Global___FindingSeverity: typing_extensions.TypeAlias = FindingSeverity
+
 class _ControlKind:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -838,16 +857,92 @@ class PutToolsResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TOOLS_REVISION_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
     tools_revision: builtins.int
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ToolFinding]:
+        """What is doubtful in the tools that were written; at most 200."""
+
     def __init__(
         self,
         *,
         tools_revision: builtins.int = ...,
+        warnings: collections.abc.Iterable[Global___ToolFinding] | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["tools_revision", b"tools_revision"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["tools_revision", b"tools_revision", "warnings", b"warnings"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PutToolsResponse: typing_extensions.TypeAlias = PutToolsResponse
+
+@typing.final
+class ToolFinding(google.protobuf.message.Message):
+    """ToolFinding is one thing that is wrong or doubtful in a registration."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOOL_FIELD_NUMBER: builtins.int
+    FIELD_FIELD_NUMBER: builtins.int
+    SEVERITY_FIELD_NUMBER: builtins.int
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    tool: builtins.str
+    """Name of the tool."""
+    field: builtins.str
+    """Path of the field in the request, for example "tools[0].amount.unit"."""
+    severity: Global___FindingSeverity.ValueType
+    code: builtins.str
+    """Stable code, for example "amount.unit_missing"; docs/tools.md lists them."""
+    message: builtins.str
+    """What is wrong with the field, and what to write instead."""
+    def __init__(
+        self,
+        *,
+        tool: builtins.str = ...,
+        field: builtins.str = ...,
+        severity: Global___FindingSeverity.ValueType = ...,
+        code: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["code", b"code", "field", b"field", "message", b"message", "severity", b"severity", "tool", b"tool"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ToolFinding: typing_extensions.TypeAlias = ToolFinding
+
+@typing.final
+class CheckToolsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOOLS_FIELD_NUMBER: builtins.int
+    @property
+    def tools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tool]: ...
+    def __init__(
+        self,
+        *,
+        tools: collections.abc.Iterable[Global___Tool] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["tools", b"tools"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___CheckToolsRequest: typing_extensions.TypeAlias = CheckToolsRequest
+
+@typing.final
+class CheckToolsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FINDINGS_FIELD_NUMBER: builtins.int
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ToolFinding]:
+        """In the order of the tools; at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        findings: collections.abc.Iterable[Global___ToolFinding] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["findings", b"findings"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___CheckToolsResponse: typing_extensions.TypeAlias = CheckToolsResponse
 
 @typing.final
 class ListToolsRequest(google.protobuf.message.Message):
@@ -998,13 +1093,21 @@ class RollbackToolsResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TOOLS_REVISION_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
     tools_revision: builtins.int
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ToolFinding]:
+        """What is doubtful in the tools as they are now; at most 200. Fields are those of a request that
+        lists all tools by name.
+        """
+
     def __init__(
         self,
         *,
         tools_revision: builtins.int = ...,
+        warnings: collections.abc.Iterable[Global___ToolFinding] | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["tools_revision", b"tools_revision"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["tools_revision", b"tools_revision", "warnings", b"warnings"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___RollbackToolsResponse: typing_extensions.TypeAlias = RollbackToolsResponse

@@ -82,6 +82,11 @@ class AdminServiceStub(object):
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.PutToolsRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_admin__service__pb2.PutToolsResponse.FromString,
                 _registered_method=True)
+        self.CheckTools = channel.unary_unary(
+                '/placet.v1.AdminService/CheckTools',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.CheckToolsRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.CheckToolsResponse.FromString,
+                _registered_method=True)
         self.ListTools = channel.unary_unary(
                 '/placet.v1.AdminService/ListTools',
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.ListToolsRequest.SerializeToString,
@@ -184,7 +189,17 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PutTools(self, request, context):
-        """PutTools creates or replaces the tools that it lists.
+        """PutTools creates or replaces the tools that it lists. A registration that could never let
+        a call pass, or that would show what is secret, is refused: INVALID_ARGUMENT names every such
+        field of all tools, as far as a status has room. CheckTools names them all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckTools(self, request, context):
+        """CheckTools returns what PutTools would find in these tools, beside those that are
+        registered, and writes nothing. Roles: operator, auditor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,7 +224,7 @@ class AdminServiceServicer(object):
     def RollbackTools(self, request, context):
         """RollbackTools writes a new revision that says what an old one said: every tool is as
         it was then, and a tool that was not registered then is removed. NOT_FOUND if there was
-        never such a revision.
+        never such a revision. What PutTools would refuse today is refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -285,6 +300,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.PutTools,
                     request_deserializer=placet_dot_v1_dot_admin__service__pb2.PutToolsRequest.FromString,
                     response_serializer=placet_dot_v1_dot_admin__service__pb2.PutToolsResponse.SerializeToString,
+            ),
+            'CheckTools': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckTools,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.CheckToolsRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.CheckToolsResponse.SerializeToString,
             ),
             'ListTools': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTools,
@@ -563,6 +583,33 @@ class AdminService(object):
             '/placet.v1.AdminService/PutTools',
             placet_dot_v1_dot_admin__service__pb2.PutToolsRequest.SerializeToString,
             placet_dot_v1_dot_admin__service__pb2.PutToolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckTools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/CheckTools',
+            placet_dot_v1_dot_admin__service__pb2.CheckToolsRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.CheckToolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

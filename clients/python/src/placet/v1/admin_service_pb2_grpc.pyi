@@ -60,7 +60,14 @@ class AdminServiceStub:
     PutAgents: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutAgentsRequest, placet.v1.admin_service_pb2.PutAgentsResponse]
     """PutAgents creates or replaces the agents that it lists."""
     PutTools: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutToolsRequest, placet.v1.admin_service_pb2.PutToolsResponse]
-    """PutTools creates or replaces the tools that it lists."""
+    """PutTools creates or replaces the tools that it lists. A registration that could never let
+    a call pass, or that would show what is secret, is refused: INVALID_ARGUMENT names every such
+    field of all tools, as far as a status has room. CheckTools names them all.
+    """
+    CheckTools: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.CheckToolsRequest, placet.v1.admin_service_pb2.CheckToolsResponse]
+    """CheckTools returns what PutTools would find in these tools, beside those that are
+    registered, and writes nothing. Roles: operator, auditor.
+    """
     ListTools: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListToolsRequest, placet.v1.admin_service_pb2.ListToolsResponse]
     """ListTools returns tools by name, as they are or as they were at a revision. Roles:
     operator, auditor.
@@ -72,7 +79,7 @@ class AdminServiceStub:
     RollbackTools: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.RollbackToolsRequest, placet.v1.admin_service_pb2.RollbackToolsResponse]
     """RollbackTools writes a new revision that says what an old one said: every tool is as
     it was then, and a tool that was not registered then is removed. NOT_FOUND if there was
-    never such a revision.
+    never such a revision. What PutTools would refuse today is refused.
     """
     PutSignals: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutSignalsRequest, placet.v1.admin_service_pb2.PutSignalsResponse]
     """PutSignals creates or replaces the signals that it lists."""
@@ -123,7 +130,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
     PutAgents: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutAgentsRequest, placet.v1.admin_service_pb2.PutAgentsResponse]  # type: ignore[assignment]
     """PutAgents creates or replaces the agents that it lists."""
     PutTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutToolsRequest, placet.v1.admin_service_pb2.PutToolsResponse]  # type: ignore[assignment]
-    """PutTools creates or replaces the tools that it lists."""
+    """PutTools creates or replaces the tools that it lists. A registration that could never let
+    a call pass, or that would show what is secret, is refused: INVALID_ARGUMENT names every such
+    field of all tools, as far as a status has room. CheckTools names them all.
+    """
+    CheckTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.CheckToolsRequest, placet.v1.admin_service_pb2.CheckToolsResponse]  # type: ignore[assignment]
+    """CheckTools returns what PutTools would find in these tools, beside those that are
+    registered, and writes nothing. Roles: operator, auditor.
+    """
     ListTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.ListToolsRequest, placet.v1.admin_service_pb2.ListToolsResponse]  # type: ignore[assignment]
     """ListTools returns tools by name, as they are or as they were at a revision. Roles:
     operator, auditor.
@@ -135,7 +149,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     RollbackTools: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.RollbackToolsRequest, placet.v1.admin_service_pb2.RollbackToolsResponse]  # type: ignore[assignment]
     """RollbackTools writes a new revision that says what an old one said: every tool is as
     it was then, and a tool that was not registered then is removed. NOT_FOUND if there was
-    never such a revision.
+    never such a revision. What PutTools would refuse today is refused.
     """
     PutSignals: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutSignalsRequest, placet.v1.admin_service_pb2.PutSignalsResponse]  # type: ignore[assignment]
     """PutSignals creates or replaces the signals that it lists."""
@@ -237,7 +251,20 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         request: placet.v1.admin_service_pb2.PutToolsRequest,
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.admin_service_pb2.PutToolsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.PutToolsResponse]]:
-        """PutTools creates or replaces the tools that it lists."""
+        """PutTools creates or replaces the tools that it lists. A registration that could never let
+        a call pass, or that would show what is secret, is refused: INVALID_ARGUMENT names every such
+        field of all tools, as far as a status has room. CheckTools names them all.
+        """
+
+    @abc.abstractmethod
+    def CheckTools(
+        self,
+        request: placet.v1.admin_service_pb2.CheckToolsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.CheckToolsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.CheckToolsResponse]]:
+        """CheckTools returns what PutTools would find in these tools, beside those that are
+        registered, and writes nothing. Roles: operator, auditor.
+        """
 
     @abc.abstractmethod
     def ListTools(
@@ -267,7 +294,7 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[placet.v1.admin_service_pb2.RollbackToolsResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.RollbackToolsResponse]]:
         """RollbackTools writes a new revision that says what an old one said: every tool is as
         it was then, and a tool that was not registered then is removed. NOT_FOUND if there was
-        never such a revision.
+        never such a revision. What PutTools would refuse today is refused.
         """
 
     @abc.abstractmethod

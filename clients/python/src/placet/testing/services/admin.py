@@ -88,6 +88,9 @@ class AdminService(stubs.AdminServiceServicer):
     def ListChanges(self, request: admin.ListChangesRequest, context: Any) -> NoReturn:
         refuse_unknown(context, "ListChanges", "changes")
 
+    def CheckTools(self, request: admin.CheckToolsRequest, context: Any) -> NoReturn:
+        refuse_unknown(context, "CheckTools", "tools")
+
     def ListTools(self, request: admin.ListToolsRequest, context: Any) -> NoReturn:
         refuse_unknown(context, "ListTools", "tools")
 
