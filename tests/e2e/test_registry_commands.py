@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from placet import Client, DevIdentity
+from placet import Client, DevIdentity, InvalidRequestError, ToolFinding
 from tests.e2e.invoices import BOUNDARY, ENTITIES, PAY, TOOLS, act
 from tests.e2e.scene import AGENT, PRINCIPAL, new_call
 from tests.support.processes import PATIENCE
@@ -187,6 +187,48 @@ def test_writes_say_what_they_replaced_and_patches_merge(run: Run, tmp_path: Pat
     assert run("tool", "put", "-", stdin=YAML.replace("effect: pay", "effect: send")).stderr == (
         "  nothing differs from before\n"
     )
+
+
+def test_dry_run_says_what_would_be_found_and_writes_nothing(run: Run) -> None:
+    assert run("tool", "put", "-", "--dry-run", stdin=YAML).stdout == "nothing was registered\n"
+    doubtful = YAML.replace("effect: pay", "effect: read")
+    assert run("tool", "put", "-", "--dry-run", stdin=doubtful).stdout.splitlines() == [
+        "standard input:3:13: warning: payments.create: effect: is read, and the name says 'create', which "
+        "is write: floors of trust and boundaries go by the effect, so say what the tool does at its worst "
+        "[effect.softer]",
+        "nothing was registered",
+    ]
+    # Only the engine of the server knows that it has no such pattern.
+    wrong = YAML.replace("{invoice: {type: string}}", "{invoice: {type: string, pattern: '(?<=a)b'}}")
+    refused = parsed(run("tool", "put", "-", "--dry-run", "--json", stdin=wrong, code=2))["error"]["findings"]
+    assert [(item["line"], item["code"], item["severity"]) for item in refused] == [
+        (17, "schema.invalid", "error")
+    ]
+    assert parsed(run("tool", "list", "--json")) == {"tools_revision": 0, "tools": []}
+
+
+def test_server_names_every_field_and_answers_warnings(real_pdp: RealPdp, tenant: str) -> None:
+    identity = DevIdentity(tenant=tenant, subject="ops", roles=("operator",))
+    wrong = [{"name": f"t{n}", "effect": "read", "resource": f"x:{{none-{n}}}"} for n in range(60)]
+    told: list[ToolFinding] = []
+    with Client(real_pdp.target, identity=identity, timeout=PATIENCE) as client:
+        client.put_tenant({})
+        with pytest.raises(InvalidRequestError) as caught:
+            client.put_tools(wrong[:3])
+        assert [item.field for item in caught.value.violations] == [f"tools[{n}].resource" for n in range(3)]
+        with pytest.raises(InvalidRequestError, match=r"and 59 more") as caught:
+            client.put_tools(wrong)
+        assert caught.value.violations[-1].description.startswith("and ")
+        found = client.check_tools(wrong)
+        assert [(item.field, item.is_error) for item in found] == [
+            (f"tools[{n}].resource", True) for n in range(60)
+        ]
+        doubtful = {"name": "files.delete", "effect": "read", "resource": "x:1"}
+        client.put_tools([doubtful], on_warning=told.append)
+        client.roll_back_tools(1, on_warning=told.append)
+    assert [(item.field, item.code, item.is_error) for item in told] == [
+        ("tools[0].effect", "effect.softer", False)
+    ] * 2
 
 
 def test_long_registry_is_listed_whole(run: Run) -> None:

@@ -44,7 +44,7 @@ FOUND = [
     (4, 15, "error", "template.unknown_argument", "resource"),
     (9, 9, "warning", "target.unjudged", "arguments_schema.properties.to"),
     (10, 9, "warning", "target.unjudged", "arguments_schema.properties.bcc"),
-    (11, 18, "warning", "schema.open", "arguments_schema.properties.headers"),
+    (11, 9, "warning", "schema.open", "arguments_schema.properties.headers"),
     (14, 26, "error", "form.invalid", "argument_roles.to"),
     (14, 38, "warning", "role.unknown_argument", "argument_roles.subject"),
     (16, 9, "error", "secret.undeclared", "secret_arguments[0]"),
@@ -150,12 +150,12 @@ def test_files_count_together(tmp_path: Path) -> None:
     assert "prerequisite.unknown_argument" in codes
 
 
-def test_an_alias_stands_where_its_anchor_does(tmp_path: Path) -> None:
+def test_an_alias_has_the_place_of_its_own_name(tmp_path: Path) -> None:
     text = (
         "- {name: a, effect: read, resource: 'x:1', arguments_schema: &open {type: object}}\n"
         "- {name: b, effect: read, resource: 'x:1', arguments_schema: *open}\n"
     )
-    assert [(line, column) for line, column, *_ in places(text, tmp_path)] == [(1, 62), (1, 62)]
+    assert [(line, column) for line, column, *_ in places(text, tmp_path)] == [(1, 44), (2, 44)]
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,18 @@ def test_details_name_field_reason_and_hint() -> None:
     assert hint.retry_delay.ToTimedelta().total_seconds() == 1.5
 
 
+def test_every_field_that_is_wrong_is_named_as_far_as_a_status_has_room() -> None:
+    fields = [(f"tools[{n}].resource", "must be " + "x" * 200) for n in range(60)]
+    status = status_of(InvalidFieldError(*fields[0], more=fields[1:]), request_id="r")
+    assert len(status.details) < 6_000
+    request = error_details_pb2.BadRequest()
+    assert status_pb2.Status.FromString(status.details).details[1].Unpack(request)
+    named = [violation.field for violation in request.field_violations]
+    assert named[:2] == ["tools[0].resource", "tools[1].resource"]
+    assert (len(named), request.field_violations[-1].description) == (19, "and 42 more")
+    assert status.message.endswith("(and 59 more)")
+
+
 @pytest.mark.parametrize("others", ["", "all", "hurried"])
 def test_refusal_says_who_else_would_be_turned_away(others: str) -> None:
     status = status_pb2.Status.FromString(

@@ -18,6 +18,7 @@ from placet.cli.output import printable
 from placet.cli.positions import Position
 from placet.cli.toolfiles import ToolFile
 from placet.errors import InvalidRequestError
+from placet.model import ToolFinding
 
 # So many faults of the form of one registration are found; with more, no one reads on.
 _MAX_FAULTS = 50
@@ -37,6 +38,7 @@ class LocatedFinding:
     """A finding, and where in which file it is."""
 
     finding: Finding
+    severity: Severity
     file: str
     position: Position
 
@@ -47,7 +49,7 @@ class LocatedFinding:
             "file": self.file,
             "line": at.line,
             "column": at.column,
-            "severity": str(self.finding.severity),
+            "severity": str(self.severity),
             "code": self.finding.code,
             "tool": self.finding.tool,
             "path": written(self.finding.path),
@@ -58,7 +60,7 @@ class LocatedFinding:
         found, at = self.finding, self.position
         path = f"{written(found.path)}: " if found.path else ""
         place = f"{self.file}:{at.line}:{at.column}"
-        return f"{place}: {found.severity}: {found.tool}: {path}{found.message} [{found.code}]"
+        return f"{place}: {self.severity}: {found.tool}: {path}{found.message} [{found.code}]"
 
 
 def lint_files(
@@ -73,7 +75,9 @@ def lint_files(
     for finding in found:
         file, index = origins[finding.index]
         position = file.position((index, *finding.path), of_name=finding.of_name)
-        located.append(LocatedFinding(finding=finding, file=file.shown, position=position))
+        located.append(
+            LocatedFinding(finding=finding, severity=finding.severity, file=file.shown, position=position)
+        )
     order = {file.shown: number for number, file in enumerate(files)}
     return sorted(located, key=lambda item: (order[item.file], item.position))
 
@@ -168,6 +172,30 @@ def is_currency(code: str) -> bool:
         return False
 
 
+def from_server(
+    file: ToolFile, found: Iterable[ToolFinding], *, known: Iterable[LocatedFinding]
+) -> list[LocatedFinding]:
+    """Return what a server found in a file's tools, without what is known of the same tool by its code."""
+    said = {(item.finding.code, item.finding.index) for item in known}
+    return [_located(file, item) for item in found if (item.code, _index_of(item)) not in said]
+
+
+def _located(file: ToolFile, found: ToolFinding) -> LocatedFinding:
+    """Return a server's finding at its place in the file, as far as that can be told."""
+    index = _index_of(found)
+    _, _, rest = found.field.partition("].")
+    path = _path_of(file.forms[index], f".{rest}")
+    finding = Finding(code=found.code, tool=found.tool, index=index, path=path, message=found.message)
+    severity = Severity.ERROR if found.is_error else Severity.WARNING
+    position = file.position((index, *path))
+    return LocatedFinding(finding=finding, severity=severity, file=file.shown, position=position)
+
+
+def _index_of(found: ToolFinding) -> int:
+    """Return which of the tools a server's finding is about."""
+    return int(found.field.removeprefix("tools[").partition("]")[0])
+
+
 def names_elsewhere(files: Sequence[ToolFile]) -> bool:
     """Return whether a tool of these files has a prerequisite that stands in none of them."""
     forms = [form for file in files for form in file.forms]
@@ -185,7 +213,7 @@ def print_findings(found: Sequence[LocatedFinding], *, err: bool) -> None:
 
 
 def count(found: Sequence[LocatedFinding], severity: Severity) -> int:
-    return sum(item.finding.severity is severity for item in found)
+    return sum(item.severity is severity for item in found)
 
 
 def in_words(found: Sequence[LocatedFinding]) -> str:

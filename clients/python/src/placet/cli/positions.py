@@ -25,10 +25,9 @@ class Located:
     parts: dict[str | int, tuple[Position, Located]] = field(default_factory=dict)
 
     def find(self, path: tuple[str | int, ...], *, of_name: bool = False) -> Position:
-        """Return where the value at a path begins, or its name; what is not there is where it would belong.
+        """Return where the value at a path begins, or its name: a value that holds others begins there too.
 
-        A member that is missing would belong into the mapping around it, which is where the mapping's own
-        name stands.
+        What is not there would belong into what is around it, and stands where that does.
         """
         here, around = self, self.at
         for index, part in enumerate(path):
@@ -36,7 +35,7 @@ class Located:
                 return around
             name_at, here = here.parts[part]
             is_last = index == len(path) - 1
-            around = here.at if is_last and not of_name else name_at
+            around = here.at if is_last and not of_name and not here.parts else name_at
         return around
 
 

@@ -12,13 +12,20 @@ from placet._lint import Severity
 from placet.cli.connection import Json, Reason, connectable, connected, offline
 from placet.cli.exits import CommandError
 from placet.cli.inputs import read_json
-from placet.cli.lint import count, in_words, lint_files, names_elsewhere, print_findings
+from placet.cli.lint import (
+    count,
+    from_server,
+    in_words,
+    lint_files,
+    names_elsewhere,
+    print_findings,
+)
 from placet.cli.output import author, print_json, printable
 from placet.cli.rolesjson import convert_registry
 from placet.cli.toolfiles import import_tools, print_tools, read_tool_file, read_tools
 from placet.cli.written import print_written
 from placet.client import Client
-from placet.model import ControlKind
+from placet.model import ControlKind, ToolFinding
 
 app = typer.Typer(
     help="Register tools, show the registry and its history, roll it back.",
@@ -56,19 +63,33 @@ Example:
 def put(
     client: Client,
     file: Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - is standard input.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be found, and register nothing.")
+    ] = False,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Create or replace the tools in FILE, all or none."""
+    """Create or replace the tools in FILE, all or none. Tools with errors are not registered."""
     given = read_tool_file(file)
     found = lint_files([given], registered=_list_all(client, 0)[1] if names_elsewhere([given]) else ())
-    print_findings(found, err=True)
+    # What cannot be sent is not asked about. The server's engine knows more of schemas than can be said here.
+    if dry_run and not any(item.finding.code == "form.invalid" for item in found):
+        found += from_server(given, client.check_tools(given.forms), known=found)
+    print_findings(found, err=not dry_run or as_json)
     if count(found, Severity.ERROR):
         raise CommandError(
             f"{given.shown}: {in_words(found)}; nothing was registered",
             findings=[item.plain() for item in found],
         )
-    revision = client.put_tools(given.forms, reason=reason)
+    if dry_run:
+        if as_json:
+            print_json({"findings": [item.plain() for item in found]})
+        else:
+            typer.echo("nothing was registered")
+        return
+    told: list[ToolFinding] = []
+    revision = client.put_tools(given.forms, reason=reason, on_warning=told.append)
+    print_findings(from_server(given, told, known=found), err=True)
     print_written(client, ControlKind.TOOLS, revision, as_json=as_json)
 
 
@@ -192,7 +213,13 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Write a new revision that says what REVISION said."""
-    new = client.roll_back_tools(revision, reason=reason)
+    new = client.roll_back_tools(
+        revision,
+        reason=reason,
+        on_warning=lambda found: typer.echo(
+            printable(f"  warning: {found.tool}: {found.message} [{found.code}]"), err=True
+        ),
+    )
     print_written(client, ControlKind.TOOLS, new, as_json=as_json)
 
 
