@@ -152,6 +152,8 @@ CASES: list[tuple[dict[str, Any], list[str]]] = [
     (changed("resource", "invoice"), ["resource.invalid resource"]),
     (changed("resource", "Invoice:{invoice}"), ["resource.invalid resource"]),
     (changed("resource", "invoice:../{invoice}"), ["resource.invalid resource"]),
+    (changed("resource", "invoice:a/%2e/{invoice}"), ["resource.invalid resource"]),
+    (changed("resource", "invoice:./{invoice}"), []),
     (changed("resource", "invoice:{invoice"), ["template.invalid resource"]),
     (changed("resource", "invoice:{invoice}{vendor}"), ["template.invalid resource"]),
     (changed("resource", "invoice:{invioce}"), ["template.unknown_argument resource"]),

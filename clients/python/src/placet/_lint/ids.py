@@ -13,7 +13,9 @@ from placet._spelling import words, words_of
 from placet._templates import TemplateError, split_template
 
 _RESOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,63}:(.{1,512})", re.DOTALL)
-_SEPARATORS = re.compile(r"[/\\]")
+# What separates segments, and a dot in them, also where a tool decodes percent signs, once or more often.
+_SEPARATORS = re.compile(r"[/\\]|%(?:25)*(?:2f|5c)", re.IGNORECASE)
+_DOT = re.compile(r"%(?:25)*2e", re.IGNORECASE)
 _PATH_WORDS = words("path file filename filepath dir directory folder url uri")
 # What can be part of an id.
 _WRITABLE = frozenset({"string", "number"})
@@ -77,11 +79,8 @@ def _check_template(tool: Registration, template: str, path: Path, *, is_resourc
         tool.add("template.invalid", path, str(exc))
         return
     what = "every call is blocked" if is_resource else "the entity is never found"
-    if is_resource and any(
-        ".." in _SEPARATORS.split(literal) and (len(names) == 0 or _whole_segment(literals, index))
-        for index, literal in enumerate(literals)
-    ):
-        tool.add("resource.invalid", path, "has .. as a segment of its path, so every call is blocked")
+    if is_resource and _leads_elsewhere(literals):
+        tool.add("resource.invalid", path, "has . or .. as a segment of its path, so every call is blocked")
     for place, name in enumerate(names):
         value = tool.argument(name, path, "template.unknown_argument", what)
         if is_secret(tool, name):
@@ -122,10 +121,8 @@ def _check_template(tool: Registration, template: str, path: Path, *, is_resourc
             )
 
 
-def _whole_segment(literals: tuple[str, ...], index: int) -> bool:
-    """Return whether `..` is a whole segment of a literal text, or an end of the id."""
-    segments = _SEPARATORS.split(literals[index])
-    inner = segments[1:-1]
-    first = [segments[0]] if index == 0 and len(segments) > 1 else []
-    last = [segments[-1]] if index == len(literals) - 1 and len(segments) > 1 else []
-    return ".." in [*first, *inner, *last]
+def _leads_elsewhere(literals: tuple[str, ...]) -> bool:
+    """Return whether a whole segment of the literal texts is `..`, or is `.` after the first."""
+    # A value of an argument may be anything that is no such segment.
+    segments = _SEPARATORS.split(_DOT.sub(".", "value".join(literals)))
+    return ".." in segments or "." in segments[1:]
