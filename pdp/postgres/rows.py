@@ -374,14 +374,15 @@ def _prerequisite_allow(
     uses: list[tuple[str, int, bool]] | None,
 ) -> PrerequisiteAllow:
     """`kept` is what `prerequisite_allow_text` wrote; what follows it is None where the allow has no hold."""
-    decision_id, *amount = kept.split(" ")
+    decision_id, _, amount = kept.partition(" ")
+    minor, _, currency = amount.partition(" ")
     found = tuple(PrerequisiteUse(*use) for use in uses or ())
     if len(found) > MAX_USES:
         # There are more than were read, and one of those may stand.
         found = tuple(use._replace(stands=True) for use in found)
     return PrerequisiteAllow(
         decision_id=decision_id,
-        amount=Amount(minor=int(amount[0]), currency=amount[1]) if amount else None,
+        amount=Amount(minor=int(minor), currency=currency) if amount else None,
         executed=counts_as_executed(
             redeemed=redeemed is True,
             outcome=None if outcome is None else Outcome(outcome),
