@@ -245,6 +245,8 @@ def make_guards(limits: Sequence[MeasuredLimit]) -> tuple[Guard, ...]:
 def _describe(measured: MeasuredLimit, counters: Mapping[CounterKey, Counter], now: int) -> dict[str, Any]:
     limit, left = measured.limit, measured.left
     result: dict[str, Any] = {"code": limit.code, "of": limit.of, "on_exceed": limit.on_exceed}
+    if limit.at:
+        result["at"] = limit.at
     if limit.adds_amount and limit.key is not None:
         result["currency"] = limit.key.unit
     numbers = (("used", measured.used), ("add", measured.add), ("max", limit.maximum), ("left", left))

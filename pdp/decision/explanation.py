@@ -19,10 +19,10 @@ from datetime import timedelta
 from pdp.action.entities import find_unmatched
 from pdp.action.templates import TemplateError, identifier, read_template
 from pdp.authority.limits import room_after
+from pdp.decision.limits_shown import number_text, visible_figures
 from pdp.decision.resolved_action import ActionContext
 from pdp.model import (
     ACTIONS,
-    Chain,
     Derived,
     Effect,
     EntityRole,
@@ -32,7 +32,6 @@ from pdp.model import (
     Reason,
     Tool,
 )
-from pdp.money import minor_digits, minor_to_major
 
 # What reasons of these say is about what the caller sent.
 _OF_REQUEST = ("action.", "chain.", "plan.", "review.", "session.")
@@ -66,7 +65,8 @@ def _explained(reason: Reason, context: ActionContext, limits: Sequence[Measured
     figures = (*reason.figures, *(_figures(measured, currency, context.facts) for measured in exceeded))
     at = reason.at or next((item.at or item.of for item in figures), "")
     at = at or _of_request(reason.code) or _of_call(reason.code, context.facts, derived)
-    figures = tuple(_visible(item, context.chain, _shared(limits)) for item in figures)
+    shared, hops = _shared(limits), len(context.chain.hops)
+    figures = tuple(visible_figures(item, hops=hops, shared=item.of in shared) for item in figures)
     if reason.code != "registry.arguments_invalid":
         return replace(reason, at=at, figures=figures)
     return replace(
@@ -89,30 +89,16 @@ def _figures(measured: MeasuredLimit, currency: str, facts: Facts) -> Figures:
         of=limit.of,
         at=limit.at,
         unit=unit,
-        used=_text(measured.used, unit),
-        added=_text(measured.add, unit),
-        limit=_text(limit.maximum, unit),
+        used=number_text(measured.used, unit),
+        added=number_text(measured.add, unit),
+        limit=number_text(limit.maximum, unit),
         window=None if limit.window_seconds is None else timedelta(seconds=limit.window_seconds),
         retry_after=None if delay is None else timedelta(seconds=delay),
     )
 
 
-def _text(number: int | None, unit: str) -> str:
-    return "" if number is None else minor_to_major(number, minor_digits(unit) or 0)
-
-
 def _shared(limits: Iterable[MeasuredLimit]) -> frozenset[str]:
     return frozenset(measured.limit.of for measured in limits if measured.limit.shared)
-
-
-def _visible(figures: Figures, chain: Chain, shared: frozenset[str]) -> Figures:
-    """Return the figures without what the caller may not see."""
-    if figures.of in shared:
-        return replace(figures, used="")
-    own = f"chain[{len(chain.hops) - 1}]"
-    if len(chain.hops) > 1 and figures.of in ("session", "template", "grant") and figures.at != own:
-        return replace(figures, used="", limit="", open="", window=None)
-    return figures
 
 
 def _of_request(code: str) -> str:

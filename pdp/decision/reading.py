@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pdp.decision.limits_shown import amount_of_document, limits_of_document
 from pdp.errors import NotFoundError
 from pdp.model import (
+    Amount,
     Caller,
     ChainHop,
     Decision,
     DecisionEffect,
     GrantRow,
+    LimitStatus,
     Outcome,
     Receipt,
     RecordedDecision,
@@ -39,6 +42,10 @@ class ShownDecision:
     # None: nobody reported one.
     outcome: Outcome | None
     redeemed: bool
+    # None: it had none that could be read.
+    amount: Amount | None = None
+    # The limits that the action met, as they stood then, as far as the reader may see them.
+    limits: tuple[LimitStatus, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,12 +98,17 @@ class DecisionReader:
         # A stranger's decision is the stranger's own: it moved no session.
         if not sees_all and decision.session_version:
             await self._require_proof(caller, await self._session_of(recorded), proof, deadline)
+        document = recorded.input_document or b""
         return ShownDecision(
             decision=decision,
             receipt=Receipt(token=recorded.token, position=recorded.position),
-            input_document=(recorded.input_document or b"") if sees_all else b"",
+            input_document=document if sees_all else b"",
             outcome=recorded.outcome,
             redeemed=recorded.redeemed,
+            amount=amount_of_document(document) if document else None,
+            limits=limits_of_document(document, hops=len(decision.chain), sees_all=sees_all)
+            if document
+            else (),
         )
 
     async def chain(

@@ -29,6 +29,7 @@ from pdp.model.decisions import DecisionEffect as DecisionEffect
 from pdp.model.decisions import DecisionKey as DecisionKey
 from pdp.model.decisions import Effect as Effect
 from pdp.model.decisions import Figures as Figures
+from pdp.model.decisions import LimitStatus as LimitStatus
 from pdp.model.decisions import Obligation as Obligation
 from pdp.model.decisions import PolicyRevision as PolicyRevision
 from pdp.model.decisions import Position as Position

@@ -11,6 +11,7 @@ from pdp.model.holds import Outcome
 from pdp.model.json import JSON
 from placet.model import Effect as Effect
 from placet.model import Figures as Figures
+from placet.model import LimitStatus as LimitStatus
 from placet.model import Reason as Reason
 from placet.model import Remedy as Remedy
 from placet.model import SchemaViolation as SchemaViolation

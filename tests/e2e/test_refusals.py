@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from placet import Blocked, Decision, Figures, Reason, Remedy
+from placet.cli.decisions import record_of
 from placet.receipt import parse
-from tests.e2e.scene import AGENT, HELPER, PAY, READ, TRANSFER, Scene, codes, pay, read
+from tests.e2e.scene import AGENT, HELPER, PAY, PRINCIPAL, READ, TRANSFER, Scene, codes, pay, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -178,3 +179,47 @@ async def test_author_of_a_rule_is_heard(scene: Scene) -> None:
     assert found.remediation.startswith("Use a tool that the task needs")
     assert found.remediation in decision.model_text
     assert "Changing the call does not help. Do not retry this call; tell the user." in decision.model_text
+
+
+async def test_recorded_decision_tells_the_whole(scene: Scene) -> None:
+    session = await scene.session(boundary=LIMITED)
+    assert (await scene.ask(pay(200), session)).allowed
+    decision = await scene.ask(pay("75.50"), session)
+    seen = [
+        await scene.recorded(decision.decision_id),
+        await (await scene.agent()).get_decision(decision.decision_id, session=session),
+    ]
+    for recorded in seen:
+        assert (recorded.amount, recorded.currency) == ("75.50", "EUR")
+        total = next(limit for limit in recorded.limits if limit.code == "boundary.total")
+        assert (total.figures.used, total.figures.limit, total.left) == ("200.00", "250.00", "-25.50")
+    record = record_of(seen[0])
+    assert record["caller"] == "svc-ap"
+    assert record["agent"] == AGENT
+    assert record["principal"] == PRINCIPAL
+    assert record["tool"] == PAY
+    assert record["resource"] == "invoice:INV-1"
+    assert record["arguments"]["amount"] == "75.50"
+
+
+async def test_limits_of_a_recorded_decision_are_shown_to_whom_they_concern(scene: Scene) -> None:
+    operator = await scene.operator()
+    await operator.put_tenant(
+        {
+            "trust_floor": {},
+            "budgets": [
+                {"name": "monthly", "scope": "tenant", "currency": "EUR", "max": "300", "on_exceed": "block"}
+            ],
+        }
+    )
+    anna, bert = await scene.session(), await scene.session(principal="user:bert", boundary=LIMITED)
+    assert (await scene.ask(pay(250), anna)).allowed
+    decision = await scene.ask(pay(100), bert)
+    agent = await scene.agent()
+    own = {
+        limit.code: limit for limit in (await agent.get_decision(decision.decision_id, session=bert)).limits
+    }
+    assert (own["limit.budget"].figures.used, own["limit.budget"].left) == ("", "")
+    assert own["boundary.total"].left == "150.00"
+    whole = {limit.code: limit for limit in (await scene.recorded(decision.decision_id)).limits}
+    assert (whole["limit.budget"].figures.used, whole["limit.budget"].left) == ("250.00", "-50.00")

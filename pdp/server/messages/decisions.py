@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pdp.decision.limits_shown import number_text
 from pdp.decision.reading import ShownDecision
 from pdp.errors import InvalidFieldError
 from pdp.jsontext import arguments_json
@@ -21,7 +22,7 @@ from pdp.names import name, optional_name, text
 from pdp.server.messages.chains import chain_hop_messages, hops, token_hash
 from pdp.server.messages.fields import MAX_ITEMS, MAX_TEXT, json_object, timestamp
 from placet._wire.numbers import EFFECT_NUMBERS, OUTCOME_NUMBERS
-from placet._wire.reasons import reason_message
+from placet._wire.reasons import limit_message, reason_message
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as messages
 
@@ -112,6 +113,9 @@ def shown_message(shown: ShownDecision) -> messages.GetDecisionResponse:
         input_document=shown.input_document,
         outcome=messages.OUTCOME_UNSPECIFIED if shown.outcome is None else OUTCOME_NUMBERS[shown.outcome],
         redeemed=shown.redeemed,
+        amount="" if shown.amount is None else number_text(shown.amount.minor, shown.amount.currency),
+        currency="" if shown.amount is None else shown.amount.currency,
+        limits=[limit_message(limit) for limit in shown.limits],
     )
 
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from placet.model import HoldState as HoldState
     from placet.model import Hop as Hop
     from placet.model import IssuerKeys as IssuerKeys
+    from placet.model import LimitStatus as LimitStatus
     from placet.model import Obligation as Obligation
     from placet.model import OnExceed as OnExceed
     from placet.model import OpenDecision as OpenDecision
@@ -139,6 +140,7 @@ _HOMES = {
         "HoldState",
         "Hop",
         "IssuerKeys",
+        "LimitStatus",
         "Obligation",
         "OnExceed",
         "OpenDecision",

@@ -27,7 +27,7 @@ from uuid import uuid4
 from placet._calls.action import evaluate_request
 from placet._calls.blocks import block_for
 from placet._calls.call import parse_answer
-from placet._calls.decisions import read_decision
+from placet._calls.decisions import read_decision, read_limits
 from placet._calls.jsontext import parsed_object
 from placet._calls.outcomes import read_outcome
 from placet._calls.receipts import Verifier, check_receipt, read_receipt, whole_seconds
@@ -262,4 +262,7 @@ def read_recorded(data: bytes, checks: AnswerChecks, decision_id: str) -> Decisi
         input_document=response.input_document,
         outcome=read_outcome(response.outcome),
         redeemed=response.redeemed,
+        amount=response.amount,
+        currency=response.currency,
+        limits=read_limits(response.limits),
     )

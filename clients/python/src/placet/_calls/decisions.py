@@ -26,6 +26,7 @@ from placet.model import (
     Decision,
     Effect,
     Figures,
+    LimitStatus,
     Obligation,
     PolicyRevision,
     Position,
@@ -164,6 +165,18 @@ def _read_reasons(given: Iterable[nouns.Reason]) -> tuple[Reason, ...]:
             more_violations=reason.more_violations,
         )
         for reason in given
+    )
+
+
+def read_limits(given: Iterable[nouns.LimitStatus]) -> tuple[LimitStatus, ...]:
+    return tuple(
+        LimitStatus(
+            code=item.code,
+            figures=_read_figures(item.figures),
+            left=item.left,
+            on_exceed=EFFECTS.get(item.on_exceed),
+        )
+        for item in given
     )
 
 

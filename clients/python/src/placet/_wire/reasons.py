@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from placet._wire.numbers import EFFECT_NUMBERS, REMEDY_NUMBERS
-from placet.model import Figures, Reason
+from placet.model import Figures, LimitStatus, Reason
 from placet.v1 import decision_pb2 as nouns
 
 
@@ -23,6 +23,15 @@ def reason_message(reason: Reason) -> nouns.Reason:
             for item in reason.violations
         ],
         more_violations=reason.more_violations,
+    )
+
+
+def limit_message(limit: LimitStatus) -> nouns.LimitStatus:
+    return nouns.LimitStatus(
+        code=limit.code,
+        figures=_figures_message(limit.figures),
+        left=limit.left,
+        on_exceed=nouns.EFFECT_UNSPECIFIED if limit.on_exceed is None else EFFECT_NUMBERS[limit.on_exceed],
     )
 
 

@@ -11,6 +11,7 @@ from placet import __version__
 from placet._calls.plain import decision_json, plain, simulation_json
 from placet.cli import admin, chain, entities, issuers, outcomes, plans, receipts, scenarios, tools
 from placet.cli.connection import Json, connected
+from placet.cli.decisions import record_json, show_record
 from placet.cli.exits import HELP, CommandError, exit_of
 from placet.cli.inputs import read_object, read_token
 from placet.cli.output import print_json, show_decision, show_session, show_simulation
@@ -270,12 +271,15 @@ def show_recorded(
     decision_id: Annotated[str, typer.Argument(metavar="DECISION_ID")],
     as_json: Json = False,
 ) -> None:
-    """Show a recorded decision. Exits with 0 whatever its effect."""
+    """Show a recorded decision: who asked for what, for whom, the answer, its limits and what became of it.
+
+    Exits with 0 whatever its effect.
+    """
     found = client.get_decision(decision_id)
     if as_json:
-        print_json(decision_json(found))
+        print_json(record_json(found))
     else:
-        show_decision(found)
+        show_record(found)
 
 
 @decision.command(

@@ -48,7 +48,7 @@ def show_decision(decision: Decision) -> None:
         "outcome": decision.outcome,
         "redeemed": "yes" if decision.redeemed else "",
     }
-    _table(out, shown)
+    print_table(out, shown)
 
 
 def show_simulation(simulation: Simulation) -> None:
@@ -59,7 +59,7 @@ def show_simulation(simulation: Simulation) -> None:
         _show_reason(out, reason)
     for obligation in simulation.obligations:
         out.print(_line("obligation", obligation.id, ""))
-    _table(
+    print_table(
         out,
         {
             "retry after": simulation.retry_after,
@@ -91,7 +91,7 @@ def show_session(session: Session) -> None:
         "after completion": ", ".join(boundary.after_completion),
         "decisions": ", ".join(f"{count} {effect}" for effect, count in sorted(session.decisions.items())),
     }
-    _table(out, shown)
+    print_table(out, shown)
 
 
 def _resource(rule: ResourceRule) -> str:
@@ -108,12 +108,12 @@ def show_receipt(receipt: ParsedReceipt) -> None:
     """Print a receipt for people: every claim, nested ones by their path."""
     out = Console(highlight=False, soft_wrap=True)
     out.print(Text("header", style="bold"))
-    _table(out, dict(receipt.header))
+    print_table(out, dict(receipt.header))
     out.print(Text("claims", style="bold"))
     rows = _flat(receipt.claims)
     # The empty path names all arguments, and rows without a value are not printed.
     hidden = [name for name, value in rows.items() if name.startswith("act.secrets[") and value == ""]
-    _table(out, rows | dict.fromkeys(hidden, "(all arguments)"))
+    print_table(out, rows | dict.fromkeys(hidden, "(all arguments)"))
 
 
 def printable(text: str) -> str:
@@ -137,7 +137,8 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
     return {path.removeprefix("."): "" if value in ({}, []) else value}
 
 
-def _table(out: Console, rows: Mapping[str, Any]) -> None:
+def print_table(out: Console, rows: Mapping[str, Any]) -> None:
+    """Print names and values below each other, without those that are empty."""
     rows = {name: value for name, value in rows.items() if value not in ("", None)}
     width = max((len(name) for name in rows), default=0)
     for name, value in rows.items():

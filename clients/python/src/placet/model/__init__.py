@@ -28,6 +28,7 @@ from placet.model.outcomes import Outcome as Outcome
 from placet.model.outcomes import Reported as Reported
 from placet.model.reasons import Effect as Effect
 from placet.model.reasons import Figures as Figures
+from placet.model.reasons import LimitStatus as LimitStatus
 from placet.model.reasons import Obligation as Obligation
 from placet.model.reasons import Reason as Reason
 from placet.model.reasons import Remedy as Remedy

@@ -162,6 +162,10 @@ def phrase_of(rule: str, demanded: str) -> str:
             return "is not known: leave it out"
         case "type":
             return f"must be of type {demanded}" if demanded else "has the wrong type"
+        case "enum" if demanded:
+            return f"must be one of {demanded}"
+        case "const" if demanded:
+            return f"must be {demanded}"
         case "anyOf" | "oneOf":
             return f"must fit {demanded}"
         case "normalise":

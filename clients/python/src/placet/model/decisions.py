@@ -15,7 +15,7 @@ from placet.errors import Blocked, Escalated, ExpiredAllow, OutOfOrder, PdpUnava
 from placet.model._wording import reason_text, remedy_of
 from placet.model.delegation import ChainHop
 from placet.model.outcomes import Outcome
-from placet.model.reasons import Effect, Obligation, Reason, Remedy
+from placet.model.reasons import Effect, LimitStatus, Obligation, Reason, Remedy
 
 # The PDP's reason for a repeat of a call that was allowed and is over.
 SPENT = "action.replay_stale"
@@ -118,6 +118,11 @@ class Decision:
     # What became of the action, as far as anybody reported; only get_decision gives it.
     outcome: Outcome | None = None
     redeemed: bool = False
+    # The action's amount, in the major unit of its currency, and the limits that it met as they
+    # stood then; only get_decision gives them.
+    amount: str = ""
+    currency: str = ""
+    limits: tuple[LimitStatus, ...] = ()
     failure: PdpUnavailable | None = field(default=None, compare=False)
     # Instant of `clock` after which an allow is void. -inf: the decision is not the answer to an
     # attempt of this process, so nothing may be done on it.

@@ -62,6 +62,21 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LimitStatus:
+    """A limit that applies, whether it is met or not."""
+
+    # The reason's code that exceeding it gives: "boundary.total".
+    code: str
+    # `figures.added` is empty where no action is asked about.
+    figures: Figures
+    # What is left, after the action if there is one; less than 0 if it exceeds the limit. Empty where that is
+    # not known, or not for the caller to see.
+    left: str = ""
+    # What exceeding it means.
+    on_exceed: Effect | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SchemaViolation:
     """One place at which arguments do not fit their tool's schema. It holds no value of an argument."""
 

@@ -469,6 +469,43 @@ class Figures(google.protobuf.message.Message):
 Global___Figures: typing_extensions.TypeAlias = Figures
 
 @typing.final
+class LimitStatus(google.protobuf.message.Message):
+    """LimitStatus is a limit that applies, whether it is met or not."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    FIGURES_FIELD_NUMBER: builtins.int
+    LEFT_FIELD_NUMBER: builtins.int
+    ON_EXCEED_FIELD_NUMBER: builtins.int
+    code: builtins.str
+    """The reason's code that exceeding it gives: "boundary.total"."""
+    left: builtins.str
+    """What is left, after the action if there is one; less than 0 if it exceeds the limit. Empty where
+    that is not known, or not for the caller to see.
+    """
+    on_exceed: Global___Effect.ValueType
+    """What exceeding it means; for a limit that policy judges by itself it is unspecified."""
+    @property
+    def figures(self) -> Global___Figures:
+        """`added` is empty where no action is asked about."""
+
+    def __init__(
+        self,
+        *,
+        code: builtins.str = ...,
+        figures: Global___Figures | None = ...,
+        left: builtins.str = ...,
+        on_exceed: Global___Effect.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["figures", b"figures"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["code", b"code", "figures", b"figures", "left", b"left", "on_exceed", b"on_exceed"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___LimitStatus: typing_extensions.TypeAlias = LimitStatus
+
+@typing.final
 class SchemaViolation(google.protobuf.message.Message):
     """SchemaViolation is one place at which arguments do not fit their tool's schema. No value of an
     argument appears in it.

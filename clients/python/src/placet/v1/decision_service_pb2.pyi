@@ -607,13 +607,26 @@ class GetDecisionResponse(google.protobuf.message.Message):
     INPUT_DOCUMENT_FIELD_NUMBER: builtins.int
     OUTCOME_FIELD_NUMBER: builtins.int
     REDEEMED_FIELD_NUMBER: builtins.int
+    AMOUNT_FIELD_NUMBER: builtins.int
+    CURRENCY_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
     input_document: builtins.bytes
     """The exact document that policy judged (JSON); for operators and auditors only."""
     outcome: Global___Outcome.ValueType
     """What became of it; unset: nobody said."""
     redeemed: builtins.bool
+    amount: builtins.str
+    """The action's amount in the major unit of its currency, as decimal text; empty if it had none that
+    could be read.
+    """
+    currency: builtins.str
+    """ISO 4217."""
     @property
     def decision(self) -> placet.v1.decision_pb2.Decision: ...
+    @property
+    def limits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[placet.v1.decision_pb2.LimitStatus]:
+        """The limits that the action met, as they stood then, as far as the caller may see them."""
+
     def __init__(
         self,
         *,
@@ -621,10 +634,13 @@ class GetDecisionResponse(google.protobuf.message.Message):
         input_document: builtins.bytes = ...,
         outcome: Global___Outcome.ValueType = ...,
         redeemed: builtins.bool = ...,
+        amount: builtins.str = ...,
+        currency: builtins.str = ...,
+        limits: collections.abc.Iterable[placet.v1.decision_pb2.LimitStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision", b"decision"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["decision", b"decision", "input_document", b"input_document", "outcome", b"outcome", "redeemed", b"redeemed"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["amount", b"amount", "currency", b"currency", "decision", b"decision", "input_document", b"input_document", "limits", b"limits", "outcome", b"outcome", "redeemed", b"redeemed"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___GetDecisionResponse: typing_extensions.TypeAlias = GetDecisionResponse
