@@ -54,6 +54,7 @@ from pdp.server.identity.authentication import (
 from pdp.server.identity.jwks import key_source
 from pdp.server.identity.tokens import TokenVerifier
 from pdp.sessions.allowed_tools import Listing
+from pdp.sessions.limits import SessionLimits
 from pdp.sessions.point import SessionPoint
 from pdp.sessions.proof import Proofs
 from pdp.signing import RotatingSigner
@@ -176,6 +177,7 @@ async def serve(config: Config) -> None:
             grants=store.grants,
             delegations=delegation_point,
             proofs=proofs,
+            limits=SessionLimits(information=store.information_point, grants=store.grants),
             principals=_principals(config, authenticator),
             principal_required=config.principal_tokens == "required",
         )

@@ -283,6 +283,10 @@ class GrantStore(Protocol):
         """Return the grant and all that it was delegated from, root first; empty if there is none."""
         ...
 
+    async def session_grants(self, tenant: str, session_id: str, *, limit: int) -> Sequence[StoredGrant]:
+        """Return the session's grants that are neither revoked nor expired, the least deep ones first."""
+        ...
+
     async def revoke_grant(self, tenant: str, grant_hash: str, *, by: str, reason: str) -> GrantRow | None:
         """Revoke a grant; return it as it then is, None if there is no such grant.
 

@@ -321,6 +321,7 @@ def _totals(place: _Place, rules: Sequence[AmountLimit], payment: _Payment) -> l
                     maximum=major_to_minor(rule.total, digits),
                     key=_key(place.kind, place.name, unit=rule.currency),
                     at=place.at,
+                    currency=rule.currency,
                 )
             )
         if rule.per_counterparty is not None:
@@ -333,6 +334,7 @@ def _totals(place: _Place, rules: Sequence[AmountLimit], payment: _Payment) -> l
                     maximum=major_to_minor(rule.per_counterparty, digits),
                     key=_party_key(place.kind, place.name, payment),
                     at=place.at,
+                    currency=rule.currency,
                 )
             )
     return found
@@ -356,6 +358,7 @@ def _counterparty_total(session_id: str, ceiling: Ceiling | None, payment: _Paym
         adds_amount=True,
         maximum=None if ceiling is None else ceiling.maximum,
         key=_party_key("session", session_id, payment),
+        currency=payment.currency,
     )
 
 
@@ -388,6 +391,7 @@ def _budget(budget: Budget, payment: _Payment) -> list[Limit]:
             window_seconds=budget.window_seconds,
             # A task has one session.
             shared=budget.scope is not BudgetScope.TASK,
+            currency=budget.currency,
         )
         for member in members
     ]

@@ -19,7 +19,7 @@ from datetime import timedelta
 from pdp.action.entities import find_unmatched
 from pdp.action.templates import TemplateError, identifier, read_template
 from pdp.authority.limits import room_after
-from pdp.decision.limits_shown import number_text, visible_figures
+from pdp.authority.shown import number_text, visible_figures
 from pdp.decision.resolved_action import ActionContext
 from pdp.model import (
     ACTIONS,
@@ -61,8 +61,7 @@ def _explained(reason: Reason, context: ActionContext, limits: Sequence[Measured
         return reason
     exceeded = [m for m in limits if m.limit.code == reason.code and m.exceeded]
     derived = context.action.derived
-    currency = "" if derived.amount is None else derived.amount.currency
-    figures = (*reason.figures, *(_figures(measured, currency, context.facts) for measured in exceeded))
+    figures = (*reason.figures, *(_figures(measured, context.facts) for measured in exceeded))
     at = reason.at or next((item.at or item.of for item in figures), "")
     at = at or _of_request(reason.code) or _of_call(reason.code, context.facts, derived)
     shared, hops = _shared(limits), len(context.chain.hops)
@@ -78,10 +77,10 @@ def _explained(reason: Reason, context: ActionContext, limits: Sequence[Measured
     )
 
 
-def _figures(measured: MeasuredLimit, currency: str, facts: Facts) -> Figures:
-    """Return what is known of a limit that has no room for the action, whose amount is in `currency`."""
+def _figures(measured: MeasuredLimit, facts: Facts) -> Figures:
+    """Return what is known of a limit that has no room for the action."""
     limit, now = measured.limit, int(facts.now.timestamp())
-    unit = currency if limit.adds_amount else ACTIONS
+    unit = limit.currency if limit.adds_amount else ACTIONS
     delay = None
     if limit.window_seconds is not None:
         delay = room_after(measured, limit.window_seconds, facts.counters, now)

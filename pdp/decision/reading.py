@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pdp.decision.limits_shown import amount_of_document, limits_of_document
+from pdp.authority.shown import amount_of_document, limits_of_document
 from pdp.errors import NotFoundError
 from pdp.model import (
     Amount,

@@ -93,6 +93,8 @@ class Limit(NamedTuple):
     at: str = ""
     # What others do outside of the session counts for it as well.
     shared: bool = False
+    # The currency of amounts (ISO 4217); empty where actions are counted.
+    currency: str = ""
 
 
 class MeasuredLimit(NamedTuple):

@@ -36,6 +36,14 @@ _PATH = f"""
     FROM path p
     ORDER BY p.depth
 """
+_OF_SESSION = f"""
+    SELECT {_PATH_LIST.sql}
+    FROM placet.grants p
+    WHERE p.tenant = %(tenant)s AND p.session_id = %(session)s AND p.revoked_at IS NULL
+        AND p.expires_at > placet.now()
+    ORDER BY p.depth, p.issued_at, p.grant_hash
+    LIMIT %(limit)s
+"""
 # Keys of one session stand next to each other in their index, whatever grant the calls were made on. Calls
 # without a grant may be a stranger's, and those move no session.
 _DECISIONS = """
@@ -112,6 +120,19 @@ class PostgresGrantStore:
         if "\0" in grant_hash:
             return []
         return await self._pool.run(lambda connection: _path(connection, tenant, grant_hash))
+
+    async def session_grants(self, tenant: str, session_id: str, *, limit: int) -> Sequence[StoredGrant]:
+        if "\0" in session_id:
+            return []
+
+        async def work(connection: Connection) -> list[StoredGrant]:
+            cursor = await connection.execute(
+                _OF_SESSION, {"tenant": tenant, "session": session_id, "limit": limit}
+            )
+            rows = await cursor.fetchall()
+            return [StoredGrant(_GRANT_AT.read(row), _BOUNDARY_AT.read(row)) for row in rows]
+
+        return await self._pool.run(work)
 
     async def revoke_grant(self, tenant: str, grant_hash: str, *, by: str, reason: str) -> GrantRow | None:
         storable("reason", reason)

@@ -21,6 +21,7 @@ from pdp.model import (
     Attribution,
     Caller,
     GrantRow,
+    LimitStatus,
     ProofRevocation,
     Role,
     Session,
@@ -34,6 +35,7 @@ from pdp.model import (
 from pdp.overload.rate import Rate
 from pdp.ports import Clock, ControlPlane, GrantStore, SessionStore, TokenAuthenticator
 from pdp.sessions import task_tokens
+from pdp.sessions.limits import SessionLimits
 from pdp.sessions.opening import (
     OpeningRequest,
     check_beside,
@@ -82,6 +84,7 @@ class SessionPoint:
         grants: GrantStore,
         delegations: DelegationPoint,
         proofs: Proofs,
+        limits: SessionLimits,
         principals: TokenAuthenticator | None = None,
         principal_required: bool = False,
     ) -> None:
@@ -93,6 +96,7 @@ class SessionPoint:
         self._grants = grants
         self._delegations = delegations
         self._proofs = proofs
+        self._limits = limits
         self._principals = principals
         self._principal_required = principal_required
         # A revocation holds up decisions for a moment: of a grant those of its tenant, of a session's proofs
@@ -138,6 +142,13 @@ class SessionPoint:
         if needs_proof(caller, found.session):
             await self._proofs.require(caller, found.session, proof, deadline=deadline)
         return found
+
+    async def limits(self, caller: Caller, session: Session, *, deadline: float) -> tuple[LimitStatus, ...]:
+        """Return the limits of a session that the caller was shown, as far as it may see them.
+
+        `deadline` is an instant of `time.monotonic()`.
+        """
+        return await self._limits.read(caller, session, deadline=deadline)
 
     async def complete(self, caller: Caller, session_id: str, reason: str) -> SessionSnapshot:
         """Complete the session's task, for who asked for it; again changes nothing.

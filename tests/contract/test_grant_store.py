@@ -147,3 +147,17 @@ async def test_grants_are_kept_with_what_they_permit(store: Store) -> None:
     found = await store.grants.stored_grants(TENANT, leaf.grant_hash)
     assert [(each.row, each.boundary) for each in found] == [(root, bounds), (leaf, None)]
     assert list(await store.grants.stored_grants(TENANT, "nothing")) == []
+
+
+async def test_grants_of_a_session_are_those_in_force(store: Store) -> None:
+    session = await opened(store)
+    rows = await path(store, session)
+    listed = await store.grants.session_grants(TENANT, session.session_id, limit=10)
+    assert [grant.row for grant in listed] == rows
+    assert len(await store.grants.session_grants(TENANT, session.session_id, limit=2)) == 2
+    await store.grants.revoke_grant(TENANT, rows[1].grant_hash, by="svc", reason="")
+    listed = await store.grants.session_grants(TENANT, session.session_id, limit=10)
+    assert [grant.row for grant in listed] == [rows[0], rows[2]]
+    await store.clock.advance(600)
+    for name in (session.session_id, "other", "a\0"):
+        assert not await store.grants.session_grants(TENANT, name, limit=10)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from placet import Blocked, Decision, Figures, Reason, Remedy
+from placet import Agent, Blocked, Decision, Figures, Reason, Remedy, Session
 from placet.cli.decisions import record_of
 from placet.receipt import parse
 from tests.e2e.scene import AGENT, HELPER, PAY, PRINCIPAL, READ, TRANSFER, Scene, codes, pay, read
@@ -223,3 +223,57 @@ async def test_limits_of_a_recorded_decision_are_shown_to_whom_they_concern(scen
     assert own["boundary.total"].left == "150.00"
     whole = {limit.code: limit for limit in (await scene.recorded(decision.decision_id)).limits}
     assert (whole["limit.budget"].figures.used, whole["limit.budget"].left) == ("250.00", "-50.00")
+
+
+async def test_session_shows_what_is_used_and_left_of_every_limit(scene: Scene) -> None:
+    operator = await scene.operator()
+    await operator.put_tenant(
+        {
+            "trust_floor": {},
+            "velocity": {"payments": {"max": 7, "window_seconds": 60, "on_exceed": "escalate"}},
+            "boundary_template": LIMITED
+            | {"resources": [{"type": "invoice", "prefix": ""}], "max_actions": 40},
+            "budgets": [
+                {"name": "monthly", "scope": "tenant", "currency": "EUR", "max": "300", "on_exceed": "block"}
+            ],
+        }
+    )
+    await operator.put_agents([Agent(agent=name, owner="ap", trust=0.9) for name in (AGENT, HELPER)])
+    boundary = LIMITED | {"velocity": [{"max": 5, "window_seconds": 3600, "effects": ["read"]}]}
+    session = await scene.session(boundary=boundary)
+    agent = await scene.agent()
+    chain = [{"agent": AGENT, "grant": session.grant}]
+    narrow = boundary | {"amounts": [{"currency": "EUR", "per_action": "50", "total": "100"}]}
+    grant = await agent.delegate(session, chain, to_agent=HELPER, boundary=narrow)
+    helper = await scene.client("svc-helper", "agent", agents=(HELPER,))
+    assert (await helper.evaluate(pay(40), session=session, chain=grant.chain)).allowed
+    assert (await scene.ask(pay(110), session)).allowed
+
+    total = {"counterparty_session_total": {"EUR": {"max": "900", "on_exceed": "escalate"}}}
+    await operator.patch_tenant(total)
+
+    def told(shown: Session) -> dict[tuple[str, str, str], tuple[str, str, str]]:
+        return {
+            (limit.code, limit.figures.of, limit.figures.at): (
+                limit.figures.used,
+                limit.figures.limit,
+                limit.left,
+            )
+            for limit in shown.limits
+        }
+
+    assert (await agent.get_session(session)).limits == ()
+    own = told(await agent.get_session(session, limits=True))
+    assert own["boundary.amount", "session", ""] == ("", "5000.00", "")
+    assert own["boundary.total", "session", ""] == ("150.00", "250.00", "100.00")
+    assert own["boundary.velocity", "session", ""] == ("0", "5", "5")
+    assert own["boundary.max_actions", "template", ""] == ("2", "40", "38")
+    assert own["boundary.total", "grant", grant.grant_hash] == ("40.00", "100.00", "60.00")
+    assert own["boundary.amount", "grant", grant.grant_hash] == ("", "50.00", "")
+    assert own["payment.counterparty_total", "session", ""] == ("", "900.00", "")
+    assert own["velocity.payments", "settings", ""] == ("2", "7", "5")
+    assert own["limit.budget", "budget:monthly", ""] == ("", "300.00", "")
+    whole = told(await operator.get_session(session.session_id, limits=True))
+    assert whole["limit.budget", "budget:monthly", ""] == ("150.00", "300.00", "150.00")
+    await agent.revoke_grant(session, grant.grant_hash, reason="done")
+    assert not any(of == "grant" for _, of, _ in told(await agent.get_session(session, limits=True)))

@@ -12,6 +12,7 @@ from pdp.server.identity.caller import current_caller
 from pdp.server.messages import chains, grants, sessions
 from pdp.server.messages.attribution import reason
 from pdp.sessions.point import SessionPoint
+from placet._wire.reasons import limit_message
 from placet.v1 import session_service_pb2 as messages
 from placet.v1 import session_service_pb2_grpc as stubs
 
@@ -46,7 +47,15 @@ class SessionService(stubs.SessionServiceServicer):
             chains.session_proof(request),
             deadline=deadline_of(context),
         )
-        return messages.GetSessionResponse(session=sessions.session_message(found.session, found.now))
+        limits = (
+            await self._session_point.limits(current_caller(), found.session, deadline=deadline_of(context))
+            if request.with_limits
+            else ()
+        )
+        return messages.GetSessionResponse(
+            session=sessions.session_message(found.session, found.now),
+            limits=[limit_message(limit) for limit in limits],
+        )
 
     async def CompleteTask(
         self, request: messages.CompleteTaskRequest, context: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pdp.decision.limits_shown import number_text
+from pdp.authority.shown import number_text
 from pdp.decision.reading import ShownDecision
 from pdp.errors import InvalidFieldError
 from pdp.jsontext import arguments_json

@@ -41,6 +41,20 @@ class FakeGrantStore:
         state = self._state.tenants.get(tenant)
         return () if state is None else state.grant_path(grant_hash)
 
+    async def session_grants(self, tenant: str, session_id: str, *, limit: int) -> Sequence[StoredGrant]:
+        self._state.check_up()
+        state = self._state.tenants.get(tenant)
+        rows = [] if state is None else state.grants.values()
+        live = [
+            row
+            for row in rows
+            if row.session_id == session_id and row.revoked_at is None and row.expires_at > self._state.moment
+        ]
+        live.sort(key=lambda row: (row.depth, row.issued_at, row.grant_hash))
+        return [
+            StoredGrant(row, self._state.tenant(tenant).boundaries[row.grant_hash]) for row in live[:limit]
+        ]
+
     async def revoke_grant(self, tenant: str, grant_hash: str, *, by: str, reason: str) -> GrantRow | None:
         self._state.check_up()
         state = self._state.tenants.get(tenant)

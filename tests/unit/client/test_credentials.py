@@ -27,6 +27,7 @@ from pdp.server.identity.authentication import CredentialAuthenticator
 from pdp.server.identity.certificates import ServerCertificates
 from pdp.server.identity.jwks import key_source
 from pdp.server.identity.tokens import TokenVerifier
+from pdp.sessions.limits import SessionLimits
 from pdp.sessions.point import SessionPoint
 from pdp.sessions.proof import Proofs
 from pdp.signing import RotatingSigner
@@ -94,6 +95,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
             grants=store.grants,
             delegations=delegations,
             proofs=Proofs(chains),
+            limits=SessionLimits(information=store.information_point, grants=store.grants),
         )
         service = SessionService(sessions, delegations)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(service, server)

@@ -38,6 +38,7 @@ from pdp.model import (
 )
 from pdp.ports import ControlPlane, SessionStore, TokenAuthenticator
 from pdp.sessions import task_tokens
+from pdp.sessions.limits import SessionLimits
 from pdp.sessions.opening import OpeningRequest
 from pdp.sessions.point import OpenedSession, SessionPoint
 from pdp.sessions.proof import Proofs
@@ -104,6 +105,7 @@ class Bench:
             grants=self.store.grants,
             delegations=self.delegations(),
             proofs=Proofs(Chains(self.store.information_point, self.tokens)),
+            limits=SessionLimits(information=self.store.information_point, grants=self.store.grants),
             principals=principals,
             principal_required=principal_required,
         )

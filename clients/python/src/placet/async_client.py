@@ -433,13 +433,18 @@ class AsyncClient(AsyncSide):
         return await self._run(delegation.get_chain(decision_id, session, chain), timeout)
 
     async def get_session(
-        self, session: Session | str, *, chain: Hops = (), timeout: float | None = None
+        self,
+        session: Session | str,
+        *,
+        chain: Hops = (),
+        limits: bool = False,
+        timeout: float | None = None,
     ) -> Session:
-        """Return the session as it is now.
+        """Return the session as it is now; with `limits`, also what is used and left of each of its limits.
 
         Its agent proves its part in it by what `session` carries, or by a chain: that of its root grant.
         """
-        return await self._run(sessions.get_session(session, chain), timeout)
+        return await self._run(sessions.get_session(session, chain, limits=limits), timeout)
 
     async def complete_task(
         self, session: Session | str, *, reason: str = "", timeout: float | None = None

@@ -27,9 +27,10 @@ from uuid import uuid4
 from placet._calls.action import evaluate_request
 from placet._calls.blocks import block_for
 from placet._calls.call import parse_answer
-from placet._calls.decisions import read_decision, read_limits
+from placet._calls.decisions import read_decision
 from placet._calls.jsontext import parsed_object
 from placet._calls.outcomes import read_outcome
+from placet._calls.reasons import read_limits
 from placet._calls.receipts import Verifier, check_receipt, read_receipt, whole_seconds
 from placet._clock import SteadyClock
 from placet._executed import Executed

@@ -16,23 +16,18 @@ from placet._calls.action import (
 from placet._calls.call import Call, read_instant, read_span, reader
 from placet._calls.fields import text, texts
 from placet._calls.jsontext import object_text
-from placet._wire.numbers import EFFECTS, REMEDIES
+from placet._calls.reasons import read_effect, read_reasons
 from placet.canonical import CanonicalError, parse_object
-from placet.errors import AnswerError, UnknownEffectError
+from placet.errors import AnswerError
 from placet.model import (
     Action,
     AllowedTool,
     ChainHop,
     Decision,
-    Effect,
-    Figures,
-    LimitStatus,
     Obligation,
     PolicyRevision,
     Position,
-    Reason,
     Review,
-    SchemaViolation,
     Session,
     Simulation,
 )
@@ -88,7 +83,7 @@ def read_decision(message: nouns.Decision) -> Decision:
     return Decision(
         decision_id=message.decision_id,
         effect=read_effect(message.effect),
-        reasons=_read_reasons(message.reasons),
+        reasons=read_reasons(message.reasons),
         obligations=_read_obligations(message.obligations),
         retry_after=read_span(message.retry_after, "retry_after")
         if message.HasField("retry_after")
@@ -112,13 +107,6 @@ def read_decision(message: nouns.Decision) -> Decision:
         else None,
         chain=tuple(read_chain_hop(hop) for hop in message.chain),
     )
-
-
-def read_effect(number: int) -> Effect:
-    """Return the effect that an answer says. Raises `UnknownEffectError`."""
-    if number not in EFFECTS:
-        raise UnknownEffectError(f"the answer's effect {number} is none that this client knows")
-    return EFFECTS[number]
 
 
 def read_chain_hop(message: nouns.ChainHop) -> ChainHop:
@@ -145,57 +133,6 @@ def _read_review(message: nouns.Review) -> Review:
     )
 
 
-def _read_reasons(given: Iterable[nouns.Reason]) -> tuple[Reason, ...]:
-    return tuple(
-        Reason(
-            code=reason.code,
-            effect=read_effect(reason.effect),
-            message=reason.message,
-            at=reason.at,
-            remediation=reason.remediation,
-            # One that this client does not know is advice that it cannot give.
-            remedy=REMEDIES.get(reason.remedy),
-            figures=tuple(_read_figures(figures) for figures in reason.figures),
-            violations=tuple(
-                SchemaViolation(
-                    at=item.at, rule=item.rule, demanded=item.demanded, alternative=item.alternative
-                )
-                for item in reason.violations
-            ),
-            more_violations=reason.more_violations,
-        )
-        for reason in given
-    )
-
-
-def read_limits(given: Iterable[nouns.LimitStatus]) -> tuple[LimitStatus, ...]:
-    return tuple(
-        LimitStatus(
-            code=item.code,
-            figures=_read_figures(item.figures),
-            left=item.left,
-            on_exceed=EFFECTS.get(item.on_exceed),
-        )
-        for item in given
-    )
-
-
-def _read_figures(message: nouns.Figures) -> Figures:
-    return Figures(
-        of=message.of,
-        at=message.at,
-        unit=message.unit,
-        used=message.used,
-        added=message.added,
-        limit=message.limit,
-        open=message.open,
-        window=read_span(message.window, "figures.window") if message.HasField("window") else None,
-        retry_after=read_span(message.retry_after, "figures.retry_after")
-        if message.HasField("retry_after")
-        else None,
-    )
-
-
 def _read_obligations(given: Iterable[nouns.Obligation]) -> tuple[Obligation, ...]:
     return tuple(
         Obligation(id=obligation.id, properties=_read_properties(obligation)) for obligation in given
@@ -216,7 +153,7 @@ def _read_simulation(message: messages.SimulateResponse) -> Simulation:
         raise AnswerError("the answer has no reasons")
     return Simulation(
         would_be=read_effect(message.would_be),
-        reasons=_read_reasons(message.reasons),
+        reasons=read_reasons(message.reasons),
         obligations=_read_obligations(message.obligations),
         retry_after=read_span(message.retry_after, "retry_after")
         if message.HasField("retry_after")

@@ -9,8 +9,9 @@ from typing import Any
 from placet._calls.action import Hops, chain_message, session_id_of, session_token_of
 from placet._calls.boundary import boundary_message
 from placet._calls.call import Call, read_instant, reader
-from placet._calls.decisions import read_chain_hop, read_effect
+from placet._calls.decisions import read_chain_hop
 from placet._calls.fields import text
+from placet._calls.reasons import read_effect
 from placet._calls.sessions import set_expiry
 from placet.errors import AnswerError
 from placet.model import Boundary, Chain, ChainLink, Grant, Hop, Session

@@ -11,6 +11,7 @@ from placet._calls.action import Hops, chain_message, session_id_of, session_tok
 from placet._calls.boundary import boundary_message, read_boundary
 from placet._calls.call import Call, read_instant, reader
 from placet._calls.fields import instant, members, span, text
+from placet._calls.reasons import read_limits
 from placet._wire.numbers import SESSION_STATES
 from placet.errors import AnswerError, invalid
 from placet.model import Boundary, ProofRevocation, Session, Task
@@ -75,14 +76,15 @@ def open_session_request(
     return message
 
 
-def get_session(session: Session | str, chain: Hops) -> Call[Session]:
+def get_session(session: Session | str, chain: Hops, *, limits: bool) -> Call[Session]:
     return Call(
         request=messages.GetSessionRequest(
             session_id=session_id_of(session),
             session_token=session_token_of(session),
             chain=chain_message(chain),
+            with_limits=limits,
         ),
-        read=reader(messages.GetSessionResponse, _read_session_of),
+        read=reader(messages.GetSessionResponse, _read_shown),
     )
 
 
@@ -167,6 +169,10 @@ def _read_session_of(
     if not answer.HasField("session"):
         raise AnswerError("the answer has no session")
     return _read_session(answer.session)
+
+
+def _read_shown(answer: messages.GetSessionResponse) -> Session:
+    return replace(_read_session_of(answer), limits=read_limits(answer.limits))
 
 
 def _read_session(message: messages.Session) -> Session:

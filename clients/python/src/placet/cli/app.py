@@ -177,8 +177,8 @@ def show(
     session_id: Annotated[str, typer.Argument(metavar="SESSION_ID")],
     as_json: Json = False,
 ) -> None:
-    """Show a session as it is now."""
-    _print_session(client.get_session(session_id), as_json=as_json)
+    """Show a session as it is now, with what is used and left of each of its limits."""
+    _print_session(client.get_session(session_id, limits=True), as_json=as_json)
 
 
 @session.command("complete", epilog="\b\nExample:\n  placet session complete 0199… --reason 'paid'\n")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from placet._calls.jsontext import json_text
 from placet._calls.plain import decision_json, plain
-from placet.cli.output import print_table, printable, show_decision
-from placet.model import ChainHop, Decision, LimitStatus
-from placet.model._wording import figures_text
+from placet.cli.output import print_table, show_decision, show_limits
+from placet.model import ChainHop, Decision
 from placet.receipt import ReceiptError, parse
 
 
@@ -68,20 +66,6 @@ def show_record(decision: Decision) -> None:
         },
     )
     show_limits(out, decision.limits)
-
-
-def show_limits(out: Console, limits: tuple[LimitStatus, ...]) -> None:
-    """Print each limit with what is used and left of it."""
-    if not limits:
-        return
-    out.print(Text("  limits", style="bold"))
-    for limit in limits:
-        words = f"{limit.code}  {figures_text(limit.figures)}"
-        if limit.left:
-            words += f", {limit.left} left"
-        if limit.on_exceed is not None:
-            words += f" (else {limit.on_exceed})"
-        out.print(Text(f"    {printable(words)}"))
 
 
 def _hop(hop: ChainHop) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from placet._calls.jsontext import json_text
 from placet._calls.plain import plain
-from placet.model import Attribution, Decision, Reason, ResourceRule, Session, Simulation
+from placet.model import Attribution, Decision, LimitStatus, Reason, ResourceRule, Session, Simulation
 from placet.model._wording import figures_text, violation_text
 from placet.receipt import ParsedReceipt
 
@@ -92,6 +92,21 @@ def show_session(session: Session) -> None:
         "decisions": ", ".join(f"{count} {effect}" for effect, count in sorted(session.decisions.items())),
     }
     print_table(out, shown)
+    show_limits(out, session.limits)
+
+
+def show_limits(out: Console, limits: tuple[LimitStatus, ...]) -> None:
+    """Print each limit with what is used and left of it."""
+    if not limits:
+        return
+    out.print(Text("  limits", style="bold"))
+    for limit in limits:
+        words = f"{limit.code}  {figures_text(limit.figures)}"
+        if limit.left:
+            words += f", {limit.left} left"
+        if limit.on_exceed is not None:
+            words += f" (else {limit.on_exceed})"
+        out.print(Text(f"    {printable(words)}"))
 
 
 def _resource(rule: ResourceRule) -> str:

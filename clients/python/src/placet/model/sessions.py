@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from placet.model.boundary import Boundary
+from placet.model.reasons import LimitStatus
 
 
 class SessionState(StrEnum):
@@ -54,6 +55,8 @@ class Session:
     template: Boundary | None = None
     # Decisions so far, by effect.
     decisions: Mapping[str, int] = field(default_factory=dict)
+    # Every limit with what is used and left, from get_session(limits=True) only.
+    limits: tuple[LimitStatus, ...] = ()
     # When all that proved part in it was revoked last.
     proofs_revoked_at: datetime | None = None
     # It was, and the session's issuer has not opened it since: nobody acts in it.

@@ -543,9 +543,12 @@ class GetSessionRequest(google.protobuf.message.Message):
     SESSION_ID_FIELD_NUMBER: builtins.int
     SESSION_TOKEN_FIELD_NUMBER: builtins.int
     CHAIN_FIELD_NUMBER: builtins.int
+    WITH_LIMITS_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     session_token: builtins.str
     """An agent proves its part in the session by one of these; see EvaluateRequest."""
+    with_limits: builtins.bool
+    """Whether to tell the limits, too."""
     @property
     def chain(self) -> placet.v1.decision_pb2.DelegationChain: ...
     def __init__(
@@ -554,10 +557,11 @@ class GetSessionRequest(google.protobuf.message.Message):
         session_id: builtins.str = ...,
         session_token: builtins.str = ...,
         chain: placet.v1.decision_pb2.DelegationChain | None = ...,
+        with_limits: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "session_id", b"session_id", "session_token", b"session_token"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["chain", b"chain", "session_id", b"session_id", "session_token", b"session_token", "with_limits", b"with_limits"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___GetSessionRequest: typing_extensions.TypeAlias = GetSessionRequest
@@ -567,16 +571,25 @@ class GetSessionResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
     @property
     def session(self) -> Global___Session: ...
+    @property
+    def limits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[placet.v1.decision_pb2.LimitStatus]:
+        """If asked for: every limit of the session, its template, its grants (the first 20 that are in force; `at`
+        is the grant's hash), and of the tenant's settings, with what is used and left. A limit on what one action
+        or one counterparty gets says only how much it is. What others used of a budget is told to operators.
+        """
+
     def __init__(
         self,
         *,
         session: Global___Session | None = ...,
+        limits: collections.abc.Iterable[placet.v1.decision_pb2.LimitStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["session", b"session"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["session", b"session"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["limits", b"limits", "session", b"session"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___GetSessionResponse: typing_extensions.TypeAlias = GetSessionResponse
