@@ -161,6 +161,29 @@ async def test_plans_answers_have_salts_of_their_own(bench: Bench) -> None:
             )
 
 
+async def test_plan_that_is_blocked_as_a_whole_has_salts_for_what_it_had_allowed_before(bench: Bench) -> None:
+    await register(bench, transfer("pin"))
+    requests = [
+        builders.evaluation(
+            bench.session.session_id, what=builders.action(arguments=CALL | {"pin": f"47{number}1"})
+        )
+        for number in range(3)
+    ]
+    first, receipt = await bench.point().evaluate(requests[0])
+    bench.engine.judge_by(BLOCK)
+    answers = await bench.point().evaluate_plan(requests, all_or_nothing=True)
+    assert [answer.decision.effect for answer in answers] == [Effect.BLOCK] * 3
+    assert answers[0].decision.decision_id != first.decision_id
+    assert len({receipt.secret_salt, *(answer.receipt.secret_salt for answer in answers)}) == 4
+    for request, answer in zip(requests, answers, strict=True):
+        check_action(
+            parse(answer.receipt.token),
+            tool="payments.create",
+            arguments=request.action.arguments,
+            secret_salt=answer.receipt.secret_salt,
+        )
+
+
 async def test_redeeming_compares_secrets_too(bench: Bench) -> None:
     await register(bench, transfer("pin", redeem_required=True))
     decision, _ = await ask(bench, CALL | {"pin": "4711"})
