@@ -100,7 +100,10 @@ def derive(action: Action, tool: Tool | None, *, audience: str = "") -> Derived:
         open_arguments=action.arguments if hidden is None else hidden.rest,
         shown_arguments=action.arguments if hidden is None else hidden.shown,
         secret_paths=() if hidden is None else hidden.paths,
-        secret_texts=() if hidden is None else hidden_texts(hidden.values),
+        # They are looked for in what is said beside the arguments.
+        secret_texts=()
+        if hidden is None or not (action.intent or action.claimed_resource or action.provenance)
+        else hidden_texts(hidden.values),
     )
 
 

@@ -54,7 +54,7 @@ def hide(arguments: Mapping[str, Any], paths: Collection[str]) -> Hidden:
     if EVERYTHING in paths:
         return Hidden(paths=(EVERYTHING,), rest={}, shown={}, values=(dict(arguments),))
     search = _Search()
-    rest, shown = search.object(arguments, _branches(frozenset((path, path) for path in paths)))
+    rest, shown = search.object(arguments, _from_the_root(tuple(paths)))
     return Hidden(paths=tuple(sorted(search.found)), rest=rest, shown=shown, values=tuple(search.values))
 
 
@@ -69,7 +69,7 @@ def secrets_digest(*, tool: str, resource: str, arguments: Mapping[str, Any], sa
 
 def argument_names(paths: Iterable[str]) -> frozenset[str]:
     """Return the names of arguments that are secret or may hold a secret, as `fold` writes them."""
-    return frozenset(_branches(frozenset((path, path) for path in paths)).members)
+    return frozenset(_from_the_root(tuple(paths)).members)
 
 
 def split_path(path: str) -> list[tuple[str, str]]:
@@ -109,6 +109,11 @@ class _Branches(NamedTuple):
     members: Mapping[str, _Rests]
     # What is left of them inside each element.
     elements: _Rests
+
+
+@lru_cache(maxsize=1024)
+def _from_the_root(paths: tuple[str, ...]) -> _Branches:
+    return _branches(frozenset((path, path) for path in paths))
 
 
 @lru_cache(maxsize=1024)
