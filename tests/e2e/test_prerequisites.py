@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from placet import Decision, Hop, OutOfOrder, PreconditionError, Session
+from placet import Decision, Hop, OutOfOrder, PreconditionError, Session, decided
 from tests.e2e.scene import AGENT, HELPER, PRINCIPAL, Scene, codes
 from tests.e2e.test_limits import APPROVE, PAY, SETTINGS, TOOLS, boundary, effects, open_session
 from tests.e2e.test_limits import act as any_act
@@ -475,3 +475,25 @@ async def test_guarded_payment_runs_after_its_guarded_approval_only(scene: Scene
     await approve_bill("B-2", "V-1", 100, "EUR")
     await pay("B-2", "V-1", 100, "EUR")
     assert ran == ["approved", "paid"]
+
+
+async def test_guard_learns_of_an_approval_that_another_process_executed(scene: Scene) -> None:
+    await prepare(scene, dict(CONSUMED))
+    session = await open_session(scene)
+    one, other = await scene.agent(), await scene.agent(replica=2)
+    (approved,) = await ask(scene, session, approve())
+    paid = await other.evaluate(act(), session=session)
+    assert paid.after == (approved.decision_id,)
+    ran: list[str] = []
+
+    @other.guard(session=session, tool=PAY)
+    async def pay(bill: str, vendor: str, amount: int, currency: str) -> None:
+        ran.append(bill)
+
+    with decided(paid), pytest.raises(OutOfOrder):
+        await pay("B-1", "V-1", 100, "EUR")
+    await one.report_outcome(approved.decision_id, "executed", session=session)
+    assert not paid.allowed
+    with decided(paid):
+        await pay("B-1", "V-1", 100, "EUR")
+    assert ran == ["B-1"]

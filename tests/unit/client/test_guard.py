@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
+import itertools
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import pytest
 
 from placet import (
     ArgumentsChanged,
+    AsyncClient,
     Blocked,
     Client,
     Decision,
@@ -417,6 +420,67 @@ def test_call_inside_a_guarded_function_asks_for_itself(fake_pdp: FakePdp) -> No
             pay("INV-1")
     assert blocked.value.decision is not None
     assert blocked.value.decision.decision_id != decision.decision_id
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("given", [False, True], ids=["asked for", "given"])
+def test_guard_asks_whether_another_process_executed_what_comes_before(
+    fake_pdp: FakePdp, asynchronous: bool, given: bool
+) -> None:
+    fake_pdp.allow("payments.approve")
+    session = fake_pdp.session()
+    action: dict[str, Any] = {"tool": "payments.create", "arguments": {"invoice": "INV-1"}}
+    ran: list[str] = []
+    calls = map("p-{}".format, itertools.count())
+
+    async def pay_with(client: AsyncClient) -> None:
+        @client.guard(session=session, tool="payments.create")
+        async def pay(invoice: str) -> None:
+            ran.append(invoice)
+
+        with contextlib.ExitStack() as stack:
+            if given:
+                asked = action | {"tool_call_id": next(calls)}
+                stack.enter_context(decided(await client.evaluate(asked, session=session)))
+            await pay("INV-1")
+
+    def pay_once() -> None:
+        if asynchronous:
+
+            async def run() -> None:
+                async with fake_pdp.async_client() as client:
+                    await pay_with(client)
+
+            asyncio.run(run())
+            return
+        with fake_pdp.client() as client:
+
+            @client.guard(session=session, tool="payments.create")
+            def pay(invoice: str) -> None:
+                ran.append(invoice)
+
+            with contextlib.ExitStack() as stack:
+                if given:
+                    asked = action | {"tool_call_id": next(calls)}
+                    stack.enter_context(decided(client.evaluate(asked, session=session)))
+                pay("INV-1")
+
+    with fake_pdp.client() as other:
+        approve = action | {"tool": "payments.approve", "tool_call_id": "a"}
+        first = other.evaluate(approve, session=session)
+        after = Obligation(id="after", properties={"decision_id": first.decision_id})
+        fake_pdp.allow("payments.create", obligations=[after])
+        with pytest.raises(OutOfOrder):
+            pay_once()
+        other.report_outcome(first.decision_id, "failed", session=session)
+        with pytest.raises(OutOfOrder):
+            pay_once()
+        second = other.evaluate(approve | {"tool_call_id": "b"}, session=session)
+        after = Obligation(id="after", properties={"decision_id": second.decision_id})
+        fake_pdp.allow("payments.create", obligations=[after])
+        other.report_outcome(second.decision_id, "executed", session=session)
+        pay_once()
+    assert ran == ["INV-1"]
 
 
 def test_action_of_a_plan_waits_for_the_one_it_comes_after(fake_pdp: FakePdp) -> None:

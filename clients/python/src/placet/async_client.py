@@ -206,7 +206,7 @@ class AsyncClient(AsyncSide):
             exclude=exclude,
             timeout=timeout,
         )
-        return guard_async(self.evaluate, options, self._reports)
+        return guard_async(self.evaluate, self.get_decision, options, self._reports)
 
     async def simulate(
         self,
@@ -320,6 +320,7 @@ class AsyncClient(AsyncSide):
     ) -> Decision:
         """Return a recorded decision: to read, not to act on (`allowed` is False).
 
+        If its action was executed, allows that come after it become `allowed`.
         An agent proves its part in the decision's session by what `session` carries, or by a chain.
         """
         return await self._run(evaluation.get_decision(self._context, decision_id, session, chain), timeout)

@@ -207,7 +207,7 @@ class Client(SyncSide):
             exclude=exclude,
             timeout=timeout,
         )
-        return guard_sync(self.evaluate, options, self._reports)
+        return guard_sync(self.evaluate, self.get_decision, options, self._reports)
 
     def simulate(
         self,
@@ -321,6 +321,7 @@ class Client(SyncSide):
     ) -> Decision:
         """Return a recorded decision: to read, not to act on (`allowed` is False).
 
+        If its action was executed, allows that come after it become `allowed`.
         An agent proves its part in the decision's session by what `session` carries, or by a chain.
         """
         return self._run(evaluation.get_decision(self._context, decision_id, session, chain), timeout)

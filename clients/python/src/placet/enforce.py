@@ -7,6 +7,8 @@ What happens when `pay` is called, in order:
 
 1. The action is made of the bound arguments, defaults included.
 2. The PDP is asked, as a new attempt; gRPC's own retries are the same attempt.
+   Where the allow comes after an action that this client does not know to have been executed, the PDP
+   is asked once whether somebody said so.
 3. Anything but an allow of this very attempt raises `Blocked` or a subclass: a hook that a
    framework runs again on resume, under the same tool call id, executes nothing twice.
 4. Right before running: the allow has not expired, and the arguments still are those that
@@ -36,7 +38,7 @@ import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,7 +50,7 @@ from placet._calls.jsontext import json_text, object_text
 from placet._guard.carried import carried
 from placet._guard.decided import check_decided, take_decided
 from placet._guard.reports import Reports, output_text
-from placet.errors import ArgumentsChanged, InvalidRequestError, NotExecuted
+from placet.errors import ArgumentsChanged, InvalidRequestError, NotExecuted, PlacetError
 from placet.model import Action, Decision, Effect, Outcome, Session
 
 T = TypeVar("T")
@@ -193,14 +195,10 @@ class _Invocation:
                 reports.void(question["session"], question["chain"], self.tool_call_id, self.attempt_id)
             raise
 
-    def given_decision(self, question: Mapping[str, Any]) -> Decision | None:
-        """Return the decision that there is already, if any.
-
-        Raises `Blocked` if it does not permit this call.
-        """
+    def check_given(self, question: Mapping[str, Any]) -> None:
+        """Raise `Blocked` if there was a decision already, and it does not permit this call."""
         if self.decision is not None:
             check_decided(self.decision, question)
-        return self.decision
 
     @contextmanager
     def running(self, decision: Decision, question: Mapping[str, Any], reports: Reports) -> Iterator[_Run]:
@@ -283,8 +281,16 @@ class _GuardSpec:
         )
 
 
-def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions, reports: Reports) -> Guarded:
-    """Return the guard of a `Client`. A coroutine function asks on a thread of its own."""
+def guard_sync(
+    evaluate: Callable[..., Decision],
+    look_up: Callable[..., Decision],
+    options: GuardOptions,
+    reports: Reports,
+) -> Guarded:
+    """Return the guard of a `Client`. A coroutine function asks on a thread of its own.
+
+    `look_up` reads a decision, and notes whether its action was executed.
+    """
 
     def decorate(function: F) -> F:
         spec = _GuardSpec(function, options)
@@ -293,14 +299,21 @@ def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions, reports
             async def ask(**question: Any) -> Decision:
                 return await asyncio.to_thread(evaluate, **question)
 
-            return _guarded_async(function, spec, ask, reports)
+            async def look(decision_id: str, **asking: Any) -> Decision:
+                return await asyncio.to_thread(look_up, decision_id, **asking)
+
+            return _guarded_async(function, spec, ask, look, reports)
 
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             invocation = spec.invoke(args, kwargs)
             question, judged = _freeze(invocation)
             with invocation.asking(question, judged, reports) as answer:
-                answer.decision = decision = invocation.given_decision(question) or evaluate(**question)
+                answer.decision = decision = invocation.decision or evaluate(**question)
+                for earlier in _unknown(decision):
+                    with suppress(PlacetError):
+                        look_up(earlier, **_asking(question))
+                invocation.check_given(question)
             with invocation.running(decision, question, reports) as run:
                 run.result = _refuse_coroutine(function(*invocation.args, **invocation.kwargs), spec)
             return run.result
@@ -311,32 +324,55 @@ def guard_sync(evaluate: Callable[..., Decision], options: GuardOptions, reports
 
 
 def guard_async(
-    evaluate: Callable[..., Awaitable[Decision]], options: GuardOptions, reports: Reports
+    evaluate: Callable[..., Awaitable[Decision]],
+    look_up: Callable[..., Awaitable[Decision]],
+    options: GuardOptions,
+    reports: Reports,
 ) -> Guarded:
-    """Return the guard of an `AsyncClient`, for coroutine functions only."""
+    """Return the guard of an `AsyncClient`, for coroutine functions only. `look_up` as for `guard_sync`."""
 
     def decorate(function: F) -> F:
         if not _is_async(function):
             raise TypeError("an AsyncClient guards coroutine functions; use a Client for this one")
-        return _guarded_async(function, _GuardSpec(function, options), evaluate, reports)
+        return _guarded_async(function, _GuardSpec(function, options), evaluate, look_up, reports)
 
     return decorate
 
 
 def _guarded_async(
-    function: F, spec: _GuardSpec, evaluate: Callable[..., Awaitable[Decision]], reports: Reports
+    function: F,
+    spec: _GuardSpec,
+    evaluate: Callable[..., Awaitable[Decision]],
+    look_up: Callable[..., Awaitable[Decision]],
+    reports: Reports,
 ) -> F:
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         invocation = spec.invoke(args, kwargs)
         question, judged = _freeze(invocation)
         with invocation.asking(question, judged, reports) as answer:
-            answer.decision = decision = invocation.given_decision(question) or await evaluate(**question)
+            answer.decision = decision = invocation.decision or await evaluate(**question)
+            for earlier in _unknown(decision):
+                with suppress(PlacetError):
+                    await look_up(earlier, **_asking(question))
+            invocation.check_given(question)
         with invocation.running(decision, question, reports) as run:
             run.result = await function(*invocation.args, **invocation.kwargs)
         return run.result
 
     return guarded  # type: ignore[return-value]  # the wrapper has the function's signature
+
+
+def _unknown(decision: Decision) -> tuple[str, ...]:
+    """Return what an allow comes after and nobody here knows to have been executed."""
+    if decision.effect is not Effect.ALLOW or decision.failure is not None or not decision.after:
+        return ()
+    return tuple(earlier for earlier in decision.after if earlier not in decision.executed)
+
+
+def _asking(question: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of `get_decision` for who asks this question."""
+    return {name: question[name] for name in ("session", "chain", "timeout")}
 
 
 def _freeze(invocation: _Invocation) -> tuple[dict[str, Any], bytes]:

@@ -41,7 +41,7 @@ from placet.errors import (
     ReceiptMismatchError,
     UnknownObligationError,
 )
-from placet.model import Action, Decision, Effect
+from placet.model import Action, Decision, Effect, Outcome
 from placet.receipt import ReceiptError, check_binding
 from placet.v1 import decision_pb2 as nouns
 from placet.v1 import decision_service_pb2 as decisions
@@ -257,11 +257,14 @@ def read_recorded(data: bytes, checks: AnswerChecks, decision_id: str) -> Decisi
         raise ReceiptMismatchError(f"the answer is decision {decision.decision_id!r}, not {decision_id!r}")
     receipt, status = read_receipt(decision, checks.verifier)
     check_receipt(receipt, decision, tenant=checks.tenant)
+    outcome = read_outcome(response.outcome)
+    if outcome is Outcome.EXECUTED or (outcome is None and response.redeemed):
+        checks.executed.add(decision_id)
     return replace(
         decision,
         receipt_status=status,
         input_document=response.input_document,
-        outcome=read_outcome(response.outcome),
+        outcome=outcome,
         redeemed=response.redeemed,
         amount=response.amount,
         currency=response.currency,
