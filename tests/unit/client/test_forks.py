@@ -309,6 +309,56 @@ def test_child_of_one_with_event_loops_is_answered_or_refused_at_once(fake_pdp: 
     assert done.stdout == "done\n", done.stderr
 
 
+STREAMS = """
+aio = AsyncClient(target, identity=me, timeout=30)
+over, began = threading.Event(), threading.Event()
+
+async def ask_on(stream):
+    decision = await stream.evaluate(action(), session=session)
+    assert decision.allowed, decision
+
+async def work(busy):
+    async with aio.stream() as stream:
+        await ask_on(stream)
+        began.set()
+        while not over.is_set():
+            if busy:
+                await asyncio.gather(*(ask_on(stream) for _ in range(4)))
+            await asyncio.sleep(0.01)
+        # The fork has ended the stream, and nobody who asks notices it.
+        await ask_on(stream)
+
+async def fork_beside_own_stream():
+    async with aio.stream() as stream:
+        for _ in range(10):
+            await ask_on(stream)
+            asking = [asyncio.create_task(ask_on(stream)) for _ in range(4)]
+            await asyncio.sleep(0)
+            assert in_child(ask) == 0
+            await asyncio.gather(*asking)
+
+ask()
+for busy in (False, True):
+    over.clear()
+    began.clear()
+    thread = threading.Thread(target=lambda: asyncio.run(work(busy)))
+    thread.start()
+    began.wait()
+    codes = [in_child(ask) for _ in range(20)]
+    over.set()
+    thread.join()
+    assert codes == [0] * 20, codes
+asyncio.run(fork_beside_own_stream())
+print("done")
+"""
+
+
+def test_child_that_is_forked_beside_an_open_stream_is_answered(fake_pdp: FakePdp) -> None:
+    fake_pdp.allow()
+    done = python(START + STREAMS, fake_pdp.target, known_session(fake_pdp))
+    assert done.stdout == "done\n", done.stderr
+
+
 # --- multiprocessing, and what guards report --------------------------------------------
 
 PROCESSES = """

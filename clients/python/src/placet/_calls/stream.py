@@ -141,16 +141,16 @@ class DecisionStream:
     async def _send(self, asked: EvaluateCall, left: float) -> bytes:
         if self._closed:
             raise UnavailableError("the stream is closed")
-        if self._open is None or self._open.over is not None:
-            self._open = _OpenStream(
-                self._link.stream(method_of(decisions.EvaluateStreamRequest)), self._link.failure
-            )
         message = decisions.StreamedAction(id=str(next(self._ids)), request=asked.question.request)
         message.timeout.FromTimedelta(timedelta(seconds=min(max(left, 0.001), _LONGEST)))
         if message.ByteSize() > _MAX_BYTES:
             raise invalid("request", f"is {message.ByteSize()} bytes long; at most {_MAX_BYTES} are sent")
         await FORKS.enter_on_loop(left)
         try:
+            if self._open is None or self._open.over is not None:
+                self._open = _OpenStream(
+                    self._link.stream(method_of(decisions.EvaluateStreamRequest)), self._link.failure
+                )
             answer = await self._open.ask(message)
         finally:
             FORKS.leave()

@@ -253,7 +253,9 @@ class AsyncLink(_Link):
         """
         channel, _ = self._channel(grpc.aio, asyncio.get_running_loop())
         try:
-            return channel.stream_stream(method)(metadata=self._connection.metadata())
+            call = channel.stream_stream(method)(metadata=self._connection.metadata())
+            FORKS.enter_stream(call)
+            return call
         except grpc.aio.UsageError as exc:
             raise UnavailableError("the client is closed") from exc
 

@@ -2,8 +2,9 @@
 
 A child hangs or dies inside of `fork()` if another thread of its parent is in a call of gRPC at that moment.
 So a fork waits until the calls of other threads have ended, which each does at its deadline, and calls that
-begin meanwhile wait for the fork, within their own deadlines. A call on the event loop that forks cannot
-end before the fork, and need not: gRPC's own thread waits for its answer.
+begin meanwhile wait for the fork, within their own deadlines. Streams, which have no end to wait for, are
+ended, and opened again when somebody asks on them. A call on the event loop that forks cannot end before the
+fork: gRPC's own thread goes on waiting for its answer, and most children bear that.
 
 gRPC's support of `fork()` has to be turned on before gRPC is loaded
 (https://github.com/grpc/grpc/blob/master/doc/fork_support.md), and there is none for `grpc.aio`. Where a
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 from placet.errors import DeadlineError, UnavailableError
 
@@ -49,6 +51,8 @@ class Forks:
         self._forking = 0
         # How many calls each thread has under way, by the thread's identifier.
         self._calls: dict[int, int] = {}
+        # The streams that are open, by the thread and the loop that each belongs to.
+        self._streams: dict[Any, tuple[int, asyncio.AbstractEventLoop]] = {}
         # By when all calls that have begun will have ended, by the monotonic clock.
         self._latest = -math.inf
         # Calls on event loops that wait for a fork.
@@ -104,6 +108,21 @@ class Forks:
             if self._forking:
                 self._changed.notify_all()
 
+    def enter_stream(self, stream: Any) -> None:
+        """Begin a stream (a call of `grpc.aio`) on this thread's event loop, after `enter_on_loop`.
+
+        A fork of another thread cancels it.
+        """
+        with self._changed:
+            self._streams[stream] = threading.get_ident(), asyncio.get_running_loop()
+        stream.add_done_callback(self._leave_stream)
+
+    def _leave_stream(self, stream: Any) -> None:
+        with self._changed:
+            self._streams.pop(stream, None)
+            if self._forking:
+                self._changed.notify_all()
+
     def _begin(self, timeout: float) -> None:
         self._latest = max(self._latest, time.monotonic() + timeout)
         self._count(1)
@@ -125,6 +144,21 @@ class Forks:
             if FORK_SUPPORT:  # without it, the child touches nothing of gRPC
                 left = max(self._latest - time.monotonic(), 0.0) + _GRACE
                 self._changed.wait_for(lambda: not self._calls.keys() - {thread}, left)
+                self._cancel_streams(thread)
+
+    def _cancel_streams(self, thread: int) -> None:
+        """End all streams: a child that is forked beside an open one dies inside gRPC now and then.
+
+        On those of other threads nothing is asked any more; whoever asks on them after the fork opens them
+        anew. What is asked on those of this thread is asked again on a new one, as the same attempt.
+        """
+        for stream, (owner, loop) in list(self._streams.items()):
+            if owner == thread:
+                stream.cancel()
+                continue
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(stream.cancel)
+        self._changed.wait_for(lambda: all(owner == thread for owner, _ in self._streams.values()), _GRACE)
 
     def in_parent(self) -> None:
         """Let the calls go on that waited for a fork."""
@@ -143,6 +177,7 @@ class Forks:
         self._changed = threading.Condition()
         self._forking = 0
         self._calls = {}
+        self._streams = {}
         self._waiting = []
         if self._used and not FORK_SUPPORT:
             self._refusal = _UNSUPPORTED
