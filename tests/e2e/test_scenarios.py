@@ -367,7 +367,7 @@ def test_own_stack_tells_story_and_cases_and_survives_kills(tmp_path: Path) -> N
         for result in told
         if result["name"].startswith("Invoices: ")
     ]
-    assert " ".join(named) == "1a 1b 1c 1d 2a 2b 2c 2d 3a 3b 3c 3d 4a 4b 4c 4d 5a 5b 5c 5d 6a 6b"
+    assert " ".join(named) == "1a 1b 1c 1d 2a 2b 2c 2d 3a 3b 3c 3d 3e 4a 4b 4c 4d 5a 5b 5c 5d 6a 6b"
     assert not running_with("placet-scenario-")
 
 
