@@ -149,7 +149,17 @@ def guard_use(uses: Sequence[OrderUse]) -> tuple[Guard, ...]:
                     Guard(key=use.posted_key, add=0, ceiling=None, window_seconds=None, least=use.posted)
                 )
         ceiling = max(min(bounds), use.used + use.add) if bounds else None
-        guards.append(Guard(key=use.key, add=use.add, ceiling=ceiling, window_seconds=None, terms=use.terms))
+        guards.append(
+            Guard(
+                key=use.key,
+                add=use.add,
+                ceiling=ceiling,
+                window_seconds=None,
+                terms=use.terms,
+                # Once all was given back, the next payment is the first, and fixes terms of its own.
+                least=min(1, use.used),
+            )
+        )
     return tuple(guards)
 
 

@@ -286,3 +286,20 @@ async def test_posting_of_what_paid_nothing_there_is_refused_by_its_field(scene:
             [entity("vendor:V-1", status="active") | {"posted": {paid.decision_id: "600"}}]
         )
     assert [v.field for v in refused.value.violations] == ["entities[0].posted[0].decision_id"]
+
+
+async def test_what_had_to_be_redeemed_and_was_not_is_given_back(scene: Scene) -> None:
+    redeemed = [tool | ({"redeem": "required"} if tool["name"] == PAY else {}) for tool in BOTH]
+    await prepare(scene, redeemed)
+    agent, tool_server = await scene.agent(), await scene.tool_server()
+    opened = await session(scene)
+    calls = [act(number) for number in range(4)]
+    first, second, third = [await agent.evaluate(call, session=opened) for call in calls[:3]]
+    assert [first.allowed, second.allowed, third.allowed] == [True, True, False]
+    await tool_server.redeem(first.decision_id, tool=PAY, arguments=calls[0]["arguments"], audience="erp")
+    # The first was used, and the agent's word frees nothing; the second can never be.
+    await agent.report_outcome(first.decision_id, "voided", session=opened)
+    assert not (await agent.evaluate(act(5), session=opened)).allowed
+    await agent.report_outcome(second.decision_id, "voided", session=opened)
+    assert (await agent.evaluate(calls[3], session=opened)).allowed
+    assert codes(await agent.evaluate(act(6, "0.01"), session=opened)) == ["payment.order_used"]

@@ -222,6 +222,13 @@ def test_guard_refuses_terms_that_others_fixed_otherwise() -> None:
     assert add_to_counter(Counter(0, (), Terms("USD", 1)), [guard], NOW).terms == Terms("EUR", 120_000)
 
 
+def test_payment_after_others_is_judged_again_once_these_are_given_back() -> None:
+    (guard,) = guard_use([use(OPEN, 500, paid(60_000), open="9")])
+    assert guard.terms == Terms("EUR", 120_000)
+    assert fits(guard, paid(1)[PAID], NOW)
+    assert not fits(guard, Counter(0, (), Terms("EUR", 120_000)), NOW)
+
+
 def test_guard_of_a_linked_order_needs_what_its_figures_contained() -> None:
     counters = paid(90_000) | {POSTED: Counter(60_000)}
     guards = guard_use([use(LINKED, 30_000, counters, total="1500", open="600")])
