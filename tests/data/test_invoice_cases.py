@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
+from placet._lint import Severity, lint_tools
+from placet.cli.lint import is_currency
 from placet.scenario.load import load
 from placet.scenario.run import Pdp
 from placet.scenario.runner import run_scenario
 from placet.scenario.scenario import Scenario
 from placet.scenario.steps.step import Scope
-from tests.data.invoice_cases import UnknownFormError, scenario
+from tests.data.invoice_cases import UnknownFormError, patched, scenario, tools
 from tests.support.stack import RealPdp
 
 pytestmark = pytest.mark.data
@@ -44,6 +46,14 @@ CASES = [case for case in TOLD["cases"] if case["steps"][0]["do"] not in LATER]
 
 def test_there_are_cases() -> None:
     assert len(CASES) > 20, "PLACET_TEST_DATA names no folder with invoice/scenarios.json"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_no_tool_of_a_case_has_errors(case: Mapping[str, Any]) -> None:
+    found = lint_tools(
+        tools(patched(case.get("fixture", TOLD["fixture"]), case.get("patch", {}))), is_currency=is_currency
+    )
+    assert [item for item in found if item.severity is Severity.ERROR] == []
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])

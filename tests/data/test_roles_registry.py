@@ -16,6 +16,8 @@ import pytest
 from pdp.model import ArgumentRole, FieldTrust, Tool, ToolEffect
 from pdp.server.messages import tools as tool_messages
 from placet._calls.registry import put_tools
+from placet._lint import Severity, lint_tools
+from placet.cli.lint import is_currency
 from placet.cli.rolesjson import convert_registry
 
 pytestmark = pytest.mark.data
@@ -56,3 +58,13 @@ def test_registration_says_what_the_data_says(registry: dict[str, Any]) -> None:
     assert output is not None
     trusts = {field.name: field.trust for field in output.fields}
     assert (trusts["recipient"], trusts["subject"]) == (FieldTrust.RECORD, FieldTrust.FREE_TEXT)
+
+
+@pytest.mark.parametrize("file", ["tool_registry.json", "tool_registry_v2.json"])
+def test_nothing_in_the_registry_could_never_pass_or_would_leak(file: str) -> None:
+    value = json.loads((Path(os.environ["PLACET_TEST_DATA"]) / "agentdojo" / file).read_text())
+    forms = [item.form for item in convert_registry(value, group="", effects=EFFECTS)]
+    found = lint_tools(forms, is_currency=is_currency)
+    assert [item for item in found if item.severity is Severity.ERROR] == []
+    unjudged = {(item.tool, item.path[-1]) for item in found if item.code == "target.unjudged"}
+    assert {("send_money", "recipient"), ("send_email", "bcc"), ("send_email", "cc")} <= unjudged

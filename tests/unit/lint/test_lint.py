@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -444,6 +445,8 @@ def test_message_says_what_was_probably_meant(tool: dict[str, Any], words: str) 
     ("name", "target"),
     [
         ("to", True), ("toAddress", True), ("send_to", True), ("webhook_url", True), ("IBAN", True),
+        ("account_id", True),
+        ("email_id", False),
         ("valid_to", False), ("total", False), ("path_type", False), ("timeout", False), ("title", False),
     ],
 )  # fmt: skip
@@ -451,12 +454,32 @@ def test_names_of_targets(name: str, target: bool) -> None:
     assert looks_like_target(name) is target
 
 
-@pytest.mark.parametrize("file", ["scenarios/story.yaml", "scenarios/invoice.yaml", "examples/tools.yaml"])
-def test_what_is_shipped_has_no_errors(file: str) -> None:
-    loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    tools = loaded["tools"] if "tools" in loaded else loaded["fixture"]["tools"]
-    errors = [f for f in lint_tools(tools, is_currency=is_currency) if f.severity is Severity.ERROR]
-    assert errors == []
+def registries(value: Any) -> Iterator[list[dict[str, Any]]]:
+    """Yield every list of tools in a file: of a fixture, or of a case."""
+    if isinstance(value, dict):
+        tools = value.get("tools")
+        if isinstance(tools, list) and tools and isinstance(tools[0], dict):
+            yield tools
+        for item in value.values():
+            yield from registries(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from registries(item)
+
+
+SHIPPED = sorted(
+    file
+    for folder in ("scenarios", "examples", "tests/conformance/cases")
+    for file in Path(folder).glob("*.yaml")
+)
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=str)
+def test_what_is_shipped_has_no_errors(file: Path) -> None:
+    first, *others = registries(yaml.safe_load(file.read_text(encoding="utf-8")))
+    for tools in (first, *others):
+        found = lint_tools(tools, is_currency=is_currency, registered=first)
+        assert [finding for finding in found if finding.severity is Severity.ERROR] == []
 
 
 JSON = st.recursive(

@@ -66,6 +66,7 @@ def check_targets(tool: Registration) -> None:
 def looks_like_target(name: str) -> bool:
     """Return whether an argument of this name most likely says where something goes."""
     parts = words_of(name)
-    if not parts or _ABOUT & set(parts):
+    # The id of a mail names what there is, and no address.
+    if not parts or _ABOUT & set(parts) or parts[-2:] in (["email", "id"], ["message", "id"]):
         return False
     return bool(_WORDS & set(parts)) or parts[0] in _ENDS or parts[-1] in _ENDS
