@@ -18,6 +18,7 @@ from placet._lint.fields import field_of
 # What a secret is used for, by how the field begins.
 _SECRETS = (
     ("secret_arguments", "secret.undeclared"),
+    ("argument_roles", "secret.undeclared"),
     ("resource", "secret.in_id"),
     ("entities", "secret.in_id"),
     ("business_key", "secret.in_key"),
