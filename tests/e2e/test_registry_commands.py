@@ -207,6 +207,15 @@ def test_dry_run_says_what_would_be_found_and_writes_nothing(run: Run) -> None:
     assert parsed(run("tool", "list", "--json")) == {"tools_revision": 0, "tools": []}
 
 
+def test_lint_asks_the_registry_if_it_is_told_to(run: Run) -> None:
+    after = "- {name: b, effect: read, resource: 'x:1', prerequisites: [{tool: a}]}\n"
+    assert "prerequisite.unknown_tool" in run("tool", "lint", "-", stdin=after, code=1).stdout
+    assert "prerequisite.unknown_tool" in run("tool", "put", "-", stdin=after, code=2).stderr
+    run("tool", "put", "-", stdin="- {name: a, effect: read, resource: 'x:1'}\n")
+    assert run("tool", "lint", "-", "--registry", stdin=after).stdout == "1 tool: nothing found\n"
+    run("tool", "put", "-", stdin=after)
+
+
 def test_server_names_every_field_and_answers_warnings(real_pdp: RealPdp, tenant: str) -> None:
     identity = DevIdentity(tenant=tenant, subject="ops", roles=("operator",))
     wrong = [{"name": f"t{n}", "effect": "read", "resource": f"x:{{none-{n}}}"} for n in range(60)]

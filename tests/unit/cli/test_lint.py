@@ -113,7 +113,7 @@ def test_lines_are_what_compilers_print(tmp_path: Path) -> None:
 def test_exit_codes(tmp_path: Path) -> None:
     """0: at most warnings. 1: errors, and with --strict warnings. 2: what could not be read."""
     clean = "- {name: clock.read, effect: read, resource: 'tool:clock'}"
-    assert run("-", stdin=clean).stdout == "1 tools: nothing found\n"
+    assert run("-", stdin=clean).stdout == "1 tool: nothing found\n"
     run("-", "--strict", stdin=clean)
     assert "business_key.absent" in run("-", stdin=RIGHT).stdout
     run("-", "--strict", stdin=RIGHT, code=1)

@@ -144,7 +144,7 @@ def lint(
         )
     else:
         print_findings(found, err=False)
-        typer.echo(f"{tools} tools: {in_words(found) or 'nothing found'}")
+        typer.echo(f"{tools} tool{'' if tools == 1 else 's'}: {in_words(found) or 'nothing found'}")
     if errors or (strict and warnings):
         raise typer.Exit(1)
 
