@@ -20,7 +20,14 @@ from pdp.decision.fingerprint import Fingerprints
 from pdp.decision.idempotency import NewCall, StoredAnswer, judge_repeat
 from pdp.decision.plan import PendingEffects, VoidedHold, obligation_to_follow
 from pdp.decision.resolved_action import ActionContext
-from pdp.decision.revalidation import FirstJudgement, RepeatedDecision, has_ground_moved, set_aside, stands
+from pdp.decision.revalidation import (
+    FirstJudgement,
+    Renewal,
+    RepeatedDecision,
+    has_ground_moved,
+    set_aside,
+    stands,
+)
 from pdp.decision.ruling import make_decision
 from pdp.errors import PolicyUnavailableError
 from pdp.model import (
@@ -77,7 +84,7 @@ class Evaluation:
             return self.decide(verdict)
         if verdict is None:
             raise PolicyUnavailableError("timeout", "whether the earlier answer stands could not be judged")
-        if stands(first, self.context, make_decision(self.context, verdict, (), limits=self.limits)):
+        if stands(first, self.context, self.renewal(verdict)):
             return self.reconsidered
         if first.decision.effect is Effect.ESCALATE:
             return self.decide(verdict)
@@ -89,7 +96,22 @@ class Evaluation:
 
         An allow that rests on another one, whose action nobody knows to have been executed, comes after it.
         """
-        decision = make_decision(self.context, verdict, self.call.reasons, limits=self.limits)
+        return self._following(make_decision(self.context, verdict, self.call.reasons, limits=self.limits))
+
+    def renewal(self, verdict: Verdict) -> Renewal:
+        """Return what the verdict would make of the action, whatever was answered before."""
+        decision = self._following(make_decision(self.context, verdict, (), limits=self.limits))
+        return Renewal(
+            decision=decision,
+            reservation=self.reservation(decision.effect),
+            consumed=tuple(
+                key
+                for (rule, _), key in zip(self.standings, self.context.action.prerequisite_keys, strict=True)
+                if rule.consumed
+            ),
+        )
+
+    def _following(self, decision: Decision) -> Decision:
         if decision.effect is not Effect.ALLOW or not self.carriers:
             return decision
         waits_for = dict.fromkeys(allow.decision_id for _, allow in self.carriers if not allow.executed)

@@ -12,7 +12,6 @@ from pdp.decision.idempotency import NewCall
 from pdp.decision.pipeline import engine_deadline
 from pdp.decision.resolved_action import NO_INPUTS, ActionContext, resolve_action, resolve_on_facts
 from pdp.decision.revalidation import FirstJudgement, has_ground_moved, read_first_judgement, stands
-from pdp.decision.ruling import make_decision
 from pdp.delegation.chain import PresentedChain, read_stored_chain
 from pdp.errors import NotRedeemableError, SessionMovedError
 from pdp.model import (
@@ -124,9 +123,11 @@ class RedemptionCheck:
         verdict = await self._engine.decide(
             evaluation.document, deadline=engine_deadline(deadline), tenant=first.status.key.tenant
         )
-        again = make_decision(judged, verdict, ())
-        if not stands(first, judged, again):
-            codes = tuple(reason.code for reason in again.reasons if reason.effect is not Effect.ALLOW)
+        again = evaluation.renewal(verdict)
+        if not stands(first, context, again):
+            codes = tuple(
+                reason.code for reason in again.decision.reasons if reason.effect is not Effect.ALLOW
+            )
             raise NotRedeemableError(
                 "what it rests on has moved, and it would not be allowed now"
                 + (f": {', '.join(codes)}" if codes else ", for this very act"),

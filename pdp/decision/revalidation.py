@@ -13,6 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 from pdp.action.prerequisites import without_use
+from pdp.authority.counters import group_by_counter
+from pdp.decision.plan import AFTER
 from pdp.decision.resolved_action import ActionContext
 from pdp.model import (
     JSON,
@@ -31,11 +33,13 @@ from pdp.model import (
     PrerequisiteKey,
     PriorAnswer,
     RecordedDecision,
+    Reservation,
     Role,
     Session,
     ToolEffect,
 )
 from pdp.proof.receipts import read_decision
+from placet.receipt import parse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +57,19 @@ class FirstJudgement:
     effect: ToolEffect
     resource: str
     amount: Amount | None
+    # Whom the receipt is for; empty: nobody.
+    audience: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Renewal:
+    """What the answer would be now, and what it would leave behind."""
+
+    decision: Decision
+    # None: it reserves nothing.
+    reservation: Reservation | None = None
+    # The prerequisites of which it would consume an allow.
+    consumed: tuple[PrerequisiteKey, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +107,7 @@ def read_first_judgement(status: DecisionStatus, recorded: RecordedDecision) -> 
             effect=ToolEffect(action["tool"]["effect"]),
             resource="" if resource is None else f"{resource['type']}:{resource['id']}",
             amount=None if amount is None else Amount(minor=amount["minor"], currency=amount["currency"]),
+            audience=parse(status.token).claims.get("aud", ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -155,35 +173,63 @@ def set_aside(context: ActionContext, first: FirstJudgement) -> ActionContext:
     return context.with_facts(fresh)
 
 
-def stands(first: FirstJudgement, context: ActionContext, again: Decision) -> bool:
+def stands(first: FirstJudgement, context: ActionContext, again: Renewal) -> bool:
     """Return whether the first decision would be given again: `again` is what it would be now.
 
     An allow stands only for what it was given for. Where the registry makes another act of the call now
-    (another effect, resource, amount or business key), what was reserved is not what would be; where there
-    is an obligation that the first one did not name, its holder knows nothing of it.
+    (another effect, resource, amount, audience, business key or secret), or another reservation, what was
+    signed and reserved is not what would be; where there is an obligation that the first one did not name,
+    its holder knows nothing of it. `context` has everything that was recorded.
     """
-    if again.effect is not first.decision.effect or not _same_act(first, context):
+    now = again.decision
+    if now.effect is not first.decision.effect or not _same_act(first, context):
         return False
-    if not _obliges_to_no_more(again.obligations, first.decision.obligations):
+    tool_moved = first.status.ground is None or _tool_revision(context) != first.status.ground.tool
+    # What the allow comes after is known by its prerequisites, of which others may have been allowed since.
+    obliged = now.obligations if tool_moved else tuple(o for o in now.obligations if o.id != AFTER)
+    if not _obliges_to_no_more(obliged, first.decision.obligations):
         return False
-    if again.effect is Effect.ALLOW:
-        return True
-    return _restrictions(again) == _restrictions(first.decision)
+    if now.effect is not Effect.ALLOW:
+        return _restrictions(now) == _restrictions(first.decision)
+    return _same_hold(first, again) and (not tool_moved or _same_reservation(first, context, again))
+
+
+def _tool_revision(context: ActionContext) -> int:
+    return 0 if context.facts.tool is None else context.facts.tool.revision
 
 
 def _same_act(first: FirstJudgement, context: ActionContext) -> bool:
-    derived, tool, key = context.action.derived, context.facts.tool, context.action.key
+    derived, tool = context.action.derived, context.facts.tool
     return (
         tool is not None
         and tool.effect is first.effect
         and ("" if derived.resource is None else str(derived.resource)) == first.resource
         and derived.amount == first.amount
-        # An escalation holds nothing.
-        and (
-            first.decision.effect is not Effect.ALLOW
-            or (None if key is None else key.normal) == first.status.hold.key
-        )
+        and derived.audience == first.audience
+        and derived.secret_paths == first.decision.secret_paths
     )
+
+
+def _same_hold(first: FirstJudgement, again: Renewal) -> bool:
+    """Whether the hold would be of the same business key, and be given back on the same terms."""
+    hold, would = first.status.hold, again.reservation or Reservation()
+    key = None if would.key is None else would.key.normal
+    return key == hold.key and would.redeem_required == hold.redeem_required
+
+
+def _same_reservation(first: FirstJudgement, context: ActionContext, again: Renewal) -> bool:
+    """Whether all that a new registration of the tool counts and consumes of the action was, then."""
+    for key in again.consumed:
+        answer = context.facts.prerequisites.get(key)
+        uses = () if answer is None else (use for allow in answer.allows for use in allow.uses)
+        if all(use.decision_id != first.status.decision_id for use in uses):
+            return False
+    ground = first.status.ground
+    if ground is None:
+        return True
+    guards = () if again.reservation is None else again.reservation.guards
+    counted = {key: of[0].add for key, of in group_by_counter(guards).items() if of[0].add}
+    return counted == {key: add for key, add in ground.counted if add}
 
 
 def _obliges_to_no_more(now: tuple[Obligation, ...], then: tuple[Obligation, ...]) -> bool:

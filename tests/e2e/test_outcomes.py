@@ -139,6 +139,32 @@ async def test_allow_on_moved_ground_is_redeemed_only_while_it_would_be_given_ag
     assert (recorded.redeemed, recorded.outcome) == (True, None)
 
 
+@pytest.mark.parametrize("named", ["", "erp"])
+@pytest.mark.parametrize("audience", ["erp2", ""])
+async def test_allow_for_an_audience_that_the_tool_no_longer_has_is_used_by_nobody(
+    scene: Scene, named: str, audience: str
+) -> None:
+    await prepare(scene)
+    session, action, operator = await open_session(scene), act("B-1"), await scene.operator()
+    decision = await scene.ask(action, session, audience=named)
+    assert decision.allowed
+    approve, pay = TOOLS
+    await operator.put_tools([approve, pay | {"audience": audience}])
+    for receiver in ("erp", "erp2"):
+        side = await scene.tool_server(audiences=("erp", "erp2"), replica=2)
+        with pytest.raises(PreconditionError) as refused:
+            await side.redeem(decision.decision_id, **(erp_runs(action) | {"audience": receiver}))
+        assert refused.value.reason == "NOT_REDEEMABLE"
+    # It was not used up.
+    await operator.put_tools(TOOLS)
+    assert (await scene.ask(action, session, audience=named)).decision_id == decision.decision_id
+    await operator.put_tools([approve, pay | {"audience": audience}])
+    assert codes(await scene.ask(action, session, audience=named))[0] == "action.replay_stale"
+    # And now it is void, whatever is registered.
+    await operator.put_tools(TOOLS)
+    assert codes(await scene.ask(action, session, audience=named))[0] == "action.replay_stale"
+
+
 async def test_no_call_is_given_up_while_operators_write_as_fast_as_they_may(scene: Scene) -> None:
     await prepare(scene)
     await _redeem_required(scene)

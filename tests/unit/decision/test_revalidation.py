@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pdp.errors import PolicyUnavailableError
 from pdp.model import (
+    JSON,
     AmountLimit,
     Boundary,
     BusinessKeyRule,
@@ -28,13 +29,14 @@ from pdp.model import (
     Outcome,
     PolicyRevision,
     Posting,
+    Prerequisite,
     Recording,
     Signal,
     Task,
     ToolEffect,
     VelocityLimit,
 )
-from placet.receipt import b64url_decode
+from placet.receipt import b64url_decode, parse
 from tests.fakes.engine import ALLOW, BLOCK, ESCALATE, verdict
 from tests.fakes.store.ledger import FakeLedger
 from tests.support import builders
@@ -43,6 +45,7 @@ from tests.unit.decision.test_point import Bench, bench
 
 __all__ = ["bench"]
 INVOICE = EntityName(type="invoice", id="INV-1001")
+COUNTERPARTY = replace(builders.payment_tool().entities[1], must_match=None)
 
 
 def codes(decision: Decision) -> list[str]:
@@ -228,14 +231,52 @@ async def test_engine_that_does_not_answer_uses_nothing_up(bench: Bench) -> None
         {"amount": replace(builders.EUROS, unit="minor")},
         {"business_key": BusinessKeyRule(name="bill", arguments=("invoice",))},
         {"business_key": None},
+        {"audience": "erp2"},
+        {"audience": ""},
+        {"secret_arguments": ("vendor",)},
+        {"prerequisites": (Prerequisite(tool="bills.approve", same=("invoice",), consumed=True),)},
+        # Another counterparty is counted, or none any more.
+        {"entities": builders.payment_tool().entities[:1]},
+        {"entities": (replace(COUNTERPARTY, id="{invoice}"),)},
     ],
     ids=lambda change: next(iter(change)),
 )
 async def test_another_act_is_not_what_was_allowed(bench: Bench, change: dict[str, Any]) -> None:
-    request, point = await asked(bench), bench.point()
-    await point.evaluate(request)
-    await bench.store.control_plane.put_tools(TENANT, [replace(pay_tool(), **change)], by=builders.AUTHOR)
+    registered = replace(
+        pay_tool(), audience="erp", entities=(*builders.payment_tool().entities[:1], COUNTERPARTY)
+    )
+    limit = b'{"counterparty_session_total": {"EUR": {"max": "5000", "on_exceed": "block"}}}'
+    await bench.store.control_plane.put_tenant(TENANT, limit, by=builders.AUTHOR)
+    await bench.store.control_plane.put_tools(TENANT, [registered], by=builders.AUTHOR)
+    arguments: dict[str, JSON] = {**builders.action().arguments, "vendor": "V-1"}
+    request, point = (
+        builders.evaluation(bench.session.session_id, what=builders.action(arguments=arguments)),
+        bench.point(),
+    )
+    first, _ = await point.evaluate(request)
+    # Written once more as it was, it changes nothing.
+    again = replace(registered, description="the same")
+    await bench.store.control_plane.put_tools(TENANT, [again], by=builders.AUTHOR)
+    assert (await point.evaluate(request))[0] == first.as_replayed()
+    await bench.store.control_plane.put_tools(TENANT, [replace(registered, **change)], by=builders.AUTHOR)
     assert codes((await point.evaluate(request))[0]) == ["action.replay_stale"]
+
+
+async def test_allow_that_had_to_be_redeemed_is_not_given_back_on_terms_of_before(bench: Bench) -> None:
+    request, point = await asked(bench, redeem_required=True), bench.point()
+    await point.evaluate(request)
+    await bench.store.control_plane.put_tools(TENANT, [pay_tool()], by=builders.AUTHOR)
+    assert codes((await point.evaluate(request))[0]) == ["action.replay_stale"]
+
+
+async def test_escalation_for_another_audience_is_judged_anew(bench: Bench) -> None:
+    request, point = await asked(bench, audience="erp"), bench.point()
+    bench.engine.judge_by(ESCALATE)
+    first, _ = await point.evaluate(request)
+    await bench.store.control_plane.put_tools(TENANT, [pay_tool(audience="erp2")], by=builders.AUTHOR)
+    second, receipt = await point.evaluate(request)
+    assert second.decision_id != first.decision_id
+    assert parse(receipt.token).claims["aud"] == "erp2"
 
 
 async def test_obligation_that_the_allow_does_not_name_lets_it_not_stand(bench: Bench) -> None:
