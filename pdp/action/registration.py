@@ -72,8 +72,16 @@ def read_registration(members: Mapping[str, Any], *, revision: int) -> Tool:
     )
 
 
+def stored_details(tool: Tool) -> dict[str, Any]:
+    """Return what has no column of its own in the table of tools, of the amount as well."""
+    result = details(tool)
+    if tool.amount is not None and tool.amount.allow_zero:
+        result["amount_allow_zero"] = True
+    return result
+
+
 def details(tool: Tool) -> dict[str, Any]:
-    """Return what has no column of its own; what is not set is left out."""
+    """Return what the amount does not say and has no column of its own; what is not set is left out."""
     result: dict[str, Any] = {}
     if tool.reversible:
         result["reversible"] = True

@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg import sql
 
-from pdp.action.registration import details, read_registration
+from pdp.action.registration import read_registration, stored_details
 from pdp.errors import InvalidFieldError, TenantUnknownError
 from pdp.model import (
     Agent,
@@ -164,7 +164,7 @@ class PostgresControlPlane:
         for tool in tools:
             for text in (tool.name, tool.resource, tool.arguments_schema, tool.description):
                 storable("tools", text)
-            storable("tools", json_text(details(tool)))
+            storable("tools", json_text(stored_details(tool)))
 
         async def work(connection: Connection) -> int:
             await self._lock(connection, storable("tenant", tenant))
@@ -417,7 +417,7 @@ def _tool_row(tenant: str, tool: Tool, revision: int) -> dict[str, Any]:
         "secret_arguments": list(tool.secret_arguments),
         "description": tool.description,
         "revision": revision,
-        "details": json_text(details(tool)),
+        "details": json_text(stored_details(tool)),
     }
 
 

@@ -231,6 +231,7 @@ def _tool(
     details: str,
 ) -> Tool:
     """The cache is of the parsing alone: equal rows, the same object."""
+    members = json.loads(details)
     amount = None
     if amount_argument is not None:
         amount = AmountRole(
@@ -238,6 +239,7 @@ def _tool(
             unit=None if amount_unit is None else AmountUnit(amount_unit),
             currency_argument=amount_currency_argument,
             currency_code=amount_currency_code,
+            allow_zero=members.get("amount_allow_zero", False),
         )
     return Tool(
         name=name,
@@ -248,7 +250,7 @@ def _tool(
         secret_arguments=secret_arguments,
         description=description,
         revision=revision,
-        **read_details(json.loads(details)),
+        **read_details(members),
     )
 
 

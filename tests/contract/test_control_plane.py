@@ -6,28 +6,23 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+import orjson
 import pytest
 
 from pdp.errors import InvalidFieldError, TenantUnknownError
 from pdp.model import (
     AmountRole,
-    ArgumentRole,
     Attribution,
-    BusinessKeyRule,
     ControlKind,
     Difference,
     Facts,
-    FieldTrust,
-    Output,
-    OutputField,
-    OutputFormat,
-    Prerequisite,
     Signal,
     ToolEffect,
 )
 from pdp.sessions.task_tokens import MAX_ISSUERS
+from placet._wire.boundary import boundary_json
 from tests.contract.conftest import Store
-from tests.support import builders
+from tests.support import builders, every_field
 from tests.support.builders import AGENT, TENANT
 
 
@@ -98,23 +93,42 @@ async def test_tool_comes_back_as_it_was_put_under_its_revision(store: Store) ->
     assert other == replace(builders.tool("other"), revision=revision)
 
 
-async def test_everything_that_a_registration_says_comes_back(store: Store) -> None:
+def test_every_field_is_tried() -> None:
+    assert every_field.fields_left_out(every_field.TOOL, every_field.AGENT, every_field.BOUNDARY) == set()
+
+
+async def test_every_field_of_a_registration_reaches_judgement_and_comes_back(store: Store) -> None:
     await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
-    tool = replace(
-        builders.payment_tool(),
-        reversible=True,
-        argument_roles={"invoice": ArgumentRole.SELECTOR, "vendor": ArgumentRole.DESTINATION},
-        business_key=BusinessKeyRule(name="payment", arguments=("invoice", "vendor")),
-        prerequisites=(Prerequisite(tool="invoices.approve", same=("invoice",), required=True),),
-        output=Output(
-            format=OutputFormat.JSON,
-            fields=(OutputField(name="id", trust=FieldTrust.RECORD),),
-            author_field="from",
-        ),
-        redeem_required=True,
-    )
-    revision = await store.control_plane.put_tools(TENANT, [tool], by=builders.AUTHOR)
-    assert (await facts(store)).tool == replace(tool, revision=revision)
+    tool = every_field.TOOL
+    assert await store.control_plane.put_tools(TENANT, [tool], by=builders.AUTHOR) == 1
+    assert (await facts(store, tool=tool.name)).tool == tool
+    assert await store.control_plane.tools(TENANT) == (1, [tool])
+    await store.control_plane.put_tools(TENANT, [builders.tool(tool.name)], by=builders.AUTHOR)
+    assert await store.control_plane.tools(TENANT, revision=1) == (1, [tool])
+    await store.control_plane.roll_back_tools(TENANT, 1, by=builders.AUTHOR)
+    assert (await facts(store, tool=tool.name)).tool == replace(tool, revision=3)
+
+
+async def test_every_field_of_an_agent_reaches_judgement_and_comes_back(store: Store) -> None:
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    agent = every_field.AGENT
+    await store.control_plane.put_agents(TENANT, [agent], by=builders.AUTHOR)
+    request = builders.facts_request(builders.key("no-session"), agents=(agent.agent,))
+    known = (await store.information_point.gather(request)).agents[agent.agent]
+    assert (known, known.revision) == (agent, 1)
+    assert (await store.control_plane.agents(TENANT)).agents == [agent]
+
+
+async def test_every_field_of_a_boundary_reaches_judgement(store: Store) -> None:
+    template = replace(every_field.BOUNDARY, max_actions=8)
+    settings = orjson.dumps({"boundary_template": boundary_json(template)})
+    await store.control_plane.put_tenant(TENANT, settings, by=builders.AUTHOR)
+    asked = builders.session(now=await store.clock.advance(0), bounds=every_field.BOUNDARY)
+    opened = (await store.sessions.open(TENANT, asked)).session
+    request = builders.facts_request(builders.key(opened.session_id))
+    known = (await store.information_point.gather(request)).session
+    assert known is not None
+    assert (known.boundary, known.template) == (every_field.BOUNDARY, template)
 
 
 async def test_registry_is_listed_by_name_as_it_is_and_as_it_was(store: Store) -> None:

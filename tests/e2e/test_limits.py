@@ -95,6 +95,16 @@ def effects(decisions: list[Decision]) -> Counter[str]:
     return Counter(str(decision.effect) for decision in decisions)
 
 
+async def test_zero_is_an_amount_where_the_registration_permits_it(scene: Scene) -> None:
+    await prepare(scene)
+    session = await open_session(scene)
+    assert codes(await scene.ask(act("B-1", 0), session)) == ["amount.zero"]
+    tools = [tool | {"amount": tool["amount"] | {"allow_zero": True}} for tool in TOOLS]
+    await (await scene.operator()).put_tools(tools)
+    decision = await scene.ask(act("B-1", 0), session)
+    assert decision.effect == "allow", codes(decision)
+
+
 async def test_of_100_identical_payments_in_several_spellings_one_is_allowed(scene: Scene) -> None:
     await prepare(scene)
     sessions = [await open_session(scene) for _ in range(4)]
