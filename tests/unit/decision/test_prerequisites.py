@@ -205,6 +205,35 @@ async def test_approval_that_two_payments_hold_is_free_for_nobody() -> None:
     assert told(await bench.ask(bench.act(PAY, "B-1"))) == [CONSUMED]
 
 
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        (verdict(Effect.BLOCK, "counterparty.not_active"), "review.prerequisite_block"),
+        # That it would wait for a person now says nothing against it; but nobody can execute it any more.
+        (ESCALATE, "allow"),
+    ],
+)
+async def test_approval_that_would_not_be_given_again_is_what_it_would_be_now(
+    now: Verdict, then: str
+) -> None:
+    bench = await bench_with(consumed=False)
+    approve = bench.act(APPROVE, "B-1", call="a")
+    approved = await ask(bench, approve)
+    await bench.store.control_plane.put_tenant(
+        builders.TENANT, b'{"allow_ttl_seconds": 59}', by=builders.AUTHOR
+    )
+
+    def stale(document: dict[str, Any]) -> Verdict:
+        return now if document["action"]["tool"]["name"] == APPROVE else judge(document)
+
+    bench.engine.judge_by(stale)
+    assert told(await bench.ask(approve, bench.act(PAY, "B-1"))) == ["action.replay_stale", then]
+    (paid,) = await bench.ask(bench.act(PAY, "B-1"))
+    assert told([paid]) == [then]
+    if then == "allow":
+        assert after(paid[0]) == [approved.decision_id]
+
+
 async def test_what_only_reads_consumes_too() -> None:
     bench = await bench_with(effect=ToolEffect.READ)
     await ask(bench, bench.act(APPROVE, "B-1"))
@@ -346,3 +375,42 @@ def test_payments_are_allowed_as_an_independent_account_says(
         await flush()
 
     asyncio.run(run())
+
+
+ITEMS = st.lists(
+    st.tuples(st.sampled_from(["approve", "pay", "pay", "reject", "odd"]), st.sampled_from(["B-1", "B-2"])),
+    min_size=1,
+    max_size=10,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(ITEMS, st.booleans())
+def test_plan_rests_on_the_same_approvals_as_its_items_one_by_one(
+    items: list[tuple[str, str]], consumed: bool
+) -> None:
+    verdicts = {"reject": BLOCK, "odd": verdict(Effect.BLOCK, "amount.zero")}
+
+    async def found(*, as_plan: bool) -> list[tuple[str, list[int]]]:
+        bench = await bench_with(consumed=consumed)
+
+        def judge_all(document: dict[str, Any]) -> Verdict:
+            kind, _ = items[int(document["action"]["tool_call_id"])]
+            return verdicts.get(kind) or judge(document)
+
+        bench.engine.judge_by(judge_all)
+        asked = [
+            bench.act(PAY if kind == "pay" else APPROVE, bill, call=str(number))
+            for number, (kind, bill) in enumerate(items)
+        ]
+        if as_plan:
+            answers = await bench.ask(*asked)
+        else:
+            answers = [await bench.point().evaluate(each) for each in asked]
+        ids = [decision.decision_id for decision, _ in answers]
+        return [
+            (code, [ids.index(str(named)) for named in after(decision)])
+            for code, (decision, _) in zip(told(answers), answers, strict=True)
+        ]
+
+    assert asyncio.run(found(as_plan=True)) == asyncio.run(found(as_plan=False))
