@@ -24,6 +24,7 @@ from pdp.opa.bundle import (
     BundleError,
     build,
     capabilities,
+    catalogue,
     ensure_signing_key,
     load_signing_key,
     policy_sources,
@@ -109,6 +110,7 @@ def test_bundle_holds_rules_defaults_and_wording_but_no_tests(signed_bundle: Bui
         "large_amount",
         "dual_control_amount",
         "po_tolerance",
+        "order_used",
         "variance_block_factor",
         "velocity",
     }
@@ -146,6 +148,29 @@ def test_rule_without_wording_is_not_built(opa_path: Path, tmp_path: Path) -> No
             output=tmp_path / "x.tar.gz",
             sources=sources,
         )
+
+
+@pytest.mark.parametrize(
+    ("custom", "refused"),
+    [
+        ("remedy: retry", r"session\.odd: remedy is none of change_call, first"),
+        ("remediation: ''", r"session\.odd: remediation must be text"),
+        ("remediation: [a]", r"session\.odd: remediation must be text"),
+        (f"remediation: {'x' * 301}", r"session\.odd: remediation must be text"),
+        ('remediation: "a \\u001b[2J"', r"session\.odd: remediation must be text"),
+    ],
+)
+def test_advice_that_cannot_be_shown_is_not_built(
+    opa_path: Path, tmp_path: Path, custom: str, refused: str
+) -> None:
+    sources = tmp_path / "rego"
+    shutil.copytree(policy_sources(), sources)
+    (sources / "placet" / "rules" / "session" / "odd.rego").write_text(
+        "package placet.rules.session\n\n# METADATA\n# scope: rule\n# title: T\n# description: D\n"
+        f'# custom:\n#   {custom}\nblock contains "session.odd" if false\n'
+    )
+    with pytest.raises(BundleError, match=refused):
+        catalogue(opa=opa_path, sources=sources)
 
 
 def test_capabilities_are_functions_of_their_arguments(opa_path: Path) -> None:

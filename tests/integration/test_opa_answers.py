@@ -6,13 +6,15 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from pdp.errors import PolicyUnavailableError
-from pdp.model import Effect, Verdict
+from pdp.model import Effect, Figures, Remedy, Verdict
 from pdp.opa import EngineCall, OpaPolicyEngine
+from pdp.opa.verdict import single_verdict
 from tests.support.documents import encode, payment_document
 from tests.support.fake_opa import ALLOWED, PROVENANCE, Query, allow_all, answer, fake_opa, http
 
@@ -65,6 +67,17 @@ VERDICTS: dict[str, tuple[Any, str]] = {
     "a reason with an odd message": (reason(message=1), "malformed"),
     "a reason with an endless message": (reason(message="x" * 5000), "malformed"),
     "a reason with an unknown member": (reason(arguments={}), "malformed"),
+    "a reason with an odd remediation": (reason(remediation=["x"]), "malformed"),
+    "a reason with a remedy that is none": (reason(remedy="retry"), "malformed"),
+    "a reason with an odd remedy": (reason(remedy=[]), "malformed"),
+    "findings that are an object": (reason(findings={}), "malformed"),
+    "too many findings": (reason(findings=[{"code": "a.b"}] * 65), "malformed"),
+    "a finding that is a text": (reason(findings=["a.b"]), "malformed"),
+    "a finding with an unknown member": (reason(findings=[{"argument": "x"}]), "malformed"),
+    "a finding with half an amount": (reason(findings=[{"used": 1.5}]), "malformed"),
+    "a finding with a text for a number": (reason(findings=[{"limit": "1"}]), "malformed"),
+    "a finding at a hop that is none": (reason(findings=[{"hop": -1}]), "malformed"),
+    "a finding with an odd window": (reason(findings=[{"window_seconds": "60"}]), "malformed"),
     "an allow for a block": (reason(effect="block"), "malformed"),
     "an allow with a block beside": (
         with_(reasons=[REASON, {"code": "a.b", "effect": "block", "message": ""}]),
@@ -396,3 +409,28 @@ async def test_closed_engine_answers_nobody() -> None:
         with pytest.raises(PolicyUnavailableError):
             await engine.decide(DOCUMENT, deadline=soon())
         never.set()
+
+
+def test_findings_become_places_and_figures() -> None:
+    said = {
+        "code": "payment.large",
+        "effect": "escalate",
+        "message": "m",
+        "remediation": "r",
+        "remedy": "ask",
+        "findings": [
+            {"code": "payment.large", "hop": 1, "unit": "JPY", "used": 5, "added": 7, "limit": 10},
+            {"code": "payment.large", "of": "session", "unit": "EUR", "added": 7, "window_seconds": 60},
+            {"code": "payment.large", "at": "entities.order"},
+        ],
+    }
+    verdict = {"effect": "escalate", "reasons": [said], "obligations": []}
+    body = json.dumps({"result": verdict, "provenance": PROVENANCE}).encode()
+    (found,) = single_verdict(body, bundle="placet").reasons
+    assert found.remedy is Remedy.ASK
+    assert found.remediation == "r"
+    assert found.at == "session"
+    assert found.figures == (
+        Figures(of="session", unit="EUR", added="0.07", window=timedelta(seconds=60)),
+        Figures(of="", at="chain[1]", unit="JPY", used="5", added="7", limit="10"),
+    )

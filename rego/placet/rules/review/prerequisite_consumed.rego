@@ -20,3 +20,10 @@ prerequisite_consumed_disproven if {
 		prerequisite.latest in {"allow", "block", "escalate", "absent"}
 	}
 }
+
+# Where to look: the tools that have to come first.
+findings contains {"code": "review.prerequisite_consumed", "at": prerequisite.tool} if {
+	"review.prerequisite_consumed" in block
+	some prerequisite in input.action.prerequisites
+	prerequisite.latest == "consumed"
+}

@@ -33,3 +33,12 @@ test_prerequisite_consumed_quiet_for_a_tool_without_any if {
 	document := json.remove(fixtures.replaced("/action/tool/prerequisites", 0), ["/action/prerequisites"])
 	not "review.prerequisite_consumed" in review.block with input as document
 }
+
+test_prerequisite_consumed_names_the_tool_that_comes_first if {
+	document := json.patch(fixtures.document, [
+		{"op": "replace", "path": "/action/prerequisites/0/required", "value": true},
+		{"op": "replace", "path": "/action/prerequisites/0/latest", "value": "consumed"},
+	])
+	finding := {"code": "review.prerequisite_consumed", "at": "invoices.approve"}
+	finding in review.findings with input as document
+}

@@ -25,3 +25,10 @@ prerequisite_missing_met(prerequisite) if prerequisite.required == false
 
 # While it waits for a person, or has carried another action, the reason that says so explains it.
 prerequisite_missing_met(prerequisite) if prerequisite.latest in {"allow", "escalate", "consumed"}
+
+# Where to look: the tools that have to come first.
+findings contains {"code": "review.prerequisite_missing", "at": prerequisite.tool} if {
+	"review.prerequisite_missing" in block
+	some prerequisite in input.action.prerequisites
+	not prerequisite_missing_met(prerequisite)
+}

@@ -40,3 +40,12 @@ test_prerequisite_missing_quiet_for_a_tool_without_any if {
 	document := json.remove(fixtures.replaced("/action/tool/prerequisites", 0), ["/action/prerequisites"])
 	not "review.prerequisite_missing" in review.block with input as document
 }
+
+test_prerequisite_missing_names_the_tool_that_comes_first if {
+	document := json.patch(fixtures.document, [
+		{"op": "replace", "path": "/action/prerequisites/0/required", "value": true},
+		{"op": "replace", "path": "/action/prerequisites/0/latest", "value": "absent"},
+	])
+	finding := {"code": "review.prerequisite_missing", "at": "invoices.approve"}
+	finding in review.findings with input as document
+}

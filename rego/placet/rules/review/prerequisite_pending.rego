@@ -21,3 +21,10 @@ prerequisite_pending_disproven if {
 		prerequisite.latest in {"allow", "block", "absent", "consumed"}
 	}
 }
+
+# Where to look: the tools that have to come first.
+findings contains {"code": "review.prerequisite_pending", "at": prerequisite.tool} if {
+	"review.prerequisite_pending" in block
+	some prerequisite in input.action.prerequisites
+	prerequisite.latest == "escalate"
+}

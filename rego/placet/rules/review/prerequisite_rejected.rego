@@ -20,3 +20,10 @@ prerequisite_rejected_disproven if {
 		prerequisite.latest in {"allow", "escalate", "absent", "consumed"}
 	}
 }
+
+# Where to look: the tools that have to come first.
+findings contains {"code": "review.prerequisite_rejected", "at": prerequisite.tool} if {
+	"review.prerequisite_rejected" in block
+	some prerequisite in input.action.prerequisites
+	prerequisite.latest == "block"
+}

@@ -95,12 +95,12 @@ class SchemaViolation:
 class Reason:
     """Why policy decided as it did.
 
-    `code` is stable ("boundary.amount"; docs/policies.md lists them) and `message` is constant text for
-    people. `at` is what the reason is about: an argument ("arguments.amount"), a hop ("chain[1]"), a boundary
-    ("session"), an entity of the call ("entities.vendor"), a field of the request, or empty. `remediation` is
-    what the rule's author advises, `remedy` what can help (None: nobody says). `figures` are what was
-    measured against what, and `violations` where the arguments do not fit the schema, as far as they are
-    listed; there are `more_violations` beyond these.
+    `code` is stable ("boundary.amount"; docs/policies.md lists them) and `message` is constant text for people.
+    `at` is what the reason is about: an argument ("arguments.amount"), a hop ("chain[1]"), a boundary
+    ("session"), an entity of the call ("entities.vendor"), a tool that comes first, a field of the request;
+    or empty. `remediation` is what the rule's author advises, `remedy` what can help (None: nobody says).
+    `figures` are what was measured against what, and `violations` where the arguments do not fit the schema,
+    as far as they are listed; there are `more_violations` beyond these.
     """
 
     code: str

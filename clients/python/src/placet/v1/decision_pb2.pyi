@@ -370,8 +370,8 @@ class Reason(google.protobuf.message.Message):
     """Constant text for people; no argument ever appears in it."""
     at: builtins.str
     """What it is about: an argument ("arguments.amount"), a hop ("chain[1]"), a boundary
-    ("session", "template"), an entity of the call ("entities.vendor") or a field of the
-    request ("session_token"). Empty where there is nothing to point at.
+    ("session", "template"), an entity of the call ("entities.vendor"), a tool that has to come
+    first, or a field of the request ("session_token"). Empty where there is nothing to point at.
     """
     remediation: builtins.str
     """What whoever wrote the rule advises, in one line. Empty for an allow."""
