@@ -95,7 +95,7 @@ class SchemaViolation:
 class Reason:
     """Why policy decided as it did.
 
-    `code` is stable ("boundary.amount"; docs/policies.md lists them) and `message` is constant text for people.
+    `code` is stable ("boundary.amount"; docs/policies.md has all) and `message` is constant text for people.
     `at` is what the reason is about: an argument ("arguments.amount"), a hop ("chain[1]"), a boundary
     ("session"), an entity of the call ("entities.vendor"), a tool that comes first, a field of the request;
     or empty. `remediation` is what the rule's author advises, `remedy` what can help (None: nobody says).
