@@ -308,6 +308,77 @@ def test_odd_list_of_mcp_tools_is_refused(run: Run, listed: object) -> None:
     run("tool", "import-mcp", "-", stdin=json.dumps(listed), code=2)
 
 
+def test_what_cannot_be_registered_is_left_out_and_named(run: Run, tmp_path: Path) -> None:
+    listed = LISTED["tools"]
+    good, bad = listed[0], {"name": "files.find", "inputSchema": {"properties": {"a": {"pattern": "(?=x)"}}}}
+    (tmp_path / "listed.json").write_text(
+        json.dumps({"tools": [good, bad, {"name": "{x}", "inputSchema": {}}]})
+    )
+    refused = run("tool", "import-mcp", "listed.json", "--all-or-none", code=2).stderr
+    assert (
+        "files.find of listed.json is left out: inputSchema /properties/a/pattern: the engine has" in refused
+    )
+    assert parsed(run("tool", "list", "--json"))["tools_revision"] == 0
+
+    done = run("tool", "import-mcp", "listed.json", code=3)
+    assert "tools: revision 1" in done.stdout
+    assert "files.find of listed.json is left out" in done.stderr
+    assert "{x} of listed.json is left out: its name is not" in done.stderr
+    assert [tool["name"] for tool in parsed(run("tool", "list", "--json"))["tools"]] == ["files.read"]
+
+    page = json.dumps({"tools": [good | {"name": "files.list"}], "nextCursor": "2"})
+    (tmp_path / "page.json").write_text(page)
+    assert (
+        "page.json is not the whole list (nextCursor)"
+        in run(
+            "tool", "import-mcp", "page.json", "listed.json", "--prefix", "fs.", "--dry-run", code=3
+        ).stderr
+    )
+    run("tool", "import-mcp", "page.json", "--all-or-none", code=2)
+    (tmp_path / "page.json").write_text(f"[{page}, {json.dumps({'tools': [good]})}]")
+    both = run("tool", "import-mcp", "page.json", "listed.json", "--json", code=3)
+    assert [item["tool"]["name"] for item in parsed(both)["tools"]] == ["files.list"]
+    left_out = {(item["name"], item["file"]) for item in parsed(both)["left_out"]}
+    assert left_out >= {("files.read", "page.json"), ("files.read", "listed.json")}
+
+
+def test_what_the_server_refuses_is_left_out_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "listed.json").write_text(json.dumps(LISTED))
+    (tmp_path / "own.yaml").write_text("- {name: files.wipe, effect: delete, resource: nothing}\n")
+    options = ("listed.json", "--overlay", "own.yaml")
+    assert "tools[1].resource" in run("tool", "import-mcp", *options, "--all-or-none", code=2).stderr
+    done = run("tool", "import-mcp", *options, code=3)
+    assert "files.wipe of listed.json is left out: resource: must be" in done.stderr
+    assert [tool["name"] for tool in parsed(run("tool", "list", "--json"))["tools"]] == ["files.read"]
+
+
+def test_closed_schema_judges_calls(run: Run, real_pdp: RealPdp, tenant: str, tmp_path: Path) -> None:
+    branches = [
+        {"properties": {"kind": {"const": kind}, "with": {"type": "object", "properties": {kind: {}}}}}
+        for kind in ("path", "text")
+    ]
+    schema = {"properties": {"with": {"type": "object"}}, "required": ["kind"], "oneOf": branches}
+    (tmp_path / "listed.json").write_text(
+        json.dumps({"tools": [{"name": "files.find", "inputSchema": schema}]})
+    )
+    own = "- {name: files.find, effect: read, reversible: true, resource: 'file:all'}\n"
+    (tmp_path / "own.yaml").write_text(own)
+    run("tool", "import-mcp", "listed.json", "--overlay", "own.yaml")
+    run("admin", "put-agents", "-", stdin=json.dumps([{"agent": AGENT, "trust": 0.9}]))
+    identity = DevIdentity(tenant=tenant, subject="svc", roles=("agent", "session_issuer"), agents=(AGENT,))
+    boundary = {"tools": ["files.find"], "resources": ["file:*"]}
+    with Client(real_pdp.target, identity=identity, timeout=PATIENCE) as client:
+        session = client.open_session(task=new_call(), principal=PRINCIPAL, agent=AGENT, boundary=boundary)
+
+        def codes(**arguments: object) -> list[str]:
+            action = {"tool": "files.find", "arguments": arguments, "tool_call_id": new_call()}
+            return [reason.code for reason in client.evaluate(action, session=session).reasons]
+
+        assert "registry.arguments_invalid" not in codes(**{"kind": "path", "with": {"path": "a"}})
+        assert "registry.arguments_invalid" in codes(**{"kind": "path", "with": {"text": "a"}})
+        assert "registry.arguments_invalid" in codes(**{"kind": "path", "with": {}, "also": "b"})
+
+
 def test_entity_is_written_shown_and_removed(run: Run) -> None:
     run("entity", "put", "-", stdin=json.dumps(ENTITIES))
     patched = run("entity", "patch", "vendor:V-1", "status=blocked", "score:=0.5", "--unset", "name").stdout

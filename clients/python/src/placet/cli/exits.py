@@ -31,6 +31,8 @@ class Exit(IntEnum):
     BLOCK = 1
     USAGE = 2
     ESCALATE = 3
+    # Some of what was asked for is done, and what is not is named.
+    PARTIAL = 3
     UNAVAILABLE = 4
     REPLAYED = 5
     UNVERIFIED = 6
@@ -42,7 +44,7 @@ Exit codes:
   0  allow; the receipt is verified; done
   1  block; the receipt is not valid
   2  the command line, a file or the request is wrong, or the server refuses it
-  3  escalate
+  3  escalate; or done in part, and what is left out is named
   4  no usable answer: unreachable, late, malformed; treat it as a block
   5  an allow that was given before, to another attempt: do not act on it again
   6  the receipt is in order as far as can be seen without keys

@@ -15,7 +15,7 @@ from typing import Any
 
 from placet._calls.toolform import FORMATS, ROLES, TOOL_EFFECTS
 from placet.cli.exits import CommandError
-from placet.cli.toolfiles import UNKNOWN_EFFECT, Imported, as_text
+from placet.cli.mcp.listing import UNKNOWN_EFFECT, Imported, as_text
 
 _MEMBERS = {"effect", "arguments", "reversible", "unit", "currency", "output"}
 

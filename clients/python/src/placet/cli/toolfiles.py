@@ -1,9 +1,8 @@
-"""Files of tools: YAML or JSON of registrations, and an MCP server's `tools/list`."""
+"""Files of tools: YAML or JSON of registrations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -11,19 +10,6 @@ import yaml
 from placet.cli.exits import CommandError
 from placet.cli.inputs import display_name, parse_json, read_bytes
 from placet.cli.positions import Located, Position, locate_json, locate_yaml
-
-# The effect of a tool of which the operator says nothing: it has the highest trust floor. A hint of the
-# tool's own maker is not the operator's word.
-UNKNOWN_EFFECT = "credential"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Imported:
-    """A tool as it will be registered, with notes on what nobody has said of it."""
-
-    form: dict[str, Any]
-    # What was assumed, kept or left out, a sentence each.
-    notes: tuple[str, ...]
 
 
 class _Loader(yaml.SafeLoader):
@@ -89,90 +75,6 @@ def read_tool_file(name: str) -> ToolFile:
 def print_tools(forms: Iterable[Mapping[str, Any]]) -> str:
     """Return registrations as the YAML that `read_tools` reads."""
     return yaml.safe_dump({"tools": list(forms)}, sort_keys=False, allow_unicode=True, width=100)
-
-
-def import_tools(
-    listed: Any,
-    *,
-    overlay: Mapping[str, Mapping[str, Any]],
-    registered: Mapping[str, Mapping[str, Any]],
-    accept_hints: bool,
-) -> list[Imported]:
-    """Return the tools of an MCP `tools/list` result (2025-06-18 specification), ready to register.
-
-    The operator's word counts: `overlay` first, then what is `registered` already; what the
-    tool's maker says fills what neither names. Annotations are hints, and are used only when
-    `accept_hints`. Raises `CommandError`.
-    """
-    if isinstance(listed, dict) and isinstance(listed.get("result"), dict):
-        listed = listed["result"]
-    tools = listed.get("tools") if isinstance(listed, dict) else None
-    if not isinstance(tools, list):
-        raise CommandError("is no result of tools/list: it has no list named tools")
-    result: list[Imported] = []
-    for index, tool in enumerate(tools):
-        name = tool.get("name") if isinstance(tool, dict) else None
-        if not isinstance(name, str) or not name:
-            raise CommandError(f"tools[{index}]: has no name")
-        if any(other.form["name"] == name for other in result):
-            raise CommandError(f"tools[{index}]: {name} is listed twice")
-        result.append(_import_tool(tool, overlay.get(name, {}), registered.get(name, {}), accept_hints))
-    unused = sorted(set(overlay) - {item.form["name"] for item in result})
-    if unused:
-        raise CommandError(f"the overlay names tools that are not listed: {', '.join(unused)}")
-    return result
-
-
-def _import_tool(
-    tool: Mapping[str, Any], overlay: Mapping[str, Any], registered: Mapping[str, Any], accept_hints: bool
-) -> Imported:
-    said = {**registered, **overlay}
-    notes: list[str] = []
-    form: dict[str, Any] = {"name": tool["name"]}
-    effect, reversible, note = _by_hints(tool.get("annotations"), accept_hints)
-    if "effect" not in said:
-        form |= {"effect": effect, "reversible": reversible}
-        notes.append(f"effect: {note}")
-    if "resource" not in said:
-        form["resource"] = f"tool:{as_text(tool['name'])}"
-        notes.append("resource: nobody says what it touches; taken as the tool itself")
-    if isinstance(tool.get("description"), str):
-        form["description"] = tool["description"]
-    schema = tool.get("inputSchema")
-    if not isinstance(schema, dict):
-        raise CommandError(f"{tool['name']}: inputSchema must be an object")
-    if "additionalProperties" not in schema:
-        schema = {**schema, "additionalProperties": False}
-        if "arguments_schema" not in said:
-            notes.append("arguments_schema: closed, so that arguments that it does not name are blocked")
-    form["arguments_schema"] = schema
-    notes += [
-        f"{member}: differs from what is registered, which is kept"
-        for member in ("description", "arguments_schema")
-        if member in registered and member not in overlay and registered[member] != form.get(member)
-    ]
-    if "amount" not in said:
-        notes.append("amount: nobody says which argument is an amount; none is read")
-    return Imported(form=form | said, notes=tuple(notes))
-
-
-def as_text(name: str) -> str:
-    """Return a name as literal text of an id template, in which single braces hold arguments."""
-    return name.replace("{", "{{").replace("}", "}}")
-
-
-def _by_hints(annotations: Any, accept_hints: bool) -> tuple[str, bool, str]:
-    """Return effect, whether it can be undone, and why."""
-    hints = annotations if isinstance(annotations, dict) else {}
-    if accept_hints and hints.get("readOnlyHint") is True:
-        return "read", True, "read, by the accepted hint readOnlyHint"
-    if accept_hints and hints.get("readOnlyHint") is False and hints.get("destructiveHint") is False:
-        return "write", False, "write, by the accepted hint destructiveHint=false"
-    if accept_hints and hints.get("readOnlyHint") is False and hints.get("destructiveHint") is True:
-        return "delete", False, "delete, by the accepted hint destructiveHint"
-    ignored = ", ".join(sorted(name for name in hints if name.endswith("Hint")))
-    note = f"nobody says what it does; taken as {UNKNOWN_EFFECT}, irreversible"
-    return UNKNOWN_EFFECT, False, f"{note} (hints not accepted: {ignored})" if ignored else note
 
 
 def _read_yaml(data: bytes, name: str) -> tuple[Any, Located]:

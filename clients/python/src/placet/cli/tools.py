@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from placet._calls.toolform import TOOL_EFFECTS
 from placet._lint import Severity
 from placet.cli.connection import Json, Reason, connectable, connected, offline
-from placet.cli.exits import CommandError
+from placet.cli.exits import CommandError, Exit
 from placet.cli.inputs import read_json
 from placet.cli.lint import (
     count,
@@ -20,11 +21,13 @@ from placet.cli.lint import (
     names_elsewhere,
     print_findings,
 )
+from placet.cli.mcp.listing import ToolImport, import_tools
 from placet.cli.output import author, print_json, printable
 from placet.cli.rolesjson import convert_registry
-from placet.cli.toolfiles import import_tools, print_tools, read_tool_file, read_tools
+from placet.cli.toolfiles import print_tools, read_tool_file, read_tools
 from placet.cli.written import print_written
 from placet.client import Client
+from placet.errors import InvalidRequestError
 from placet.model import ControlKind, ToolFinding
 
 app = typer.Typer(
@@ -227,49 +230,90 @@ def rollback(
     "import-mcp",
     epilog="""\
 \b
-FILE is the result of an MCP server's tools/list. Annotations are its maker's hints: without
---accept-hints, and without a word of yours in the overlay or the registry, a tool gets the most
-restrictive reading. What is registered already is kept.
+Each FILE is what one MCP server answered to tools/list: a page, or a list of all its pages. Annotations
+are the maker's hints: without --accept-hints, and without a word of yours in the overlay or the registry, a
+tool gets the most restrictive reading. What is registered already is kept. A tool that cannot be registered
+is left out and named, and so is a list that goes on; the exit code is 3 then. With --all-or-none nothing is
+registered.
 
 \b
 Examples:
   placet tool import-mcp listed.json --dry-run
   placet tool import-mcp listed.json --overlay tools.yaml
+  placet tool import-mcp github.json --prefix github.
 """,
 )
 @connected
 def import_mcp(
     client: Client,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON; - is standard input.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="JSON; - is standard input.")],
     overlay: Annotated[str, typer.Option(help="Tools whose members count before the server's.")] = "",
+    prefix: Annotated[str, typer.Option(help="What stands before each name, to keep servers apart.")] = "",
     accept_hints: Annotated[bool, typer.Option("--accept-hints", help="Believe annotations.")] = False,
+    all_or_none: Annotated[
+        bool, typer.Option("--all-or-none", help="Register nothing if something is left out.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, and register nothing.")] = False,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Register the tools of an MCP server, and say what nobody has said of them."""
+    """Register the tools of MCP servers, and say what nobody has said of them."""
     said = {form["name"]: form for form in read_tools(overlay)} if overlay else {}
     known = {form["name"]: form for form in _list_all(client, 0)[1]}
-    try:
-        found = import_tools(read_json(file), overlay=said, registered=known, accept_hints=accept_hints)
-    except CommandError as exc:
-        raise CommandError(f"{file}: {exc}") from exc
-    if not found:
-        raise CommandError(f"{file}: lists no tools")
-    revision = None if dry_run else client.put_tools([item.form for item in found], reason=reason)
+    found = import_tools(
+        {file: read_json(file) for file in files},
+        overlay=said,
+        registered=known,
+        accept_hints=accept_hints,
+        prefix=prefix,
+    )
+    if not found.tools and not found.left_out:
+        raise CommandError(f"{', '.join(files)}: lists no tools")
+    if not found.tools or (all_or_none and found.faults):
+        raise CommandError("; ".join(["nothing was registered", *found.faults]), left_out=found.left_out)
+    revision = None
+    if not dry_run:
+        found, revision = _register(client, found, all_or_none=all_or_none, reason=reason)
     if as_json:
         print_json(
             {
                 "tools_revision": revision,
-                "tools": [{"tool": item.form, "notes": list(item.notes)} for item in found],
+                "tools": [{"tool": item.form, "notes": list(item.notes)} for item in found.tools],
+                "left_out": found.left_out,
+                "unfinished": found.unfinished,
             }
         )
-        return
-    for item in found:
-        typer.echo(printable(f"{item.form['name']}  {item.form['effect']}"))
-        for note in item.notes:
-            typer.echo(printable(f"  {note}"))
-    typer.echo("nothing was registered" if revision is None else f"tools: revision {revision}")
+    else:
+        for item in found.tools:
+            typer.echo(printable(f"{item.form['name']}  {item.form['effect']}"))
+            for note in item.notes:
+                typer.echo(printable(f"  {note}"))
+        typer.echo("nothing was registered" if revision is None else f"tools: revision {revision}")
+        for fault in found.faults:
+            typer.echo(printable(f"placet: {fault}"), err=True)
+    if found.faults:
+        raise typer.Exit(Exit.PARTIAL)
+
+
+def _register(client: Client, found: ToolImport, *, all_or_none: bool, reason: str) -> tuple[ToolImport, int]:
+    """Register what is found, without what the server refuses; return what is left, and its revision."""
+    while True:
+        try:
+            return found, client.put_tools([item.form for item in found.tools], reason=reason)
+        except InvalidRequestError as exc:
+            refused = dict(_refused(exc))
+            rest = found.without(refused)
+            if all_or_none or not refused or not rest.tools:
+                raise
+            found = rest
+
+
+def _refused(error: InvalidRequestError) -> Iterator[tuple[int, str]]:
+    """Yield the number of each tool that the server refuses, and why."""
+    for violation in error.violations:
+        place = re.fullmatch(r"tools\[(\d+)\]\.?(.*)", violation.field)
+        if place is not None:
+            yield int(place[1]), f"{place[2]}: {violation.description}".removeprefix(": ")
 
 
 @app.command(
