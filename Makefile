@@ -57,7 +57,7 @@ check: setup
 fmt: setup
 	@$(PYTHON_RUN) -m ruff check --quiet --fix-only .
 	@$(PYTHON_RUN) -m ruff format .
-	@.tools/bin/opa fmt --write rego tools/rego
+	@.tools/bin/opa fmt --write rego pdp/opa/conventions
 
 # NAME=CATEGORY/RULE; ARGS="--effect escalate --title …": options of tools/new_rule.py.
 rule: setup

@@ -13,6 +13,7 @@ from pdp.config.server import ConfigError, load_config
 from pdp.dev import command as dev_command
 from pdp.errors import PdpError
 from pdp.opa import bundle as bundles
+from pdp.opa.checks import find_problems
 from pdp.opa.installation import install
 from pdp.opa.sidecar import BundleSource, OpaSidecar, SidecarError
 from pdp.postgres.migrate import migrate as migrate_database
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-bundle_app = typer.Typer(help="Build policy bundles.", no_args_is_help=True, rich_markup_mode=None)
+bundle_app = typer.Typer(help="Check and build policy bundles.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bundle_app, name="bundle")
 
 
@@ -114,22 +115,26 @@ def migrate(
 
 @bundle_app.command(
     "build",
-    epilog="Example:\n\n  pdp bundle build --opa .tools/bin/opa --key bundle-key.pem --output placet.tar.gz",
+    epilog="Example:\n\n  pdp bundle build --opa opa --key bundle-key.pem --output placet.tar.gz\n\n"
+    "The checks are those of continuous integration: format, strict check with the schema of the document, "
+    "conventions, tests that run every line. `pdp bundle create-key` makes a key.",
 )
 def build_bundle(
     opa: Annotated[Path, typer.Option(help="The opa program.")],
-    key: Annotated[Path, typer.Option(help="ES256 private key (PEM); made where it is missing.")],
+    key: Annotated[Path, typer.Option(help="ES256 private key (PEM), which must be there.")],
     output: Annotated[Path, typer.Option(help="Where the bundle goes.")],
     sources: Annotated[Path | None, typer.Option(help="Folder of Rego.")] = None,
     revision: Annotated[
         str | None, typer.Option(help="Names the policy in every receipt; a hash of it by default.")
     ] = None,
 ) -> None:
-    """Build and sign a policy bundle for the sidecar."""
+    """Check, build and sign a policy bundle for the sidecar; print its revision and the key's public half."""
     try:
+        signing = bundles.load_signing_key(key)
+        _check(opa, sources or bundles.policy_sources())
         built = bundles.build(
             opa=opa,
-            key=bundles.ensure_signing_key(key),
+            key=signing,
             output=output,
             sources=sources,
             revision=revision,
@@ -137,6 +142,46 @@ def build_bundle(
     except bundles.BundleError as exc:
         _fail(str(exc), FAILED)
     typer.echo(f"{built.path} revision {built.revision}")
+    typer.echo(f"key {built.key_id}\n{built.public_key}", nl=False)
+
+
+@bundle_app.command(
+    "check",
+    epilog="Example:\n\n  pdp bundle check --opa .tools/bin/opa --sources rego",
+)
+def check_bundle(
+    opa: Annotated[Path, typer.Option(help="The opa program.")],
+    sources: Annotated[Path | None, typer.Option(help="Folder of Rego.")] = None,
+) -> None:
+    """Run the checks that `pdp bundle build` makes, and build nothing."""
+    try:
+        _check(opa, sources or bundles.policy_sources())
+    except bundles.BundleError as exc:
+        _fail(str(exc), FAILED)
+    typer.echo("every check passed")
+
+
+@bundle_app.command(
+    "create-key",
+    epilog="Example:\n\n  pdp bundle create-key bundle-key.pem > bundle-key.pub",
+)
+def create_key(key: Annotated[Path, typer.Argument(help="Where the new private key goes (PEM).")]) -> None:
+    """Make a key that signs bundles. Its id goes to standard error, its public half to standard output."""
+    try:
+        made = bundles.create_signing_key(key)
+    except bundles.BundleError as exc:
+        _fail(str(exc), FAILED)
+    except OSError as exc:
+        _fail(f"{key}: {exc.strerror}", FAILED)
+    typer.echo(f"key {made.key_id}", err=True)
+    typer.echo(made.public_key, nl=False)
+
+
+def _check(opa: Path, sources: Path) -> None:
+    """Raise `BundleError` for a policy that the checks refuse; it says all that is wrong."""
+    problems = find_problems(opa=opa, sources=sources)
+    if problems:
+        raise bundles.BundleError("\n".join(["the policy is not built:", *problems]))
 
 
 @app.command(

@@ -32,7 +32,7 @@ SIGNING_ALGORITHM = "ES256"
 ENTRYPOINTS = ("placet/decision/decision", "placet/decision/batch")
 
 _RULES = ("placet", "rules")
-_OPA_SECONDS = 60.0
+_OPA_SECONDS = 600.0
 # Characters of what a rule's author advises.
 MAX_REMEDIATION = 300
 
@@ -90,14 +90,26 @@ def ensure_signing_key(path: Path) -> BundleKey:
     to the machine that serves it. Raises `BundleError` for a file that is no such key.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        _create_once(path, pem)
+        _write_new_key(path)
     return load_signing_key(path)
+
+
+def create_signing_key(path: Path) -> BundleKey:
+    """Make a new key at `path` (mode 600). Raises `BundleError` if there is a file already."""
+    if not _write_new_key(path):
+        raise BundleError(f"{path}: there is a file already, which is left as it is")
+    return load_signing_key(path)
+
+
+def _write_new_key(path: Path) -> bool:
+    """Return whether a new key was written; not where a file is already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return _create_once(path, pem)
 
 
 def load_signing_key(path: Path) -> BundleKey:
@@ -154,7 +166,7 @@ def build(
         _write_json(staging / "claims.json", {"keyid": key.key_id, "scope": SIGNING_SCOPE})
         _write_json(staging / "capabilities.json", capabilities(opa=opa))
         built = staging / "bundle.tar.gz"
-        _run_opa(
+        run_opa(
             opa,
             "build",
             "--bundle",
@@ -185,7 +197,7 @@ def catalogue(*, opa: Path, sources: Path) -> dict[str, dict[str, Any]]:
     Raises `BundleError` for a rule file without a title and a description, and for a remediation or a remedy
     that cannot be shown.
     """
-    inspected = json.loads(_run_opa(opa, "inspect", "--annotations", "--format", "json", ".", cwd=sources))
+    inspected = json.loads(run_opa(opa, "inspect", "--annotations", "--format", "json", ".", cwd=sources))
     entries: dict[str, dict[str, Any]] = {}
     for item in inspected.get("annotations", ()):
         code = _code_of(PurePosixPath(item["location"]["file"]))
@@ -205,7 +217,7 @@ def capabilities(*, opa: Path) -> dict[str, Any]:
 
     A verdict then rests on the input document and the bundle alone, and can be replayed.
     """
-    current: dict[str, Any] = json.loads(_run_opa(opa, "capabilities", "--current", cwd=Path.cwd()))
+    current: dict[str, Any] = json.loads(run_opa(opa, "capabilities", "--current", cwd=Path.cwd()))
     current["builtins"] = [b for b in current["builtins"] if not b.get("nondeterministic", False)]
     current["allow_net"] = []
     return current
@@ -277,11 +289,13 @@ def _content_hash(tree: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _run_opa(opa: Path, *arguments: str, cwd: Path) -> str:
+def run_opa(opa: Path, *arguments: str, cwd: Path, stdin: str = "") -> str:
+    """Return what an OPA command printed. Raises `BundleError`, in OPA's words, if it failed."""
     try:
         done = subprocess.run(
             [str(opa.resolve()), *arguments],
             cwd=cwd,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=_OPA_SECONDS,
@@ -299,8 +313,8 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def _create_once(path: Path, content: bytes) -> None:
-    """Create `path` with `content`, or leave what another process created meanwhile."""
+def _create_once(path: Path, content: bytes) -> bool:
+    """Create `path` with `content`, or leave what is there; return whether it was created."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     fresh = Path(name)
     try:
@@ -309,9 +323,10 @@ def _create_once(path: Path, content: bytes) -> None:
         try:
             os.link(fresh, path)
         except FileExistsError:
-            return
+            return False
     finally:
         fresh.unlink()
+    return True
 
 
 def _replace(built: Path, output: Path) -> None:

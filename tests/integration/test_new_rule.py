@@ -17,7 +17,6 @@ COPIED = (
     "rego",
     "docs/policies.md",
     ".regal",
-    "tools/rego",
     *(f"tools/{name}.py" for name in ("new_rule", "rego_check", "rego_lint")),
 )
 DESCRIPTION = (

@@ -57,6 +57,35 @@ def test_shipped_policy_keeps_the_conventions(opa_path: Path) -> None:
     assert lint(ROOT / "rego") == (0, [])
 
 
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("input.entities.orders[0].attributs.open > 1", "an entity has no `0`"),
+        ("input.entities.order.attributs.open > 1", "an entity has no `attributs`"),
+        ("some name, entity in input.entities; entity.Known", "an entity has no `Known`"),
+        ("some entity in input.entities; entity.kind", "an entity has no `kind`"),
+        ("every _, entity in input.entities { entity.match }", "an entity has no `match`"),
+        ("found := input.entities.order; found.revision", "an entity has no `revision`"),
+        ("all := input.entities; some one in all; one.attribute", "an entity has no `attribute`"),
+        ("input.entities[input.action.tool.name].ids", "an entity has no `ids`"),
+    ],
+)
+def test_field_that_no_entity_has_is_named(policy: Path, condition: str, said: str) -> None:
+    add(policy, "odd", HEAD + f'block contains "boundary.odd" if {{ {condition} }}\n')
+    status, lines = lint(policy)
+    assert status == 1
+    assert [line for line in lines if said in line], lines
+
+
+def test_fields_of_an_entity_may_be_read(policy: Path) -> None:
+    condition = (
+        "input.entities.order.attributes.anything.below == input.entities[input.tenant].id; "
+        "some name, entity in input.entities; entity.known; entity.matched; entity[name]"
+    )
+    add(policy, "odd", HEAD + f'block contains "boundary.odd" if {{ {condition} }}\n')
+    assert lint(policy) == (0, [])
+
+
 def test_rule_that_keeps_the_conventions_passes(policy: Path) -> None:
     add(
         policy,

@@ -369,7 +369,7 @@ def with_patterns(schema: Any) -> Any:
     }
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     schema=keywords(SCHEMAS),
     x=keywords(SCHEMAS),

@@ -70,6 +70,97 @@ violations contains violation(path, message) if {
 	message := sprintf("%d tests in %s; at least 4: fires, does not fire, odd field, missing data", [tests, test_file(path)])
 }
 
+# What an entity of the document has, whatever the tool calls it (rego/schemas/input.json). OPA's own check of
+# fields knows only names that a schema spells out, and these are each tool's own.
+entity_members := {"attributes", "id", "known", "matched", "type"}
+
+violations contains violation(path, message) if {
+	some path, tree in input.files
+	some rule in tree.rules
+	some [ref, at] in member_refs(rule)
+	not ref[at].type in {"var", "ref", "call"}
+	not ref[at].value in entity_members
+	written := concat("", [sprintf("[%v]", [part.value]) | some i, part in ref; i > 0])
+	message := sprintf("`%s%s`: an entity has no `%v`; it has %s", [
+		ref[0].value,
+		written,
+		ref[at].value,
+		concat(", ", sort(entity_members)),
+	])
+}
+
+# The references in a rule that lead into an entity, each with the place in it of the entity's member.
+member_refs(rule) := {[ref, at] |
+	aliases := map_names(rule)
+	entities := entity_names(rule, aliases)
+	some ref in refs(rule)
+	some at in (({3 | is_map(array.slice(ref, 0, 2), aliases)} | {2 | ref[0].value in aliases}) | {1 | ref[0].value in entities})
+	count(ref) > at
+}
+
+refs(rule) := {node.value |
+	some node
+	walk(rule, [_, node])
+	is_object(node)
+	node.type == "ref"
+}
+
+# Names that a rule gives to all entities, and to one of them.
+map_names(rule) := {name |
+	some [name, value] in assigned(rule)
+	is_map(value, set())
+}
+
+entity_names(rule, aliases) := {name |
+	some [name, value] in assigned(rule)
+	is_map(array.slice(value, 0, count(value) - 1), aliases)
+} | {name |
+	some [name, domain] in iterated(rule)
+	is_map(domain, aliases)
+}
+
+assigned(rule) := {[node[1].value, node[2].value] |
+	some node
+	walk(rule, [_, node])
+	is_array(node)
+	count(node) == 3
+	node[0].value[0].value in {"assign", "eq"}
+	node[1].type == "var"
+	node[2].type == "ref"
+}
+
+# The variable that takes each value of something in turn: `some name, value in domain`, `every value in domain`.
+iterated(rule) := {[value.value, as_ref(domain)] |
+	some node
+	walk(rule, [_, node])
+	[value, domain] := iteration(node)
+	value.type == "var"
+}
+
+iteration(node) := [node.value, node.domain]
+
+iteration(node) := [node[count(node) - 2], node[count(node) - 1]] if {
+	is_array(node)
+	node[0].type == "ref"
+	node[0].value[0].value == "internal"
+	node[0].value[1].value in {"member_2", "member_3"}
+}
+
+as_ref(term) := term.value if term.type == "ref"
+
+as_ref(term) := [term] if term.type == "var"
+
+is_map(ref, _) if {
+	count(ref) == 2
+	ref[0].value == "input"
+	ref[1].value == "entities"
+}
+
+is_map(ref, aliases) if {
+	count(ref) == 1
+	ref[0].value in aliases
+}
+
 violation(path, message) := {"file": path, "message": message}
 
 policy_files contains path if {
