@@ -10,7 +10,7 @@
 | executed, failed or not executed | the same | as it is; believed after another: as if first |
 | | another of these | a conflict, which frees nothing |
 | | unknown or voided | as it is |
-| lapsed: it had to be redeemed, was not, and expired | executed | a conflict |
+| unredeemed: it had to be redeemed, was not, and expired | executed | a conflict |
 | | anything else | as it is |
 
 A conflict that says *executed* commits what is unresolved; what was released is counted again, and
@@ -25,6 +25,8 @@ from datetime import datetime
 from pdp.model import CounterKey, EntryKind, HoldRecord, HoldState, Outcome
 
 _TERMINAL = frozenset({Outcome.EXECUTED, Outcome.FAILED, Outcome.NOT_EXECUTED})
+# Earlier releases recorded the first as the second.
+_UNREDEEMED = frozenset({Outcome.UNREDEEMED, Outcome.LAPSED})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +45,7 @@ def report(hold: HoldRecord, outcome: Outcome, *, believed: bool) -> Change | No
         if any(seen is outcome and (was or not believed) for seen, was in hold.conflicts):
             return None
         return Change(kind=EntryKind.CONFLICT, hold=_disputed(hold, outcome, believed=believed))
-    if hold.outcome is Outcome.LAPSED or (hold.outcome in _TERMINAL and outcome not in _TERMINAL):
+    if hold.outcome in _UNREDEEMED or (hold.outcome in _TERMINAL and outcome not in _TERMINAL):
         return None
     if outcome is hold.outcome and (hold.believed or not believed):
         return None
@@ -53,7 +55,7 @@ def report(hold: HoldRecord, outcome: Outcome, *, believed: bool) -> Change | No
 
 def contradicts(hold: HoldRecord, outcome: Outcome) -> bool:
     """Return whether the report says something else than is known for good."""
-    if outcome is Outcome.EXECUTED and (hold.outcome is Outcome.LAPSED or hold.state is HoldState.RELEASED):
+    if outcome is Outcome.EXECUTED and (hold.outcome in _UNREDEEMED or hold.state is HoldState.RELEASED):
         return True
     return hold.outcome in _TERMINAL and outcome in _TERMINAL and outcome is not hold.outcome
 
@@ -69,7 +71,7 @@ def lapse(hold: HoldRecord, now: datetime) -> HoldRecord | None:
     """Return the hold of an allow that can no longer be redeemed, and so never ran; else None."""
     if not hold.redeem_required or redeem(hold) is None or now < hold.expires_at:
         return None
-    return replace(hold, outcome=Outcome.LAPSED, believed=True, state=HoldState.RELEASED)
+    return replace(hold, outcome=Outcome.UNREDEEMED, believed=True, state=HoldState.RELEASED)
 
 
 def void(hold: HoldRecord) -> HoldRecord | None:

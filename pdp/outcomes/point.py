@@ -223,10 +223,12 @@ class OutcomePoint:
             itself = Caller(tenant=tenant, subject=self._issuer, roles=frozenset(), agents=frozenset())
             deadline = time.monotonic() + seconds
             try:
-                await self._record(itself, status, EntryKind.OUTCOME, after, deadline, Outcome.LAPSED, b"")
+                await self._record(
+                    itself, status, EntryKind.OUTCOME, after, deadline, Outcome.UNREDEEMED, b""
+                )
             except SessionMovedError:
                 continue  # another replica, or a report, was faster
-            self._reported(Outcome.LAPSED, False)
+            self._reported(Outcome.UNREDEEMED, False)
             released += 1
         return released
 

@@ -375,7 +375,7 @@ async def test_what_had_to_be_redeemed_lapses_once_and_gives_all_back(store: Sto
     assert sum(isinstance(answer, Position) for answer in answers) == 1
     assert await counted(store, session) == (0, 0, 1)
     assert await store.ledger.lapsed(limit=9) == []
-    assert (await status_of(store, about)).hold.outcome is Outcome.LAPSED
+    assert (await status_of(store, about)).hold.outcome is Outcome.UNREDEEMED
 
 
 async def test_what_was_redeemed_does_not_lapse(store: Store, session: Session) -> None:

@@ -330,7 +330,7 @@ async def test_what_was_not_redeemed_in_time_gives_its_money_back(scene: Scene) 
     await scene.advance(61)
 
     async def lapsed() -> bool:
-        return (await scene.recorded(first)).outcome is Outcome.LAPSED
+        return (await scene.recorded(first)).outcome is Outcome.UNREDEEMED
 
     # Each replica looks by itself; one of them records it.
     await until(lapsed, "the allow has lapsed")

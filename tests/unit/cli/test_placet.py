@@ -502,6 +502,7 @@ def test_outcome_is_reported_and_shown(signed_pdp: FakePdp, tmp_path: Path) -> N
         (("executed", "--session", "s"), "which allow"),
         (("done", "d-1"), "outcome"),
         (("lapsed", "d-1"), "the server's own finding"),
+        (("unredeemed", "d-1"), "the server's own finding"),
         (("executed", "d-1"), "no such decision"),
     ],
 )

@@ -37,7 +37,7 @@ def test_a_table_has_all_of_its_enum_and_nothing_unspecified(
 
 
 def test_that_an_allow_lapsed_cannot_be_reported() -> None:
-    assert set(numbers.REPORTABLE_OUTCOMES.values()) == set(Outcome) - {Outcome.LAPSED}
+    assert set(numbers.REPORTABLE_OUTCOMES.values()) == set(Outcome) - {Outcome.LAPSED, Outcome.UNREDEEMED}
 
 
 def test_a_unit_that_is_left_out_is_the_unspecified_one() -> None:

@@ -283,8 +283,9 @@ def test_a_word_of_no_meaning_is_refused_with_those_that_have_one(
 
 
 def test_that_an_allow_lapsed_is_not_for_callers_to_report() -> None:
-    with pytest.raises(InvalidRequestError, match="lapsed is the server's own finding"):
-        report("lapsed")
+    for outcome in ("lapsed", "unredeemed"):
+        with pytest.raises(InvalidRequestError, match=f"{outcome} is the server's own finding"):
+            report(outcome)
 
 
 def report(outcome: str) -> object:

@@ -288,7 +288,7 @@ async def test_what_lapsed_is_a_signed_entry_of_the_server_itself(bench: Bench) 
     (entry,) = bench.store.entries
     assert (entry.kind, entry.about.decision_id, entry.caller) == (EntryKind.OUTCOME, decision_id, "test")
     claims = b64url_decode(entry.token.split(b".")[1].decode())
-    assert b'"outcome":"lapsed"' in claims
+    assert b'"outcome":"unredeemed"' in claims
     assert b'"roles":[]' in claims
     with pytest.raises(NotRedeemableError):
         await redeem(bench, decision_id)

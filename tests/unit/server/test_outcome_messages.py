@@ -19,6 +19,7 @@ EXECUTED = messages.OUTCOME_EXECUTED
     [
         ({}, "outcome"),
         ({"outcome": messages.OUTCOME_LAPSED, "decision_id": "d"}, "outcome"),
+        ({"outcome": messages.OUTCOME_UNREDEEMED, "decision_id": "d"}, "outcome"),
         ({"outcome": 99, "decision_id": "d"}, "outcome"),
         ({"outcome": EXECUTED}, "session_id"),
         ({"outcome": EXECUTED, "session_id": "s"}, "tool_call_id"),
@@ -35,6 +36,7 @@ def test_report_that_makes_no_sense_names_the_field(members: dict[str, Any], fie
 
 
 def test_every_outcome_but_the_servers_own_can_be_reported() -> None:
-    numbers = set(messages.Outcome.values()) - {messages.OUTCOME_UNSPECIFIED, messages.OUTCOME_LAPSED}
+    own = {messages.OUTCOME_UNSPECIFIED, messages.OUTCOME_LAPSED, messages.OUTCOME_UNREDEEMED}
+    numbers = set(messages.Outcome.values()) - own
     said = {report(messages.ReportOutcomeRequest(outcome=n, decision_id="d")).outcome for n in numbers}  # type: ignore[arg-type]
-    assert said == set(Outcome) - {Outcome.LAPSED}
+    assert said == set(Outcome) - {Outcome.LAPSED, Outcome.UNREDEEMED}

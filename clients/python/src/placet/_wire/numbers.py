@@ -81,11 +81,14 @@ OUTCOME_NUMBERS: Mapping[Outcome, decisions.Outcome.ValueType] = {
     Outcome.UNKNOWN: decisions.OUTCOME_UNKNOWN,
     Outcome.VOIDED: decisions.OUTCOME_VOIDED,
     Outcome.LAPSED: decisions.OUTCOME_LAPSED,
+    Outcome.UNREDEEMED: decisions.OUTCOME_UNREDEEMED,
 }
 OUTCOMES = _by_number(OUTCOME_NUMBERS)
-# That an allow lapsed is the server's own finding; a caller can report every other outcome.
+# That an allow was never redeemed is the server's own finding; a caller can report every other outcome.
 REPORTABLE_OUTCOMES = {
-    number: outcome for number, outcome in OUTCOMES.items() if outcome is not Outcome.LAPSED
+    number: outcome
+    for number, outcome in OUTCOMES.items()
+    if outcome not in (Outcome.UNREDEEMED, Outcome.LAPSED)
 }
 
 # The empty unit is the one that a registration leaves out.

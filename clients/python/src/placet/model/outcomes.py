@@ -19,6 +19,8 @@ class Outcome(StrEnum):
     # The answer came too late or never; the caller will not act on it.
     VOIDED = "voided"
     # It had to be redeemed before it expired, and was not. The server's own finding, never a report.
+    UNREDEEMED = "unredeemed"
+    # What earlier releases recorded for UNREDEEMED.
     LAPSED = "lapsed"
 
 

@@ -40,6 +40,8 @@ class _OutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTy
     OUTCOME_VOIDED: _Outcome.ValueType  # 5
     """The answer came too late or never; the caller will not act on it."""
     OUTCOME_LAPSED: _Outcome.ValueType  # 6
+    """What releases before this one recorded for OUTCOME_UNREDEEMED. Refused as a report."""
+    OUTCOME_UNREDEEMED: _Outcome.ValueType  # 7
     """It had to be redeemed before it expired, and was not: it cannot have been
     executed. Found by the server, and refused as a report.
     """
@@ -58,6 +60,8 @@ OUTCOME_UNKNOWN: Outcome.ValueType  # 4
 OUTCOME_VOIDED: Outcome.ValueType  # 5
 """The answer came too late or never; the caller will not act on it."""
 OUTCOME_LAPSED: Outcome.ValueType  # 6
+"""What releases before this one recorded for OUTCOME_UNREDEEMED. Refused as a report."""
+OUTCOME_UNREDEEMED: Outcome.ValueType  # 7
 """It had to be redeemed before it expired, and was not: it cannot have been
 executed. Found by the server, and refused as a report.
 """
