@@ -43,6 +43,7 @@ from pdp.model import (
     ProofRevocation,
     RecordedDecision,
     Recording,
+    RegistryOutline,
     Session,
     SessionSnapshot,
     SettingsVersion,
@@ -342,6 +343,13 @@ class ControlPlane(Protocol):
 
         In the order of code points, from the first after `after`. This writes nothing, and takes
         no lock.
+        """
+        ...
+
+    async def outline(self, tenant: str, agent: str) -> RegistryOutline:
+        """Return what is registered that the terms of a session of `agent` may name.
+
+        Writes nothing, and takes no lock. A tenant that nobody created has registered nothing.
         """
         ...
 

@@ -103,6 +103,7 @@ from pdp.model.sessions import SessionScope as SessionScope
 from pdp.model.sessions import SessionSnapshot as SessionSnapshot
 from pdp.model.sessions import SessionState as SessionState
 from pdp.model.sessions import SessionTerms as SessionTerms
+from pdp.model.sessions import SessionWarning as SessionWarning
 from pdp.model.sessions import StoredOpening as StoredOpening
 from pdp.model.sessions import Task as Task
 from pdp.model.sessions import TokenIssue as TokenIssue
@@ -120,5 +121,7 @@ from pdp.model.tools import Output as Output
 from pdp.model.tools import OutputField as OutputField
 from pdp.model.tools import OutputFormat as OutputFormat
 from pdp.model.tools import Prerequisite as Prerequisite
+from pdp.model.tools import RegistryOutline as RegistryOutline
 from pdp.model.tools import Tool as Tool
+from pdp.model.tools import ToolOutline as ToolOutline
 from pdp.model.tools import ToolPage as ToolPage

@@ -12,6 +12,7 @@ from pdp.model.attribution import Attribution
 from pdp.model.boundary import Boundary
 from pdp.model.limits import Bucket
 from placet.model import SessionState as SessionState
+from placet.model import SessionWarning as SessionWarning
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

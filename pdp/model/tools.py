@@ -211,6 +211,27 @@ class Tool:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolOutline:
+    """What can be said of all calls of a tool together, whatever their arguments."""
+
+    name: str
+    effect: ToolEffect
+    # Template over arguments: "invoice:{invoice}".
+    resource: str
+    amount: AmountRole | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegistryOutline:
+    """What a tenant has registered that a session's terms may name."""
+
+    # Whether the session's agent is registered.
+    agent_known: bool
+    # Every tool, in no order.
+    tools: Sequence[ToolOutline]
+
+
 class ToolPage(NamedTuple):
     """Some of a tenant's tools, by name, as they stood at a revision."""
 

@@ -22,6 +22,7 @@ from pdp.model import (
     IssuerKeys,
     IssuerKeysSnapshot,
     IssuerList,
+    RegistryOutline,
     SettingsVersion,
     Signal,
     SignalPage,
@@ -46,7 +47,7 @@ from pdp.postgres.registry_history import (
     signal_from,
     signal_text,
 )
-from pdp.postgres.rows import ATTRIBUTION, TOOL, json_text, json_value, tool_text
+from pdp.postgres.rows import ATTRIBUTION, TOOL, TOOL_OUTLINE, json_text, json_value, tool_text
 from pdp.sessions.task_tokens import MAX_ISSUERS
 
 
@@ -184,6 +185,24 @@ class PostgresControlPlane:
             of = await current_revision(connection, tenant, ControlKind.TOOLS)
             of = of if revision is None else min(of, revision)
             return ToolPage(of, await _tools_at(connection, tenant, of, after=after, limit=limit))
+
+        return await self._pool.run(work)
+
+    async def outline(self, tenant: str, agent: str) -> RegistryOutline:
+        for text in (tenant, agent):
+            storable("agent", text)
+
+        async def work(connection: Connection) -> RegistryOutline:
+            cursor = await connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM placet.agents a WHERE a.tenant = %s AND a.agent = %s)",
+                [tenant, agent],
+            )
+            [[known]] = await cursor.fetchall()
+            cursor = await connection.execute(
+                f"SELECT {TOOL_OUTLINE.select('t')} FROM placet.tools t WHERE t.tenant = %s", [tenant]
+            )
+            tools = [TOOL_OUTLINE.read(row) for row in await cursor.fetchall()]
+            return RegistryOutline(agent_known=known, tools=tools)
 
         return await self._pool.run(work)
 

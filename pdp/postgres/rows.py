@@ -47,6 +47,7 @@ from pdp.model import (
     Terms,
     Tool,
     ToolEffect,
+    ToolOutline,
 )
 from pdp.postgres.access.connection import storable
 from pdp.postgres.columns import Columns
@@ -254,6 +255,26 @@ def _tool(
     )
 
 
+def _tool_outline(
+    name: str,
+    effect: str,
+    resource: str,
+    amount_argument: str | None,
+    amount_unit: str | None,
+    amount_currency_argument: str | None,
+    amount_currency_code: str | None,
+) -> ToolOutline:
+    amount = None
+    if amount_argument is not None:
+        amount = AmountRole(
+            argument=amount_argument,
+            unit=None if amount_unit is None else AmountUnit(amount_unit),
+            currency_argument=amount_currency_argument,
+            currency_code=amount_currency_code,
+        )
+    return ToolOutline(name=name, effect=ToolEffect(effect), resource=resource, amount=amount)
+
+
 def _tool_of(*row: Any) -> Tool:
     """Arrays come as lists, and a cache cannot hold those."""
     return _tool(*row[:_SECRETS], tuple(row[_SECRETS]), *row[_SECRETS + 1 :])
@@ -416,6 +437,7 @@ def check_storable(key: DecisionKey) -> None:
 
 SESSION = Columns(_session)
 TOOL = Columns(_tool_of, named_by=_tool)
+TOOL_OUTLINE = Columns(_tool_outline)
 _SECRETS = TOOL.names.index("secret_arguments")
 AGENT = Columns(_agent)
 GRANT = Columns(GrantRow)

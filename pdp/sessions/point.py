@@ -28,6 +28,7 @@ from pdp.model import (
     SessionProof,
     SessionSnapshot,
     SessionState,
+    SessionWarning,
     StoredOpening,
     TokenIssue,
     session_token_hash,
@@ -46,6 +47,7 @@ from pdp.sessions.opening import (
 from pdp.sessions.ownership import asked_for, may_revoke, may_revoke_proofs, may_see, needs_proof
 from pdp.sessions.proof import Proofs
 from pdp.sessions.task_tokens import ISSUER_PREFIX
+from pdp.sessions.warnings import find_warnings
 from pdp.uuid7 import uuid7
 
 _LOG = structlog.get_logger("pdp.sessions")
@@ -66,6 +68,8 @@ class OpenedSession:
     session_token: str = field(repr=False)
     # `jti` of the task token that asked for the session; empty without one.
     token_id: str = ""
+    # What its terms name that is not registered, or can never be used.
+    warnings: tuple[SessionWarning, ...] = ()
 
 
 class SessionPoint:
@@ -280,8 +284,14 @@ class SessionPoint:
             # The token was revoked before its owner had it.
             raise SessionContendedError(retry_after=1.0) from exc
         live = session.state_at(now) in (SessionState.OPEN, SessionState.COMPLETED)
+        outline = await self._control_plane.outline(caller.tenant, session.agent) if live else None
         return OpenedSession(
-            session=session, now=now, grant=grant, session_token=token if live else "", token_id=token_id
+            session=session,
+            now=now,
+            grant=grant,
+            session_token=token if live else "",
+            token_id=token_id,
+            warnings=() if outline is None else find_warnings(session, outline),
         )
 
     async def _find_visible(self, caller: Caller, session_id: str) -> SessionSnapshot:

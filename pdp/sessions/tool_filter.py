@@ -7,10 +7,10 @@ shipped rules block: the session's state, and its boundaries.
 
 from __future__ import annotations
 
-from pdp.model import Boundary, SessionState, Tool, ToolEffect
+from pdp.model import Boundary, SessionState, Tool, ToolEffect, ToolOutline
 
 
-def may_be_allowed(tool: Tool, boundaries: tuple[Boundary, ...], state: SessionState) -> bool:
+def may_be_allowed(tool: Tool | ToolOutline, boundaries: tuple[Boundary, ...], state: SessionState) -> bool:
     """Whether the tool could be allowed with some arguments, within all of `boundaries`."""
     return bool(boundaries) and all(
         _named(tool, boundary, state)
@@ -20,7 +20,7 @@ def may_be_allowed(tool: Tool, boundaries: tuple[Boundary, ...], state: SessionS
     )
 
 
-def _named(tool: Tool, boundary: Boundary, state: SessionState) -> bool:
+def _named(tool: Tool | ToolOutline, boundary: Boundary, state: SessionState) -> bool:
     match state:
         case SessionState.OPEN:
             return tool.name in boundary.tools or tool.effect in boundary.effects
@@ -30,12 +30,12 @@ def _named(tool: Tool, boundary: Boundary, state: SessionState) -> bool:
             return False
 
 
-def _resource_possible(tool: Tool, boundary: Boundary) -> bool:
+def _resource_possible(tool: Tool | ToolOutline, boundary: Boundary) -> bool:
     kind = tool.resource.partition(":")[0]
     return any(rule.type == kind for rule in boundary.resources)
 
 
-def _amount_possible(tool: Tool, boundary: Boundary) -> bool:
+def _amount_possible(tool: Tool | ToolOutline, boundary: Boundary) -> bool:
     if tool.amount is None:
         # A payment without an amount is blocked.
         return tool.effect is not ToolEffect.PAY

@@ -16,8 +16,10 @@ from pdp.model import (
     ControlKind,
     Difference,
     Facts,
+    RegistryOutline,
     Signal,
     ToolEffect,
+    ToolOutline,
 )
 from pdp.sessions.task_tokens import MAX_ISSUERS
 from placet._wire.boundary import boundary_json
@@ -66,6 +68,20 @@ async def test_each_kind_has_its_own_revision_and_all_move_the_epoch(store: Stor
     assert epochs == sorted(set(epochs))
     revisions = {"settings": 2, "tools": 2, "agents": 1, "signals": 1, "entities": 0}
     assert (await facts(store)).data_revisions == revisions
+
+
+async def test_outline_has_what_a_session_may_name(store: Store) -> None:
+    assert await store.control_plane.outline(TENANT, AGENT) == RegistryOutline(agent_known=False, tools=[])
+    await store.control_plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    tool = builders.tool()
+    await store.control_plane.put_agents(TENANT, [builders.agent()], by=builders.AUTHOR)
+    await store.control_plane.put_tools(TENANT, [tool], by=builders.AUTHOR)
+    outline = ToolOutline(name=tool.name, effect=tool.effect, resource=tool.resource, amount=tool.amount)
+    assert await store.control_plane.outline(TENANT, AGENT) == RegistryOutline(
+        agent_known=True, tools=[outline]
+    )
+    assert not (await store.control_plane.outline(TENANT, "agent:other")).agent_known
+    assert await store.control_plane.outline("other", AGENT) == RegistryOutline(agent_known=False, tools=[])
 
 
 async def test_unknown_tenant_can_be_given_nothing(store: Store) -> None:

@@ -379,6 +379,28 @@ def test_closed_schema_judges_calls(run: Run, real_pdp: RealPdp, tenant: str, tm
         assert "registry.arguments_invalid" in codes(**{"kind": "path", "with": {}, "also": "b"})
 
 
+def test_opening_a_session_for_what_is_not_registered_warns(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tools.yaml").write_text(YAML)
+    run("tool", "put", "tools.yaml")
+    boundary = {"tools": ["invoices.get", "invoices.gett"], "resources": ["invoice:*", "invoise:*"]}
+    terms = {"task": new_call(), "principal": PRINCIPAL, "agent": "agent:payr", "boundary": boundary}
+    opened = run("session", "open", "-", "--roles", "session_issuer", stdin=json.dumps(terms))
+    assert opened.stderr.splitlines() == [
+        "warning: agent: no agent agent:payr is registered: it clears no trust floor",
+        "warning: boundary.tools[1]: no tool invoices.gett is registered",
+        "warning: boundary.resources[1]: no registered tool has resources of the type invoise",
+    ]
+    again = run("session", "open", "-", "--roles", "session_issuer", "--json", stdin=json.dumps(terms))
+    assert [item["code"] for item in parsed(again)["warnings"]] == [
+        "agent.unknown",
+        "boundary.tool_unknown",
+        "boundary.resource_type_unknown",
+    ]
+    run("admin", "put-agents", "-", stdin='[{"agent": "agent:payr"}]')
+    terms |= {"boundary": {"tools": ["invoices.get"], "resources": ["invoice:*"]}, "task": new_call()}
+    assert run("session", "open", "-", "--roles", "session_issuer", stdin=json.dumps(terms)).stderr == ""
+
+
 def test_entity_is_written_shown_and_removed(run: Run) -> None:
     run("entity", "put", "-", stdin=json.dumps(ENTITIES))
     patched = run("entity", "patch", "vendor:V-1", "status=blocked", "score:=0.5", "--unset", "name").stdout

@@ -32,10 +32,20 @@ class SessionService(stubs.SessionServiceServicer):
             _LOG.info(
                 "session_opened_by_token", session_id=opened.session.session_id, token_id=opened.token_id
             )
+        if opened.warnings:
+            _LOG.warning(
+                "session_opened_with_warnings",
+                session_id=opened.session.session_id,
+                warnings=[f"{item.code} {item.field}" for item in opened.warnings],
+            )
         return messages.OpenSessionResponse(
             session=sessions.session_message(opened.session, opened.now),
             grant=opened.grant,
             session_token=opened.session_token,
+            warnings=[
+                messages.SessionWarning(code=item.code, field=item.field, message=item.message)
+                for item in opened.warnings
+            ],
         )
 
     async def GetSession(

@@ -19,10 +19,12 @@ from pdp.model import (
     IssuerKeys,
     IssuerKeysSnapshot,
     IssuerList,
+    RegistryOutline,
     SettingsVersion,
     Signal,
     SignalPage,
     Tool,
+    ToolOutline,
     ToolPage,
 )
 from pdp.postgres.registry_history import agent_text, signal_text
@@ -79,6 +81,17 @@ class FakeControlPlane:
         self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
     ) -> ToolPage:
         return ToolPage(*self._page(tenant, ControlKind.TOOLS, revision, after, limit))
+
+    async def outline(self, tenant: str, agent: str) -> RegistryOutline:
+        self._state.check_up()
+        state = self._state.tenants.get(tenant, TenantState(settings={}))
+        return RegistryOutline(
+            agent_known=agent in state.agents,
+            tools=[
+                ToolOutline(name=tool.name, effect=tool.effect, resource=tool.resource, amount=tool.amount)
+                for tool in state.tools.values()
+            ],
+        )
 
     async def settings(self, tenant: str, *, revision: int | None = None) -> SettingsVersion | None:
         of, _ = self._page(tenant, ControlKind.SETTINGS, revision, "", 1)

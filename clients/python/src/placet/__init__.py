@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from placet.model import SchemaViolation as SchemaViolation
     from placet.model import Session as Session
     from placet.model import SessionState as SessionState
+    from placet.model import SessionWarning as SessionWarning
     from placet.model import SettingsVersion as SettingsVersion
     from placet.model import Signal as Signal
     from placet.model import Simulation as Simulation
@@ -158,6 +159,7 @@ _HOMES = {
         "SchemaViolation",
         "Session",
         "SessionState",
+        "SessionWarning",
         "SettingsVersion",
         "Signal",
         "Simulation",

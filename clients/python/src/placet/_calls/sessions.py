@@ -14,7 +14,7 @@ from placet._calls.fields import instant, members, span, text
 from placet._calls.reasons import read_limits
 from placet._wire.numbers import SESSION_STATES
 from placet.errors import AnswerError, invalid
-from placet.model import Boundary, ProofRevocation, Session, Task
+from placet.model import Boundary, ProofRevocation, Session, SessionWarning, Task
 from placet.v1 import session_service_pb2 as messages
 
 
@@ -157,7 +157,14 @@ def _read_revocation(answer: messages.RevokeSessionProofsResponse) -> ProofRevoc
 
 
 def _read_opened(answer: messages.OpenSessionResponse) -> Session:
-    return replace(_read_session_of(answer), grant=answer.grant, token=answer.session_token)
+    return replace(
+        _read_session_of(answer),
+        grant=answer.grant,
+        token=answer.session_token,
+        warnings=tuple(
+            SessionWarning(code=item.code, field=item.field, message=item.message) for item in answer.warnings
+        ),
+    )
 
 
 def _read_session_of(

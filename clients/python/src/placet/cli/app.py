@@ -14,7 +14,7 @@ from placet.cli.connection import Json, connected
 from placet.cli.decisions import record_json, show_record
 from placet.cli.exits import HELP, CommandError, exit_of
 from placet.cli.inputs import read_object, read_token
-from placet.cli.output import print_json, show_decision, show_session, show_simulation
+from placet.cli.output import print_json, printable, show_decision, show_session, show_simulation
 from placet.client import Client
 from placet.errors import invalid
 from placet.model import Session
@@ -167,7 +167,10 @@ def open_session(
     for name, token_file in (("task_token", task_token), ("principal_token", principal_token)):
         if token_file:
             members[name] = read_token(token_file)
-    _print_session(client.open_session(**members), as_json=as_json)
+    opened = client.open_session(**members)
+    for warning in opened.warnings:
+        typer.echo(printable(f"warning: {warning.field}: {warning.message}"), err=True)
+    _print_session(opened, as_json=as_json)
 
 
 @session.command("show", epilog="\b\nExample:\n  placet session show 0199… --json\n")

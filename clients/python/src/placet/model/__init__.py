@@ -48,4 +48,5 @@ from placet.model.registry import ToolRevision as ToolRevision
 from placet.model.sessions import ProofRevocation as ProofRevocation
 from placet.model.sessions import Session as Session
 from placet.model.sessions import SessionState as SessionState
+from placet.model.sessions import SessionWarning as SessionWarning
 from placet.model.sessions import Task as Task

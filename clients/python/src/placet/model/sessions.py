@@ -32,6 +32,17 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SessionWarning:
+    """Something in a session's terms that is not registered, or can never be used, when it is opened."""
+
+    # Stable; docs/tasks.md lists them.
+    code: str
+    # What it is about: "boundary.tools[0]".
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
     """The run of a task, as it stood when the PDP answered.
 
@@ -66,6 +77,8 @@ class Session:
     # The session token, from open_session only: a secret that proves part in the session to every call that
     # is given this session.
     token: str = field(default="", compare=False, repr=False)
+    # What whoever opened it has probably not meant, from open_session only.
+    warnings: tuple[SessionWarning, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

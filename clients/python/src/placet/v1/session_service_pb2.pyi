@@ -509,6 +509,7 @@ class OpenSessionResponse(google.protobuf.message.Message):
     SESSION_FIELD_NUMBER: builtins.int
     GRANT_FIELD_NUMBER: builtins.int
     SESSION_TOKEN_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
     grant: builtins.str
     """The root grant: compact JWS for `session.agent`, a new one each time. Needed to
     delegate from, not to act. Empty if the session is over, or its boundary is too
@@ -522,19 +523,53 @@ class OpenSessionResponse(google.protobuf.message.Message):
     """
     @property
     def session(self) -> Global___Session: ...
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SessionWarning]:
+        """What the session's terms name that is not registered, or can never be used, as it is
+        now. It is never a reason to refuse; at most 100.
+        """
+
     def __init__(
         self,
         *,
         session: Global___Session | None = ...,
         grant: builtins.str = ...,
         session_token: builtins.str = ...,
+        warnings: collections.abc.Iterable[Global___SessionWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["session", b"session"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["grant", b"grant", "session", b"session", "session_token", b"session_token"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["grant", b"grant", "session", b"session", "session_token", b"session_token", "warnings", b"warnings"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___OpenSessionResponse: typing_extensions.TypeAlias = OpenSessionResponse
+
+@typing.final
+class SessionWarning(google.protobuf.message.Message):
+    """SessionWarning is something that whoever opens a session has probably not meant."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    FIELD_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    code: builtins.str
+    """Stable, for example "boundary.tool_unknown". docs/tasks.md lists them."""
+    field: builtins.str
+    """The field of the request that it is about, for example "boundary.tools[0]"."""
+    message: builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        code: builtins.str = ...,
+        field: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["code", b"code", "field", b"field", "message", b"message"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___SessionWarning: typing_extensions.TypeAlias = SessionWarning
 
 @typing.final
 class GetSessionRequest(google.protobuf.message.Message):
