@@ -53,7 +53,7 @@ def check_conventions(opa: Path, sources: Path) -> Sequence[str]:
     """Return each breach of our own conventions, which are Rego over the syntax trees of the policy."""
     paths = sorted(sources.rglob("*.rego"))
     if not paths:
-        return ["no policy files"]
+        return [f"{sources}: no policy files"]
 
     def parse(path: Path) -> str:
         return run_opa(opa, "parse", "--format", "json", str(path.resolve()), cwd=sources)
