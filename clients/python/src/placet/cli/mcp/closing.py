@@ -321,7 +321,7 @@ def overlap(one: _Child, other: _Child, nodes: dict[int, tuple[dict[str, Any], b
         return False
     if one.keyword not in _OBJECT:
         if "prefixItems" not in (one.keyword, other.keyword):
-            # Of one schema, `items` and `unevaluatedItems` are about others than `prefixItems`.
+            # Within one schema, `items` and `unevaluatedItems` are about others than `prefixItems`.
             return True
         first, second = (one, other) if one.keyword == "prefixItems" else (other, one)
         if second.keyword == "prefixItems":

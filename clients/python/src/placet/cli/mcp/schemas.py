@@ -23,8 +23,8 @@ SINGLE = (
 )
 LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 MAPS = ("properties", "patternProperties", "dependentSchemas", "$defs")
-# Those of them that judge the same value as the schema that they stand in. What they name counts where they
-# take the value; what stands in `not` names nothing.
+# Keywords whose schemas judge the same value as the schema that they stand in. What these name counts where
+# they take the value; what stands in `not` names nothing.
 IN_PLACE = ("$ref", "allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas")
 
 
