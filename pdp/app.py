@@ -214,12 +214,11 @@ async def serve(config: Config) -> None:
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
             SessionService(session_point, delegation_point), server
         )
+        entity_point = EntityPoint(store.entities)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminService(ControlPoint(store.control_plane)), server
+            AdminService(ControlPoint(store.control_plane), entity_point), server
         )
-        entity_service_pb2_grpc.add_EntityServiceServicer_to_server(
-            EntityService(EntityPoint(store.entities)), server
-        )
+        entity_service_pb2_grpc.add_EntityServiceServicer_to_server(EntityService(entity_point), server)
         if config.clock == "manual":
             dev_service_pb2_grpc.add_DevServiceServicer_to_server(DevService(store.clock), server)
         healthy = health.HealthServicer()

@@ -9,7 +9,7 @@ writes the database raises `StoreUnavailableError` when it does not answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -346,6 +346,16 @@ class ControlPlane(Protocol):
         """
         ...
 
+    async def preview(
+        self, tenant: str, kind: ControlKind, write: Callable[[ControlPlane], Awaitable[object]]
+    ) -> Sequence[Difference]:
+        """Return what a write would change, by name, and undo it.
+
+        `write` gets a control plane of the same state, and makes one write of `kind` there. What it raises
+        is raised. MUST leave no trace, also of a tenant that only the write would create.
+        """
+        ...
+
     async def outline(self, tenant: str, agent: str) -> RegistryOutline:
         """Return what is registered that the terms of a session of `agent` may name.
 
@@ -456,6 +466,12 @@ class EntityStore(Protocol):
 
     async def delete_entities(self, tenant: str, names: Sequence[EntityName], *, by: Attribution) -> int:
         """Remove the entities. One that does not exist stays so, and has no part in the revision."""
+        ...
+
+    async def attributes_of(
+        self, tenant: str, names: Sequence[EntityName]
+    ) -> Mapping[EntityName, Mapping[str, JSON]]:
+        """Return the attributes of those of the entities that exist now."""
         ...
 
     async def entity_at(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pdp.control.writing import attribution, log_write
 from pdp.errors import NotFoundError
-from pdp.model import JSON, Caller, EntityName, EntityVersion, Posting
+from pdp.jsontext import arguments_json
+from pdp.model import JSON, Caller, Difference, EntityName, EntityVersion, Posting
 from pdp.ports import NOTHING_POSTED, EntityStore
 
 
@@ -71,6 +72,35 @@ class EntityPoint:
         log_write(caller, "entities", revision, by=by, count=len(names))
         return revision
 
+    async def preview_put(
+        self, caller: Caller, entities: Mapping[EntityName, Mapping[str, JSON]]
+    ) -> Sequence[Difference]:
+        """Return what `put` would change, by name. This and the two below write nothing."""
+        before = await self._store.attributes_of(caller.tenant, list(entities))
+        return _differences({name: (before.get(name), after) for name, after in entities.items()})
+
+    async def preview_patch(
+        self,
+        caller: Caller,
+        name: EntityName,
+        *,
+        set_: Mapping[str, JSON],
+        unset: Sequence[str],
+        check: Callable[[Mapping[str, JSON]], None],
+    ) -> Sequence[Difference]:
+        """Return what `patch` would change; raises what it would."""
+        before = (await self._store.attributes_of(caller.tenant, [name])).get(name)
+        if before is None:
+            raise NotFoundError(f"there is no {name}")
+        after = {key: value for key, value in before.items() if key not in unset} | dict(set_)
+        check(after)
+        return _differences({name: (before, after)})
+
+    async def preview_delete(self, caller: Caller, names: Sequence[EntityName]) -> Sequence[Difference]:
+        """Return what `delete` would remove."""
+        before = await self._store.attributes_of(caller.tenant, names)
+        return _differences({name: (attributes, None) for name, attributes in before.items()})
+
     async def get(self, caller: Caller, name: EntityName, *, revision: int | None) -> EntityVersion:
         """Return the entity as it is, or as it was known at `revision`.
 
@@ -86,3 +116,17 @@ class EntityPoint:
     ) -> Sequence[EntityVersion]:
         """Return what was written of the entity before revision `before`, latest first."""
         return await self._store.entity_history(caller.tenant, name, before=before, limit=limit)
+
+
+def _differences(
+    found: Mapping[EntityName, tuple[Mapping[str, JSON] | None, Mapping[str, JSON] | None]],
+) -> Sequence[Difference]:
+    """Return each entity with what is said of it before and after, by name."""
+    return [
+        Difference(name=str(name), before=_text(before), after=_text(after))
+        for name, (before, after) in sorted(found.items(), key=lambda item: str(item[0]))
+    ]
+
+
+def _text(attributes: Mapping[str, JSON] | None) -> str | None:
+    return None if attributes is None else arguments_json(attributes).decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -18,6 +18,7 @@ from pdp.model import (
     JSON,
     Agent,
     AgentPage,
+    Attribution,
     Caller,
     ControlKind,
     ControlRevision,
@@ -29,6 +30,7 @@ from pdp.model import (
     Tool,
     ToolPage,
 )
+from pdp.overload.rate import Rate
 from pdp.ports import ControlPlane
 from placet.canonical import parse_object
 
@@ -52,6 +54,10 @@ async def _judge(tools: Sequence[Tool], registered: Sequence[Tool]) -> list[Judg
     return found
 
 
+def _log_nothing(caller: Caller, what: str, revision: int, *, by: Attribution, count: int = 1) -> None:
+    pass
+
+
 class ControlPoint:
     """Writes and shows settings, agents, tools, signals and issuers of the caller's own tenant.
 
@@ -60,8 +66,11 @@ class ControlPoint:
     creates it), and `StoreUnavailableError` when the database does not answer.
     """
 
-    def __init__(self, store: ControlPlane) -> None:
+    def __init__(self, store: ControlPlane, *, logged: bool = True) -> None:
+        """Without `logged`, writes leave no line in the log: they are to be undone."""
         self._store = store
+        self._log = log_write if logged else _log_nothing
+        self._previews = Rate(name="previews", what="previews of writes", burst=20, per_second=5)
 
     async def put_settings(self, caller: Caller, tenant: str, settings: bytes, *, reason: str) -> int:
         """Create `tenant`, or replace its settings (a checked JSON object); empty is the caller's own.
@@ -72,7 +81,7 @@ class ControlPoint:
             raise PermissionDeniedError("a caller writes its own tenant only")
         by = attribution(caller, reason)
         revision = await self._store.put_tenant(caller.tenant, settings, by=by)
-        log_write(caller, "settings", revision, by=by)
+        self._log(caller, "settings", revision, by=by)
         return revision
 
     async def patch_settings(
@@ -90,14 +99,14 @@ class ControlPoint:
 
         by = attribution(caller, reason)
         version = await self._store.patch_settings(caller.tenant, merged, by=by)
-        log_write(caller, "settings", version.revision, by=by)
+        self._log(caller, "settings", version.revision, by=by)
         return version
 
     async def put_agents(self, caller: Caller, agents: Sequence[Agent], *, reason: str) -> int:
         """Create or replace agents."""
         by = attribution(caller, reason)
         revision = await self._store.put_agents(caller.tenant, agents, by=by)
-        log_write(caller, "agents", revision, by=by, count=len(agents))
+        self._log(caller, "agents", revision, by=by, count=len(agents))
         return revision
 
     async def check_tools(self, caller: Caller, tools: Sequence[Tool]) -> list[Judged]:
@@ -116,7 +125,7 @@ class ControlPoint:
         warnings = refuse_errors(await self.check_tools(caller, tools))
         by = attribution(caller, reason)
         revision = await self._store.put_tools(caller.tenant, tools, by=by)
-        log_write(caller, "tools", revision, by=by, count=len(tools))
+        self._log(caller, "tools", revision, by=by, count=len(tools))
         return ToolsWritten(revision, warnings)
 
     async def roll_back_tools(self, caller: Caller, to_revision: int, *, reason: str) -> ToolsWritten:
@@ -130,7 +139,7 @@ class ControlPoint:
         revision = await self._store.roll_back_tools(caller.tenant, to_revision, by=by)
         if revision is None:
             raise NotFoundError(f"there is no revision {to_revision} of the tools")
-        log_write(caller, "tools", revision, by=by)
+        self._log(caller, "tools", revision, by=by)
         return ToolsWritten(revision, warnings)
 
     async def _every_tool(self, tenant: str, revision: int | None) -> list[Tool]:
@@ -147,7 +156,7 @@ class ControlPoint:
         """Set signals, or replace their values."""
         by = attribution(caller, reason)
         revision = await self._store.put_signals(caller.tenant, signals, by=by)
-        log_write(caller, "signals", revision, by=by, count=len(signals))
+        self._log(caller, "signals", revision, by=by, count=len(signals))
         return revision
 
     async def put_issuer_keys(
@@ -156,8 +165,22 @@ class ControlPoint:
         """Replace an issuer's keys. Raises `InvalidFieldError` for more issuers than a tenant may have."""
         by = attribution(caller, reason)
         revision = await self._store.put_issuer_keys(caller.tenant, issuer, keys, by=by)
-        log_write(caller, "issuers", revision, by=by)
+        self._log(caller, "issuers", revision, by=by)
         return revision
+
+    async def preview(
+        self, caller: Caller, kind: ControlKind, write: Callable[[ControlPoint], Awaitable[object]]
+    ) -> Sequence[Difference]:
+        """Return what a write of a kind would change, by name, and leave no trace of it.
+
+        `write` makes it at the point that it gets. Raises what the write raises, and `OverloadedError` for a
+        caller that asks too often.
+        """
+        # It holds up every decision of its tenant for a moment, as the write does.
+        self._previews.charge(caller)
+        return await self._store.preview(
+            caller.tenant, kind, lambda store: write(ControlPoint(store, logged=False))
+        )
 
     async def tools(self, caller: Caller, *, revision: int | None, after: str, limit: int) -> ToolPage:
         """Return at most `limit` tools by name after `after`, as they are or as they were at `revision`."""

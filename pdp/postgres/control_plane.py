@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from psycopg import sql
 
@@ -29,9 +29,9 @@ from pdp.model import (
     Tool,
     ToolPage,
 )
+from pdp.ports import ControlPlane
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
-from pdp.postgres.access.pool import Pool
 from pdp.postgres.access.write_quota import CONTROL_WRITES, WriteQuota
 from pdp.postgres.columns import Columns
 from pdp.postgres.registry_history import (
@@ -56,6 +56,17 @@ def _issuer_keys(issuer: str, keys: str, revision: int, written_at: datetime) ->
 
 
 ISSUER_KEYS = Columns(_issuer_keys)
+T = TypeVar("T")
+# A roll-back names every tool that there was.
+_MOST_DIFFERENCES = 10_000
+
+
+class Runner(Protocol):
+    """Runs work in a transaction: a `Pool`."""
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T: ...
+
+
 _PUT_TOOL = f"""
     INSERT INTO placet.tools (tenant, {", ".join(TOOL.names)})
     VALUES (%(tenant)s, {", ".join(f"%({name})s" for name in TOOL.names)})
@@ -64,10 +75,44 @@ _PUT_TOOL = f"""
 """
 
 
+class _UndoneError(Exception):
+    """Raised at the end of a transaction to undo it: what it had written is told of, and gone."""
+
+    def __init__(self, differences: Sequence[Difference]) -> None:
+        super().__init__("undone")
+        self.differences = differences
+
+
+class _Undoing:
+    """Runs a write of a tenant as the pool does, reads what it changed, and undoes it."""
+
+    def __init__(self, pool: Runner, tenant: str, kind: ControlKind) -> None:
+        self._pool = pool
+        self._tenant = tenant
+        self._kind = kind
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async def undone(connection: Connection) -> T:
+            result = await work(connection)
+            try:
+                revision = await current_revision(connection, self._tenant, self._kind)
+            except TenantUnknownError:
+                return result
+            if result is None:
+                return result
+            raise _UndoneError(
+                await differences_of(
+                    connection, self._tenant, self._kind, revision, after="", limit=_MOST_DIFFERENCES
+                )
+            )
+
+        return await self._pool.run(undone)
+
+
 class PostgresControlPlane:
     """`pdp.ports.ControlPlane`."""
 
-    def __init__(self, pool: Pool, *, quota: WriteQuota) -> None:
+    def __init__(self, pool: Runner, *, quota: WriteQuota) -> None:
         """`quota` is each tenant's, for all that moves its epoch."""
         self._pool = pool
         self._quota = quota
@@ -187,6 +232,16 @@ class PostgresControlPlane:
             return ToolPage(of, await _tools_at(connection, tenant, of, after=after, limit=limit))
 
         return await self._pool.run(work)
+
+    async def preview(
+        self, tenant: str, kind: ControlKind, write: Callable[[ControlPlane], Awaitable[object]]
+    ) -> Sequence[Difference]:
+        try:
+            await write(PostgresControlPlane(_Undoing(self._pool, tenant, kind), quota=self._quota))
+        except _UndoneError as exc:
+            return exc.differences
+        # The write found nothing to write.
+        return ()
 
     async def outline(self, tenant: str, agent: str) -> RegistryOutline:
         for text in (tenant, agent):

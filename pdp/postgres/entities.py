@@ -172,6 +172,13 @@ class PostgresEntityStore:
         async with self._turn:
             return await self._pool.run(work)
 
+    async def attributes_of(
+        self, tenant: str, names: Sequence[EntityName]
+    ) -> Mapping[EntityName, Mapping[str, JSON]]:
+        _storable(names)
+        storable("tenant", tenant)
+        return await self._pool.run(lambda connection: _read(connection, tenant, names))
+
     async def entity_at(
         self, tenant: str, name: EntityName, *, revision: int | None = None
     ) -> EntityVersion | None:

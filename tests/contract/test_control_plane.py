@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -68,6 +69,63 @@ async def test_each_kind_has_its_own_revision_and_all_move_the_epoch(store: Stor
     assert epochs == sorted(set(epochs))
     revisions = {"settings": 2, "tools": 2, "agents": 1, "signals": 1, "entities": 0}
     assert (await facts(store)).data_revisions == revisions
+
+
+async def test_preview_says_what_a_write_would_change_and_leaves_no_trace(store: Store) -> None:
+    plane = store.control_plane
+    new = await plane.preview(
+        TENANT, ControlKind.SETTINGS, lambda p: p.put_tenant(TENANT, b'{"a": 1}', by=builders.AUTHOR)
+    )
+    assert [(item.name, item.before, json.loads(item.after or "")) for item in new] == [("", None, {"a": 1})]
+    with pytest.raises(TenantUnknownError):
+        await facts(store)
+
+    await plane.put_tenant(TENANT, b"{}", by=builders.AUTHOR)
+    await plane.put_tools(TENANT, [builders.tool(), builders.tool("other")], by=builders.AUTHOR)
+    await plane.put_tools(TENANT, [builders.tool("third")], by=builders.AUTHOR)
+    before = await facts(store)
+    history = await plane.history(TENANT, ControlKind.TOOLS, before=None, limit=9)
+    found = await plane.preview(
+        TENANT,
+        ControlKind.TOOLS,
+        lambda p: p.put_tools(
+            TENANT, [replace(builders.tool(), description="new"), builders.tool("x")], by=builders.AUTHOR
+        ),
+    )
+    assert [(item.name, item.before is None) for item in found] == [
+        (builders.tool().name, False),
+        ("x", True),
+    ]
+    assert found[0].before != found[0].after
+    back = await plane.preview(
+        TENANT, ControlKind.TOOLS, lambda p: p.roll_back_tools(TENANT, 1, by=builders.AUTHOR)
+    )
+    assert [(item.name, item.after is None) for item in back if item.before != item.after] == [
+        ("third", True)
+    ]
+    for kind, write in (
+        (ControlKind.AGENTS, lambda p: p.put_agents(TENANT, [builders.agent()], by=builders.AUTHOR)),
+        (
+            ControlKind.SIGNALS,
+            lambda p: p.put_signals(TENANT, [Signal(name="s", value=1)], by=builders.AUTHOR),
+        ),
+        (ControlKind.ISSUERS, lambda p: p.put_issuer_keys(TENANT, "i", [], by=builders.AUTHOR)),
+    ):
+        assert len(await plane.preview(TENANT, kind, write)) == 1
+    assert await plane.history(TENANT, ControlKind.TOOLS, before=None, limit=9) == history
+    assert replace(await facts(store), now=before.now) == before
+
+
+async def test_preview_raises_what_the_write_raises(store: Store) -> None:
+    plane = store.control_plane
+    with pytest.raises(TenantUnknownError):
+        await plane.preview(
+            TENANT, ControlKind.TOOLS, lambda p: p.put_tools(TENANT, [builders.tool()], by=builders.AUTHOR)
+        )
+    with pytest.raises(InvalidFieldError):
+        await plane.preview(
+            TENANT, ControlKind.SETTINGS, lambda p: p.put_tenant(TENANT, b"[]", by=builders.AUTHOR)
+        )
 
 
 async def test_outline_has_what_a_session_may_name(store: Store) -> None:

@@ -230,3 +230,13 @@ async def test_one_that_rests_on_what_moved_does_not_take_others_along(store: St
         *(recorded(store, {VENDOR: revision if n % 2 else 0}) for n in range(8)), return_exceptions=True
     )
     assert [isinstance(result, Position) for result in results] == [n % 2 == 1 for n in range(8)]
+
+
+async def test_attributes_of_what_exists_now_are_read_together(store: Store) -> None:
+    await put(store, status="active")
+    await store.entities.put_entities(TENANT, {OTHER: {"n": 1}}, by=OPS)
+    await store.entities.delete_entities(TENANT, [OTHER], by=OPS)
+    assert await store.entities.attributes_of(TENANT, [VENDOR, OTHER, INVOICE]) == {
+        VENDOR: {"status": "active"}
+    }
+    assert await store.entities.attributes_of("other", [VENDOR]) == {}

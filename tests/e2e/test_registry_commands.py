@@ -447,6 +447,74 @@ def test_entity_is_shown_as_a_decision_knew_it(
     assert "orders.jsonl:1: booked: must be" in wrong
 
 
+def test_dry_run_shows_what_would_change_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tools.yaml").write_text(YAML)
+    shown = run("tool", "put", "tools.yaml", "--dry-run")
+    assert '+ invoices.get: {"' in shown.stdout
+    assert "nothing was written" in shown.stderr
+    run("tool", "put", "tools.yaml")
+    changed = YAML.replace("effect: pay", "effect: send")
+    assert (
+        '~ payments.create.effect: "pay" -> "send"'
+        in run("tool", "put", "-", "--dry-run", stdin=changed).stdout
+    )
+    run("tool", "put", "-", stdin=changed)
+    assert '"send" -> "pay"' in run("tool", "rollback", "1", "--dry-run").stdout
+    run("tool", "rollback", "9", "--dry-run", code=2)
+
+    for command, given, said in (
+        (("put-tenant",), '{"allow_ttl_seconds": 60}', "+ allow_ttl_seconds: 60"),
+        (("patch-tenant",), '{"allow_ttl_seconds": 30}', "+ allow_ttl_seconds: 30"),
+        (("put-agents",), '[{"agent": "agent:a", "trust": 0.5}]', "+ agent:a: {"),
+        (("put-signals",), '[{"name": "incident", "value": true}]', "+ incident: {"),
+        (("put-tools",), '[{"name": "x", "effect": "read", "resource": "x:y"}]', "+ x: {"),
+    ):
+        assert said in run("admin", *command, "-", "--dry-run", stdin=given).stdout
+    assert (
+        "allow_ttl_seconds"
+        in run("admin", "put-tenant", "-", "--dry-run", stdin='{"allow_ttl_seconds": -1}', code=2).stderr
+    )
+    assert (
+        "+ https://tasks.example.org"
+        in run("issuer", "put", "https://tasks.example.org", "-", "--dry-run", stdin='{"keys": []}').stdout
+    )
+    vendor = '[{"type": "vendor", "id": "V-1", "attributes": {"status": "active"}}]'
+    assert '+ vendor:V-1: {"status":"active"}' in run("entity", "put", "-", "--dry-run", stdin=vendor).stdout
+    run("entity", "get", "vendor:V-1", code=2)
+    run("entity", "patch", "vendor:V-1", "status=blocked", "--dry-run", code=2)
+
+    assert parsed(run("admin", "get-agents", "--json"))["agents_revision"] == 0
+    assert parsed(run("admin", "get-tenant", "--json"))["revision"] == 1
+    assert parsed(run("admin", "get-signals", "--json"))["signals_revision"] == 0
+    assert parsed(run("tool", "list", "--json"))["tools_revision"] == 2
+    assert parsed(run("issuer", "list", "--json")) == []
+
+
+def test_writing_entities_says_what_was_replaced_and_by_whom_it_was_written(run: Run, tmp_path: Path) -> None:
+    vendor = '[{"type": "vendor", "id": "V-1", "attributes": {"status": "active"}}]'
+    first = run("entity", "put", "-", "--reason", "onboarded", stdin=vendor)
+    assert first.stdout == "entities: revision 1\n"
+    assert first.stderr == '  + vendor:V-1: {"status":"active"}\n'
+    second = run("entity", "put", "-", stdin=vendor.replace("active", "blocked"))
+    assert second.stderr.splitlines() == [
+        "  vendor:V-1 was of revision 1, by ops (onboarded)",
+        '  ~ vendor:V-1.status: "active" -> "blocked"',
+    ]
+    same = parsed(run("entity", "put", "-", "--json", stdin=vendor.replace("active", "blocked")))
+    assert same == {"entities_revision": 3, "differences": [], "more": 0}
+    assert (
+        '~ vendor:V-1.status: "blocked" -> "active"'
+        in run("entity", "patch", "vendor:V-1", "status=active", "--dry-run").stdout
+    )
+    assert '- vendor:V-1: {"status":"blocked"}' in run("entity", "delete", "vendor:V-1", "--dry-run").stdout
+    gone = run("entity", "delete", "vendor:V-1")
+    assert '  - vendor:V-1: {"status":"blocked"}' in gone.stderr.splitlines()
+    (tmp_path / "v.csv").write_text("id,status\nV-2,active\nV-3,active\n")
+    counted = run("entity", "import", "v.csv", "--type", "vendor", "--dry-run").stdout
+    assert counted == "2 created, 0 changed, 0 unchanged\n"
+    run("entity", "get", "vendor:V-2", code=2)
+
+
 def test_import_goes_on_where_it_was_cut_off(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "vendors.csv"
     lines = [f"V-{n},Vendor {n},active" for n in range(1200)]

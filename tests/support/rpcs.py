@@ -225,6 +225,11 @@ ROWS: Mapping[str, Row] = {
     "/placet.v1.AdminService/PatchTenant": Row(
         request=lambda _: admin_service_pb2.PatchTenantRequest(settings=b"{}")
     ),
+    "/placet.v1.AdminService/PreviewWrite": Row(
+        request=lambda _: admin_service_pb2.PreviewWriteRequest(
+            patch_tenant=admin_service_pb2.PatchTenantRequest(settings=b"{}")
+        )
+    ),
     "/placet.v1.AdminService/GetChange": Row(
         request=lambda _: admin_service_pb2.GetChangeRequest(
             kind=admin_service_pb2.CONTROL_KIND_SETTINGS, revision=1

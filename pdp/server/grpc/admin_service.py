@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
+from pdp.control.entities import EntityPoint
 from pdp.control.point import ControlPoint
 from pdp.errors import InvalidFieldError
-from pdp.model import ControlKind
+from pdp.model import Caller, ControlKind, Difference
 from pdp.ports import Clock
 from pdp.server.identity.caller import current_caller
-from pdp.server.messages import control_plane, fields, tools
+from pdp.server.messages import control_plane, entities, fields, tools
 from pdp.server.messages.attribution import reason
 from pdp.sessions.task_tokens import issuer_keys, issuer_name
 from placet.v1 import admin_service_pb2 as messages
@@ -19,9 +21,29 @@ from placet.v1 import dev_service_pb2 as dev_messages
 from placet.v1 import dev_service_pb2_grpc as dev_stubs
 
 
+class _Write(NamedTuple):
+    """A write that can be previewed."""
+
+    rpc: str
+    kind: ControlKind
+
+
+# By their names in PreviewWriteRequest.
+_WRITES = {
+    "put_tenant": _Write("PutTenant", ControlKind.SETTINGS),
+    "patch_tenant": _Write("PatchTenant", ControlKind.SETTINGS),
+    "put_agents": _Write("PutAgents", ControlKind.AGENTS),
+    "put_tools": _Write("PutTools", ControlKind.TOOLS),
+    "roll_back_tools": _Write("RollbackTools", ControlKind.TOOLS),
+    "put_signals": _Write("PutSignals", ControlKind.SIGNALS),
+    "put_issuer_keys": _Write("PutIssuerKeys", ControlKind.ISSUERS),
+}
+
+
 class AdminService(stubs.AdminServiceServicer):
-    def __init__(self, point: ControlPoint) -> None:
+    def __init__(self, point: ControlPoint, entity_point: EntityPoint) -> None:
         self._point = point
+        self._entity_point = entity_point
 
     async def PutTenant(self, request: messages.PutTenantRequest, context: Any) -> messages.PutTenantResponse:
         revision = await self._point.put_settings(
@@ -106,6 +128,40 @@ class AdminService(stubs.AdminServiceServicer):
             change=control_plane.change_message(change),
             differences=[control_plane.difference_message(item) for item in differences],
         )
+
+    async def PreviewWrite(
+        self, request: messages.PreviewWriteRequest, context: Any
+    ) -> messages.PreviewWriteResponse:
+        return control_plane.preview_message(await self._previewed(current_caller(), request))
+
+    async def _previewed(self, caller: Caller, request: messages.PreviewWriteRequest) -> Sequence[Difference]:
+        named = request.WhichOneof("write")
+        if named == "put_entities":
+            reason(request.put_entities)
+            return await self._entity_point.preview_put(caller, entities.entities(request.put_entities))
+        if named == "patch_entity":
+            reason(request.patch_entity)
+            patch = entities.patch(request.patch_entity)
+            return await self._entity_point.preview_patch(
+                caller,
+                entities.entity_name(request.patch_entity.name),
+                set_=patch.set_,
+                unset=patch.unset,
+                check=entities.check_attributes,
+            )
+        if named == "delete_entities":
+            reason(request.delete_entities)
+            return await self._entity_point.preview_delete(caller, entities.names(request.delete_entities))
+        if named is None:
+            raise InvalidFieldError("write", "is required")
+        given = getattr(request, named)
+
+        def write(point: ControlPoint) -> Awaitable[object]:
+            # The very service that the write would come to, on a point whose writes are undone.
+            service = AdminService(point, self._entity_point)
+            return getattr(service, _WRITES[named].rpc)(given, context=None)  # type: ignore[no-any-return]
+
+        return await self._point.preview(caller, _WRITES[named].kind, write)
 
     async def PutAgents(self, request: messages.PutAgentsRequest, context: Any) -> messages.PutAgentsResponse:
         revision = await self._point.put_agents(

@@ -67,6 +67,7 @@ _SESSIONS = {
 _ADMIN = {
     "PutTenant": _callable_by(Role.OPERATOR),
     "PatchTenant": _callable_by(Role.OPERATOR),
+    "PreviewWrite": _callable_by(Role.OPERATOR),
     "GetChange": _callable_by(Role.OPERATOR, Role.AUDITOR),
     "GetSettings": _callable_by(Role.OPERATOR, Role.AUDITOR),
     "ListAgents": _callable_by(Role.OPERATOR, Role.AUDITOR),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 
 import orjson
@@ -25,6 +26,9 @@ _KINDS = {
     admin.CONTROL_KIND_SIGNALS: ControlKind.SIGNALS,
     admin.CONTROL_KIND_ISSUERS: ControlKind.ISSUERS,
 }
+
+# Bytes of what a write would change, in one answer.
+MAX_PREVIEW = 1024 * 1024
 
 
 def tenant(message: admin.PutTenantRequest) -> str:
@@ -136,6 +140,20 @@ def difference_message(difference: Difference) -> admin.Difference:
         before=None if difference.before is None else difference.before.encode(),
         after=None if difference.after is None else difference.after.encode(),
     )
+
+
+def preview_message(differences: Sequence[Difference]) -> admin.PreviewWriteResponse:
+    """Return as many differences as fit, and how many do not."""
+    message = admin.PreviewWriteResponse()
+    size = 0
+    for count, difference in enumerate(differences):
+        item = difference_message(difference)
+        size += item.ByteSize()
+        if message.differences and size > MAX_PREVIEW:
+            message.more = len(differences) - count
+            break
+        message.differences.append(item)
+    return message
 
 
 def tool_revision_message(change: ControlRevision) -> admin.ToolRevision:

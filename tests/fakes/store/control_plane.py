@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -27,6 +28,7 @@ from pdp.model import (
     ToolOutline,
     ToolPage,
 )
+from pdp.ports import ControlPlane
 from pdp.postgres.registry_history import agent_text, signal_text
 from pdp.postgres.rows import json_text, tool_text
 from pdp.sessions.task_tokens import MAX_ISSUERS
@@ -81,6 +83,17 @@ class FakeControlPlane:
         self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
     ) -> ToolPage:
         return ToolPage(*self._page(tenant, ControlKind.TOOLS, revision, after, limit))
+
+    async def preview(
+        self, tenant: str, kind: ControlKind, write: Callable[[ControlPlane], Awaitable[object]]
+    ) -> Sequence[Difference]:
+        there = copy.deepcopy(self._state)
+        plane = FakeControlPlane(there)
+        before = there.tenants.get(tenant)
+        revision = 0 if before is None else before.revisions[kind]
+        await write(plane)
+        now = there.tenants[tenant].revisions[kind]
+        return () if now == revision and before is not None else await plane.differences(tenant, kind, now)
 
     async def outline(self, tenant: str, agent: str) -> RegistryOutline:
         self._state.check_up()

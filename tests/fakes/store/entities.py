@@ -64,6 +64,14 @@ class FakeEntityStore:
         there = [name for name in names if state.known(name).attributes is not None]
         return self._write(tenant, dict.fromkeys(there), by)
 
+    async def attributes_of(
+        self, tenant: str, names: Sequence[EntityName]
+    ) -> Mapping[EntityName, Mapping[str, JSON]]:
+        self._state.check_up()
+        state = self._state.tenants.get(tenant)
+        known = {name: None if state is None else state.known(name).attributes for name in names}
+        return {name: attributes for name, attributes in known.items() if attributes is not None}
+
     async def entity_at(
         self, tenant: str, name: EntityName, *, revision: int | None = None
     ) -> EntityVersion | None:

@@ -18,6 +18,7 @@ METHODS = {method.name: method for path, method in methods() if "DevService" not
 REFUSED = {
     "PatchTenant",
     "GetChange",
+    "PreviewWrite",
     "GetSettings",
     "ListAgents",
     "ListSignals",

@@ -15,6 +15,7 @@ from placet.v1 import session_service_pb2 as sessions
 SENT_ONCE = {
     "/placet.v1.AdminService/CheckTools",
     "/placet.v1.AdminService/GetChange",
+    "/placet.v1.AdminService/PreviewWrite",
     "/placet.v1.AdminService/GetSettings",
     "/placet.v1.AdminService/ListAgents",
     "/placet.v1.AdminService/ListChanges",

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from placet.model import Outcome as Outcome
     from placet.model import PolicyRevision as PolicyRevision
     from placet.model import Position as Position
+    from placet.model import Preview as Preview
     from placet.model import ProofRevocation as ProofRevocation
     from placet.model import Reason as Reason
     from placet.model import ReceiptStatus as ReceiptStatus
@@ -153,6 +154,7 @@ _HOMES = {
         "Reported",
         "ReceiptStatus",
         "Remedy",
+        "Preview",
         "Replacement",
         "ResourceRule",
         "Review",

@@ -39,6 +39,7 @@ from placet.model import (
     IssuerKeys,
     OpenDecision,
     Outcome,
+    Preview,
     ProofRevocation,
     Replacement,
     Reported,
@@ -526,6 +527,16 @@ class AsyncClient(AsyncSide):
         Returns the settings' revision, and what they are then.
         """
         return await self._run(registry.patch_tenant(patch, reason), timeout)
+
+    async def preview_write(
+        self, write: str, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Preview:
+        """Return what a write would change, and write nothing; it fails where the write itself would.
+
+        `write` is the name of the method that writes, and the other arguments are that one's:
+        `preview_write("put_agents", agents)`. Role: operator.
+        """
+        return await self._run(registry.preview_write(write, *args, **kwargs), timeout)
 
     async def get_change(
         self, kind: ControlKind | str, revision: int, *, after: str = "", timeout: float | None = None

@@ -9,11 +9,11 @@ import typer
 
 from placet._calls.jsontext import json_text
 from placet._calls.plain import plain
-from placet.cli.connection import Json, Reason, connected
+from placet.cli.connection import DryRun, Json, Reason, connected
 from placet.cli.differences import find_differences
 from placet.cli.inputs import read_list, read_object
 from placet.cli.output import author, print_json, printable
-from placet.cli.written import print_written, read_replaced
+from placet.cli.written import print_preview, print_written, read_replaced
 from placet.client import Client
 from placet.errors import invalid
 from placet.model import ControlKind
@@ -33,8 +33,13 @@ _BATCH = 100
 
 @app.command("put-tenant", epilog="\b\nExample:\n  echo '{}' | placet admin put-tenant -\n")
 @connected
-def put_tenant(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
+def put_tenant(
+    client: Client, file: File, reason: Reason = "", dry_run: DryRun = False, as_json: Json = False
+) -> None:
     """Create the caller's tenant, or replace its settings by the object in FILE."""
+    if dry_run:
+        print_preview(client, "put_tenant", read_object(file), as_json=as_json)
+        return
     print_written(
         client, ControlKind.SETTINGS, client.put_tenant(read_object(file), reason=reason), as_json=as_json
     )
@@ -45,8 +50,13 @@ def put_tenant(client: Client, file: File, reason: Reason = "", as_json: Json = 
     epilog='\b\nFILE holds a list:\n  [{"agent": "agent:payer", "owner": "payables", "trust": 0.8}]\n',
 )
 @connected
-def put_agents(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
+def put_agents(
+    client: Client, file: File, reason: Reason = "", dry_run: DryRun = False, as_json: Json = False
+) -> None:
     """Create or replace agents."""
+    if dry_run:
+        print_preview(client, "put_agents", read_list(file, "agents"), as_json=as_json)
+        return
     print_written(
         client,
         ControlKind.AGENTS,
@@ -66,8 +76,13 @@ FILE holds a list:
 """,
 )
 @connected
-def put_tools(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
+def put_tools(
+    client: Client, file: File, reason: Reason = "", dry_run: DryRun = False, as_json: Json = False
+) -> None:
     """Create or replace tools of the registry."""
+    if dry_run:
+        print_preview(client, "put_tools", read_list(file, "tools"), as_json=as_json)
+        return
     print_written(
         client, ControlKind.TOOLS, client.put_tools(read_list(file, "tools"), reason=reason), as_json=as_json
     )
@@ -75,8 +90,13 @@ def put_tools(client: Client, file: File, reason: Reason = "", as_json: Json = F
 
 @app.command("put-signals", epilog='\b\nFILE holds a list:\n  [{"name": "incident", "value": true}]\n')
 @connected
-def put_signals(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
+def put_signals(
+    client: Client, file: File, reason: Reason = "", dry_run: DryRun = False, as_json: Json = False
+) -> None:
     """Create or replace signals."""
+    if dry_run:
+        print_preview(client, "put_signals", read_list(file, "signals"), as_json=as_json)
+        return
     print_written(
         client,
         ControlKind.SIGNALS,
@@ -94,8 +114,13 @@ Example:
 """,
 )
 @connected
-def patch_tenant(client: Client, file: File, reason: Reason = "", as_json: Json = False) -> None:
+def patch_tenant(
+    client: Client, file: File, reason: Reason = "", dry_run: DryRun = False, as_json: Json = False
+) -> None:
     """Merge the object in FILE into the settings (RFC 7396): null removes a member, the others stay."""
+    if dry_run:
+        print_preview(client, "patch_tenant", read_object(file), as_json=as_json)
+        return
     revision, _ = client.patch_tenant(read_object(file), reason=reason)
     print_written(client, ControlKind.SETTINGS, revision, as_json=as_json)
 

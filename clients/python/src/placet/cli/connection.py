@@ -20,6 +20,7 @@ from placet.errors import PlacetError
 from placet.identity import DevIdentity
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and write nothing.")]
 Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 
 _GROUP = "Connection"

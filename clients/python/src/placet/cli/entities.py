@@ -13,11 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from placet._calls.jsontext import json_text
-from placet.cli.connection import Json, Reason, connected
+from placet.cli.connection import DryRun, Json, Reason, connected
+from placet.cli.differences import find_differences
 from placet.cli.entityfiles import Row, keep_progress, read_progress, read_rows
 from placet.cli.exits import CommandError, exit_of_error
 from placet.cli.inputs import read_list
 from placet.cli.output import author, print_json, printable
+from placet.cli.written import print_entities, print_preview
 from placet.client import Client
 from placet.errors import InvalidRequestError, PlacetError
 from placet.model import Entity
@@ -48,10 +50,16 @@ def put(
     client: Client,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A JSON file; - is standard input.")],
     reason: Reason = "",
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Create or replace up to 1,000 entities, all or none."""
-    _print_revision(client.put_entities(read_list(file, "entities"), reason=reason), as_json=as_json)
+    """Create or replace up to 1,000 entities, all or none; say what they replaced of the first 20."""
+    given = read_list(file, "entities")
+    if dry_run:
+        print_preview(client, "put_entities", given, as_json=as_json)
+        return
+    revision = client.put_entities(given, reason=reason)
+    print_entities(client, [f"{item['type']}:{item['id']}" for item in given], revision, as_json=as_json)
 
 
 @app.command(
@@ -73,11 +81,17 @@ def patch(
         typer.Option(metavar="DECISION=AMOUNT", help="What the figures contain of a decision now."),
     ] = None,
     reason: Reason = "",
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Set and remove attributes, and leave the others."""
     given = dict(_parse_attribute(text) for text in attributes or [])
     contained = dict(_parse_posted(text) for text in posted or [])
+    if dry_run:
+        print_preview(
+            client, "patch_entity", name, given, unset=unset or [], posted=contained, as_json=as_json
+        )
+        return
     found = client.patch_entity(name, given, unset=unset or [], posted=contained, reason=reason)
     _show(found, as_json=as_json)
 
@@ -88,10 +102,14 @@ def delete(
     client: Client,
     names: Annotated[list[str], typer.Argument(metavar="TYPE:ID…")],
     reason: Reason = "",
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Remove entities; their history stays."""
-    _print_revision(client.delete_entities(names, reason=reason), as_json=as_json)
+    if dry_run:
+        print_preview(client, "delete_entities", names, as_json=as_json)
+        return
+    print_entities(client, names, client.delete_entities(names, reason=reason), as_json=as_json)
 
 
 @app.command(
@@ -168,9 +186,13 @@ def import_(
         str, typer.Option(help="Member that holds what the figures contain: amounts by decision.")
     ] = "",
     reason: Reason = "",
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Create or replace any number of entities."""
+    if dry_run:
+        _preview(client, file, kind, id_column, posted, as_json=as_json)
+        return
     fingerprint = _fingerprint(file, kind, id_column, posted) if state is not None else ""
     done = read_progress(state, fingerprint) if state is not None else 0
     written, revision = 0, 0
@@ -189,6 +211,25 @@ def import_(
         print_json({"written": written, "revision": revision})
     else:
         typer.echo(f"{written} entities written")
+
+
+def _preview(client: Client, file: Path, kind: str, id_column: str, *, as_json: bool) -> None:
+    """Print how many entities each chunk would create, change and leave as they are."""
+    counts = {"created": 0, "changed": 0, "unchanged": 0}
+    for chunk in _chunks(read_rows(file, kind=kind, id_column=id_column), after=0):
+        try:
+            preview = client.preview_write("put_entities", [row.value for row in chunk])
+        except PlacetError as exc:
+            raise _name_line(exc, file, chunk, written=False) from exc
+        for item in preview.replacements:
+            same = item.before is not None and not list(find_differences(item.before, item.after))
+            counts["created" if item.before is None else "unchanged" if same else "changed"] += 1
+        counts["changed"] += preview.more
+    if as_json:
+        print_json({"dry_run": True} | counts)
+    else:
+        typer.echo(", ".join(f"{number} {what}" for what, number in counts.items()))
+        typer.echo("nothing was written", err=True)
 
 
 def _chunks(found: Iterator[Row], *, after: int) -> Iterator[list[Row]]:
@@ -213,7 +254,7 @@ def _chunks(found: Iterator[Row], *, after: int) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _name_line(error: PlacetError, file: Path, chunk: list[Row]) -> CommandError:
+def _name_line(error: PlacetError, file: Path, chunk: list[Row], *, written: bool = True) -> CommandError:
     """Return the error with the line that it is about, and what is written already."""
     where = f"{file}:{chunk[0].line}-{chunk[-1].line}"
     what = str(error)
@@ -223,6 +264,8 @@ def _name_line(error: PlacetError, file: Path, chunk: list[Row]) -> CommandError
         if found and int(found[1]) < len(chunk):
             where = f"{file}:{chunk[int(found[1])].line}"
             what = f"{found[2]}: {error.violations[0].description}"
+    if not written:
+        return CommandError(f"{where}: {what}", exit_of_error(error))
     return CommandError(
         f"{where}: {what}; what stands before line {chunk[0].line} is written", exit_of_error(error)
     )
@@ -272,10 +315,3 @@ def _show(entity: Entity, *, as_json: bool) -> None:
         typer.echo(printable(f"  {name}: {value if isinstance(value, str) else _text(value)}"))
     for decision_id, amount in entity.posted.items():
         typer.echo(printable(f"  posted of {decision_id}: {amount}"))
-
-
-def _print_revision(revision: int, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"entities_revision": revision})
-    else:
-        typer.echo(f"entities: revision {revision}")

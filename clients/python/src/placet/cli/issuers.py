@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from placet.cli.connection import Json, Reason, connected
+from placet.cli.connection import DryRun, Json, Reason, connected
 from placet.cli.inputs import read_jwks
 from placet.cli.output import author, print_json, printable
-from placet.cli.written import print_written
+from placet.cli.written import print_preview, print_written
 from placet.client import Client
 from placet.model import ControlKind
 
@@ -39,10 +39,15 @@ def put(
     issuer: Annotated[str, typer.Argument(metavar="ISSUER", help="`iss` of its tokens.")],
     keys: Annotated[str, typer.Argument(metavar="JWKS", help="A file, or an http(s) address.")],
     reason: Reason = "",
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Replace the keys of an issuer. Role: operator."""
-    revision = client.put_issuer_keys(issuer, read_jwks(keys), reason=reason)
+    found = read_jwks(keys)
+    if dry_run:
+        print_preview(client, "put_issuer_keys", issuer, found, as_json=as_json)
+        return
+    revision = client.put_issuer_keys(issuer, found, reason=reason)
     print_written(client, ControlKind.ISSUERS, revision, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from placet._calls.toolform import TOOL_EFFECTS
 from placet._lint import Severity
-from placet.cli.connection import Json, Reason, connectable, connected, offline
+from placet.cli.connection import DryRun, Json, Reason, connectable, connected, offline
 from placet.cli.exits import CommandError, Exit
 from placet.cli.inputs import read_json
 from placet.cli.lint import (
@@ -25,7 +25,7 @@ from placet.cli.mcp.listing import ToolImport, import_tools
 from placet.cli.output import author, print_json, printable
 from placet.cli.rolesjson import convert_registry
 from placet.cli.toolfiles import print_tools, read_tool_file, read_tools
-from placet.cli.written import print_written
+from placet.cli.written import print_preview, print_written
 from placet.client import Client
 from placet.errors import InvalidRequestError
 from placet.model import ControlKind, ToolFinding
@@ -66,10 +66,8 @@ Example:
 def put(
     client: Client,
     file: Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - is standard input.")],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be found, and register nothing.")
-    ] = False,
     reason: Reason = "",
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Create or replace the tools in FILE, all or none. Tools with errors are not registered."""
@@ -85,10 +83,13 @@ def put(
             findings=[item.plain() for item in found],
         )
     if dry_run:
-        if as_json:
-            print_json({"findings": [item.plain() for item in found]})
-        else:
-            typer.echo("nothing was registered")
+        print_preview(
+            client,
+            "put_tools",
+            given.forms,
+            as_json=as_json,
+            beside={"findings": [item.plain() for item in found]},
+        )
         return
     told: list[ToolFinding] = []
     revision = client.put_tools(given.forms, reason=reason, on_warning=told.append)
@@ -213,9 +214,13 @@ def rollback(
     client: Client,
     revision: Annotated[int, typer.Argument(metavar="REVISION")],
     reason: Reason = "",
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Write a new revision that says what REVISION said."""
+    if dry_run:
+        print_preview(client, "roll_back_tools", revision, as_json=as_json)
+        return
     new = client.roll_back_tools(
         revision,
         reason=reason,

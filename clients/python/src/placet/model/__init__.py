@@ -39,6 +39,7 @@ from placet.model.registry import Change as Change
 from placet.model.registry import ControlKind as ControlKind
 from placet.model.registry import Entity as Entity
 from placet.model.registry import IssuerKeys as IssuerKeys
+from placet.model.registry import Preview as Preview
 from placet.model.registry import Replacement as Replacement
 from placet.model.registry import SettingsVersion as SettingsVersion
 from placet.model.registry import Signal as Signal

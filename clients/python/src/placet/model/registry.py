@@ -112,6 +112,15 @@ class Replacement:
     after: JSON
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """What a write would change, by name; an entity's name is "type:id"."""
+
+    replacements: tuple[Replacement, ...]
+    # How many further ones did not fit into the answer.
+    more: int
+
+
 # A change of the registry.
 ToolRevision = Change
 

@@ -11,6 +11,7 @@ import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import placet.v1.attribution_pb2
+import placet.v1.entity_service_pb2
 import placet.v1.session_service_pb2
 import sys
 import typing
@@ -1644,3 +1645,86 @@ class PatchTenantResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___PatchTenantResponse: typing_extensions.TypeAlias = PatchTenantResponse
+
+@typing.final
+class PreviewWriteRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PUT_TENANT_FIELD_NUMBER: builtins.int
+    PATCH_TENANT_FIELD_NUMBER: builtins.int
+    PUT_AGENTS_FIELD_NUMBER: builtins.int
+    PUT_TOOLS_FIELD_NUMBER: builtins.int
+    ROLL_BACK_TOOLS_FIELD_NUMBER: builtins.int
+    PUT_SIGNALS_FIELD_NUMBER: builtins.int
+    PUT_ISSUER_KEYS_FIELD_NUMBER: builtins.int
+    PUT_ENTITIES_FIELD_NUMBER: builtins.int
+    PATCH_ENTITY_FIELD_NUMBER: builtins.int
+    DELETE_ENTITIES_FIELD_NUMBER: builtins.int
+    @property
+    def put_tenant(self) -> Global___PutTenantRequest: ...
+    @property
+    def patch_tenant(self) -> Global___PatchTenantRequest: ...
+    @property
+    def put_agents(self) -> Global___PutAgentsRequest: ...
+    @property
+    def put_tools(self) -> Global___PutToolsRequest: ...
+    @property
+    def roll_back_tools(self) -> Global___RollbackToolsRequest: ...
+    @property
+    def put_signals(self) -> Global___PutSignalsRequest: ...
+    @property
+    def put_issuer_keys(self) -> Global___PutIssuerKeysRequest: ...
+    @property
+    def put_entities(self) -> placet.v1.entity_service_pb2.PutEntitiesRequest: ...
+    @property
+    def patch_entity(self) -> placet.v1.entity_service_pb2.PatchEntityRequest: ...
+    @property
+    def delete_entities(self) -> placet.v1.entity_service_pb2.DeleteEntitiesRequest: ...
+    def __init__(
+        self,
+        *,
+        put_tenant: Global___PutTenantRequest | None = ...,
+        patch_tenant: Global___PatchTenantRequest | None = ...,
+        put_agents: Global___PutAgentsRequest | None = ...,
+        put_tools: Global___PutToolsRequest | None = ...,
+        roll_back_tools: Global___RollbackToolsRequest | None = ...,
+        put_signals: Global___PutSignalsRequest | None = ...,
+        put_issuer_keys: Global___PutIssuerKeysRequest | None = ...,
+        put_entities: placet.v1.entity_service_pb2.PutEntitiesRequest | None = ...,
+        patch_entity: placet.v1.entity_service_pb2.PatchEntityRequest | None = ...,
+        delete_entities: placet.v1.entity_service_pb2.DeleteEntitiesRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["delete_entities", b"delete_entities", "patch_entity", b"patch_entity", "patch_tenant", b"patch_tenant", "put_agents", b"put_agents", "put_entities", b"put_entities", "put_issuer_keys", b"put_issuer_keys", "put_signals", b"put_signals", "put_tenant", b"put_tenant", "put_tools", b"put_tools", "roll_back_tools", b"roll_back_tools", "write", b"write"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["delete_entities", b"delete_entities", "patch_entity", b"patch_entity", "patch_tenant", b"patch_tenant", "put_agents", b"put_agents", "put_entities", b"put_entities", "put_issuer_keys", b"put_issuer_keys", "put_signals", b"put_signals", "put_tenant", b"put_tenant", "put_tools", b"put_tools", "roll_back_tools", b"roll_back_tools", "write", b"write"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_write: typing_extensions.TypeAlias = typing.Literal["put_tenant", "patch_tenant", "put_agents", "put_tools", "roll_back_tools", "put_signals", "put_issuer_keys", "put_entities", "patch_entity", "delete_entities"]
+    _WhichOneofArgType_write: typing_extensions.TypeAlias = typing.Literal["write", b"write"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_write) -> _WhichOneofReturnType_write | None: ...
+
+Global___PreviewWriteRequest: typing_extensions.TypeAlias = PreviewWriteRequest
+
+@typing.final
+class PreviewWriteResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DIFFERENCES_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
+    more: builtins.int
+    """How many further ones there are."""
+    @property
+    def differences(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Difference]:
+        """By name, also what would be written again as it is; an entity is named "type:id".
+        As many as fit into 1 MiB.
+        """
+
+    def __init__(
+        self,
+        *,
+        differences: collections.abc.Iterable[Global___Difference] | None = ...,
+        more: builtins.int = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["differences", b"differences", "more", b"more"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___PreviewWriteResponse: typing_extensions.TypeAlias = PreviewWriteResponse

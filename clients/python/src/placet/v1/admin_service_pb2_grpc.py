@@ -72,6 +72,11 @@ class AdminServiceStub(object):
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.GetChangeRequest.SerializeToString,
                 response_deserializer=placet_dot_v1_dot_admin__service__pb2.GetChangeResponse.FromString,
                 _registered_method=True)
+        self.PreviewWrite = channel.unary_unary(
+                '/placet.v1.AdminService/PreviewWrite',
+                request_serializer=placet_dot_v1_dot_admin__service__pb2.PreviewWriteRequest.SerializeToString,
+                response_deserializer=placet_dot_v1_dot_admin__service__pb2.PreviewWriteResponse.FromString,
+                _registered_method=True)
         self.PutAgents = channel.unary_unary(
                 '/placet.v1.AdminService/PutAgents',
                 request_serializer=placet_dot_v1_dot_admin__service__pb2.PutAgentsRequest.SerializeToString,
@@ -176,6 +181,15 @@ class AdminServiceServicer(object):
     def GetChange(self, request, context):
         """GetChange returns one revision of a kind with what it replaced. NOT_FOUND if there is no
         such revision. Roles: operator, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewWrite(self, request, context):
+        """PreviewWrite returns what a write would change now, and writes nothing. It fails where
+        the write itself would. It is an RPC of its own, so that nobody can mistake it for the
+        write. Role: operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -290,6 +304,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetChange,
                     request_deserializer=placet_dot_v1_dot_admin__service__pb2.GetChangeRequest.FromString,
                     response_serializer=placet_dot_v1_dot_admin__service__pb2.GetChangeResponse.SerializeToString,
+            ),
+            'PreviewWrite': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewWrite,
+                    request_deserializer=placet_dot_v1_dot_admin__service__pb2.PreviewWriteRequest.FromString,
+                    response_serializer=placet_dot_v1_dot_admin__service__pb2.PreviewWriteResponse.SerializeToString,
             ),
             'PutAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.PutAgents,
@@ -529,6 +548,33 @@ class AdminService(object):
             '/placet.v1.AdminService/GetChange',
             placet_dot_v1_dot_admin__service__pb2.GetChangeRequest.SerializeToString,
             placet_dot_v1_dot_admin__service__pb2.GetChangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewWrite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/placet.v1.AdminService/PreviewWrite',
+            placet_dot_v1_dot_admin__service__pb2.PreviewWriteRequest.SerializeToString,
+            placet_dot_v1_dot_admin__service__pb2.PreviewWriteResponse.FromString,
             options,
             channel_credentials,
             insecure,

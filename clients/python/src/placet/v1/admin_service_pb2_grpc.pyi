@@ -57,6 +57,11 @@ class AdminServiceStub:
     """GetChange returns one revision of a kind with what it replaced. NOT_FOUND if there is no
     such revision. Roles: operator, auditor.
     """
+    PreviewWrite: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PreviewWriteRequest, placet.v1.admin_service_pb2.PreviewWriteResponse]
+    """PreviewWrite returns what a write would change now, and writes nothing. It fails where
+    the write itself would. It is an RPC of its own, so that nobody can mistake it for the
+    write. Role: operator.
+    """
     PutAgents: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutAgentsRequest, placet.v1.admin_service_pb2.PutAgentsResponse]
     """PutAgents creates or replaces the agents that it lists."""
     PutTools: grpc.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutToolsRequest, placet.v1.admin_service_pb2.PutToolsResponse]
@@ -126,6 +131,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetChange: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.GetChangeRequest, placet.v1.admin_service_pb2.GetChangeResponse]  # type: ignore[assignment]
     """GetChange returns one revision of a kind with what it replaced. NOT_FOUND if there is no
     such revision. Roles: operator, auditor.
+    """
+    PreviewWrite: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PreviewWriteRequest, placet.v1.admin_service_pb2.PreviewWriteResponse]  # type: ignore[assignment]
+    """PreviewWrite returns what a write would change now, and writes nothing. It fails where
+    the write itself would. It is an RPC of its own, so that nobody can mistake it for the
+    write. Role: operator.
     """
     PutAgents: grpc.aio.UnaryUnaryMultiCallable[placet.v1.admin_service_pb2.PutAgentsRequest, placet.v1.admin_service_pb2.PutAgentsResponse]  # type: ignore[assignment]
     """PutAgents creates or replaces the agents that it lists."""
@@ -235,6 +245,17 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[placet.v1.admin_service_pb2.GetChangeResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.GetChangeResponse]]:
         """GetChange returns one revision of a kind with what it replaced. NOT_FOUND if there is no
         such revision. Roles: operator, auditor.
+        """
+
+    @abc.abstractmethod
+    def PreviewWrite(
+        self,
+        request: placet.v1.admin_service_pb2.PreviewWriteRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[placet.v1.admin_service_pb2.PreviewWriteResponse, collections.abc.Awaitable[placet.v1.admin_service_pb2.PreviewWriteResponse]]:
+        """PreviewWrite returns what a write would change now, and writes nothing. It fails where
+        the write itself would. It is an RPC of its own, so that nobody can mistake it for the
+        write. Role: operator.
         """
 
     @abc.abstractmethod

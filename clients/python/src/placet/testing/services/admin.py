@@ -73,6 +73,9 @@ class AdminService(stubs.AdminServiceServicer):
     def PatchTenant(self, request: admin.PatchTenantRequest, context: Any) -> NoReturn:
         refuse_unknown(context, "PatchTenant", "settings")
 
+    def PreviewWrite(self, request: admin.PreviewWriteRequest, context: Any) -> NoReturn:
+        refuse_unknown(context, "PreviewWrite", "changes")
+
     def GetChange(self, request: admin.GetChangeRequest, context: Any) -> NoReturn:
         refuse_unknown(context, "GetChange", "changes")
 
