@@ -276,9 +276,7 @@ def import_mcp(
         raise CommandError(f"{', '.join(files)}: lists no tools")
     if not found.tools or (all_or_none and found.faults):
         raise CommandError("; ".join(["nothing was registered", *found.faults]), left_out=found.left_out)
-    revision = None
-    if not dry_run:
-        found, revision = _register(client, found, all_or_none=all_or_none, reason=reason)
+    found, revision = _register(client, found, all_or_none=all_or_none, dry_run=dry_run, reason=reason)
     if as_json:
         print_json(
             {
@@ -300,13 +298,24 @@ def import_mcp(
         raise typer.Exit(Exit.PARTIAL)
 
 
-def _register(client: Client, found: ToolImport, *, all_or_none: bool, reason: str) -> tuple[ToolImport, int]:
-    """Register what is found, without what the server refuses; return what is left, and its revision."""
+def _register(
+    client: Client, found: ToolImport, *, all_or_none: bool, dry_run: bool, reason: str
+) -> tuple[ToolImport, int | None]:
+    """Register what is found, without what the server refuses; return what is left, and its revision.
+
+    With `dry_run` the server is only asked, and there is no revision.
+    """
     while True:
+        forms = [item.form for item in found.tools]
         try:
-            return found, client.put_tools([item.form for item in found.tools], reason=reason)
+            if dry_run:
+                client.preview_write("put_tools", forms)
+                return found, None
+            return found, client.put_tools(forms, reason=reason)
         except InvalidRequestError as exc:
-            refused = dict(_refused(exc))
+            refused: dict[int, str] = {}
+            for number, why in _refused(exc):
+                refused[number] = f"{refused[number]}; {why}" if number in refused else why
             rest = found.without(refused)
             if all_or_none or not refused or not rest.tools:
                 raise
