@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from placet._calls import decisions, delegation, evaluation, outcomes, registry, sessions
+from placet._calls import decisions, delegation, evaluation, outcomes, previews, registry, sessions
 from placet._calls import entities as entity_calls
 from placet._calls.action import Hops
 from placet._calls.context import CallContext
@@ -535,7 +535,7 @@ class Client(SyncSide):
         `write` is the name of the method that writes, and the other arguments are that one's:
         `preview_write("put_agents", agents)`. Role: operator.
         """
-        return self._run(registry.preview_write(write, *args, **kwargs), timeout)
+        return self._run(previews.preview_write(write, *args, **kwargs), timeout)
 
     def get_change(
         self, kind: ControlKind | str, revision: int, *, after: str = "", timeout: float | None = None

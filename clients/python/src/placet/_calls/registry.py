@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
 from placet._calls.attribution import read_attribution
 from placet._calls.call import Call, read_instant, reader
-from placet._calls.entities import delete_entities, patch_entity, put_entities
 from placet._calls.fields import flag, instant, items, members, one_of, page_limit, revision, text, texts
 from placet._calls.jsontext import json_text, object_text
 from placet._calls.toolform import add_parts, tool_form
@@ -22,7 +21,6 @@ from placet.model import (
     Change,
     ControlKind,
     IssuerKeys,
-    Preview,
     Replacement,
     SettingsVersion,
     Signal,
@@ -75,7 +73,7 @@ def patch_tenant(patch: Mapping[str, Any] | bytes, reason: str) -> Call[tuple[in
 
 def get_change(kind: ControlKind | str, of: int, after: str) -> Call[tuple[Change, list[Replacement]]]:
     def read(answer: messages.GetChangeResponse) -> tuple[Change, list[Replacement]]:
-        return _read_change(answer.change), [_read_replacement(item) for item in answer.differences]
+        return _read_change(answer.change), [read_replacement(item) for item in answer.differences]
 
     return Call(
         request=messages.GetChangeRequest(
@@ -84,26 +82,6 @@ def get_change(kind: ControlKind | str, of: int, after: str) -> Call[tuple[Chang
             after=text(after, "after"),
         ),
         read=reader(messages.GetChangeResponse, read),
-    )
-
-
-def preview_write(write: str, *args: Any, **kwargs: Any) -> Call[Preview]:
-    """Return the call that asks what another would change; `args` and `kwargs` are that method's."""
-    if write not in _WRITES:
-        raise invalid("write", f"{write!r} is not one of {', '.join(sorted(_WRITES))}")
-    try:
-        request = _WRITES[write](*args, **kwargs).request
-    except TypeError as exc:
-        raise invalid("write", f"{write}: {exc}") from exc
-
-    def read(answer: messages.PreviewWriteResponse) -> Preview:
-        return Preview(
-            replacements=tuple(_read_replacement(item) for item in answer.differences), more=answer.more
-        )
-
-    return Call(
-        request=messages.PreviewWriteRequest(**{write: request}),  # type: ignore[arg-type]
-        read=reader(messages.PreviewWriteResponse, read),
     )
 
 
@@ -378,7 +356,8 @@ def _read_finding(message: messages.ToolFinding) -> ToolFinding:
     )
 
 
-def _read_replacement(message: messages.Difference) -> Replacement:
+def read_replacement(message: messages.Difference) -> Replacement:
+    """Return what a write said, or would say, of one thing, and what had been said before."""
     return Replacement(
         name=message.name,
         before=_read_json(message.before, "before") if message.HasField("before") else None,
@@ -442,32 +421,3 @@ def _read_issuer_keys(message: messages.IssuerKeys) -> IssuerKeys:
         written_at=read_instant(message.written_at, "written_at"),
         by=read_attribution(message),
     )
-
-
-def _put_tenant(settings: Mapping[str, Any] | bytes, *, tenant: str = "", reason: str = "") -> Call[int]:
-    return put_tenant(settings, tenant, reason)
-
-
-def _patch_tenant(patch: Mapping[str, Any] | bytes, *, reason: str = "") -> Call[Any]:
-    return patch_tenant(patch, reason)
-
-
-def _patch_entity(
-    name: str, set_: Mapping[str, Any] | None = None, *, unset: Iterable[str] = (), reason: str = ""
-) -> Call[Any]:
-    return patch_entity(name, set_ or {}, unset, reason)
-
-
-# The writes that can be previewed, by the names of the client's methods, and with their arguments.
-_WRITES: Mapping[str, Callable[..., Call[Any]]] = {
-    "put_tenant": _put_tenant,
-    "patch_tenant": _patch_tenant,
-    "put_agents": put_agents,
-    "put_tools": put_tools,
-    "roll_back_tools": roll_back_tools,
-    "put_signals": put_signals,
-    "put_issuer_keys": put_issuer_keys,
-    "put_entities": put_entities,
-    "patch_entity": _patch_entity,
-    "delete_entities": delete_entities,
-}
