@@ -468,10 +468,17 @@ class EntityStore(Protocol):
         """Remove the entities. One that does not exist stays so, and has no part in the revision."""
         ...
 
-    async def attributes_of(
-        self, tenant: str, names: Sequence[EntityName]
-    ) -> Mapping[EntityName, Mapping[str, JSON]]:
-        """Return the attributes of those of the entities that exist now."""
+    async def preview(
+        self,
+        tenant: str,
+        names: Sequence[EntityName],
+        write: Callable[[EntityStore], Awaitable[object]],
+    ) -> Sequence[Difference]:
+        """Return what a write would change of the entities, by name, and undo it.
+
+        `write` gets a store of the same state, and makes one write there. What it raises is raised. MUST
+        leave no trace. An entity is called "type:id"; one that neither was nor would be is left out.
+        """
         ...
 
     async def entity_at(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from pdp.control.writing import attribution, log_write
+from pdp.control.writing import attribution, log_nothing, log_write, new_preview_rate
 from pdp.errors import NotFoundError
-from pdp.jsontext import arguments_json
 from pdp.model import JSON, Caller, Difference, EntityName, EntityVersion, Posting
 from pdp.ports import NOTHING_POSTED, EntityStore
 
@@ -19,8 +18,11 @@ class EntityPoint:
     `TenantUnknownError` for a tenant that nobody created.
     """
 
-    def __init__(self, store: EntityStore) -> None:
+    def __init__(self, store: EntityStore, *, logged: bool = True) -> None:
+        """Without `logged`, writes leave no line in the log: they are to be undone."""
         self._store = store
+        self._log = log_write if logged else log_nothing
+        self._previews = new_preview_rate()
 
     async def put(
         self,
@@ -36,7 +38,7 @@ class EntityPoint:
         """
         by = attribution(caller, reason)
         revision = await self._store.put_entities(caller.tenant, entities, by=by, posted=posted)
-        log_write(caller, "entities", revision, by=by, count=len(entities))
+        self._log(caller, "entities", revision, by=by, count=len(entities))
         return revision
 
     async def patch(
@@ -62,44 +64,31 @@ class EntityPoint:
         )
         if version is None:
             raise NotFoundError(f"there is no {name}")
-        log_write(caller, "entities", version.revision, by=by)
+        self._log(caller, "entities", version.revision, by=by)
         return version
 
     async def delete(self, caller: Caller, names: Sequence[EntityName], *, reason: str) -> int:
         """Remove the entities, all or none; one may be missing already. Return the revision."""
         by = attribution(caller, reason)
         revision = await self._store.delete_entities(caller.tenant, names, by=by)
-        log_write(caller, "entities", revision, by=by, count=len(names))
+        self._log(caller, "entities", revision, by=by, count=len(names))
         return revision
 
-    async def preview_put(
-        self, caller: Caller, entities: Mapping[EntityName, Mapping[str, JSON]]
-    ) -> Sequence[Difference]:
-        """Return what `put` would change, by name. This and the two below write nothing."""
-        before = await self._store.attributes_of(caller.tenant, list(entities))
-        return _differences({name: (before.get(name), after) for name, after in entities.items()})
-
-    async def preview_patch(
+    async def preview(
         self,
         caller: Caller,
-        name: EntityName,
-        *,
-        set_: Mapping[str, JSON],
-        unset: Sequence[str],
-        check: Callable[[Mapping[str, JSON]], None],
+        names: Sequence[EntityName],
+        write: Callable[[EntityPoint], Awaitable[object]],
     ) -> Sequence[Difference]:
-        """Return what `patch` would change; raises what it would."""
-        before = (await self._store.attributes_of(caller.tenant, [name])).get(name)
-        if before is None:
-            raise NotFoundError(f"there is no {name}")
-        after = {key: value for key, value in before.items() if key not in unset} | dict(set_)
-        check(after)
-        return _differences({name: (before, after)})
+        """Return what a write would change of the entities, by name, and leave no trace of it.
 
-    async def preview_delete(self, caller: Caller, names: Sequence[EntityName]) -> Sequence[Difference]:
-        """Return what `delete` would remove."""
-        before = await self._store.attributes_of(caller.tenant, names)
-        return _differences({name: (attributes, None) for name, attributes in before.items()})
+        `write` makes it at the point that it gets. Raises what the write raises, and `QuotaExceededError` for
+        a caller that asks too often.
+        """
+        self._previews.charge(caller)
+        return await self._store.preview(
+            caller.tenant, names, lambda store: write(EntityPoint(store, logged=False))
+        )
 
     async def get(self, caller: Caller, name: EntityName, *, revision: int | None) -> EntityVersion:
         """Return the entity as it is, or as it was known at `revision`.
@@ -116,17 +105,3 @@ class EntityPoint:
     ) -> Sequence[EntityVersion]:
         """Return what was written of the entity before revision `before`, latest first."""
         return await self._store.entity_history(caller.tenant, name, before=before, limit=limit)
-
-
-def _differences(
-    found: Mapping[EntityName, tuple[Mapping[str, JSON] | None, Mapping[str, JSON] | None]],
-) -> Sequence[Difference]:
-    """Return each entity with what is said of it before and after, by name."""
-    return [
-        Difference(name=str(name), before=_text(before), after=_text(after))
-        for name, (before, after) in sorted(found.items(), key=lambda item: str(item[0]))
-    ]
-
-
-def _text(attributes: Mapping[str, JSON] | None) -> str | None:
-    return None if attributes is None else arguments_json(attributes).decode()

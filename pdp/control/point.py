@@ -11,14 +11,13 @@ import orjson
 from pdp.action.lint import Judged, lint_registrations, refuse_errors
 from pdp.authority.settings import parse_settings
 from pdp.control.merging import merge
-from pdp.control.writing import attribution, log_write
+from pdp.control.writing import attribution, log_nothing, log_write, new_preview_rate
 from pdp.errors import NotFoundError, PermissionDeniedError
 from pdp.jsontext import exact_number
 from pdp.model import (
     JSON,
     Agent,
     AgentPage,
-    Attribution,
     Caller,
     ControlKind,
     ControlRevision,
@@ -30,7 +29,6 @@ from pdp.model import (
     Tool,
     ToolPage,
 )
-from pdp.overload.rate import Rate
 from pdp.ports import ControlPlane
 from placet.canonical import parse_object
 
@@ -54,10 +52,6 @@ async def _judge(tools: Sequence[Tool], registered: Sequence[Tool]) -> list[Judg
     return found
 
 
-def _log_nothing(caller: Caller, what: str, revision: int, *, by: Attribution, count: int = 1) -> None:
-    pass
-
-
 class ControlPoint:
     """Writes and shows settings, agents, tools, signals and issuers of the caller's own tenant.
 
@@ -69,8 +63,8 @@ class ControlPoint:
     def __init__(self, store: ControlPlane, *, logged: bool = True) -> None:
         """Without `logged`, writes leave no line in the log: they are to be undone."""
         self._store = store
-        self._log = log_write if logged else _log_nothing
-        self._previews = Rate(name="previews", what="previews of writes", burst=20, per_second=5)
+        self._log = log_write if logged else log_nothing
+        self._previews = new_preview_rate()
 
     async def put_settings(self, caller: Caller, tenant: str, settings: bytes, *, reason: str) -> int:
         """Create `tenant`, or replace its settings (a checked JSON object); empty is the caller's own.
@@ -173,8 +167,8 @@ class ControlPoint:
     ) -> Sequence[Difference]:
         """Return what a write of a kind would change, by name, and leave no trace of it.
 
-        `write` makes it at the point that it gets. Raises what the write raises, and `OverloadedError` for a
-        caller that asks too often.
+        `write` makes it at the point that it gets. Raises what the write raises, and `QuotaExceededError` for
+        a caller that asks too often.
         """
         # It holds up every decision of its tenant for a moment, as the write does.
         self._previews.charge(caller)

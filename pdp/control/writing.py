@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from pdp.model import Attribution, Caller
+from pdp.overload.rate import Rate
 
 _LOG = structlog.get_logger("pdp.control")
 
@@ -29,3 +30,12 @@ def log_write(caller: Caller, what: str, revision: int, *, by: Attribution, coun
         issuer=by.issuer,
         reason=by.reason,
     )
+
+
+def log_nothing(caller: Caller, what: str, revision: int, *, by: Attribution, count: int = 1) -> None:
+    """Say nothing, in the place of `log_write`, of a write that is undone."""
+
+
+def new_preview_rate() -> Rate:
+    """Return how often a caller may ask what a write would change, which holds up decisions as it does."""
+    return Rate(name="previews", what="previews of writes", burst=20, per_second=5)

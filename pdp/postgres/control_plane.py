@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from psycopg import sql
 
@@ -32,6 +32,7 @@ from pdp.model import (
 from pdp.ports import ControlPlane
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
+from pdp.postgres.access.undoing import Runner, Undoing, UndoneError
 from pdp.postgres.access.write_quota import CONTROL_WRITES, WriteQuota
 from pdp.postgres.columns import Columns
 from pdp.postgres.registry_history import (
@@ -56,15 +57,8 @@ def _issuer_keys(issuer: str, keys: str, revision: int, written_at: datetime) ->
 
 
 ISSUER_KEYS = Columns(_issuer_keys)
-T = TypeVar("T")
 # A roll-back names every tool that there was.
 _MOST_DIFFERENCES = 10_000
-
-
-class Runner(Protocol):
-    """Runs work in a transaction: a `Pool`."""
-
-    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T: ...
 
 
 _PUT_TOOL = f"""
@@ -73,40 +67,6 @@ _PUT_TOOL = f"""
     ON CONFLICT (tenant, name) DO UPDATE
     SET {", ".join(f"{name} = EXCLUDED.{name}" for name in TOOL.names if name != "name")}
 """
-
-
-class _UndoneError(Exception):
-    """Raised at the end of a transaction to undo it: what it had written is told of, and gone."""
-
-    def __init__(self, differences: Sequence[Difference]) -> None:
-        super().__init__("undone")
-        self.differences = differences
-
-
-class _Undoing:
-    """Runs a write of a tenant as the pool does, reads what it changed, and undoes it."""
-
-    def __init__(self, pool: Runner, tenant: str, kind: ControlKind) -> None:
-        self._pool = pool
-        self._tenant = tenant
-        self._kind = kind
-
-    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async def undone(connection: Connection) -> T:
-            result = await work(connection)
-            try:
-                revision = await current_revision(connection, self._tenant, self._kind)
-            except TenantUnknownError:
-                return result
-            if result is None:
-                return result
-            raise _UndoneError(
-                await differences_of(
-                    connection, self._tenant, self._kind, revision, after="", limit=_MOST_DIFFERENCES
-                )
-            )
-
-        return await self._pool.run(undone)
 
 
 class PostgresControlPlane:
@@ -236,10 +196,20 @@ class PostgresControlPlane:
     async def preview(
         self, tenant: str, kind: ControlKind, write: Callable[[ControlPlane], Awaitable[object]]
     ) -> Sequence[Difference]:
+        async def read(connection: Connection) -> Sequence[Difference]:
+            """Return what the latest revision changed."""
+            try:
+                revision = await current_revision(connection, tenant, kind)
+            except TenantUnknownError:
+                return ()
+            return await differences_of(connection, tenant, kind, revision, after="", limit=_MOST_DIFFERENCES)
+
+        storable("tenant", tenant)
         try:
-            await write(PostgresControlPlane(_Undoing(self._pool, tenant, kind), quota=self._quota))
-        except _UndoneError as exc:
-            return exc.differences
+            await write(PostgresControlPlane(Undoing(self._pool, read), quota=self._quota))
+        except UndoneError as exc:
+            found: Sequence[Difference] = exc.after
+            return found
         # The write found nothing to write.
         return ()
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from psycopg.types.numeric import Int8
 
 from pdp.errors import TenantUnknownError
-from pdp.model import JSON, Attribution, EntityName, EntityVersion, Posting
-from pdp.ports import NOTHING_POSTED
+from pdp.model import JSON, Attribution, Difference, EntityName, EntityVersion, Posting
+from pdp.ports import NOTHING_POSTED, EntityStore
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import entity_lock
-from pdp.postgres.access.pool import Pool
+from pdp.postgres.access.undoing import Runner, Undoing, UndoneError
 from pdp.postgres.access.write_quota import ENTITY_WRITES, WriteQuota
 from pdp.postgres.columns import Columns
 from pdp.postgres.postings import write_postings
@@ -84,7 +84,7 @@ ENTITY_VERSION = Columns(_entity_version)
 class PostgresEntityStore:
     """`pdp.ports.EntityStore`."""
 
-    def __init__(self, pool: Pool, *, quota: WriteQuota) -> None:
+    def __init__(self, pool: Runner, *, quota: WriteQuota) -> None:
         """`quota` is that of each credential."""
         self._pool = pool
         self._quota = quota
@@ -172,12 +172,28 @@ class PostgresEntityStore:
         async with self._turn:
             return await self._pool.run(work)
 
-    async def attributes_of(
-        self, tenant: str, names: Sequence[EntityName]
-    ) -> Mapping[EntityName, Mapping[str, JSON]]:
+    async def preview(
+        self,
+        tenant: str,
+        names: Sequence[EntityName],
+        write: Callable[[EntityStore], Awaitable[object]],
+    ) -> Sequence[Difference]:
         _storable(names)
         storable("tenant", tenant)
-        return await self._pool.run(lambda connection: _read(connection, tenant, names))
+        undoing = Undoing(self._pool, lambda connection: _read(connection, tenant, names))
+        try:
+            await write(PostgresEntityStore(undoing, quota=self._quota))
+        except UndoneError as exc:
+            return [
+                Difference(
+                    name=str(name),
+                    before=_text(exc.before[name]) if name in exc.before else None,
+                    after=_text(exc.after[name]) if name in exc.after else None,
+                )
+                for name in sorted({*exc.before, *exc.after}, key=str)
+            ]
+        # The write found nothing to write.
+        return ()
 
     async def entity_at(
         self, tenant: str, name: EntityName, *, revision: int | None = None

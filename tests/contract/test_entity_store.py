@@ -232,11 +232,33 @@ async def test_one_that_rests_on_what_moved_does_not_take_others_along(store: St
     assert [isinstance(result, Position) for result in results] == [n % 2 == 1 for n in range(8)]
 
 
-async def test_attributes_of_what_exists_now_are_read_together(store: Store) -> None:
+async def test_preview_says_what_a_write_would_change_and_leaves_no_trace(store: Store) -> None:
     await put(store, status="active")
-    await store.entities.put_entities(TENANT, {OTHER: {"n": 1}}, by=OPS)
-    await store.entities.delete_entities(TENANT, [OTHER], by=OPS)
-    assert await store.entities.attributes_of(TENANT, [VENDOR, OTHER, INVOICE]) == {
-        VENDOR: {"status": "active"}
-    }
-    assert await store.entities.attributes_of("other", [VENDOR]) == {}
+    before = await store.entities.entity_history(TENANT, VENDOR, before=None, limit=9)
+    found = await store.entities.preview(
+        TENANT,
+        [VENDOR, OTHER],
+        lambda s: s.put_entities(TENANT, {VENDOR: {"status": "blocked"}, OTHER: {"n": 1}}, by=OPS),
+    )
+    assert [(item.name, item.before, item.after) for item in found] == [
+        ("vendor:V-1", '{"status":"active"}', '{"status":"blocked"}'),
+        ("vendor:V-2", None, '{"n":1}'),
+    ]
+    gone = await store.entities.preview(
+        TENANT, [VENDOR, OTHER], lambda s: s.delete_entities(TENANT, [VENDOR, OTHER], by=OPS)
+    )
+    assert [(item.name, item.after) for item in gone] == [("vendor:V-1", None)]
+    patched = await store.entities.preview(
+        TENANT,
+        [VENDOR],
+        lambda s: s.patch_entity(
+            TENANT, VENDOR, set_={"n": 1}, unset=["status"], check=lambda _: None, by=OPS
+        ),
+    )
+    assert [item.after for item in patched] == ['{"n":1}']
+    assert await store.entities.entity_history(TENANT, VENDOR, before=None, limit=9) == before
+    assert await store.entities.entity_at(TENANT, OTHER) is None
+    with pytest.raises(TenantUnknownError):
+        await store.entities.preview(
+            "nobody", [VENDOR], lambda s: s.put_entities("nobody", {VENDOR: {}}, by=OPS)
+        )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from pdp.control.entities import EntityPoint
 from pdp.control.point import ControlPoint
 from pdp.errors import InvalidFieldError
-from pdp.model import Caller, ControlKind, Difference
+from pdp.model import Caller, ControlKind, Difference, EntityName
 from pdp.ports import Clock
 from pdp.server.identity.caller import current_caller
 from pdp.server.messages import control_plane, entities, fields, tools
@@ -38,6 +38,30 @@ _WRITES = {
     "put_signals": _Write("PutSignals", ControlKind.SIGNALS),
     "put_issuer_keys": _Write("PutIssuerKeys", ControlKind.ISSUERS),
 }
+
+
+def _entity_write(
+    request: messages.PreviewWriteRequest,
+) -> tuple[Sequence[EntityName], Callable[[Caller, EntityPoint], Awaitable[object]]]:
+    """Return which entities a write is about, and the write."""
+    if request.HasField("put_entities"):
+        put = request.put_entities
+        found, posted, why = entities.entities(put), entities.postings(put), reason(put)
+        return list(found), lambda caller, point: point.put(caller, found, posted=posted, reason=why)
+    if request.HasField("delete_entities"):
+        names, why = entities.names(request.delete_entities), reason(request.delete_entities)
+        return names, lambda caller, point: point.delete(caller, names, reason=why)
+    name, patch = entities.entity_name(request.patch_entity.name), entities.patch(request.patch_entity)
+    why = reason(request.patch_entity)
+    return [name], lambda caller, point: point.patch(
+        caller,
+        name,
+        set_=patch.set_,
+        unset=patch.unset,
+        check=entities.check_attributes,
+        posted=patch.posted,
+        reason=why,
+    )
 
 
 class AdminService(stubs.AdminServiceServicer):
@@ -136,22 +160,9 @@ class AdminService(stubs.AdminServiceServicer):
 
     async def _previewed(self, caller: Caller, request: messages.PreviewWriteRequest) -> Sequence[Difference]:
         named = request.WhichOneof("write")
-        if named == "put_entities":
-            reason(request.put_entities)
-            return await self._entity_point.preview_put(caller, entities.entities(request.put_entities))
-        if named == "patch_entity":
-            reason(request.patch_entity)
-            patch = entities.patch(request.patch_entity)
-            return await self._entity_point.preview_patch(
-                caller,
-                entities.entity_name(request.patch_entity.name),
-                set_=patch.set_,
-                unset=patch.unset,
-                check=entities.check_attributes,
-            )
-        if named == "delete_entities":
-            reason(request.delete_entities)
-            return await self._entity_point.preview_delete(caller, entities.names(request.delete_entities))
+        if named in ("put_entities", "patch_entity", "delete_entities"):
+            names, change = _entity_write(request)
+            return await self._entity_point.preview(caller, names, lambda point: change(caller, point))
         if named is None:
             raise InvalidFieldError("write", "is required")
         given = getattr(request, named)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 from pdp.authority.postings import find_payment, not_paid, post, posted_minor
-from pdp.model import JSON, Attribution, Counter, EntityName, EntityVersion, Posting
-from pdp.ports import NOTHING_POSTED
+from pdp.model import JSON, Attribution, Counter, Difference, EntityName, EntityVersion, Posting
+from pdp.ports import NOTHING_POSTED, EntityStore
+from pdp.postgres.rows import json_text
 from tests.fakes.store.state import StoreState, TenantState
 
 
@@ -64,13 +66,21 @@ class FakeEntityStore:
         there = [name for name in names if state.known(name).attributes is not None]
         return self._write(tenant, dict.fromkeys(there), by)
 
-    async def attributes_of(
-        self, tenant: str, names: Sequence[EntityName]
-    ) -> Mapping[EntityName, Mapping[str, JSON]]:
+    async def preview(
+        self,
+        tenant: str,
+        names: Sequence[EntityName],
+        write: Callable[[EntityStore], Awaitable[object]],
+    ) -> Sequence[Difference]:
         self._state.check_up()
-        state = self._state.tenants.get(tenant)
-        known = {name: None if state is None else state.known(name).attributes for name in names}
-        return {name: attributes for name, attributes in known.items() if attributes is not None}
+        there = copy.deepcopy(self._state)
+        before = _known(there, tenant, names)
+        await write(FakeEntityStore(there))
+        after = _known(there, tenant, names)
+        return [
+            Difference(name=str(name), before=before.get(name), after=after.get(name))
+            for name in sorted({*before, *after}, key=str)
+        ]
 
     async def entity_at(
         self, tenant: str, name: EntityName, *, revision: int | None = None
@@ -130,3 +140,10 @@ def _post(state: TenantState, wanted: Sequence[tuple[EntityName, Posting]]) -> N
         state.postings.discard((name, posting.decision_id))
         if payment.posted in dict(change.totals):
             state.postings.add((name, posting.decision_id))
+
+
+def _known(state: StoreState, tenant: str, names: Sequence[EntityName]) -> dict[EntityName, str]:
+    """Return the attributes, as JSON text, of those that exist."""
+    found = state.tenants.get(tenant)
+    known = {name: None if found is None else found.known(name).attributes for name in names}
+    return {name: json_text(attributes) for name, attributes in known.items() if attributes is not None}

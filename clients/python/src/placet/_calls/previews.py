@@ -42,9 +42,14 @@ def _patch_tenant(patch: Mapping[str, Any] | bytes, *, reason: str = "") -> Call
 
 
 def _patch_entity(
-    name: str, set_: Mapping[str, Any] | None = None, *, unset: Iterable[str] = (), reason: str = ""
+    name: str,
+    set: Mapping[str, Any] | None = None,
+    *,
+    unset: Iterable[str] = (),
+    posted: Mapping[str, Any] | None = None,
+    reason: str = "",
 ) -> Call[Any]:
-    return entities.patch_entity(name, set_ or {}, unset, reason)
+    return entities.patch_entity(name, set or {}, unset, reason, posted)
 
 
 # The writes that can be previewed, by the names of the client's methods, and with their arguments.
