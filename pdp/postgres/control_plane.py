@@ -32,6 +32,7 @@ from pdp.model import (
 from pdp.ports import ControlPlane
 from pdp.postgres.access.connection import Connection, storable
 from pdp.postgres.access.locks import control_lock
+from pdp.postgres.access.pool import Pool
 from pdp.postgres.access.undoing import Runner, Undoing, UndoneError
 from pdp.postgres.access.write_quota import CONTROL_WRITES, WriteQuota
 from pdp.postgres.columns import Columns
@@ -72,9 +73,10 @@ _PUT_TOOL = f"""
 class PostgresControlPlane:
     """`pdp.ports.ControlPlane`."""
 
-    def __init__(self, pool: Runner, *, quota: WriteQuota) -> None:
-        """`quota` is each tenant's, for all that moves its epoch."""
+    def __init__(self, pool: Pool, *, quota: WriteQuota, writing: Runner | None = None) -> None:
+        """`quota` is each tenant's, for all that moves its epoch. `writing` runs writes; None: `pool`."""
         self._pool = pool
+        self._writing: Runner = pool if writing is None else writing
         self._quota = quota
 
     async def _lock(self, connection: Connection, tenant: str) -> None:
@@ -110,7 +112,7 @@ class PostgresControlPlane:
             await add_history(connection, tenant, ControlKind.SETTINGS, revision, [("", text)], by=by)
             return revision
 
-        return await self._pool.run(work)
+        return await self._writing.run(work)
 
     async def patch_settings(
         self, tenant: str, patch: Callable[[bytes], bytes], *, by: Attribution
@@ -132,7 +134,7 @@ class PostgresControlPlane:
             assert found is not None  # it was written above
             return found
 
-        return await self._pool.run(work)
+        return await self._writing.run(work)
 
     async def put_agents(self, tenant: str, agents: Sequence[Agent], *, by: Attribution) -> int:
         for agent in agents:
@@ -164,7 +166,7 @@ class PostgresControlPlane:
             await add_history(connection, tenant, ControlKind.AGENTS, revision, list(said.items()), by=by)
             return revision
 
-        return await self._pool.run(work)
+        return await self._writing.run(work)
 
     async def put_tools(self, tenant: str, tools: Sequence[Tool], *, by: Attribution) -> int:
         for tool in tools:
@@ -178,7 +180,7 @@ class PostgresControlPlane:
             await _write_tools(connection, tenant, tools, revision, by=by)
             return revision
 
-        return await self._pool.run(work)
+        return await self._writing.run(work)
 
     async def tools(
         self, tenant: str, *, revision: int | None = None, after: str = "", limit: int = 50
@@ -206,7 +208,9 @@ class PostgresControlPlane:
 
         storable("tenant", tenant)
         try:
-            await write(PostgresControlPlane(Undoing(self._pool, read), quota=self._quota))
+            await write(
+                PostgresControlPlane(self._pool, quota=self._quota, writing=Undoing(self._pool, read))
+            )
         except UndoneError as exc:
             found: Sequence[Difference] = exc.after
             return found
@@ -301,7 +305,7 @@ class PostgresControlPlane:
             await add_history(connection, tenant, ControlKind.TOOLS, new, gone, by=by)
             return new
 
-        return await self._pool.run(work)
+        return await self._writing.run(work)
 
     async def put_signals(self, tenant: str, signals: Sequence[Signal], *, by: Attribution) -> int:
         try:
@@ -331,7 +335,7 @@ class PostgresControlPlane:
             await add_history(connection, tenant, ControlKind.SIGNALS, revision, list(said.items()), by=by)
             return revision
 
-        return await self._pool.run(work)
+        return await self._writing.run(work)
 
     async def put_issuer_keys(
         self, tenant: str, issuer: str, keys: Sequence[Mapping[str, str]], *, by: Attribution
@@ -360,7 +364,7 @@ class PostgresControlPlane:
             await add_history(connection, tenant, ControlKind.ISSUERS, revision, [(issuer, text)], by=by)
             return revision
 
-        return await self._pool.run(work)
+        return await self._writing.run(work)
 
     async def issuer_keys(self, tenant: str) -> IssuerList:
         storable("tenant", tenant)

@@ -190,14 +190,15 @@ def test_writes_say_what_they_replaced_and_patches_merge(run: Run, tmp_path: Pat
 
 
 def test_dry_run_says_what_would_be_found_and_writes_nothing(run: Run) -> None:
-    assert run("tool", "put", "-", "--dry-run", stdin=YAML).stdout == "nothing was registered\n"
+    assert "nothing was written" in run("tool", "put", "-", "--dry-run", stdin=YAML).stderr
     doubtful = YAML.replace("effect: pay", "effect: read")
-    assert run("tool", "put", "-", "--dry-run", stdin=doubtful).stdout.splitlines() == [
+    said = run("tool", "put", "-", "--dry-run", stdin=doubtful)
+    assert said.stdout.splitlines()[0] == (
         "standard input:3:13: warning: payments.create: effect: is read, and the name says 'create', which "
         "is write: floors of trust and boundaries go by the effect, so say what the tool does at its worst "
-        "[effect.softer]",
-        "nothing was registered",
-    ]
+        "[effect.softer]"
+    )
+    assert said.stderr == "nothing was written\n"
     # Only the engine of the server knows that it has no such pattern.
     wrong = YAML.replace("{invoice: {type: string}}", "{invoice: {type: string, pattern: '(?<=a)b'}}")
     refused = parsed(run("tool", "put", "-", "--dry-run", "--json", stdin=wrong, code=2))["error"]["findings"]

@@ -213,10 +213,10 @@ def import_(
         typer.echo(f"{written} entities written")
 
 
-def _preview(client: Client, file: Path, kind: str, id_column: str, *, as_json: bool) -> None:
+def _preview(client: Client, file: Path, kind: str, id_column: str, posted: str, *, as_json: bool) -> None:
     """Print how many entities each chunk would create, change and leave as they are."""
     counts = {"created": 0, "changed": 0, "unchanged": 0}
-    for chunk in _chunks(read_rows(file, kind=kind, id_column=id_column), after=0):
+    for chunk in _chunks(read_rows(file, kind=kind, id_column=id_column, posted=posted), after=0):
         try:
             preview = client.preview_write("put_entities", [row.value for row in chunk])
         except PlacetError as exc:
