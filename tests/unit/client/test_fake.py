@@ -17,6 +17,7 @@ from tests.support.rpcs import methods
 METHODS = {method.name: method for path, method in methods() if "DevService" not in path}
 REFUSED = {
     "PatchTenant",
+    "CheckTools",
     "GetChange",
     "PreviewWrite",
     "GetSettings",
