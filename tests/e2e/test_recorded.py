@@ -72,6 +72,13 @@ def test_call_gets_the_earlier_answer(channel: grpc.Channel, said: Exchange) -> 
         assert answer.pop("grant") != earlier.pop("grant")
         # The earlier server knew no session tokens.
         assert len(answer.pop("session_token")) == 43
+    if said.method == "DecisionService/GetDecision":
+        # The earlier server left limits and amount in the document that it showed.
+        judged = json.loads(base64.b64decode(answer["input_document"]))
+        assert len(answer.pop("limits")) == len(judged["limits"])
+        if "amount" in judged["action"]:
+            minor, currency = (judged["action"]["amount"][name] for name in ("minor", "currency"))
+            assert (answer.pop("amount"), answer.pop("currency")) == (f"{minor / 100:.2f}", currency)
     assert answer == earlier
 
 
