@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placet.cli.lint import form_faults, lint_files
+from placet.cli.lint import form_faults, judge_import, lint_files
+from placet.cli.mcp.listing import import_tools
 from placet.cli.positions import locate_json
 from placet.cli.toolfiles import read_tool_file
 from tests.support.markdown import blocks, section, text_of
@@ -220,3 +221,22 @@ def test_places_of_json_are_those_of_its_values(value: Any, indent: Any) -> None
 def test_example_of_the_documentation_has_only_what_is_said_of_it(tmp_path: Path) -> None:
     (example,) = blocks(section(text_of("docs/tools.md"), "The file"), "yaml")
     assert [item[3] for item in places(example, tmp_path)] == ["business_key.absent"]
+
+
+def test_import_leaves_out_what_has_errors_and_notes_what_is_doubtful() -> None:
+    path = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+    listed = [{"name": name, "inputSchema": path} for name in ("files.read", "files.wipe", "files.after")]
+    overlay = {
+        "files.read": {"name": "files.read", "effect": "read", "resource": "file:{pth}"},
+        "files.after": {"name": "files.after", "prerequisites": [{"tool": "files.read"}]},
+    }
+    found = import_tools(
+        {"listed.json": {"tools": listed}}, overlay=overlay, registered={}, accept_hints=False
+    )
+    judged = judge_import(found, registered=[])
+    assert [item.form["name"] for item in judged.tools] == ["files.wipe"]
+    assert [(item.name, item.reason.partition(":")[0]) for item in judged.left_out] == [
+        ("files.read", "resource"),
+        ("files.after", "prerequisites[0].tool"),
+    ]
+    assert any(note.endswith("[target.unjudged]") for note in judged.tools[0].notes)

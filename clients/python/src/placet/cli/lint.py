@@ -6,7 +6,7 @@ import ast
 import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import typer
@@ -14,6 +14,7 @@ from iso4217 import Currency
 
 from placet._calls.registry import put_tools
 from placet._lint import Finding, Severity, lint_tools, written
+from placet.cli.mcp.listing import ToolImport
 from placet.cli.output import printable
 from placet.cli.positions import Position
 from placet.cli.toolfiles import ToolFile
@@ -170,6 +171,30 @@ def is_currency(code: str) -> bool:
         return Currency(code).exponent is not None
     except ValueError:
         return False
+
+
+def judge_import(found: ToolImport, *, registered: Iterable[Mapping[str, Any]]) -> ToolImport:
+    """Return an import without the tools that have errors, and with what is doubtful in its notes."""
+    registered = list(registered)
+    while True:
+        forms = [item.form for item in found.tools]
+        judged = lint_tools(forms, is_currency=is_currency, registered=registered)
+        # A tool that is left out may be what another one needs.
+        wrong: dict[int, str] = {}
+        for finding in judged:
+            if finding.severity is Severity.ERROR:
+                wrong.setdefault(finding.index, f"{written(finding.path)}: {finding.message}")
+        if not wrong:
+            break
+        found = found.without(wrong)
+    notes: dict[int, list[str]] = {}
+    for finding in judged:
+        place = f"{written(finding.path)}: " if finding.path else ""
+        notes.setdefault(finding.index, []).append(f"{place}{finding.message} [{finding.code}]")
+    tools = [
+        replace(item, notes=(*item.notes, *notes.get(index, ()))) for index, item in enumerate(found.tools)
+    ]
+    return replace(found, tools=tuple(tools))
 
 
 def from_server(

@@ -17,6 +17,7 @@ from placet.cli.lint import (
     count,
     from_server,
     in_words,
+    judge_import,
     lint_files,
     names_elsewhere,
     print_findings,
@@ -272,6 +273,7 @@ def import_mcp(
         accept_hints=accept_hints,
         prefix=prefix,
     )
+    found = judge_import(found, registered=known.values())
     if not found.tools and not found.left_out:
         raise CommandError(f"{', '.join(files)}: lists no tools")
     if not found.tools or (all_or_none and found.faults):
