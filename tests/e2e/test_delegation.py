@@ -572,7 +572,10 @@ async def test_simulation_stream_and_list_of_tools_know_the_chain(scene: Scene) 
         ]
     assert [str(answer.effect) for answer in answers] == ["allow", "block"]
     await owner.revoke_grant(stage.session, helper)
-    assert await runtime.list_allowed_tools(stage.session, chain=helper.chain) == ()
+    # A chain that was revoked proves no part in the session any more.
+    with pytest.raises(PermissionDeniedError) as unproven:
+        await runtime.list_allowed_tools(stage.session, chain=helper.chain)
+    assert unproven.value.reason == "SESSION_UNPROVEN"
 
 
 async def test_chain_of_a_decision_is_shown_with_what_each_hop_was_answered(scene: Scene) -> None:
