@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pdp.errors import InvalidFieldError
 from pdp.model import ROLES_APART, Role
+from pdp.names import optional_name
 
 # Asymmetric only: with a shared secret, whoever can check a token could make one. EdDSA and Ed25519 are two
 # names of one algorithm (RFC 9864); no other curve is accepted under the older one.
@@ -156,6 +158,24 @@ class CallerMapping(_Strict):
         for apart in ROLES_APART:
             if apart <= self.roles:
                 raise ValueError(f"one identity cannot hold both {_both(apart)}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_what_there_can_be(self) -> Self:
+        for field, names in (("agents", self.agents), ("tools", self.tools), ("audiences", self.audiences)):
+            for one in sorted(names):
+                full = one.removesuffix("*") if field == "tools" else one
+                if "*" in full:
+                    only = (
+                        "; only at the end of a tool's name a * stands for any end"
+                        if field == "tools"
+                        else ""
+                    )
+                    raise ValueError(f"{field}: {one} names none, as each is named in full{only}")
+                try:
+                    optional_name(one, field)
+                except InvalidFieldError as exc:
+                    raise ValueError(f"{field}: {one!r} {exc.reason}") from exc
         return self
 
     @model_validator(mode="after")

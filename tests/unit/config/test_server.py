@@ -141,6 +141,32 @@ def test_credential_of_a_tool_that_serves_nothing_is_named(tmp_path: Path, calle
 
 
 @pytest.mark.parametrize(
+    "served",
+    [
+        {"tools": ["p*y"]},
+        {"tools": ["*pay"]},
+        {"tools": ["**"]},
+        {"tools": ["pay", "*.create*"]},
+        {"tools": [" pay"]},
+        {"tools": ["p\nay"]},
+        {"audiences": ["*"]},
+        {"audiences": ["erp*"]},
+        {"audiences": ["e" * 257]},
+        {"roles": ["agent"], "agents": ["agent:*"]},
+    ],
+    ids=str,
+)
+def test_name_that_names_nothing_is_refused(
+    tmp_path: Path, callers: dict[str, Any], served: dict[str, Any]
+) -> None:
+    match = {"match": {"dns_name": "t"}, "tenant": "acme", "roles": ["tool"]}
+    callers["callers"].append(match | served)
+    field = next(name for name in served if name != "roles")
+    with pytest.raises(ConfigError, match=rf"callers\.2: .*{field}: "):
+        load_config(written(tmp_path, callers), {})
+
+
+@pytest.mark.parametrize(
     ("asks_as", "tenant", "agrees"),
     [("spiffe://x/a", "acme", True), ("s", "acme", False), ("spiffe://x/a", "globex", False)],
 )
