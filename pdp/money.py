@@ -65,6 +65,15 @@ def major_to_minor(number: Decimal, digits: int) -> int:
     return _integral(number.scaleb(digits, context=_EXACT))
 
 
+def has_more_decimals(number: int | Decimal, decimals: int) -> bool:
+    """Whether the number, which is finite, cannot be written with so many digits after the point."""
+    _, digits, exponent = Decimal(number).as_tuple()
+    assert isinstance(exponent, int)  # it is finite
+    kept = "".join(map(str, digits)).rstrip("0")
+    zeros = len(digits) - len(kept)
+    return bool(kept) and -(exponent + zeros) > decimals
+
+
 def minor_to_major(minor: int, digits: int) -> str:
     """Return the inverse of `major_to_minor` as decimal text."""
     return format(Decimal(minor).scaleb(-digits), "f")

@@ -15,7 +15,7 @@ from pdp.authority.boundary import parse_boundary, parse_on_exceed
 from pdp.authority.counters import MAX_WINDOW
 from pdp.errors import InvalidFieldError
 from pdp.model import JSON, MAX_CHAIN_DEPTH, Boundary, Budget, BudgetScope, Ceiling, ToolEffect
-from pdp.money import AmountError, major_to_minor, minor_digits, read_number
+from pdp.money import AmountError, has_more_decimals, major_to_minor, minor_digits, read_number
 from pdp.names import name, unique
 from placet.canonical import CanonicalError, parse_object
 
@@ -41,7 +41,9 @@ _NAMES = frozenset(
     }
 )
 _MAX_BUDGETS = 16
-_PPM = 1_000_000
+_PPM_DECIMALS = 6
+# The policy engine compares numbers of 64 binary digits, which are 19 decimal ones.
+_SCORE_DECIMALS = 18
 # So many settings objects are kept with what was read of them.
 _KEPT = 256
 
@@ -77,7 +79,9 @@ def parse_settings(text: bytes) -> dict[str, JSON]:
         settings = parse_object(text, field="settings")
     except CanonicalError as exc:
         raise InvalidFieldError(exc.field, exc.reason) from exc
-    policy_settings(settings)
+    # What was written before is read as it is.
+    for effect, floor in policy_settings(settings).get("trust_floor", {}).items():
+        score(floor, f"settings.trust_floor.{effect}")
     return settings
 
 
@@ -186,14 +190,14 @@ def _budget(value: JSON, path: str) -> Budget:
             f"settings.{path}", "needs name, scope, currency, max, on_exceed, and at most window_seconds"
         )
     scope, currency = members["scope"], members["currency"]
-    if scope not in set(BudgetScope):
+    if not isinstance(scope, str) or scope not in set(BudgetScope):
         raise InvalidFieldError(f"settings.{path}.scope", f"must be one of {', '.join(BudgetScope)}")
     label = members["name"]
     if not isinstance(label, str) or not isinstance(currency, str):
         raise InvalidFieldError(f"settings.{path}", "name and currency must be text")
     return Budget(
         name=name(label, f"settings.{path}.name"),
-        scope=BudgetScope(str(scope)),
+        scope=BudgetScope(scope),
         currency=currency,
         maximum=_minor(members["max"], currency, path),
         window_seconds=_whole(members["window_seconds"], f"{path}.window_seconds", 1, MAX_WINDOW)
@@ -213,6 +217,19 @@ def _minor(value: JSON, currency: str, path: str) -> int:
         raise InvalidFieldError(
             f"settings.{path}.max", f"must be an amount of {digits} decimals at most"
         ) from exc
+
+
+_Score = TypeVar("_Score", int, Decimal)
+
+
+def score(number: _Score, path: str) -> _Score:
+    """Return a trust score or its floor, as exact as it came.
+
+    Raises `InvalidFieldError` for one with more decimals than the policy engine tells apart.
+    """
+    if has_more_decimals(number, _SCORE_DECIMALS):
+        raise InvalidFieldError(path, f"has more than {_SCORE_DECIMALS} decimals")
+    return number
 
 
 def _trust_floor(value: JSON) -> dict[str, Any]:
@@ -244,10 +261,9 @@ def _ratio(value: JSON, name: str, low: int, high: int) -> dict[str, int]:
     """Return a number in whole millionths, in which rules compare exactly."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal) or not low <= value <= high:
         raise InvalidFieldError(f"settings.{name}", f"must be a number from {low} to {high}")
-    millionths = value * _PPM
-    if millionths != int(millionths):
-        raise InvalidFieldError(f"settings.{name}", "has more than 6 decimals")
-    return {"ppm": int(millionths)}
+    if has_more_decimals(value, _PPM_DECIMALS):
+        raise InvalidFieldError(f"settings.{name}", f"has more than {_PPM_DECIMALS} decimals")
+    return {"ppm": int(Decimal(value).scaleb(_PPM_DECIMALS))}
 
 
 def _order_used(value: JSON) -> dict[str, str]:

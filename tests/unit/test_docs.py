@@ -211,6 +211,39 @@ def test_metrics_are_those_that_are_exposed() -> None:
     assert said == exposed
 
 
+def events_logged() -> set[str]:
+    """Return the names of all events that the server's code logs.
+
+    They are the first arguments of calls of a log's methods, and what a member `event` holds.
+    """
+    found = set()
+    for path in (ROOT / "pdp").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            named: list[ast.expr | None] = []
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if getattr(node.func.value, "id", "") == "_LOG":
+                    # `log` has the level in front.
+                    named = list(node.args[node.func.attr == "log" :][:1])
+            elif isinstance(node, ast.Dict):
+                named = [
+                    value
+                    for key, value in zip(node.keys, node.values, strict=True)
+                    if isinstance(key, ast.Constant) and key.value == "event"
+                ]
+            for name in named:
+                for part in ast.walk(name) if name is not None else ():
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        found.add(part.value)
+    return found
+
+
+def test_events_of_the_log_are_those_that_are_listed() -> None:
+    told = section(text_of("docs/operations.md"), "Logs").partition("Logs never hold")[0]
+    said = {word for word in code(told) if re.fullmatch(r"[a-z]+(_[a-z]+)*", word)}
+    members = {"event", "request_id", "peer", "address", "cause", "detail"}
+    assert said - members == events_logged()
+
+
 def test_roles_are_those_of_the_server() -> None:
     rows = table(section(text_of("docs/api.md"), "Who may call what"))
     said = {f"/placet.v1.{code(rpc)[0]}": set(code(roles)) for rpc, roles in rows}

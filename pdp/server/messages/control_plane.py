@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import orjson
 
-from pdp.authority.settings import parse_settings
+from pdp.authority.settings import parse_settings, score
 from pdp.errors import InvalidFieldError
 from pdp.jsontext import exact_number
 from pdp.model import Agent, ControlKind, ControlRevision, Difference, IssuerKeys, SettingsVersion, Signal
@@ -52,7 +52,7 @@ def agents(message: admin.PutAgentsRequest) -> list[Agent]:
         if agent.HasField("trust"):
             if math.isnan(agent.trust) or not 0 <= agent.trust <= 1:
                 raise InvalidFieldError(f"{path}.trust", "must be a number from 0 to 1")
-            trust = Decimal(str(round(agent.trust, 4)))
+            trust = score(Decimal(str(agent.trust)), f"{path}.trust")
         result.append(
             Agent(
                 agent=name(agent.agent, f"{path}.agent"),

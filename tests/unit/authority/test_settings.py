@@ -39,6 +39,18 @@ def test_chains_are_bounded_as_the_tenant_says() -> None:
         (b'{"trust_floor": {"fly": 1}}', "settings.trust_floor.fly"),
         (b'{"trust_floor": {"pay": 1.1}}', "settings.trust_floor.pay"),
         (b'{"trust_floor": {"pay": true}}', "settings.trust_floor.pay"),
+        (b'{"trust_floor": {"pay": 0.5000000000000000001}}', "settings.trust_floor.pay"),
+        (b'{"po_tolerance": 0.0000011}', "settings.po_tolerance"),
+        # Twenty-eight digits of it are a whole number of millionths.
+        (b'{"po_tolerance": 0.02000000000000000000000000000000001}', "settings.po_tolerance"),
+        (
+            b'{"variance_block_factor": 2.00000000000000000000000000000001}',
+            "settings.variance_block_factor",
+        ),
+        (
+            b'{"budgets": [{"name": "d", "scope": [], "currency": "EUR", "max": "9", "on_exceed": "block"}]}',
+            "settings.budgets[0].scope",
+        ),
         (b'{"large_amount": {"EURO": 1}}', "settings.large_amount.EURO"),
         (b'{"large_amount": {"EUR": -1}}', "settings.large_amount.EUR"),
         (b'{"large_amount": {"EUR": "1.005"}}', "settings.large_amount.EUR"),

@@ -221,6 +221,7 @@ def test_session_expires_by_span_or_instant() -> None:
         (lambda: put_agents([{"agent": "a", "trust": "high"}]), "agents[0].trust"),
         (lambda: put_agents([{"agent": "a", "trust": math.nan}]), "agents[0].trust"),
         (lambda: put_agents([{"agent": "a", "trust": True}]), "agents[0].trust"),
+        (lambda: put_agents([{"agent": "a", "trust": Decimal("0.49999999999999999999")}]), "agents[0].trust"),
         (lambda: put_tools([{"name": "t"}]), "tools[0].effect"),
         (lambda: put_tools([{"name": "t", "effect": "read", "secret": ["x"]}]), "tools[0]"),
         (lambda: put_tools([Tool(name="t", effect="steal")]), "tools[0].effect"),  # type: ignore[arg-type]

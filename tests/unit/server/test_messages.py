@@ -124,6 +124,8 @@ def test_open_session_names_the_field(change: Callable[[Any], Any], field: str) 
         (admin.Agent(), "agents[0].agent"),
         (admin.Agent(agent="a", trust=1.1), "agents[0].trust"),
         (admin.Agent(agent="a", trust=float("nan")), "agents[0].trust"),
+        (admin.Agent(agent="a", trust=5e-324), "agents[0].trust"),
+        (admin.Agent(agent="a", trust=1.2345678901234567e-3), "agents[0].trust"),
     ],
 )
 def test_put_agents_names_the_field(agent: admin.Agent, field: str) -> None:
@@ -157,9 +159,12 @@ def test_every_tool_that_is_none_is_named() -> None:
     assert str(caught.value) == "tools[0].name: is required (and 1 more)"
 
 
-def test_trust_is_a_decimal_of_four_places() -> None:
-    [agent] = control_plane.agents(admin.PutAgentsRequest(agents=[admin.Agent(agent="a", trust=0.1 + 0.2)]))
-    assert agent.trust == Decimal("0.3")
+@pytest.mark.parametrize("trust", ["0", "1", "0.3", "0.49996", "0.30000000000000004", "1E-18"])
+def test_trust_is_the_decimal_that_was_written(trust: str) -> None:
+    message = admin.Agent(agent="a", trust=float(trust))
+    [agent] = control_plane.agents(admin.PutAgentsRequest(agents=[message]))
+    assert agent.trust == Decimal(trust)
+    assert control_plane.agent_message(agent) == message
 
 
 def test_signal_needs_a_json_value() -> None:

@@ -252,6 +252,8 @@ def _agent_message(value: Agent | Mapping[str, Any], path: str) -> messages.Agen
 def _score(value: Any, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not 0 <= value <= 1:
         raise invalid(path, "must be a number from 0 to 1")
+    if isinstance(value, Decimal) and Decimal(str(float(value))) != value:
+        raise invalid(path, "has more digits than are sent, 17 at most")
     return float(value)
 
 
@@ -309,7 +311,7 @@ def _tool_message(value: Tool | Mapping[str, Any], path: str) -> messages.Tool:
 
 
 def _amount_message(amount: AmountRole, path: str) -> messages.Amount:
-    if amount.unit not in AMOUNT_UNIT_NUMBERS:
+    if not isinstance(amount.unit, str) or amount.unit not in AMOUNT_UNIT_NUMBERS:
         raise invalid(f"{path}.unit", "must be major or minor")
     message = messages.Amount(
         argument=text(amount.argument, f"{path}.argument"), unit=AMOUNT_UNIT_NUMBERS[amount.unit]
