@@ -30,6 +30,8 @@ MODULES = (
 NO_LIMITS = {
     "pdp.authority.counters.MAX_TOTAL",
     "pdp.server.grpc.evaluate_stream.MAX_UNANSWERED",
+    # It bounds an answer, which says how much it left out.
+    "pdp.server.messages.control_plane.MAX_PREVIEW",
     "pdp.server.grpc.evaluate_stream._MAX_ANSWERS_BYTES",
     "placet.canonical._MAX_NUMBER_TEXT",
     "placet.canonical._MAX_EXACT",

@@ -79,6 +79,12 @@ class FakeOutcomes:
                 self.outputs[key[1]] = output
             return Reported(decision_id=key[1], hold=latest.hold, conflict=conflict)
 
+    def is_served(self, caller: Caller, decision_id: str) -> bool:
+        """Return whether the caller serves the tool of a decision, and the audience of its receipt."""
+        with self._state.lock:
+            found = self._decisions.recorded.get((caller.tenant, decision_id))
+            return found is not None and caller.serves(found.action.tool, found.audience)
+
     def redeem(
         self, caller: Caller, decision_id: str, tool: str, arguments: Mapping[str, Any], audience: str
     ) -> bool:
@@ -97,7 +103,6 @@ class FakeOutcomes:
                 or session is None
                 or session.state is not SessionState.OPEN
                 or not found.audience
-                or not caller.serves(found.action.tool, found.audience)
                 # Nobody who asked redeems, and nothing pairs the credentials of a gateway here.
                 or found.caller.subject == caller.subject
                 or any(hop.agent in caller.agents for hop in found.decision.chain)

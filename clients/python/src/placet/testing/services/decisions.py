@@ -144,6 +144,8 @@ class DecisionService(stubs.DecisionServiceServicer):
             arguments = read_object(request.arguments, "arguments")
             tool = check_name(request.tool, "tool")
             check_tenant(self._state, caller)
+            if not self._outcomes.is_served(caller, decision_id):
+                raise not_found("no such decision for a tool and an audience that this credential serves")
             if not self._outcomes.redeem(caller, decision_id, tool, arguments, request.audience):
                 raise precondition_failed("NOT_REDEEMABLE", "it cannot be used for this, or no longer")
             return decisions.RedeemResponse(decision_id=decision_id)
