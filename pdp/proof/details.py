@@ -27,7 +27,9 @@ def read_details(details: Any, place: int) -> dict[str, Any]:
     return {
         "remediation": found.get("remediation", ""),
         "figures": tuple(_read_figures(item) for item in found.get("figures", ())),
-        "violations": tuple(SchemaViolation(**item) for item in found.get("violations", ())),
+        "violations": tuple(
+            SchemaViolation(**_known(SchemaViolation, item)) for item in found.get("violations", ())
+        ),
         "more_violations": found.get("more_violations", 0),
     }
 
@@ -55,8 +57,13 @@ def _members(value: Figures | SchemaViolation) -> dict[str, Any]:
 
 
 def _read_figures(said: Mapping[str, Any]) -> Figures:
-    members = dict(said)
     spans: dict[str, Any] = {
         name: timedelta(seconds=said[key]) for key, name in _SPANS.items() if key in said
     }
-    return Figures(**(members | spans))
+    return Figures(**(_known(Figures, said) | spans))
+
+
+def _known(kind: type[Figures | SchemaViolation], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members that the kind has; a server of a later release may have said more."""
+    names = {item.name for item in fields(kind)}
+    return {name: value for name, value in said.items() if name in names}

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from pdp.control.entities import EntityPoint
 from pdp.control.point import ControlPoint
 from pdp.metrics import Metrics
 from pdp.postgres.store import PostgresStore
@@ -35,7 +36,7 @@ async def admin(database_url: str, authenticator: Authenticator) -> AsyncIterato
     async with PostgresStore.open(database_url, replica="test") as store:
         server = grpc.aio.server(interceptors=[Edge(Metrics(), authenticator)])
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminService(ControlPoint(store.control_plane)), server
+            AdminService(ControlPoint(store.control_plane), EntityPoint(store.entities)), server
         )
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
