@@ -29,7 +29,7 @@ from placet.capability import (
     presented_headers,
     read_salt,
 )
-from placet.receipt import b64url_encode, parse
+from placet.receipt import ParsedReceipt, ReceiptError, b64url_encode, parse
 from placet.testing import FakePdp
 from placet.verify import Verifier
 from tests.support.processes import eventually
@@ -234,6 +234,84 @@ def test_secrets_are_compared_by_the_salt_that_came_with_the_receipt(
     with refused(r"capability\.other_action"):
         gate.admit(handed, tool=TOOL, arguments=SECRET_CALL, secret_salt=bytes(32))
     assert not gate.admit(handed, tool=TOOL, arguments=SECRET_CALL, secret_salt=salt).must_redeem
+
+
+def test_headers_are_read_as_text_too(server: Server, secret: Decision) -> None:
+    headers = presented_headers(secret)
+    salt = read_salt(headers[SALT_HEADER])
+    assert salt == read_salt(headers[SALT_HEADER].encode()) == secret.secret_salt
+    server.gate().admit(headers[HEADER], tool=TOOL, arguments=SECRET_CALL, secret_salt=salt)
+    assert presented(secret.receipt.decode()) == headers[HEADER]
+
+
+ODD: list[Any] = [None, 7, 7.5, [], {}, object(), bytearray(43), memoryview(b"x" * 43)]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [*ODD, "", b"", "x", "\u00e9" * 43, "\udcff" * 43, "A" * 44, "A" * 42, "A" * 42 + "B", b"\xff" * 43],
+)
+def test_anything_else_in_the_place_of_a_salt_is_refused(header: Any) -> None:
+    with refused(r"capability\.request"):
+        read_salt(header)
+
+
+@pytest.mark.parametrize("odd", [*ODD, "x" * 32])
+def test_anything_else_in_the_place_of_an_argument_is_refused(
+    server: Server, secret: Decision, odd: Any
+) -> None:
+    asked: dict[str, Any] = {"tool": TOOL, "arguments": SECRET_CALL, "secret_salt": secret.secret_salt}
+    for receipt in (odd, "\u00e9", "\udcff", ""):
+        with refused(r"capability\.not_genuine"):
+            server.gate().admit(receipt, **asked)
+        with pytest.raises(ReceiptError):
+            presented(receipt)
+    for reason, changed in (
+        ("arguments", {"arguments": odd if odd != {} else [odd]}),
+        ("other_action", {"tool": odd}),
+        ("request", {"secret_salt": odd if odd is not None else "x"}),
+    ):
+        with refused(rf"capability\.{reason}"):
+            server.gate().admit(secret.receipt, **(asked | changed))
+    server.gate().admit(secret.receipt, **asked)
+
+
+def test_receipt_without_sense_is_not_presented(server: Server) -> None:
+    *parts, salt, end = server.receipt().decode().split("~")
+    for odd in ("~~", f"~{salt}~"):
+        receipt = "~".join([*parts, salt]) + odd
+        with pytest.raises(ReceiptError):
+            presented(receipt)
+    assert not end
+
+
+@pytest.mark.parametrize("now", [float("nan"), float("inf"), float("-inf")])
+def test_time_that_is_none_lets_nothing_in(server: Server, now: float) -> None:
+    with refused(r"capability\.(not_yet|expired)"):
+        check(
+            server.receipt(),
+            tool=TOOL,
+            arguments=ARGUMENTS,
+            audience=AUDIENCE,
+            tenant=TENANT,
+            verifier=Verifier(server.fake.jwks()),
+            now=now,
+        )
+
+
+@pytest.mark.parametrize(
+    "claims", [{"ver": []}, {"ver": {}}, {"ver": 1.5}, {"exp": 10**20}, {"exp": []}, {"act": []}]
+)
+def test_genuine_receipt_of_odd_claims_is_refused(server: Server, claims: dict[str, Any]) -> None:
+    class Odd:
+        """Says that a receipt of any claims is proven."""
+
+        def verify(self, token: bytes) -> ParsedReceipt:
+            found = parse(token)
+            return replace(found, claims={**found.claims, **claims})
+
+    with refused(r"capability\.(not_genuine|other_action)"):
+        server.gate(verifier=Odd()).admit(server.receipt(), tool=TOOL, arguments=ARGUMENTS)
 
 
 def test_secrets_without_their_salt_are_redeemed_or_refused(server: Server, secret: Decision) -> None:

@@ -103,7 +103,7 @@ class Capability:
 
 
 def check(
-    receipt: bytes,
+    receipt: str | bytes,
     *,
     tool: str,
     arguments: Mapping[str, Any] | bytes,
@@ -117,10 +117,11 @@ def check(
 ) -> Capability:
     """Return what the receipt permits, if it permits this action. Raises `CapabilityError`.
 
-    `arguments` is the JSON text that the tool will act on, or a mapping without binary floats in
-    it; `now` is in Unix seconds. The keys are the verifier's, never the receipt's. `secret_salt` is the
-    decision's (`read_salt`). Without it nothing is said of the arguments that the receipt names as secret,
-    and the capability has to be redeemed.
+    `receipt` is what `presented_headers` puts into its header, or the decision's. `arguments` is the JSON
+    text that the tool will act on, or a mapping without binary floats in it; `now` is in Unix seconds.
+    The keys are the verifier's, never the receipt's. `secret_salt` is the decision's (`read_salt`).
+    Without it nothing is said of the arguments that the receipt names as secret, and the capability has
+    to be redeemed.
     """
     proven = _verify(receipt, verifier)  # 1
     for name, expected, reason in (  # 2
@@ -133,9 +134,10 @@ def check(
         if not expected or proven.claims.get(name) != expected:
             raise CapabilityError(f"capability.{reason}", f"{name} is {proven.claims.get(name)!r}")
     begins, ends = (_read_seconds(proven, name) for name in ("iat", "exp"))  # 3
-    if now < begins - MAX_SKEW:
+    # So written, a time that is no number lets nothing in.
+    if not now >= begins - MAX_SKEW:
         raise CapabilityError("capability.not_yet")
-    if now >= ends:
+    if not now < ends:
         raise CapabilityError("capability.expired")
     if session and proven.claims.get("session") != session:  # 4
         raise CapabilityError("capability.other_session")
@@ -153,19 +155,20 @@ def check(
         agent=_read_text(proven, "sub"),
         tool=tool,
         resource=proven.claims["act"]["resource"],
-        expires_at=datetime.fromtimestamp(ends, UTC),
+        expires_at=_instant(ends),
         must_redeem=not compared or not obligations.isdisjoint(REDEEMED),
         secrets_compared=compared,
     )
 
 
-def presented(receipt: bytes) -> str:
+def presented(receipt: str | bytes) -> str:
     """Return the receipt as the header `Placet-Receipt` carries it.
 
     The only disclosure left in it is the salt of the action's digest, so that a tool server learns
     nothing but what it is asked to do. Raises `ReceiptError`.
     """
-    parts = split(receipt)
+    parts = split(_receipt_bytes(receipt))
+    parts.disclose()
     hidden = set(parts.payload.get("_sd", ()))
     kept = [
         text
@@ -186,10 +189,17 @@ def presented_headers(decision: Decision) -> dict[str, str]:
     return headers
 
 
-def read_salt(header: bytes) -> bytes:
-    """Return the salt that the header `Placet-Secret-Salt` holds. Raises `CapabilityError`."""
+def read_salt(header: str | bytes) -> bytes:
+    """Return the salt that the header `Placet-Secret-Salt` holds, as text or as bytes.
+
+    Raises `CapabilityError` for anything else.
+    """
+    if not isinstance(header, str | bytes):
+        raise CapabilityError(
+            "capability.request", f"{SALT_HEADER} is neither text nor bytes, but {type(header).__name__}"
+        )
     try:
-        salt = b64url_decode(header.decode("ascii"))
+        salt = b64url_decode(header if isinstance(header, str) else header.decode("ascii"))
     except ValueError as exc:
         raise CapabilityError("capability.request", f"{SALT_HEADER} is no base64url") from exc
     if len(salt) != SALT_BYTES:
@@ -197,13 +207,22 @@ def read_salt(header: bytes) -> bytes:
     return salt
 
 
-def _verify(receipt: bytes, verifier: Verifier) -> ParsedReceipt:
+def _receipt_bytes(receipt: str | bytes) -> bytes:
+    """Return the receipt as it is split. Raises `ReceiptError` for what is neither text nor bytes."""
+    if isinstance(receipt, bytes):
+        return receipt
+    if not isinstance(receipt, str):
+        raise ReceiptError("header", f"is neither text nor bytes, but {type(receipt).__name__}")
+    return receipt.encode("utf-8", "surrogatepass")
+
+
+def _verify(receipt: str | bytes, verifier: Verifier) -> ParsedReceipt:
     try:
-        found = verifier.verify(receipt)
+        found = verifier.verify(_receipt_bytes(receipt))
     except ReceiptError as exc:
         raise CapabilityError("capability.not_genuine", str(exc)) from exc
     version = found.claims.get("ver")
-    if isinstance(version, bool) or version not in VERSIONS:
+    if not isinstance(version, int) or isinstance(version, bool) or version not in VERSIONS:
         raise CapabilityError("capability.not_genuine", "it is of a version that is not known here")
     try:
         names_secrets = bool(secret_paths(found))
@@ -218,6 +237,10 @@ def _compare_action(
     receipt: ParsedReceipt, tool: str, arguments: Mapping[str, Any] | bytes, secret_salt: bytes
 ) -> bool:
     """Return whether all arguments were compared; False if secrets were not. Raises `CapabilityError`."""
+    if secret_salt is not None and not isinstance(secret_salt, bytes):
+        raise CapabilityError(
+            "capability.request", f"secret_salt is {type(secret_salt).__name__}, not what read_salt returns"
+        )
     try:
         parsed = parse_object(object_text(arguments, "arguments"), field="arguments")
     except (CanonicalError, InvalidRequestError) as exc:
@@ -245,6 +268,13 @@ def _read_seconds(receipt: ParsedReceipt, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise CapabilityError("capability.not_genuine", f"{name} is no whole number of seconds")
     return value
+
+
+def _instant(seconds: int) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise CapabilityError("capability.not_genuine", "exp is no time that there will be") from exc
 
 
 def _read_text(receipt: ParsedReceipt, name: str) -> str:

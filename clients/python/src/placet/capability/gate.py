@@ -65,7 +65,7 @@ class Gate:
 
     def admit(
         self,
-        receipt: bytes,
+        receipt: str | bytes,
         *,
         tool: str,
         arguments: Mapping[str, Any] | bytes,
@@ -94,7 +94,7 @@ class Gate:
 
     async def admit_async(
         self,
-        receipt: bytes,
+        receipt: str | bytes,
         *,
         tool: str,
         arguments: Mapping[str, Any] | bytes,
@@ -123,7 +123,7 @@ class Gate:
 
     def _check(
         self,
-        receipt: bytes,
+        receipt: str | bytes,
         tool: str,
         arguments: Mapping[str, Any] | bytes,
         session: str,
