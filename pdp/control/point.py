@@ -104,11 +104,11 @@ class ControlPoint:
         return revision
 
     async def check_tools(self, caller: Caller, tools: Sequence[Tool]) -> list[Judged]:
-        """Return what `put_tools` would find in these tools, beside those that are registered."""
-        names = {tool.name for tool in tools}
-        elsewhere = any(rule.tool not in names for tool in tools for rule in tool.prerequisites)
-        registered = await self._every_tool(caller.tenant, None) if elsewhere else []
-        return await _judge(tools, registered)
+        """Return what `put_tools` would find in these tools, beside those that are registered.
+
+        A registered tool that has one of them as a prerequisite may be unable to pass beside them, too.
+        """
+        return await _judge(tools, await self._every_tool(caller.tenant, None))
 
     async def put_tools(self, caller: Caller, tools: Sequence[Tool], *, reason: str) -> ToolsWritten:
         """Register tools, or replace their registrations.
@@ -127,12 +127,17 @@ class ControlPoint:
 
         Raises `NotFoundError` for one that never was, and `InvalidFieldError` as `put_tools` does.
         """
+        missing = NotFoundError(f"there is no revision {to_revision} of the tools")
+        latest = await self._store.history(caller.tenant, ControlKind.TOOLS, before=None, limit=1)
+        if latest and to_revision > latest[0].revision:
+            # What stands now would be judged in its place.
+            raise missing
         found = await _judge(await self._every_tool(caller.tenant, to_revision), [])
         warnings = refuse_errors(found)
         by = attribution(caller, reason)
         revision = await self._store.roll_back_tools(caller.tenant, to_revision, by=by)
         if revision is None:
-            raise NotFoundError(f"there is no revision {to_revision} of the tools")
+            raise missing
         self._log(caller, "tools", revision, by=by)
         return ToolsWritten(revision, warnings)
 

@@ -115,6 +115,39 @@ def test_registry_is_written_shown_and_rolled_back(run: Run, tmp_path: Path) -> 
     assert "there is no tool nothing" in run("tool", "show", "nothing", code=2).stderr
 
 
+def looked_up(name: str, argument: str, **members: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "effect": "read",
+        "resource": f"invoice:{{{argument}}}",
+        "arguments_schema": {
+            "type": "object",
+            "properties": {argument: {"type": "string"}},
+            "required": [argument],
+            "additionalProperties": False,
+        },
+        **members,
+    }
+
+
+def test_no_write_breaks_what_a_registered_tool_waits_for(run: Run, tmp_path: Path) -> None:
+    waits = looked_up("b", "id", prerequisites=[{"tool": "a", "same": ["id"]}])
+    run("tool", "put", "-", stdin=json.dumps([looked_up("a", "nr")]))
+    run("tool", "put", "-", stdin=json.dumps([looked_up("a", "id"), waits]))
+    (tmp_path / "a.json").write_text(json.dumps([looked_up("a", "nr")]))
+    refused = run("tool", "put", "a.json", code=2).stderr
+    assert "tools[0].arguments_schema" in refused
+    assert "'id', by which b looks" in refused
+    for words in (("lint", "--registry"), ("put", "--dry-run")):
+        told = run("tool", *words, "a.json", code=1 if words[0] == "lint" else 2)
+        assert "prerequisite.unknown_argument" in told.stdout + told.stderr
+    assert "invoice:{id}" in run("tool", "show", "a").stdout
+    run("tool", "put", "-", stdin=json.dumps([looked_up("a", "nr"), looked_up("b", "nr")]))
+    # Rolled back, both are what they were; a revision that never was is none, whatever stands now.
+    run("tool", "rollback", "2")
+    assert "there is no revision 99" in run("tool", "rollback", "99", code=2).stderr
+
+
 def test_each_write_says_by_whom_and_why(run: Run, tmp_path: Path) -> None:
     (tmp_path / "tools.yaml").write_text(YAML)
     run("tool", "put", "tools.yaml", "--reason", "first tools")

@@ -238,6 +238,8 @@ async def test_roll_back_to_what_would_be_refused_is_refused() -> None:
     control = ControlPoint(store.control_plane)
     with pytest.raises(InvalidFieldError, match=r"resource"):
         await control.roll_back_tools(ANNA, 2, reason="")
+    with pytest.raises(NotFoundError, match="there is no revision 99 of the tools"):
+        await control.roll_back_tools(ANNA, 99, reason="")
     done = await control.roll_back_tools(ANNA, 1, reason="")
     assert done.revision == 3
     assert [judged.finding.code for judged in done.warnings]

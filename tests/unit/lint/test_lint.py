@@ -397,6 +397,32 @@ def test_one_name_twice_is_found() -> None:
     assert found(APPROVE, APPROVE) == ["tool.duplicate name"]
 
 
+def looked_up(argument: str, **members: Any) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": {argument: TEXT},
+        "required": [argument],
+        "additionalProperties": False,
+    }
+    return {"effect": "read", "resource": "x:1", "arguments_schema": schema, **members}
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_what_a_registered_tool_compares_stays(required: bool) -> None:
+    after = looked_up("id", name="b", prerequisites=[{"tool": "a", "same": ["id"], "required": required}])
+    changed = looked_up("nr", name="a")
+    (finding,) = lint_tools([changed], is_currency=is_currency, registered=[looked_up("id", name="a"), after])
+    assert (finding.code, finding.path) == ("prerequisite.unknown_argument", ("arguments_schema",))
+    assert "'id', by which b looks" in finding.message
+    assert "prerequisites[0].same[0]" in finding.message
+    # Without a schema it has no argument at all; and written anew, the other one is judged by itself.
+    bare = {"name": "a", "effect": "read", "resource": "x:1"}
+    assert found(bare, registered=[after]) == ["prerequisite.unknown_argument arguments_schema"]
+    anew = looked_up("nr", name="b", prerequisites=[{"tool": "a", "same": ["nr"], "required": required}])
+    assert found(changed, anew, registered=[after]) == []
+    assert found(looked_up("id", name="a"), registered=[after]) == []
+
+
 def chain_of(*names: str, required: bool = True) -> list[dict[str, Any]]:
     """Return tools each of which has the next one as its prerequisite, and the last one the first."""
     return [

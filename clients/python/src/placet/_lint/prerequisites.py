@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from placet._lint.findings import Path
+from placet._lint.findings import Path, written
 from placet._lint.registration import Registration, mappings, text, texts
 from placet._lint.schema import Presence
 from placet._spelling import hint
@@ -48,6 +48,24 @@ def _check_same(tool: Registration, argument: str, path: Path, other: Registrati
                 f"{hint(argument, names)}",
             )
             return
+
+
+def check_dependents(tool: Registration, registered: Iterable[Registration]) -> None:
+    """Add what registered tools compare of this one and could not any more: they are not written with it."""
+    for other in registered:
+        for path, rule in mappings(other.form.get("prerequisites"), ("prerequisites",)):
+            if text(rule.get("tool")) != tool.name:
+                continue
+            for place, argument in texts(rule.get("same"), (*path, "same")):
+                value = tool.value(argument)
+                if value is not None and value.presence is Presence.FORBIDDEN:
+                    tool.add(
+                        "prerequisite.unknown_argument",
+                        ("arguments_schema",),
+                        f"has no argument {argument!r}, by which {other.name} looks for calls of this tool "
+                        f"({written(place)}): keep it, or register {other.name} anew with this one"
+                        f"{hint(argument, tool.names())}",
+                    )
 
 
 def _check_circle(tool: Registration, known: Mapping[str, Registration]) -> None:

@@ -11,7 +11,7 @@ from placet._lint.effects import check_effect
 from placet._lint.entities import check_entities
 from placet._lint.findings import Finding
 from placet._lint.ids import check_ids
-from placet._lint.prerequisites import check_prerequisites
+from placet._lint.prerequisites import check_dependents, check_prerequisites
 from placet._lint.registration import Registration, text
 from placet._lint.schemas import check_schema
 from placet._lint.secrets import check_secrets
@@ -27,8 +27,10 @@ def lint_tools(
     """Return what is wrong or doubtful in registrations, in their order.
 
     `forms` are registered together; `registered` are tools that are registered already, which count where
-    no form has their name. `is_currency` says whether a text is a currency's code of ISO 4217. Forms may hold
-    anything: what is no value of its member is passed over here, and refused where forms are read.
+    no form has their name: also those of them that could not be allowed any more beside `forms`, as what is
+    wrong with the form that they need. `is_currency` says whether a text is a currency's code of ISO 4217.
+    Forms may hold anything: what is no value of its member is passed over here, and refused where forms are
+    read.
     """
     return [
         finding
@@ -53,9 +55,13 @@ def lint_each(
                 "tool.duplicate", ("name",), f"{tool.name!r} is listed twice: one would replace the other"
             )
         first.setdefault(tool.name, tool)
+    staying = [
+        other for name, other in known.items() if name not in first and other.form.get("prerequisites")
+    ]
     known |= first
     for tool in every:
         _lint(tool, known, is_currency)
+        check_dependents(tool, staying)
         yield tool.findings
 
 
