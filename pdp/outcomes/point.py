@@ -40,7 +40,7 @@ from pdp.overload.settling import Settling
 from pdp.ports import EntryLedger, Signer
 from pdp.proof.entries import sign_entry
 from pdp.proof.receipts import read_decision
-from pdp.sessions.ownership import may_see, needs_proof
+from pdp.sessions.ownership import may_close, needs_proof
 from pdp.sessions.proof import Proofs
 from pdp.uuid7 import uuid7
 from placet.receipt import ReceiptError, check_action, parse
@@ -282,7 +282,7 @@ class OutcomePoint:
             Role.OPERATOR in caller.roles
             or _serves(caller, status)
             or status.key.caller == caller.subject
-            or (status.session is not None and may_see(caller, status.session))
+            or (status.session is not None and may_close(caller, status.session))
         ):
             several = "" if decision_id else ", or several of this call: name one by its decision_id"
             raise NotFoundError(f"no such decision of yours{several}")

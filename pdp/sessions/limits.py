@@ -37,6 +37,7 @@ from pdp.model import (
     StoredGrant,
     Tool,
     ToolEffect,
+    VerifiedHop,
 )
 from pdp.money import major_to_minor, minor_digits
 from pdp.ports import GrantStore, InformationPoint
@@ -61,23 +62,32 @@ class SessionLimits:
         self._information = information
         self._grants = grants
 
-    async def read(self, caller: Caller, session: Session, *, deadline: float) -> tuple[LimitStatus, ...]:
+    async def read(
+        self, caller: Caller, session: Session, *, held: Sequence[VerifiedHop] = (), deadline: float
+    ) -> tuple[LimitStatus, ...]:
         """Return every limit of the session, of its template, of its grants, and of the tenant's settings.
 
         `deadline` is an instant of `time.monotonic()`. Operators are told of budgets what others used.
+        Who only holds a grant, by the chain `held`, is told of no grant beside that chain, and of the limits
+        above its own grant only whose they are.
         Raises `NotFoundError` if the session is there no more, and as `InformationPoint.gather`.
         """
         tenant = caller.tenant
         facts = await self._gather(tenant, session, (), deadline)
-        stored = await self._grants.session_grants(tenant, session.session_id, limit=MAX_GRANTS)
-        paths = grant_paths(stored)
+        if held:
+            paths = [tuple(_Held(hop.grant_hash, hop.agent, hop.boundary) for hop in held[1:])]
+        else:
+            paths = grant_paths(
+                await self._grants.session_grants(tenant, session.session_id, limit=MAX_GRANTS)
+            )
+        own = held[-1].grant_hash if held else ""
         limits = find_session_limits(session, facts.settings, paths)
         keys = tuple(dict.fromkeys(limit.key for limit in limits if limit.key is not None))[:_MAX_COUNTERS]
         facts = await self._gather(tenant, session, keys, deadline)
         if facts.session is None:
             raise NotFoundError(f"no session {session.session_id} of yours")
-        per_action = [_per_action("session", "", session.boundary)]
-        if session.template is not None:
+        per_action = [] if held else [_per_action("session", "", session.boundary)]
+        if session.template is not None and not held:
             per_action.append(_per_action("template", "", session.template))
         per_action += [_per_action("grant", path[-1].grant_hash, path[-1].boundary) for path in paths]
         statuses = [status for found in per_action for status in found]
@@ -85,7 +95,7 @@ class SessionLimits:
         statuses += _payments(facts)
         sees_all = Role.OPERATOR in caller.roles
         shared = frozenset(limit.of for limit in limits if limit.shared)
-        return tuple(status if sees_all else _visible(status, shared) for status in statuses)
+        return tuple(status if sees_all else _visible(status, shared, own) for status in statuses)
 
     async def _gather(
         self, tenant: str, session: Session, counters: tuple[CounterKey, ...], deadline: float
@@ -223,7 +233,10 @@ def _payments(facts: Facts) -> list[LimitStatus]:
     ]
 
 
-def _visible(status: LimitStatus, shared: frozenset[str]) -> LimitStatus:
-    if status.figures.of not in shared:
+def _visible(status: LimitStatus, shared: frozenset[str], own: str) -> LimitStatus:
+    """Return what may be seen of a limit. `own` is the grant by which it is seen; empty without one."""
+    if own and status.figures.at == own:
         return status
-    return replace(status, figures=visible_figures(status.figures, hops=1, shared=True), left="")
+    # As in a decision on a chain: what is above the last grant is another's.
+    figures = visible_figures(status.figures, hops=2 if own else 1, shared=status.figures.of in shared)
+    return status if figures == status.figures else replace(status, figures=figures, left="")

@@ -1,4 +1,4 @@
-"""Whose a session is: who may see it, end it, and revoke in it."""
+"""Whose a session is: who may read it, end it, and revoke in it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ def asked_for(caller: Caller, session: Session) -> bool:
     )
 
 
-def may_see(caller: Caller, session: Session) -> bool:
-    """Whether the caller may see the session.
-
-    Whoever asked for its task may, its own agent may, and operators may. An agent to whom something was
-    delegated in it may not.
-    """
+def may_close(caller: Caller, session: Session) -> bool:
+    """Whether the caller may end the session: who asked for its task, its own agent, and operators."""
     return (
         asked_for(caller, session)
         or (session.agent in caller.agents and Role.AGENT in caller.roles)
         or Role.OPERATOR in caller.roles
     )
+
+
+def may_see(caller: Caller, session: Session) -> bool:
+    """Whether the caller may see the session by what it is: who may end it, and auditors.
+
+    An agent to whom something was delegated in it may by its chain alone.
+    """
+    return may_close(caller, session) or Role.AUDITOR in caller.roles
 
 
 def may_revoke_proofs(caller: Caller, session: Session) -> bool:

@@ -31,6 +31,7 @@ from pdp.model import (
     SessionWarning,
     StoredOpening,
     TokenIssue,
+    VerifiedHop,
     session_token_hash,
 )
 from pdp.overload.rate import Rate
@@ -44,7 +45,14 @@ from pdp.sessions.opening import (
     new_session_token,
     stated_terms,
 )
-from pdp.sessions.ownership import asked_for, may_revoke, may_revoke_proofs, may_see, needs_proof
+from pdp.sessions.ownership import (
+    asked_for,
+    may_close,
+    may_revoke,
+    may_revoke_proofs,
+    may_see,
+    needs_proof,
+)
 from pdp.sessions.proof import Proofs
 from pdp.sessions.task_tokens import ISSUER_PREFIX
 from pdp.sessions.warnings import find_warnings
@@ -70,6 +78,17 @@ class OpenedSession:
     token_id: str = ""
     # What its terms name that is not registered, or can never be used.
     warnings: tuple[SessionWarning, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownSession:
+    """A session as somebody may see it."""
+
+    session: Session
+    # The database's time.
+    now: datetime
+    # The chain by which an agent sees it to whom something was delegated; empty for all others.
+    held: tuple[VerifiedHop, ...] = ()
 
 
 class SessionPoint:
@@ -137,29 +156,37 @@ class SessionPoint:
 
     async def get(
         self, caller: Caller, session_id: str, proof: SessionProof, *, deadline: float
-    ) -> SessionSnapshot:
+    ) -> ShownSession:
         """Return a session that the caller may see. `deadline` is an instant of `time.monotonic()`.
 
         Raises `NotFoundError`; `SessionUnprovenError` for its agent that does not prove its part in it.
         """
-        found = await self._find_visible(caller, session_id)
-        if needs_proof(caller, found.session):
-            await self._proofs.require(caller, found.session, proof, deadline=deadline)
-        return found
+        found = await self._sessions.get(caller.tenant, session_id)
+        if found is not None and may_see(caller, found.session):
+            if needs_proof(caller, found.session):
+                await self._proofs.require(caller, found.session, proof, deadline=deadline)
+            return ShownSession(session=found.session, now=found.now)
+        # Asked for also where there is no session, so that a stranger's chain tells it nothing.
+        held = await self._proofs.held(caller, session_id, proof, deadline=deadline)
+        if found is None or not held:
+            raise NotFoundError(f"no session {session_id} of yours")
+        return ShownSession(session=found.session, now=found.now, held=held)
 
-    async def limits(self, caller: Caller, session: Session, *, deadline: float) -> tuple[LimitStatus, ...]:
+    async def limits(
+        self, caller: Caller, shown: ShownSession, *, deadline: float
+    ) -> tuple[LimitStatus, ...]:
         """Return the limits of a session that the caller was shown, as far as it may see them.
 
         `deadline` is an instant of `time.monotonic()`.
         """
-        return await self._limits.read(caller, session, deadline=deadline)
+        return await self._limits.read(caller, shown.session, held=shown.held, deadline=deadline)
 
     async def complete(self, caller: Caller, session_id: str, reason: str) -> SessionSnapshot:
         """Complete the session's task, for who asked for it; again changes nothing.
 
         Raises `NotFoundError`, and `SessionOverError` for a session that ended otherwise.
         """
-        seen = await self._find_visible(caller, session_id)
+        seen = await self._find_own(caller, session_id)
         if not asked_for(caller, seen.session):
             raise NotFoundError(f"no session {session_id} whose task you may complete")
         completed = await self._ended(
@@ -173,8 +200,13 @@ class SessionPoint:
     async def close(
         self, caller: Caller, session_id: str, reason: str, proof: SessionProof, *, deadline: float
     ) -> SessionSnapshot:
-        """End a session that the caller may see; again changes nothing. Raises as `get`."""
-        await self.get(caller, session_id, proof, deadline=deadline)
+        """End a session; again changes nothing.
+
+        Raises as `get`; for who may only read it, `NotFoundError`.
+        """
+        found = await self._find_own(caller, session_id)
+        if needs_proof(caller, found.session):
+            await self._proofs.require(caller, found.session, proof, deadline=deadline)
         return await self._ended(session_id, await self._sessions.close(caller.tenant, session_id, reason))
 
     async def revoke_grant(
@@ -294,9 +326,9 @@ class SessionPoint:
             warnings=() if outline is None else find_warnings(session, outline),
         )
 
-    async def _find_visible(self, caller: Caller, session_id: str) -> SessionSnapshot:
+    async def _find_own(self, caller: Caller, session_id: str) -> SessionSnapshot:
         found = await self._sessions.get(caller.tenant, session_id)
-        if found is None or not may_see(caller, found.session):
+        if found is None or not may_close(caller, found.session):
             raise NotFoundError(f"no session {session_id} of yours")
         return found
 

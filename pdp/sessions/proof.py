@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pdp.delegation.chain import ChainContext, Chains
 from pdp.errors import SessionUnprovenError
-from pdp.model import Caller, Session, SessionProof
+from pdp.model import Caller, Role, Session, SessionProof, VerifiedHop
 
 # What ends a grant, and leaves no doubt of whose it was.
 _ENDED = frozenset({"chain.expired", "chain.revoked"})
@@ -27,6 +27,21 @@ class Proofs:
         """
         known = await self._chains.read_context(caller, session.session_id, proof, deadline=deadline)
         _require(known, proof, ended=ended)
+
+    async def held(
+        self, caller: Caller, session_id: str, proof: SessionProof, *, deadline: float
+    ) -> tuple[VerifiedHop, ...]:
+        """Return the chain by which the caller holds a grant in the session, root first; empty without one.
+
+        Raises `SessionUnprovenError` for an agent of the session whose chain proves nothing (any more), and
+        as `require`.
+        """
+        if Role.AGENT not in caller.roles or not any(hop.grant for hop in proof.hops):
+            return ()
+        known = await self._chains.read_context(caller, session_id, proof, deadline=deadline)
+        if known.unproven:
+            raise SessionUnprovenError
+        return () if known.session is None else known.chain.hops
 
     async def require_of_speakers(
         self, caller: Caller, session_id: str, proof: SessionProof, *, deadline: float, ended: bool = False

@@ -498,6 +498,29 @@ def test_without_its_chain_a_helper_is_a_stranger(pdp: Target) -> None:
             call(session)
 
 
+def test_helper_reads_the_session_by_its_chain_and_auditors_read_it(pdp: Target) -> None:
+    session = pdp.session()
+    grant = pdp.agent().delegate(session, to_agent=HELPER)
+    helper = helper_of(pdp)
+    stranger = pdp.client(pdp.identity("svc-stranger", "agent", agents=(STRANGER,)))
+    auditor = pdp.client(pdp.identity("svc-audit", "auditor"))
+    shown = helper.get_session(session, chain=grant.chain)
+    assert (shown.session_id, shown.state, shown.decisions) == (session.session_id, session.state, {})
+    assert auditor.get_session(session.session_id) == pdp.operator().get_session(session.session_id)
+    for call in (auditor.close_session, auditor.complete_task):
+        with pytest.raises(NotFoundError):
+            call(session.session_id)
+    with pytest.raises(NotFoundError):
+        helper.close_session(session, chain=grant.chain)
+    for client, chain in ((helper, grant.chain[:1]), (stranger, grant.chain), (stranger, grant.chain[:1])):
+        with pytest.raises(NotFoundError):
+            client.get_session(session, chain=chain)
+    pdp.agent().revoke_grant(session, grant)
+    with pytest.raises(PermissionDeniedError) as unproven:
+        helper.get_session(session, chain=grant.chain)
+    assert unproven.value.reason == "SESSION_UNPROVEN"
+
+
 def test_what_cannot_be_delegated_is_refused_by_name(pdp: Target) -> None:
     session = pdp.session()
     grant = pdp.agent().delegate(session, to_agent=HELPER, boundary={"tools": [READ], "resources": []})

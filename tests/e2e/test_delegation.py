@@ -405,9 +405,28 @@ async def test_holder_of_a_grant_is_no_owner_of_the_session(scene: Scene) -> Non
     decision = await stage.ask(helper.chain, read())
     runtime = await stage.runtime(HELPER)
     assert (await runtime.get_decision(decision.decision_id, chain=helper.chain)).receipt == decision.receipt
+    # It reads the session by its chain, and by nothing else.
+    shown = await runtime.get_session(stage.session, chain=helper.chain)
+    assert (shown.state, shown.task, shown.decisions) == (stage.session.state, stage.session.task, {})
     for call in (runtime.get_session, runtime.close_session, runtime.complete_task):
         with pytest.raises(NotFoundError):
             await call(stage.session)
+    with pytest.raises(NotFoundError):
+        await runtime.close_session(stage.session, chain=helper.chain)
+    clerk = await stage.runtime(CLERK)
+    for chain in (helper.chain, helper.chain[:1]):
+        with pytest.raises(NotFoundError) as known:
+            await clerk.get_session(stage.session.session_id, chain=chain)
+        with pytest.raises(NotFoundError) as unknown:
+            await clerk.get_session("no-such-session", chain=chain)
+        assert str(known.value).replace(stage.session.session_id, "no-such-session") == str(unknown.value)
+    await (await scene.agent()).revoke_grant(stage.session, helper.grant_hash)
+    with pytest.raises(PermissionDeniedError) as unproven:
+        await runtime.get_session(stage.session, chain=helper.chain)
+    assert unproven.value.reason == "SESSION_UNPROVEN"
+    # A second grant for what it says next.
+    helper = await stage.delegate(stage.root, HELPER)
+    decision = await stage.ask(helper.chain, read("c-again"))
     with pytest.raises(NotFoundError):
         await runtime.get_chain(decision.decision_id, chain=helper.chain)
     # Without the chain it may not say anything either.

@@ -25,7 +25,6 @@ STRANGERS = {
     "agent without its role": ("svc-ap", (), (AGENT,)),
     "issuer with the agent's name": ("svc-tasks-2", ("session_issuer",), (AGENT,)),
     "caller named like the agent": (AGENT, ("agent",), ()),
-    "auditor": ("revision", ("auditor",), ()),
     "reviewer": ("user:rita", ("reviewer",), ()),
     "tool": ("svc-erp", ("tool",), ()),
     "policy author": ("user:pol", ("policy_author",), ()),
@@ -58,6 +57,17 @@ async def test_to_a_stranger_there_is_no_session(
         assert str(known.value).replace(session.session_id, "no-such-session") == str(unknown.value)
     seen = await (await scene.operator()).get_session(session.session_id)
     assert (seen.state, seen.version) == (SessionState.OPEN, session.version)
+
+
+async def test_auditor_reads_the_session_and_ends_nothing(scene: Scene) -> None:
+    session, auditor = await scene.session(), await scene.client("revision", "auditor")
+    shown = await auditor.get_session(session.session_id, limits=True)
+    assert (shown.state, shown.decisions["allow"]) == (SessionState.OPEN, 0)
+    assert shown.limits
+    for call in (auditor.close_session, auditor.complete_task):
+        with pytest.raises(NotFoundError):
+            await call(session.session_id)
+    assert (await auditor.get_session(session.session_id)).state is SessionState.OPEN
 
 
 async def test_call_of_a_stranger_is_on_record_as_the_strangers(scene: Scene) -> None:

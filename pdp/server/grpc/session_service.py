@@ -58,12 +58,12 @@ class SessionService(stubs.SessionServiceServicer):
             deadline=deadline_of(context),
         )
         limits = (
-            await self._session_point.limits(current_caller(), found.session, deadline=deadline_of(context))
+            await self._session_point.limits(current_caller(), found, deadline=deadline_of(context))
             if request.with_limits
             else ()
         )
         return messages.GetSessionResponse(
-            session=sessions.session_message(found.session, found.now),
+            session=sessions.session_message(found.session, found.now, counted=not found.held),
             limits=[limit_message(limit) for limit in limits],
         )
 

@@ -43,8 +43,8 @@ def end_reason(message: messages.CompleteTaskRequest | messages.CloseSessionRequ
     return text(message.reason, "reason", MAX_TEXT)
 
 
-def session_message(session: Session, now: datetime) -> messages.Session:
-    """`now` is the database's time, by which the state is judged."""
+def session_message(session: Session, now: datetime, *, counted: bool = True) -> messages.Session:
+    """`now` is the database's time, by which the state is judged; `counted` whether decisions are counted."""
     message = messages.Session(
         session_id=session.session_id,
         task=messages.Task(
@@ -63,7 +63,9 @@ def session_message(session: Session, now: datetime) -> messages.Session:
             "allow": session.aggregates.allow,
             "block": session.aggregates.block,
             "escalate": session.aggregates.escalate,
-        },
+        }
+        if counted
+        else {},
         proofs_ended=session.proofs_ended,
     )
     if session.proofs_revoked_at is not None:

@@ -297,7 +297,7 @@ async def test_session_is_shown_to_whom_it_concerns(bench: Bench, caller: Caller
     "caller",
     [
         STRANGER,
-        replace(OPERATOR, roles=frozenset({Role.AUDITOR})),
+        replace(OPERATOR, roles=frozenset({Role.REVIEWER})),
         replace(OPERATOR, tenant="another"),
         replace(ISSUING, roles=frozenset({Role.TOOL})),
         replace(RUNTIME, roles=frozenset({Role.TOOL})),

@@ -445,7 +445,8 @@ class Client(SyncSide):
     ) -> Session:
         """Return the session as it is now; with `limits`, also what is used and left of each of its limits.
 
-        Its agent proves its part in it by what `session` carries, or by a chain: that of its root grant.
+        Its agent proves its part in it by what `session` carries, or by a chain; an agent to which
+        something was delegated does by its chain.
         """
         return self._run(sessions.get_session(session, chain, limits=limits), timeout)
 

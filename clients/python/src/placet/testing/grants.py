@@ -143,6 +143,14 @@ class FakeGrants:
             return None
         return ChainProblem("chain.not_holder", f"chain[{len(hops) - 1}]")
 
+    def names(self, caller: Caller, session: Session, hops: Sequence[Hop]) -> bool:
+        """Whether a grant among the hops is one of the session for an agent that the caller speaks for."""
+        shown = (self._grants.get(hop.grant) for hop in hops)
+        return any(
+            grant is not None and grant.session_id == session.session_id and grant.agent in caller.agents
+            for grant in shown
+        )
+
     def chain_hops(self, session: Session, hops: Sequence[Hop]) -> tuple[ChainHop, ...]:
         """Return the hops of a proven chain as a decision names them."""
         if not any(hop.grant for hop in hops):

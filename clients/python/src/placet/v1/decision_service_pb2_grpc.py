@@ -164,7 +164,7 @@ class DecisionServiceServicer(object):
 
     def ReportOutcome(self, request, context):
         """ReportOutcome says what became of an allow. It may be called by whoever asked for the
-        allow, by those who may read its session (see GetSession), and by tools and operators
+        allow, by those who may end its session (see CloseSession), and by tools and operators
         of the tenant. The report is recorded as a signed entry.
 
         The first report of executed, failed or not_executed wins; a later different

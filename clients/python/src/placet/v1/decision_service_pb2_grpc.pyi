@@ -80,7 +80,7 @@ class DecisionServiceStub:
     """
     ReportOutcome: grpc.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ReportOutcomeRequest, placet.v1.decision_service_pb2.ReportOutcomeResponse]
     """ReportOutcome says what became of an allow. It may be called by whoever asked for the
-    allow, by those who may read its session (see GetSession), and by tools and operators
+    allow, by those who may end its session (see CloseSession), and by tools and operators
     of the tenant. The report is recorded as a signed entry.
 
     The first report of executed, failed or not_executed wins; a later different
@@ -171,7 +171,7 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     """
     ReportOutcome: grpc.aio.UnaryUnaryMultiCallable[placet.v1.decision_service_pb2.ReportOutcomeRequest, placet.v1.decision_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
     """ReportOutcome says what became of an allow. It may be called by whoever asked for the
-    allow, by those who may read its session (see GetSession), and by tools and operators
+    allow, by those who may end its session (see CloseSession), and by tools and operators
     of the tenant. The report is recorded as a signed entry.
 
     The first report of executed, failed or not_executed wins; a later different
@@ -295,7 +295,7 @@ class DecisionServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.decision_service_pb2.ReportOutcomeResponse, collections.abc.Awaitable[placet.v1.decision_service_pb2.ReportOutcomeResponse]]:
         """ReportOutcome says what became of an allow. It may be called by whoever asked for the
-        allow, by those who may read its session (see GetSession), and by tools and operators
+        allow, by those who may end its session (see CloseSession), and by tools and operators
         of the tenant. The report is recorded as a signed entry.
 
         The first report of executed, failed or not_executed wins; a later different

@@ -90,7 +90,9 @@ class SessionServiceServicer(object):
 
     def GetSession(self, request, context):
         """GetSession shows a session. It may be called by the session's principal, who needs no
-        role, by its issuer and its agent, and by operators.
+        role, by its issuer and its agent, and by operators and auditors. An agent to which
+        something was delegated in it may call it with its chain; it is not told `decisions`,
+        no grant beside its chain, and of the limits above its grant only whose they are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,8 +109,9 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """CloseSession ends a session for good: everything after it is blocked. Whoever may
-        call GetSession may call it. Closing again changes nothing.
+        """CloseSession ends a session for good: everything after it is blocked. It may be
+        called by the session's principal, its issuer and its agent, and by operators.
+        Closing again changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,9 @@ class SessionServiceStub:
     """
     GetSession: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.GetSessionRequest, placet.v1.session_service_pb2.GetSessionResponse]
     """GetSession shows a session. It may be called by the session's principal, who needs no
-    role, by its issuer and its agent, and by operators.
+    role, by its issuer and its agent, and by operators and auditors. An agent to which
+    something was delegated in it may call it with its chain; it is not told `decisions`,
+    no grant beside its chain, and of the limits above its grant only whose they are.
     """
     CompleteTask: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CompleteTaskRequest, placet.v1.session_service_pb2.CompleteTaskResponse]
     """CompleteTask says that the task is done: from now on only the tools that the
@@ -46,8 +48,9 @@ class SessionServiceStub:
     nothing; a session that has ended cannot be completed (FAILED_PRECONDITION).
     """
     CloseSession: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CloseSessionRequest, placet.v1.session_service_pb2.CloseSessionResponse]
-    """CloseSession ends a session for good: everything after it is blocked. Whoever may
-    call GetSession may call it. Closing again changes nothing.
+    """CloseSession ends a session for good: everything after it is blocked. It may be
+    called by the session's principal, its issuer and its agent, and by operators.
+    Closing again changes nothing.
     """
     Delegate: grpc.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.DelegateRequest, placet.v1.session_service_pb2.DelegateResponse]
     """Delegate hands some of a grant's authority on to another agent of the session. Only
@@ -93,7 +96,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     GetSession: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.GetSessionRequest, placet.v1.session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """GetSession shows a session. It may be called by the session's principal, who needs no
-    role, by its issuer and its agent, and by operators.
+    role, by its issuer and its agent, and by operators and auditors. An agent to which
+    something was delegated in it may call it with its chain; it is not told `decisions`,
+    no grant beside its chain, and of the limits above its grant only whose they are.
     """
     CompleteTask: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CompleteTaskRequest, placet.v1.session_service_pb2.CompleteTaskResponse]  # type: ignore[assignment]
     """CompleteTask says that the task is done: from now on only the tools that the
@@ -102,8 +107,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     nothing; a session that has ended cannot be completed (FAILED_PRECONDITION).
     """
     CloseSession: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.CloseSessionRequest, placet.v1.session_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
-    """CloseSession ends a session for good: everything after it is blocked. Whoever may
-    call GetSession may call it. Closing again changes nothing.
+    """CloseSession ends a session for good: everything after it is blocked. It may be
+    called by the session's principal, its issuer and its agent, and by operators.
+    Closing again changes nothing.
     """
     Delegate: grpc.aio.UnaryUnaryMultiCallable[placet.v1.session_service_pb2.DelegateRequest, placet.v1.session_service_pb2.DelegateResponse]  # type: ignore[assignment]
     """Delegate hands some of a grant's authority on to another agent of the session. Only
@@ -158,7 +164,9 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.session_service_pb2.GetSessionResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.GetSessionResponse]]:
         """GetSession shows a session. It may be called by the session's principal, who needs no
-        role, by its issuer and its agent, and by operators.
+        role, by its issuer and its agent, and by operators and auditors. An agent to which
+        something was delegated in it may call it with its chain; it is not told `decisions`,
+        no grant beside its chain, and of the limits above its grant only whose they are.
         """
 
     @abc.abstractmethod
@@ -179,8 +187,9 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: placet.v1.session_service_pb2.CloseSessionRequest,
         context: _ServicerContext,
     ) -> typing.Union[placet.v1.session_service_pb2.CloseSessionResponse, collections.abc.Awaitable[placet.v1.session_service_pb2.CloseSessionResponse]]:
-        """CloseSession ends a session for good: everything after it is blocked. Whoever may
-        call GetSession may call it. Closing again changes nothing.
+        """CloseSession ends a session for good: everything after it is blocked. It may be
+        called by the session's principal, its issuer and its agent, and by operators.
+        Closing again changes nothing.
         """
 
     @abc.abstractmethod

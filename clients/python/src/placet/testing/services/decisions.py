@@ -29,7 +29,7 @@ from placet.testing.services.refusals import (
     unproven,
 )
 from placet.testing.services.requests import check_name, read_hops, read_object, read_plan, read_request
-from placet.testing.services.sessions import may_see
+from placet.testing.services.sessions import may_close
 from placet.testing.state import FakeState
 from placet.v1 import decision_service_pb2 as decisions
 from placet.v1 import decision_service_pb2_grpc as stubs
@@ -238,7 +238,7 @@ class DecisionService(stubs.DecisionServiceServicer):
         def answer(caller: Caller) -> decisions.GetChainResponse:
             decision_id = check_name(request.decision_id, "decision_id")
             found = self._decisions.find_with_session(caller.tenant, decision_id)
-            if found is None or not ("auditor" in caller.roles or may_see(caller, found[1])):
+            if found is None or not ("auditor" in caller.roles or may_close(caller, found[1])):
                 raise not_found(f"no decision {decision_id} in a session of yours")
             decision, session = found
             self._require_proof(caller, session, read_hops(request.chain), request.session_token)

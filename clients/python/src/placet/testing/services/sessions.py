@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -97,7 +98,7 @@ class SessionService(stubs.SessionServiceServicer):
 
     def GetSession(self, request: sessions.GetSessionRequest, context: Any) -> sessions.GetSessionResponse:
         def answer(caller: Caller) -> sessions.GetSessionResponse:
-            return sessions.GetSessionResponse(session=session_message(self._find_proven(caller, request)))
+            return sessions.GetSessionResponse(session=session_message(self._find_readable(caller, request)))
 
         return handle(self._state, context, "GetSession", set(), answer)
 
@@ -105,7 +106,7 @@ class SessionService(stubs.SessionServiceServicer):
         self, request: sessions.CompleteTaskRequest, context: Any
     ) -> sessions.CompleteTaskResponse:
         def answer(caller: Caller) -> sessions.CompleteTaskResponse:
-            session = self._find_visible(caller, request.session_id)
+            session = self._find_own(caller, request.session_id)
             if not _owns_task(caller, session):
                 raise not_found(f"no session {session.session_id} whose task you may complete")
             completed = self._state.complete_session(caller.tenant, session.session_id)
@@ -215,18 +216,34 @@ class SessionService(stubs.SessionServiceServicer):
 
         return handle(self._state, context, "RevokeSessionProofs", set(), answer)
 
+    def _find_readable(self, caller: Caller, request: sessions.GetSessionRequest) -> Session:
+        session = self._state.find_session(caller.tenant, check_name(request.session_id, "session_id"))
+        if session is None:
+            raise not_found(f"no session {request.session_id} of yours")
+        if "auditor" in caller.roles:
+            return session
+        hops = read_hops(request.chain)
+        if may_close(caller, session) or "agent" not in caller.roles or not any(hop.grant for hop in hops):
+            return self._find_proven(caller, request)
+        # Who only holds a grant reads by its chain, and is not told how much others did.
+        if self._decisions.proves_part(caller, session, hops, ""):
+            return replace(session, decisions={})
+        if self._state.grants.names(caller, session, hops):
+            raise unproven()
+        raise not_found(f"no session {request.session_id} of yours")
+
     def _find_proven(
         self, caller: Caller, request: sessions.GetSessionRequest | sessions.CloseSessionRequest
     ) -> Session:
-        session = self._find_visible(caller, request.session_id)
+        session = self._find_own(caller, request.session_id)
         hops = read_hops(request.chain)
         if not self._decisions.proves_part(caller, session, hops, request.session_token):
             raise unproven()
         return session
 
-    def _find_visible(self, caller: Caller, session_id: str) -> Session:
+    def _find_own(self, caller: Caller, session_id: str) -> Session:
         session = self._state.find_session(caller.tenant, check_name(session_id, "session_id"))
-        if session is None or not may_see(caller, session):
+        if session is None or not may_close(caller, session):
             raise not_found(f"no session {session_id} of yours")
         return session
 
@@ -238,8 +255,8 @@ def _owns_task(caller: Caller, session: Session) -> bool:
     )
 
 
-def may_see(caller: Caller, session: Session) -> bool:
-    """Whether the session is there for the caller."""
+def may_close(caller: Caller, session: Session) -> bool:
+    """Whether the session is the caller's own, which is then there for it."""
     return (
         _owns_task(caller, session)
         or (session.agent in caller.agents and "agent" in caller.roles)
