@@ -380,7 +380,8 @@ def test_what_the_server_refuses_is_left_out_too(run: Run, tmp_path: Path) -> No
     (tmp_path / "listed.json").write_text(json.dumps(LISTED))
     (tmp_path / "own.yaml").write_text("- {name: files.wipe, effect: delete, resource: nothing}\n")
     options = ("listed.json", "--overlay", "own.yaml")
-    assert "tools[1].resource" in run("tool", "import-mcp", *options, "--all-or-none", code=2).stderr
+    refused = run("tool", "import-mcp", *options, "--all-or-none", code=2).stderr
+    assert "nothing was registered; files.wipe of listed.json is left out: resource: must be" in refused
     for dry in ((), ("--dry-run",)):
         done = run("tool", "import-mcp", *options, *dry, code=3)
         assert "files.wipe of listed.json is left out: resource: must be" in done.stderr
