@@ -159,6 +159,47 @@ def test_an_alias_has_the_place_of_its_own_name(tmp_path: Path) -> None:
     assert [(line, column) for line, column, *_ in places(text, tmp_path)] == [(1, 44), (2, 44)]
 
 
+@pytest.mark.parametrize("long", [False, True])
+def test_aliases_of_aliases_are_refused_before_they_are_followed(tmp_path: Path, long: bool) -> None:
+    lines = ["- name: a", "  effect: read", "  resource: x:1", "  arguments_schema:", "    type: object"]
+    lines.append(f"    x-0: &a0 {'y' * 3_000_000 if long else '[x]'}")
+    for number in range(1, 9):
+        lines.append(f"    x-{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 9)}]")
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+    line = 7 if long else 11
+    refused = run("bomb.yaml", code=2, cwd=tmp_path).stderr
+    assert f"bomb.yaml:{line}:10: aliases make more than 100000 values" in refused
+
+
+def test_ordinary_aliases_work(tmp_path: Path) -> None:
+    names = [f"      a{number}: *text" for number in range(3000)]
+    lines = ["- name: a", "  effect: read", "  resource: x:1", "  arguments_schema:", "    type: object"]
+    lines += ["    $defs: {text: &text {type: string}}", "    additionalProperties: false"]
+    text = "\n".join([*lines, "    properties:", *names])
+    (tmp_path / "a.yaml").write_text(text)
+    assert "error" not in run("a.yaml", cwd=tmp_path).stdout
+
+
+def test_merge_keys_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "- &base {name: a, effect: read, resource: 'x:1'}\n- <<: *base\n  name: b\n"
+    )
+    refused = run("a.yaml", code=2, cwd=tmp_path).stderr
+    assert "a.yaml:2:3: merge keys (<<) are not supported" in refused
+
+
+def test_a_name_twice_in_json_is_named_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"tools": [\n  {"name": "a", "effect": "read",\n   "name": "b"}]}')
+    assert "a.json:3:4: name is given twice" in run("a.json", code=2, cwd=tmp_path).stderr
+
+
+def test_a_hint_is_the_text_that_is_written(tmp_path: Path) -> None:
+    text = "- {name: a, effect: raed, resource: 'x:1', normalise: {b: [trimm]}}\n"
+    printed = run("-", stdin=text, code=1).stdout
+    assert "did you mean 'read'?" in printed
+    assert "<" not in printed
+
+
 @pytest.mark.parametrize(
     ("form", "paths"),
     [

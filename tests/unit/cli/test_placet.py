@@ -140,7 +140,11 @@ def test_refused_request_exits_with_2_and_names_the_field(signed_pdp: FakePdp) -
     ("text", "message"),
     [
         ('{"tool": "a",\n  "arguments": }', "action.json:2:16: Expecting value"),
-        ('{"a": 1, "a": 2}', "action.json: an object has a duplicate key"),
+        ('{"a": 1, "a": 2}', "action.json:1:10: a is given twice"),
+        (
+            '[{"a": {"b:": 1},\n  "z": {"b": [{"c": 1}, {"c": 1}], "\\u0062": 2}}]',
+            "action.json:2:36: b is given twice",
+        ),
         ("[]", "action.json: must hold a JSON object"),
         ("", "action.json:1:1: Expecting value"),
         ('{"tool": NaN}', "action.json: NaN is not a JSON number"),

@@ -45,7 +45,11 @@ def meant(name: str, known: Iterable[str]) -> str | None:
 def hint(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean …?", or nothing."""
     found = meant(name, known)
-    return "" if found is None else f"; did you mean {found!r}?"
+    if found is None:
+        return ""
+    # A member of an enum is shown as its text.
+    text = str(found)
+    return f"; did you mean {text!r}?"
 
 
 def _squeeze(name: str) -> str:

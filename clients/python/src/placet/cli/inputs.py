@@ -11,6 +11,7 @@ from urllib.error import URLError
 from placet._http import open_url
 from placet.canonical import CanonicalError, parse_value
 from placet.cli.exits import CommandError
+from placet.cli.positions import find_repeated
 from placet.receipt import MAX_BYTES as MAX_RECEIPT
 
 _MAX_FILE = 4 * 1024 * 1024
@@ -110,6 +111,10 @@ def parse_json(data: bytes, name: str) -> Any:
     try:
         return parse_value(data, field="value", max_bytes=_MAX_FILE, max_depth=64)
     except CanonicalError as exc:
+        repeated = find_repeated(data.decode("utf-8"))
+        if repeated is not None:
+            at, twice = repeated
+            raise CommandError(f"{shown}:{at.line}:{at.column}: {twice} is given twice") from exc
         place = exc.field.removeprefix("value").removeprefix(".")
         raise CommandError(f"{shown}: {f'{place}: ' if place else ''}{exc.reason}") from exc
 

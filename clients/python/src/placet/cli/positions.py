@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import yaml
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{},:]|[^][{},:"\s]+')
+
+# So many characters of a text count as one value more.
+_LONG = 100
 
 
 class Position(NamedTuple):
@@ -60,6 +64,67 @@ def locate_yaml(node: yaml.Node) -> Located:
 
 def _position(mark: yaml.Mark) -> Position:
     return Position(mark.line + 1, mark.column + 1)
+
+
+def find_repeated(text: str) -> tuple[Position, str] | None:
+    """Return the first name that an object of a text that is JSON has twice, and where it stands again."""
+    names: list[set[str]] = []
+    before: re.Match[str] | None = None
+    for token in _TOKEN.finditer(text):
+        if token[0] in ("{", "["):
+            names.append(set())
+        elif token[0] in ("}", "]"):
+            names.pop()
+        elif token[0] == ":" and before is not None:
+            name = json.loads(before[0])
+            if name in names[-1]:
+                offset = before.start()
+                return (
+                    Position(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)),
+                    name,
+                )
+            names[-1].add(name)
+        before = token
+    return None
+
+
+def find_expansion(node: yaml.Node, most: int) -> Position | None:
+    """Return the smallest value of a composed document that aliases make too large; None if none is.
+
+    Too large is what has more than `most` values beyond those that are written. A long text counts for more.
+    """
+    sizes: dict[int, int] = {}
+    written = 0
+
+    def size(of: yaml.Node) -> Position | int:
+        nonlocal written
+        if id(of) in sizes:
+            return sizes[id(of)]
+        # What contains itself is refused where it is read.
+        sizes[id(of)] = 0
+        total = own = 1 + (len(of.value) // _LONG if isinstance(of, yaml.ScalarNode) else 0)
+        written += own
+        for part in _parts(of):
+            found = size(part)
+            if isinstance(found, Position):
+                return found
+            total += found
+        if total > most + written:
+            return _position(of.start_mark)
+        sizes[id(of)] = total
+        return total
+
+    found = size(node)
+    return found if isinstance(found, Position) else None
+
+
+def _parts(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            yield name
+            yield value
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
 
 
 def locate_json(text: str) -> Located:

@@ -10,7 +10,11 @@ import yaml
 
 from placet.cli.exits import CommandError
 from placet.cli.inputs import display_name, parse_json, read_bytes
-from placet.cli.positions import Located, Position, locate_json, locate_yaml
+from placet.cli.positions import Located, Position, find_expansion, locate_json, locate_yaml
+
+# So many values may aliases make of a file beyond those that are written in it.
+_MAX_EXPANSION = 100_000
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
@@ -20,6 +24,13 @@ class _Loader(yaml.SafeLoader):
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
     for key_node, value_node in node.value:
+        if key_node.tag == _MERGE:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                "merge keys (<<) are not supported: write the members out, or use an alias for a whole value",
+                key_node.start_mark,
+            )
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             raise yaml.constructor.ConstructorError(None, None, "a key is no string", key_node.start_mark)
@@ -85,6 +96,12 @@ def _read_yaml(data: bytes, name: str) -> tuple[Any, Located]:
             node = loader.get_single_node()
             if node is None:
                 return None, Located(at=Position(1, 1))
+            too_large = find_expansion(node, _MAX_EXPANSION)
+            if too_large is not None:
+                raise CommandError(
+                    f"{display_name(name)}:{too_large.line}:{too_large.column}: aliases make more than "
+                    f"{_MAX_EXPANSION} values of what stands here"
+                )
             return loader.construct_document(node), locate_yaml(node)
         finally:
             loader.dispose()
