@@ -6,6 +6,7 @@ What cannot be read is absent, and rules restrict what is absent.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from pdp.action.templates import TemplateError, identifier, read_template
@@ -22,6 +23,7 @@ from pdp.money import AmountError, major_to_minor, minor_digits, read_number
 _PPM = 1_000_000
 # Beyond any tolerance, and still an exact integer for every reader of JSON.
 _BEYOND = 2**53 - 1
+_NOTHING = Decimal(0)
 
 
 class EntityFigures(NamedTuple):
@@ -80,8 +82,9 @@ def describe_reference(tool: Tool, derived: Derived, known: Mapping[str, KnownEn
 
     `record` and `order`: the amounts that can be read, with `excess_ppm`, by how many
     millionths the call's amount lies above them, rounded up. `record_known`: the record
-    exists. `order_named`: the call or its record names an order, readable or not. `measures`:
-    how many of `record` and `order` there are.
+    exists. `record_readable`: it holds no figure that cannot be read, if it holds any.
+    `order_named`: the call or its record names an order, readable or not. `measures`: how many
+    of `record` and `order` there are.
     """
     record_ref, order_ref = tool.entity_of(EntityRole.RECORD), tool.entity_of(EntityRole.ORDER)
     result: dict[str, Any] = {
@@ -89,6 +92,7 @@ def describe_reference(tool: Tool, derived: Derived, known: Mapping[str, KnownEn
         "order_named": order_ref is not None and _is_named(order_ref, derived, known),
     }
     measures = read_figures(tool, known)
+    result["record_readable"] = EntityRole.RECORD in measures or not _holds_figures(record_ref, known)
     for role, figures in measures.items():
         result[role.value] = {"minor": figures.least, "currency": figures.currency}
         if derived.amount is not None:
@@ -155,20 +159,30 @@ def _attributes(ref: EntityRef, known: Mapping[str, KnownEntity]) -> Mapping[str
     return None if found is None else found.attributes
 
 
+def _holds_figures(ref: EntityRef | None, known: Mapping[str, KnownEntity]) -> bool:
+    """Return whether an entity has an attribute that the registration names for a figure, readable or not."""
+    attributes = None if ref is None else _attributes(ref, known)
+    if ref is None or attributes is None:
+        return False
+    return any(name in attributes for name in (ref.total_named, ref.open_named))
+
+
 def _figures(ref: EntityRef, known: Mapping[str, KnownEntity], currency: JSON) -> EntityFigures | None:
     """Return an entity's figures in `currency`; None if one cannot be read, or one that it needs is absent.
 
-    Where the registration names both, the total may be absent: nobody has written one yet.
+    Where the registration names both, the total may be absent: nobody has written one yet. Where more was
+    paid than there was, nothing is open.
     """
     attributes = _attributes(ref, known)
     digits = minor_digits(currency) if isinstance(currency, str) else None
     if attributes is None or digits is None or not isinstance(currency, str):
         return None
     try:
-        total, left = (
-            major_to_minor(read_number(attributes[name]), digits) if name in attributes else None
-            for name in (ref.total_named, ref.open_named)
-        )
+        total = left = None
+        if ref.total_named in attributes:
+            total = major_to_minor(read_number(attributes[ref.total_named]), digits)
+        if ref.open_named in attributes:
+            left = major_to_minor(max(read_number(attributes[ref.open_named]), _NOTHING), digits)
     except AmountError:
         return None
     if left is None and (ref.open_named or total is None):

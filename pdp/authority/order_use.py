@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pdp.action.entities import EntityFigures, excess_ppm, read_figures
 from pdp.authority.counters import terms_in_force
 from pdp.model import (
+    Amount,
     Counter,
     CounterKey,
     Derived,
@@ -109,7 +110,7 @@ def measure_use(
                 used=counter.total,
                 add=derived.amount.minor,
                 terms=terms,
-                total=None if of is None else _total(of, terms),
+                total=_total(of, terms),
                 open=None if of is None else of.open,
                 unposted=max(0, counter.total - contained) if ref.posted_linked else None,
                 posted_key=posted if ref.posted_linked else None,
@@ -130,6 +131,25 @@ def describe_use(use: OrderUse) -> dict[str, Any]:
     return {"used": use.used, "add": use.add, "currency": use.terms.currency} | {
         name: figure for name, figure in figures if figure is not None
     }
+
+
+def add_uses(reference: dict[str, Any], uses: Sequence[OrderUse], amount: Amount | None) -> None:
+    """Add to what a call is measured against what was paid on it.
+
+    A record that holds no figure now is measured by what its payments fixed, and so it is where they are in
+    another currency. It has no `minor` then: nobody says what it comes to.
+    """
+    for use in uses:
+        measure = reference.get(use.role.value)
+        if measure is None:
+            if amount is None or (use.total is None and use.terms.currency == amount.currency):
+                # Nothing was fixed that the payment could be beyond of; it counts all the same.
+                continue
+            measure = reference[use.role.value] = {"currency": use.terms.currency}
+            reference["measures"] += 1
+            if use.total is not None:
+                measure["excess_ppm"] = excess_ppm(amount.minor, use.total)
+        measure["paid"] = describe_use(use)
 
 
 def guard_use(uses: Sequence[OrderUse]) -> tuple[Guard, ...]:
@@ -170,8 +190,10 @@ def _first_total(figures: EntityFigures | None) -> int | None:
     return figures.total if figures.open is None else figures.open
 
 
-def _total(figures: EntityFigures, terms: Terms) -> int | None:
-    """Return what an entity may come to in all: as it says, else what was open at the first payment."""
+def _total(figures: EntityFigures | None, terms: Terms) -> int | None:
+    """Return what an entity may come to in all: as it says, else what the first payment fixed."""
+    if figures is None:
+        return terms.total
     if figures.total is not None:
         return figures.total
     return figures.open if terms.total is None else terms.total

@@ -21,7 +21,7 @@ from pdp.authority.attribute_rules import resolve_attribute_rules
 from pdp.authority.boundary import boundary_document, without_counts
 from pdp.authority.counters import known_since, room_for_buckets
 from pdp.authority.limits import describe_limits
-from pdp.authority.order_use import OrderUse, describe_use
+from pdp.authority.order_use import OrderUse, add_uses
 from pdp.authority.settings import policy_settings
 from pdp.jsontext import exact_number
 from pdp.model import (
@@ -261,10 +261,7 @@ def _action(
             action["counterparty"] = dealt_with
         if is_measured(tool):
             action["reference"] = describe_reference(tool, derived, facts.entities)
-            for use in uses:
-                # What cannot be measured has no figures to be beyond of; it counts all the same.
-                if use.role.value in action["reference"]:
-                    action["reference"][use.role.value]["paid"] = describe_use(use)
+            add_uses(action["reference"], uses, derived.amount)
     if tool is not None and tool.normalise:
         action["normalised"] = _normalised(tool, derived)
     return action

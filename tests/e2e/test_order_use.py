@@ -266,6 +266,46 @@ async def test_linked_order_counts_what_its_figures_do_not_contain(scene: Scene)
     assert (await pay(scene, 3, 600)).allowed
 
 
+async def test_record_whose_amount_is_lost_is_no_free_one_beside_an_order_with_room(scene: Scene) -> None:
+    await prepare(scene, BOTH, total="50000", open="50000")
+    operator = await scene.operator()
+    assert (await pay(scene, 0)).allowed
+    for amount in ("1,000.00", "-1000", "n/a", "100.005", None):
+        await operator.patch_entity("invoice:INV-0", {"amount": amount})
+        await operator.patch_entity("invoice:INV-1", {"amount": amount})
+        assert "payment.record_unknown" in codes(await pay(scene, 0, 600))
+        assert codes(await pay(scene, 1, 600)) == ["payment.record_unknown"]
+    # Where it holds none, what its first payment fixed binds; where nothing was paid, its order does.
+    await operator.patch_entity("invoice:INV-0", {}, unset=["amount"])
+    await operator.patch_entity("invoice:INV-1", {}, unset=["amount"])
+    assert codes(await pay(scene, 0, "0.01")) == ["payment.order_used"]
+    assert (await pay(scene, 1, 700)).allowed
+    assert (await pay(scene, 1, 700)).allowed
+
+
+async def test_record_that_was_overpaid_is_paid_for_good(scene: Scene) -> None:
+    """Within the tolerance, so that its open amount is less than nothing once that is booked."""
+    registered = tools(total_attribute="total", open_attribute="open")
+    linked = {name: value for name, value in _RECORD.items() if name != "amount_attribute"}
+    linked |= {"open_attribute": "open", "posted": "linked"}
+    for tool in registered:
+        tool["entities"] = [linked, *tool["entities"][1:]]
+    await prepare(scene, registered[:2], total="50000", open="50000")
+    operator = await scene.operator()
+    await operator.put_tenant(SETTINGS | {"po_tolerance": 0.05})
+    await operator.patch_entity("invoice:INV-0", {"open": "1000"})
+    paid = await pay(scene, 0, 1050)
+    assert paid.allowed
+    assert codes(await pay(scene, 0, 1)) == ["payment.order_used"]
+    await operator.patch_entity("invoice:INV-0", {"open": "-50"}, posted={paid.decision_id: "1050"})
+    for amount in ("0.01", 1000, 9000):
+        found = await pay(scene, 0, amount)
+        assert str(found.effect) == "block"
+        assert set(codes(found)) >= {"payment.amount_over_order", "payment.order_used"}
+    await operator.patch_entity("invoice:INV-0", {}, unset=["open"], posted={paid.decision_id: "1050"})
+    assert "payment.order_used" in codes(await pay(scene, 0, 1))
+
+
 async def test_posting_of_what_paid_nothing_there_is_refused_by_its_field(scene: Scene) -> None:
     await prepare(scene, BOTH)
     operator = await scene.operator()

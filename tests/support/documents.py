@@ -86,6 +86,7 @@ def payment_document(*, amount_minor: int = 120_000, tool_call_id: str = "c1", *
             "reference": {
                 "measures": 2,
                 "record_known": True,
+                "record_readable": True,
                 "record": {"minor": amount_minor, "currency": "EUR", "excess_ppm": 0, "paid": paid},
                 "order_named": True,
                 "order": {

@@ -60,6 +60,7 @@ def test_argument_that_is_no_identifier_names_nothing() -> None:
 def test_amounts_of_record_and_order_are_in_minor_units() -> None:
     assert measured(amount="1320.01") == {
         "record_known": True,
+        "record_readable": True,
         "order_named": True,
         "record": {"minor": 120000, "currency": "EUR", "excess_ppm": 100009},
         "order": {"minor": 120000, "currency": "EUR", "excess_ppm": 100009},
@@ -68,11 +69,30 @@ def test_amounts_of_record_and_order_are_in_minor_units() -> None:
 
 
 @pytest.mark.parametrize(
-    "amount", [None, True, "", "abc", "1,200", -1, "1e3", "1200.001", {"minor": 1}, "9" * 30]
+    "amount", [None, True, "", "abc", "1,200", "1e3", "1200.001", {"minor": 1}, "9" * 30]
 )
 def test_amount_that_cannot_be_read_is_absent(amount: JSON) -> None:
     assert "order" not in measured(order={"open": amount})
-    assert "record" not in measured(invoice=INVOICE | {"amount": amount})
+    found = measured(invoice=INVOICE | {"amount": amount})
+    assert "record" not in found
+    assert found["record_readable"] is False
+
+
+@pytest.mark.parametrize("amount", [-1, "-1", "-0.001", "-" + "9" * 30, Decimal("-1e300")])
+def test_negative_total_cannot_be_read_and_negative_open_amount_is_nothing(amount: JSON) -> None:
+    found = measured(invoice=INVOICE | {"amount": amount}, order={"open": amount})
+    assert "record" not in found
+    assert found["record_readable"] is False
+    assert found["order"] == {"minor": 0, "currency": "EUR", "excess_ppm": 2**53 - 1}
+
+
+def test_record_that_lacks_one_of_its_figures_cannot_be_read() -> None:
+    record = replace(TOOL.entities[0], amount_attribute="", total_attribute="amount", open_attribute="open")
+    tool = replace(TOOL, entities=(record, *TOOL.entities[1:]))
+    assert measured(tool)["record_readable"] is False
+    assert measured(tool, invoice=INVOICE | {"open": "1"})["record_readable"] is True
+    neither = {name: value for name, value in INVOICE.items() if name != "amount"}
+    assert measured(tool, invoice=neither)["record_readable"] is True
 
 
 @pytest.mark.parametrize("currency", [None, 978, "", "eur", "Euro", ["EUR"]])
@@ -81,6 +101,7 @@ def test_currency_that_cannot_be_read_leaves_no_amount(currency: JSON) -> None:
     # The order is in its record's currency.
     assert not {"record", "order"} & set(found)
     assert found["measures"] == 0
+    assert found["record_readable"] is False
 
 
 def test_order_is_named_by_whatever_stands_there() -> None:
@@ -120,6 +141,7 @@ def test_record_without_an_amount_leaves_the_order_to_measure_by() -> None:
     record = {name: value for name, value in INVOICE.items() if name != "amount"}
     found = measured(amount=1200, invoice=record, order={"open": "1000"})
     assert found["record_known"] is True
+    assert found["record_readable"] is True
     assert "record" not in found
     assert found["order"] == {"minor": 100000, "currency": "EUR", "excess_ppm": 200_000}
     assert "order" not in measured(invoice={**record, "currency": "XXX"})

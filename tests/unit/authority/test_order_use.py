@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from pdp.action.entities import read_figures
 from pdp.authority.counters import add_to_counter, apply_recount, fits, group_by_counter
 from pdp.authority.order_use import (
     OrderUse,
+    add_uses,
     describe_use,
     entity_scope,
     guard_use,
@@ -147,17 +149,69 @@ def test_total_is_what_is_open_where_the_first_payment_knew_no_figure() -> None:
         {"total": "1200"},
         {"total": "all", "open": "1200"},
         {"total": "1200", "open": None},
-        {"total": "1200", "open": "-1"},
+        {"total": "-1", "open": "1200"},
         {"total": "1200", "open": "1200", "currency": "XXX"},
     ],
 )
 def test_figures_that_cannot_be_read_are_no_figures(attributes: dict[str, JSON]) -> None:
-    found = use(BOTH, 100, paid(60_000), **attributes)
-    assert (found.used, found.total, found.open, found.excess_ppm) == (60_000, None, None, None)
     assert EntityRole.ORDER not in read_figures(BOTH, order(**attributes))
+    found = use(BOTH, 100, paid(60_000, Terms("EUR", None)), **attributes)
+    assert (found.used, found.total, found.open, found.excess_ppm) == (60_000, None, None, None)
     # It counts all the same.
     (guard,) = guard_use([found])
     assert (guard.add, guard.ceiling) == (100, None)
+    # What the first payment fixed bounds those after it.
+    bound = use(BOTH, 60_001, paid(60_000), **attributes)
+    assert (bound.total, bound.open, bound.excess_ppm) == (120_000, None, 9)
+    (guard,) = guard_use([use(BOTH, 100, paid(60_000), **attributes)])
+    assert (guard.add, guard.ceiling) == (100, 120_000)
+
+
+def test_where_more_was_paid_than_there_was_nothing_is_open() -> None:
+    counters = paid(105_000, Terms("EUR", 100_000)) | {POSTED: Counter(105_000)}
+    found = use(LINKED, 1, counters, open="-50")
+    assert (found.total, found.open, found.unposted, found.excess_ppm) == (100_000, 0, 0, 2**53 - 1)
+
+
+def test_what_was_fixed_measures_a_record_that_holds_no_figure_now() -> None:
+    without = {
+        "invoice": KnownEntity(name=INVOICE, revision=2, attributes={"currency": "EUR"}),
+        "order": KnownEntity(name=ORDER, revision=1, attributes={"open": "9000"}),
+    }
+    key = CounterKey(entity_scope(INVOICE), "paid:")
+
+    def reference(counter: Counter) -> dict[str, Any]:
+        derived = payment(OLD, 60_000)
+        found: dict[str, Any] = {"order": {"minor": 900_000}, "measures": 1}
+        add_uses(found, measure_use(OLD, derived, without, {key: counter}), derived.amount)
+        return found
+
+    fixed = reference(Counter(100_000, (), Terms("EUR", 100_000)))
+    assert fixed["measures"] == 2
+    assert fixed["record"] == {
+        "currency": "EUR",
+        "excess_ppm": -400_000,
+        "paid": {
+            "used": 100_000,
+            "add": 60_000,
+            "currency": "EUR",
+            "total": 100_000,
+            "excess_ppm": 600_000,
+        },
+    }
+    assert fixed["order"]["paid"]["add"] == 60_000
+    # Where nothing was fixed, only the currency can differ.
+    nothing = reference(Counter(100_000, (), Terms("EUR", None)))
+    assert "record" not in nothing
+    assert nothing["measures"] == 1
+    other = reference(Counter(100_000, (), Terms("USD", None)))
+    assert other["record"] == {
+        "currency": "USD",
+        "paid": {"used": 100_000, "add": 60_000, "currency": "USD"},
+    }
+    assert other["measures"] == 2
+    # Nothing is in force any more.
+    assert "record" not in reference(Counter(0, (), Terms("EUR", 100_000)))
 
 
 def test_measures_add_up_apart() -> None:

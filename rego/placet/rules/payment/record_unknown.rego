@@ -3,10 +3,10 @@ package placet.rules.payment
 # METADATA
 # scope: rule
 # title: Record unknown
-# description: The record that the call is about does not exist, or holds no amount to measure the call by.
+# description: The record that the call is about does not exist, or holds no amount that can be read.
 # custom:
 #   remedy: ask
-#   remediation: Have the record entered, with its amount.
+#   remediation: Have the record entered, or its amount corrected.
 block contains "payment.record_unknown" if {
 	record_unknown_judged
 	not record_unknown_disproven
@@ -31,9 +31,10 @@ record_unknown_disproven if {
 	is_number(input.action.reference.record.minor)
 }
 
-# Measured against its order, a record need not hold an amount.
+# Measured against its order, a record need not hold an amount. One that cannot be read is not none.
 record_unknown_disproven if {
 	input.action.reference.record_known == true
+	input.action.reference.record_readable == true
 	input.action.reference.order_named == true
 }
 

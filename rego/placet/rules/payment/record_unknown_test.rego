@@ -23,6 +23,22 @@ test_record_unknown_fires_for_a_record_with_neither_amount_nor_order if {
 	}
 }
 
+test_record_unknown_fires_for_an_amount_that_cannot_be_read_also_beside_an_order if {
+	without := fixtures.removed("/action/reference/record")
+	every odd in [false, null, "true", 1] {
+		"payment.record_unknown" in payment.block with input as json.patch(without, [{"op": "replace", "path": "/action/reference/record_readable", "value": odd}])
+	}
+	"payment.record_unknown" in payment.block with input as json.remove(without, ["/action/reference/record_readable"])
+}
+
+# What its payments fixed does not say what it comes to.
+test_record_unknown_fires_for_a_record_without_an_amount_and_an_order_that_was_paid if {
+	"payment.record_unknown" in payment.block with input as json.patch(fixtures.document, [
+		{"op": "remove", "path": "/action/reference/record/minor"},
+		{"op": "replace", "path": "/action/reference/order_named", "value": false},
+	])
+}
+
 test_record_unknown_fires_when_it_is_missing_or_odd_whether_the_record_is_known if {
 	"payment.record_unknown" in payment.block with input as fixtures.removed("/action/reference/record_known")
 	every odd in [null, "true", 1] {
