@@ -315,6 +315,23 @@ def test_mcp_tools_get_the_most_restrictive_reading(run: Run, tmp_path: Path) ->
     assert read["arguments_schema"]["additionalProperties"] is False
 
 
+def test_description_of_others_is_shown_as_text(run: Run) -> None:
+    odd = "Reads.\u202e\u200b\x9b2J\x1b[31m\u2028 größer"
+    schema = {"type": "object", "properties": {"path": {"type": "string", "description": odd}}}
+    listed = {"tools": [{"name": "files.read", "description": odd, "inputSchema": schema}]}
+    said = run("tool", "import-mcp", "-", stdin=json.dumps(listed))
+    shown = run("tool", "show", "files.read")
+    as_json = run("tool", "show", "files.read", "--json")
+    listing = run("tool", "list", "--json")
+    for done in (said, shown, as_json, listing, run("tool", "history"), run("admin", "change", "tools", "1")):
+        text = done.stdout + done.stderr
+        assert all(char.isprintable() or char == "\n" for char in text), ascii(text)
+        assert "größer" in text or done not in (shown, as_json, listing)
+    assert parsed(as_json)["description"] == odd
+    # What is shown can be registered again, and is the same.
+    assert "nothing differs from before" in run("tool", "put", "-", stdin=shown.stdout).stderr
+
+
 def test_operators_word_outranks_hints_and_is_never_overwritten(run: Run, tmp_path: Path) -> None:
     (tmp_path / "listed.json").write_text(json.dumps({"jsonrpc": "2.0", "id": 1, "result": LISTED}))
     (tmp_path / "own.yaml").write_text("- {name: files.wipe, effect: delete, resource: 'file:{path}'}\n")

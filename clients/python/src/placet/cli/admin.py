@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from placet._calls.jsontext import json_text
 from placet._calls.plain import plain
 from placet.cli.connection import DryRun, Json, Reason, connected
 from placet.cli.differences import find_differences
 from placet.cli.inputs import read_list, read_object
-from placet.cli.output import author, print_json, printable
+from placet.cli.output import author, print_json, printable, shown_json
 from placet.cli.written import print_preview, print_written, read_replaced
 from placet.client import Client
 from placet.errors import invalid
@@ -260,4 +259,4 @@ def _print_differences(
 
 
 def _text(value: Any) -> str:
-    return json_text(value, "output").decode("utf-8")
+    return shown_json(value)

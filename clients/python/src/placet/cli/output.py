@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,26 @@ STYLES = {"allow": "bold green", "block": "bold red", "escalate": "bold yellow"}
 
 def print_json(value: Any) -> None:
     """Print the value as one line of JSON."""
-    typer.echo(json_text(plain(value), "output").decode("utf-8"))
+    typer.echo(shown_json(plain(value)))
+
+
+def shown_json(value: Any) -> str:
+    """Return the value as one line of JSON that a terminal shows as it is."""
+    return escaped_json(json_text(value, "output").decode("utf-8"))
+
+
+def escaped_json(text: str) -> str:
+    r"""Return JSON text of the same value, with \u escapes for all that a terminal would obey or hide.
+
+    These are control and format characters, such as those that turn the direction of writing, line
+    separators, and characters that nobody has assigned.
+    """
+    # Outside of strings JSON text has line feeds alone of all these, and within them none.
+    return "".join(char if char.isprintable() or char == "\n" else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
 def show_decision(decision: Decision) -> None:

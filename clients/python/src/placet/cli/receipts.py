@@ -93,7 +93,7 @@ def verify(
         said = {"receipt_status": status, "header": receipt.header, "claims": receipt.claims}
         print_json(said | ({"uncompared": list(uncompared)} if uncompared else {}))
     elif jwks:
-        typer.echo(f"verified: signed by {receipt.header['kid']} ({receipt.header['alg']})")
+        typer.echo(printable(f"verified: signed by {receipt.header['kid']} ({receipt.header['alg']})"))
     else:
         typer.echo("unverified: the receipt is well formed; whether it was signed needs --jwks")
     if uncompared and not as_json:

@@ -14,7 +14,7 @@ from rich.text import Text
 from placet.cli.connection import offline
 from placet.cli.exits import CommandError
 from placet.cli.inputs import read_bytes
-from placet.cli.output import printable
+from placet.cli.output import escaped_json, printable
 
 # The format's model costs a third of a second to import; other commands need none of it.
 
@@ -110,7 +110,7 @@ def run(
     except StackError as exc:
         raise CommandError(f"no stack: {exc}") from exc
     if form == "json":
-        typer.echo(json.dumps(as_json(results), ensure_ascii=False, indent=1))
+        typer.echo(escaped_json(json.dumps(as_json(results), ensure_ascii=False, indent=1)))
     if junit is not None:
         try:
             junit.write_bytes(as_junit(results))
@@ -155,7 +155,7 @@ def _listener(*, quiet: bool) -> Any:
         return Listener(begins=lambda *_: None, step=lambda _: None, ends=lambda _: None)
     out = Console(highlight=False, soft_wrap=True)
     return Listener(
-        begins=lambda scenario, file: out.print(Text(f"{printable(scenario.name)}  ({file})", style="bold")),
+        begins=lambda scenario, file: out.print(Text(printable(f"{scenario.name}  ({file})"), style="bold")),
         step=lambda step: _show_step(out, step),
         ends=lambda result: _show_end(out, result),
     )
@@ -165,7 +165,7 @@ def _show_step(out: Console, step: Any) -> None:
     if step.chapter:
         out.print(Text(f"\n  {printable(' '.join(step.chapter.split()))}"))
     line = Text(f"  {printable(step.title):<44} ")
-    line.append(f"{step.answer.upper():<9}", style=f"bold {_STYLES.get(step.answer, 'green')}")
+    line.append(f"{printable(step.answer.upper()):<9}", style=f"bold {_STYLES.get(step.answer, 'green')}")
     line.append(f"{step.seconds * 1000:>9.1f} ms", style="dim")
     line.append(f"  {printable(step.because)}")
     out.print(line)

@@ -43,6 +43,30 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts every text in double quotes that has characters which a terminal would obey or hide."""
+
+    def analyze_scalar(self, scalar: str) -> Any:
+        found = super().analyze_scalar(scalar)
+        if _is_shown(scalar):
+            return found
+        found.allow_flow_plain = found.allow_block_plain = False
+        found.allow_single_quoted = found.allow_block = False
+        return found
+
+
+def _is_shown(text: str) -> bool:
+    return all(char.isprintable() or char == "\n" for char in text)
+
+
+def _escape(text: str) -> str:
+    """Return the text with escapes as YAML has them in double quotes."""
+    return "".join(
+        char if _is_shown(char) else f"\\U{ord(char):08X}" if ord(char) > 0xFFFF else f"\\u{ord(char):04X}"
+        for char in text
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolFile:
     """The registrations in a file, and where in it they stand."""
@@ -86,7 +110,9 @@ def read_tool_file(name: str) -> ToolFile:
 
 def print_tools(forms: Iterable[Mapping[str, Any]]) -> str:
     """Return registrations as the YAML that `read_tools` reads."""
-    return yaml.safe_dump({"tools": list(forms)}, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump({"tools": list(forms)}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    # What is left of such characters stands in double quotes.
+    return _escape(text)
 
 
 def _read_yaml(data: bytes, name: str) -> tuple[Any, Located]:

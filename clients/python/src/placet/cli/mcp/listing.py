@@ -144,7 +144,8 @@ def _page(page: Any, file: str, where: str) -> Iterator[_Listed]:
     """Yield what one page lists. `where` is the page's place in its file."""
     tools = _result(page).get("tools")
     if not isinstance(tools, list):
-        raise CommandError(f"{file}: {where or 'it '}is no result of tools/list: it has no list named tools")
+        place = where.rstrip(".") or "it"
+        raise CommandError(f"{file}: {place} is no result of tools/list: it has no list named tools")
     for index, tool in enumerate(tools):
         yield _Listed(file=file, place=f"{where}tools[{index}]", tool=tool)
 
