@@ -2,7 +2,8 @@
 
 What is said is the argument's place, the keyword of the schema that failed, and what the keyword demands.
 No value of an argument is ever part of it, and of a secret argument not what the schema demands either. The
-name of a member that the schema does not know is the sender's own; one that is more than a name is left out.
+name of a member that the schema does not know is the sender's own; one that is more than a name is left out,
+and where the tool has secrets, every one: it may hold a secret, by mistake.
 
 To explain takes tens of microseconds for each value and each part of the schema that judges it, so long
 arguments are looked at in part, and those of a schema with very many alternatives not at all.
@@ -73,7 +74,9 @@ def find_violations(
     `secret` are the paths of secret arguments (`placet.secret_paths`). `unsettled` are the rules that make
     no normal spelling of what was given.
     """
-    hidden = tuple(_names_of(name) for name in secret)
+    hidden = _Hidden(
+        paths=tuple(_names_of(name) for name in secret), names=_names_in(schema) if secret else None
+    )
     judged = count_judgements(schema)
     probe = _Probe(arguments, _MAX_JUDGED // judged)
     found = _Found(hidden, probe.value)
@@ -87,8 +90,23 @@ def find_violations(
             if not probe.made(error):
                 found.take(error)
     if not found.listed and not validator.is_valid(arguments):
-        found.add(SchemaViolation(at=place(probe.cut[0] if probe.cut else ()), rule="schema"))
+        found.add(SchemaViolation(at=hidden.place(probe.cut[0] if probe.cut else ()), rule="schema"))
     return Violations(listed=tuple(found.listed), more=found.more)
+
+
+@lru_cache(maxsize=512)
+def _names_in(schema: str) -> frozenset[str]:
+    """Return all names of members that a schema has, wherever they stand in it."""
+    found: set[str] = set()
+    waiting: list[Any] = [orjson.loads(schema) if schema else {}]
+    while waiting:
+        part = waiting.pop()
+        waiting += _values(part)
+        if isinstance(part, dict):
+            found |= part["properties"].keys() if isinstance(part.get("properties"), dict) else set()
+            required = [part.get("required"), *_values(part.get("dependentRequired"))]
+            found |= {name for names in required for name in _values(names) if isinstance(name, str)}
+    return frozenset(found)
 
 
 @lru_cache(maxsize=4096)
@@ -178,10 +196,26 @@ class _Probe:
         return error.kind.name in _OF_THE_WHOLE and any(cut[: len(path)] == path for cut in self.cut)
 
 
+class _Hidden(NamedTuple):
+    """What is not said of the arguments."""
+
+    # The names that lead to each secret.
+    paths: tuple[tuple[str, ...], ...]
+    # The names that are said; None: all of them.
+    names: frozenset[str] | None
+
+    def place(self, path: Path) -> str:
+        """Return a place as far as it may be said."""
+        path = _up_to_secret(path, self.paths)
+        if self.names is not None:
+            path = tuple(step if isinstance(step, int) or step in self.names else "" for step in path)
+        return place(path)
+
+
 class _Found:
     """Violations as they are found, each once."""
 
-    def __init__(self, hidden: Sequence[tuple[str, ...]], within: Mapping[str, Any]) -> None:
+    def __init__(self, hidden: _Hidden, within: Mapping[str, Any]) -> None:
         self._hidden = hidden
         self._within = within
         self.listed: list[SchemaViolation] = []
@@ -202,7 +236,7 @@ class _Found:
 
 def _violations(
     error: jsonschema_rs.ValidationError,
-    hidden: Sequence[tuple[str, ...]],
+    hidden: _Hidden,
     within: Mapping[str, Any],
     *,
     alternative: int,
@@ -212,7 +246,7 @@ def _violations(
     rule = kind.name
 
     def at(*steps: str | int) -> str:
-        return place(_up_to_secret((*path, *steps), hidden))
+        return hidden.place((*path, *steps))
 
     if isinstance(kind, kinds.Required):
         yield SchemaViolation(at=at(kind.property), rule=rule, alternative=alternative)
@@ -243,7 +277,7 @@ def _violations(
                 for inner in kind.context[number][:MAX_LISTED]:
                     yield from _violations(inner, hidden, within, alternative=number + 1, depth=depth + 1)
     else:
-        demanded = "" if _is_hidden(path, rule, hidden) else _demanded(kind)
+        demanded = "" if _is_hidden(path, rule, hidden.paths) else _demanded(kind)
         yield SchemaViolation(at=at(), rule=rule, demanded=demanded, alternative=alternative)
 
 

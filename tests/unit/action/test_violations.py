@@ -136,6 +136,56 @@ def test_names_inside_a_secret_are_part_of_it(path: str) -> None:
     assert "arguments" in said
 
 
+OPEN = {
+    "properties": {
+        "pin": {"type": "string"},
+        "h": {"type": "object", "additionalProperties": False},
+        "maps": {"additionalProperties": {"type": "string"}},
+        "named": {"patternProperties": {"^x-": {"type": "string"}}, "unevaluatedProperties": False},
+        "items": {"items": {"properties": {"sku": {"type": "string"}}, "additionalProperties": False}},
+        "either": {"anyOf": [{"properties": {"a": {}}, "additionalProperties": False}, {"type": "string"}]},
+        "long": {"additionalProperties": {"items": {"type": "string"}, "minItems": 900}},
+    },
+    "dependentRequired": {"pin": ["otp"]},
+    "required": ["invoice"],
+    "additionalProperties": False,
+}
+# Each holds a name that the schema does not have.
+STRAY: tuple[dict[str, Any], ...] = (
+    {"canary": ""},
+    {"h": {"canary": "x"}},
+    {"maps": {"canary": 5}},
+    {"maps": {"canary": {"sku": "x"}}},
+    {"named": {"canary": 1}},
+    {"named": {"x-canary": 1}},
+    {"items": [{"sku": "1"}, {"canary": ""}]},
+    {"either": {"canary": ""}},
+    {"long": {"canary": ["x"] * 901}},
+)
+
+
+@pytest.mark.parametrize("arguments", STRAY)
+def test_of_a_tool_with_secrets_only_names_that_the_schema_has_are_said(arguments: dict[str, Any]) -> None:
+    given = {"invoice": "INV-1"} | arguments
+    assert "canary" not in repr(find(given, OPEN, ("pin",)))
+    assert find(given, OPEN, ("pin",)).listed
+    # Whoever misspells an argument of another tool is told which.
+    if "long" not in arguments:
+        assert "canary" in repr(find(given, OPEN))
+
+
+def test_names_that_the_schema_has_are_said_of_a_tool_with_secrets() -> None:
+    stray = {"h": {"Bearer_abc123def456": "x"}, "pin_is_4711": "", "pin": "1", "items": [{"sku": 1, "z": 2}]}
+    assert [(at, rule) for at, rule, _ in sorted(violations(stray, OPEN, ("pin",)))] == [
+        ("arguments.h[…]", "additionalProperties"),
+        ("arguments.invoice", "required"),
+        ("arguments.items[0].sku", "type"),
+        ("arguments.items[0][…]", "additionalProperties"),
+        ("arguments.otp", "required"),
+        ("arguments[…]", "additionalProperties"),
+    ]
+
+
 def test_alternative_that_comes_closest_is_explained() -> None:
     schema = {
         "properties": {
