@@ -117,11 +117,12 @@ class ActionContext:
 
         What is wrong with a chain that it shows is said of the chain.
         """
-        return (
-            self.session is None
-            and not self.chain.problems
-            and speaks_in_session(self.request.caller, self.facts)
-        )
+        return not self.chain.problems and self.proves_nothing
+
+    @property
+    def proves_nothing(self) -> bool:
+        """Whether the caller speaks for an agent of the session, and does not prove its part in it."""
+        return self.session is None and speaks_in_session(self.request.caller, self.facts)
 
     def with_facts(self, facts: Facts) -> ActionContext:
         """Return the context with facts that differ in the history of session, counters and holds only."""

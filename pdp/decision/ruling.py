@@ -54,7 +54,9 @@ def make_decision(
     # No review exists yet, so whatever id is named is made up.
     unknown = () if request.review_id is None else (REVIEW_UNKNOWN,)
     unproven = (SESSION_UNPROVEN,) if context.unproven else ()
-    effect, reasons = _effect(verdict, (*unproven, *found, *unknown), context.chain)
+    effect, reasons = _effect(
+        verdict, (*unproven, *found, *unknown), context.chain, proves_nothing=context.proves_nothing
+    )
     reasons = explain(reasons, context, limits)
     decided_at = facts.now.replace(microsecond=0)
     decision_id = uuid7(facts.now)
@@ -101,20 +103,21 @@ def _obligations(facts: Facts, verdict: Verdict | None, effect: Effect) -> tuple
 
 
 def _effect(
-    verdict: Verdict | None, found: tuple[Reason, ...], chain: Chain
+    verdict: Verdict | None, found: tuple[Reason, ...], chain: Chain, *, proves_nothing: bool
 ) -> tuple[Effect, tuple[Reason, ...]]:
     """Return policy's verdict, overridden by what the PDP itself found; found reasons all block.
 
     What is wrong with the chain blocks whatever policy says of it, and so does a caller of whom
-    nothing is proven.
+    nothing is proven. `proves_nothing`: it speaks for an agent of the session, and so is no stranger to it.
     """
     if verdict is None:
         return Effect.BLOCK, (*found, POLICY_UNAVAILABLE)
     # Policy names a problem; the first hop that has it is where to look.
     places = {problem.code: problem.at for problem in reversed(chain.problems)}
     reasons = tuple(replace(r, at=places[r.code]) if r.code in places else r for r in verdict.reasons)
-    if SESSION_UNPROVEN in found:
-        # Policy is told of no session, for the caller has proven no part in any. It may know better.
+    if proves_nothing and (chain.problems or SESSION_UNPROVEN in found):
+        # Policy is told of no session, for the caller has proven no part in any. It may know better: that it
+        # is the proof which is missing, or what is wrong with the chain.
         reasons = tuple(reason for reason in reasons if reason.code != "session.unknown")
     said = {reason.code for reason in reasons if reason.effect is Effect.BLOCK}
     found += tuple(chain_refused(code, at) for code, at in places.items() if code not in said)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -431,6 +432,46 @@ async def test_holder_of_a_grant_is_no_owner_of_the_session(scene: Scene) -> Non
         await runtime.get_chain(decision.decision_id, chain=helper.chain)
     # Without the chain it may not say anything either.
     assert codes(await stage.ask((), read(), by=HELPER))[0] == "session.unknown"
+
+
+async def test_holder_of_a_refused_chain_is_told_of_the_chain_alone(scene: Scene) -> None:
+    stage = await cast(scene)
+    helper = await stage.delegate(stage.root, HELPER)
+    elsewhere = await scene.session()
+    await (await scene.agent()).revoke_grant(stage.session, helper)
+    revoked = await stage.ask(helper.chain, read())
+    assert (revoked.effect, codes(revoked), revoked.session_version) == ("block", ["chain.revoked"], 0)
+    assert "chain.revoked:" in revoked.model_text
+    assert "session" not in revoked.model_text.replace("session_id", "")
+    # The session's own agent is none either, whatever is wrong with what it sends.
+    for chain, code in (
+        ((Hop(agent=AGENT, grant="not.a.grant"),), "chain.invalid"),
+        ((Hop(agent=AGENT, grant=elsewhere.grant),), "chain.foreign"),
+    ):
+        shown = await (await scene.agent()).evaluate(read(), session=stage.session.session_id, chain=chain)
+        assert (shown.effect, codes(shown)) == ("block", [code])
+
+
+async def test_strangers_chain_reads_alike_whether_or_not_there_is_the_session(scene: Scene) -> None:
+    stage = await cast(scene)
+    other = await cast(scene)
+    foreign = await other.delegate(other.root, CLERK)
+    clerk = await stage.runtime(CLERK)
+    for chain in (
+        (Hop(agent=AGENT, grant="not.a.grant"),),
+        (Hop(agent=AGENT, grant="not.a.grant"), Hop(agent=CLERK, grant="nor.is.this")),
+        (Hop(agent=AGENT),),
+        (Hop(agent=CLERK),),
+        foreign.chain,
+    ):
+        told = []
+        for named in (stage.session.session_id, str(uuid4())):
+            decision = await clerk.evaluate(read(), session=named, chain=chain)
+            assert (decision.effect, decision.session_version) == ("block", 0)
+            assert "session.unknown" in codes(decision)
+            text = decision.model_text.replace(decision.decision_id, "")
+            told.append((decision.reasons, decision.retryable, text, decision.chain))
+        assert told[0] == told[1]
 
 
 # --- revocation --------------------------------------------------------------------------------
