@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
 import jsonschema_rs
 import orjson
@@ -39,6 +40,8 @@ _TEMPLATE = re.compile(r"(?P<type>[a-z][a-z0-9_.-]{0,63}):(?P<id>.{1,512})", re.
 # What separates segments, and a dot in them, also where a tool decodes percent signs, once or more often.
 _SEPARATOR = re.compile(r"[/\\]|%(?:25)*(?:2f|5c)", re.IGNORECASE)
 _DOT = re.compile(r"%(?:25)*2e", re.IGNORECASE)
+# So many characters of what the engine says of a schema are told.
+_MAX_REASON = 200
 
 
 def derive(action: Action, tool: Tool | None, *, audience: str = "") -> Derived:
@@ -126,19 +129,38 @@ def make_comparable(arguments: Mapping[str, JSON], amount: AmountRole | None) ->
     return result
 
 
-def schema_problem(text: str) -> str | None:
-    """Return why arguments cannot be judged by a schema; None if they can."""
+def schema_problem(text: str) -> tuple[tuple[str | int, ...], str] | None:
+    """Return where and why, in one line, arguments cannot be judged by a schema; None if they can."""
     try:
         _schema(text)
+    except jsonschema_rs.ValidationError as exc:
+        return tuple(exc.instance_path), _why(exc.message)
     except ValueError as exc:
-        return f"is no JSON Schema (2020-12): {exc}"
+        return (), _why(str(exc))
     return None
+
+
+def is_pattern(text: str) -> bool:
+    """Return whether the engine can match by a regular expression."""
+    try:
+        _compile({"pattern": text})
+    except ValueError:
+        return False
+    return True
+
+
+def _why(text: str) -> str:
+    reason = next(iter(text.splitlines()), "")
+    return f"is no JSON Schema (2020-12): {reason[:_MAX_REASON]}"
 
 
 @lru_cache(maxsize=4096)
 def _schema(text: str) -> jsonschema_rs.Draft202012Validator:
     """Compile a schema. Regular expressions run in linear time; nothing is fetched."""
-    schema = orjson.loads(text) if text else {"type": "object", "maxProperties": 0}
+    return _compile(orjson.loads(text) if text else {"type": "object", "maxProperties": 0})
+
+
+def _compile(schema: Any) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(
         schema, pattern_options=jsonschema_rs.RegexOptions(), offline=True
     )

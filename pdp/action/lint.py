@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 
-from pdp.action.derivation import schema_problem
+from pdp.action.derivation import is_pattern, schema_problem
 from pdp.action.secrets import find_secret_faults
 from pdp.errors import InvalidFieldError
 from pdp.model import EntityRef, Tool
 from pdp.money import minor_digits
-from placet._lint import Finding, Severity, lint_each
+from placet._lint import Finding, Severity, lint_each, written
 from placet._lint.fields import field_of
+from placet._lint.findings import Path
+from placet._lint.schemas import subschemas
 
 # What a secret is used for, by how the field begins.
 _SECRETS = (
@@ -24,6 +27,10 @@ _SECRETS = (
     ("business_key", "secret.in_key"),
     ("amount", "secret.is_amount"),
 )
+
+# So many patterns of a tool are named, and so many characters of each are shown.
+_MAX_PATTERNS = 50
+_MAX_SHOWN = 80
 
 
 class Judged(NamedTuple):
@@ -75,8 +82,32 @@ def _by_engine(tool: Tool, index: int, found: Iterable[Finding]) -> Iterator[Jud
     if any(finding.code == "schema.invalid" for finding in found):
         return
     problem = schema_problem(tool.arguments_schema)
-    if problem is not None:
-        yield _judged(tool, index, "schema.invalid", "arguments_schema", problem)
+    if problem is None:
+        return
+    path, reason = problem
+    patterns = list(islice(_bad_patterns(orjson.loads(tool.arguments_schema)), _MAX_PATTERNS))
+    for at, pattern in patterns:
+        shown = pattern if len(pattern) <= _MAX_SHOWN else f"{pattern[:_MAX_SHOWN]}…"
+        why = (
+            f"{shown!r} is no regular expression that the engine can apply: it has no look-around, and "
+            "bounds their size"
+        )
+        yield _judged(tool, index, "schema.invalid", written(("arguments_schema", *at)), why)
+    if all(path != at for at, _ in patterns):
+        yield _judged(tool, index, "schema.invalid", written(("arguments_schema", *path)), reason)
+
+
+def _bad_patterns(schema: Any) -> Iterator[tuple[Path, str]]:
+    for at, value in subschemas(schema):
+        if not isinstance(value, dict):
+            continue
+        pattern = value.get("pattern")
+        if isinstance(pattern, str) and not is_pattern(pattern):
+            yield (*at, "pattern"), pattern
+        by_pattern = value.get("patternProperties")
+        for name in by_pattern if isinstance(by_pattern, dict) else ():
+            if not is_pattern(name):
+                yield (*at, "patternProperties", name), name
 
 
 def _by_secrets(tool: Tool, index: int) -> Iterator[Judged]:

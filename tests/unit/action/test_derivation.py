@@ -257,7 +257,7 @@ def test_derivation_never_raises(arguments: dict[str, Any]) -> None:
         ({"resource": "{a}:x"}, "tools[0].resource"),
         ({"arguments_schema": '{"type":"nonsense"}'}, "tools[0].arguments_schema.type"),
         ({"arguments_schema": '{"$ref":"http://127.0.0.1:9/schema"}'}, "tools[0].arguments_schema"),
-        ({"arguments_schema": '{"pattern":"(?<=a)b"}'}, "tools[0].arguments_schema"),
+        ({"arguments_schema": '{"pattern":"(?<=a)b"}'}, "tools[0].arguments_schema.pattern"),
         ({"amount": AmountRole(argument="amount", unit=None)}, "tools[0].amount.unit"),
         ({"amount": AmountRole(argument="amount", unit=AmountUnit.MAJOR)}, "tools[0].amount.currency"),
         (

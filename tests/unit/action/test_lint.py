@@ -77,6 +77,50 @@ def test_what_can_pass_is_never_an_error(
     ] == []
 
 
+def test_every_pattern_that_the_engine_refuses_is_named() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "a": {"type": "string", "pattern": "("},
+            "b": {"type": "array", "items": {"type": "string", "pattern": "^(?=x)x"}},
+            "c": {"type": "string", "pattern": "^[a-z]+$"},
+            "d": {"type": "string", "pattern": "[z-a]" * 50},
+        },
+        "patternProperties": {"[": {"type": "string"}, "^x-": {"type": "string"}},
+        "additionalProperties": False,
+    }
+    (found,) = lint_registrations([builders.tool(resource="x:1", arguments_schema=json.dumps(schema))])
+    wrong = [(item.field.removeprefix("tools[0].arguments_schema."), item.finding.message)
+             for item in found if item.is_error]  # fmt: skip
+    assert sorted(field for field, _ in wrong) == [
+        "patternProperties.[",
+        "properties.a.pattern",
+        "properties.b.items.pattern",
+        "properties.d.pattern",
+    ]
+    assert all("\n" not in message and len(message) < 200 for _, message in wrong)
+    assert any(said.startswith("'(' is no regular expression that the engine can apply") for _, said in wrong)
+
+
+@pytest.mark.parametrize(
+    ("schema", "field"),
+    [
+        (
+            {"type": "object", "properties": {"a": {"minLength": -1}}},
+            "arguments_schema.properties.a.minLength",
+        ),
+        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}}, "arguments_schema"),
+        ({"type": "object", "properties": {"a": {"$ref": "https://example.org/x"}}}, "arguments_schema"),
+    ],
+)
+def test_what_the_engine_refuses_is_named_in_one_line(schema: Any, field: str) -> None:
+    (found,) = lint_registrations([builders.tool(resource="x:1", arguments_schema=json.dumps(schema))])
+    (item,) = [item for item in found if item.is_error]
+    assert item.field == f"tools[0].{field}"
+    assert item.finding.message.startswith("is no JSON Schema (2020-12): ")
+    assert "\n" not in item.finding.message
+
+
 def test_form_of_a_tool_says_what_its_file_says() -> None:
     forms = [form_of_message(message) for message in put_tools(TOOLS).request.tools]
     for tool, form in zip(tools(put_tools(TOOLS).request), forms, strict=True):

@@ -69,7 +69,7 @@ def _describe(opening: Opening) -> str:
 def _check_form(tool: Registration, schema: Mapping[str, Any]) -> bool:
     """Add words that are misspelt, and values that words of a schema cannot have."""
     right = True
-    for path, value in _schemas(schema, ()):
+    for path, value in subschemas(schema):
         at = (*_AT, *path)
         if not isinstance(value, Mapping):
             if not isinstance(value, bool):
@@ -112,9 +112,9 @@ def _problem(word: Any, said: Any) -> str:
     return ""
 
 
-def _schemas(schema: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """Yield a schema and every schema inside of it."""
-    waiting: list[tuple[Path, Any]] = [(path, schema)]
+def subschemas(schema: Any) -> Iterator[tuple[Path, Any]]:
+    """Yield a schema and every schema inside of it, each with its path."""
+    waiting: list[tuple[Path, Any]] = [((), schema)]
     while waiting:
         at, value = waiting.pop()
         yield at, value
