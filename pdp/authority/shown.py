@@ -23,9 +23,9 @@ def visible_figures(figures: Figures, *, hops: int, shared: bool) -> Figures:
     they are and what its call adds.
     """
     if shared:
-        return replace(figures, used="")
+        return replace(figures, used="", unposted="")
     if hops > 1 and figures.of in _BOUNDARIES and figures.at != f"chain[{hops - 1}]":
-        return replace(figures, used="", limit="", open="", window=None)
+        return replace(figures, used="", limit="", open="", unposted="", window=None)
     return figures
 
 

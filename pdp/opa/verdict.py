@@ -23,7 +23,7 @@ _MAX_RETRY_SECONDS = 366 * 86_400
 _EFFECTS = {effect.value: effect for effect in Effect}
 _VERDICT_KEYS = frozenset({"effect", "reasons", "obligations", "retry_after_seconds"})
 _REASON_KEYS = frozenset({"code", "effect", "message", "at", "remediation", "remedy", "findings"})
-_NUMBERS = ("used", "added", "limit", "open")
+_NUMBERS = ("used", "added", "limit", "open", "unposted")
 _FINDING_KEYS = frozenset(
     {"code", "of", "at", "hop", "unit", "window_seconds", "retry_after_seconds", *_NUMBERS}
 )

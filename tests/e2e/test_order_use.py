@@ -244,7 +244,10 @@ async def test_linked_order_counts_what_its_figures_do_not_contain(scene: Scene)
     assert second.allowed
     # Others paid 1,200 meanwhile; of ours nothing is booked.
     await operator.patch_entity("po:PO-1", {"open": "1200"})
-    assert codes(await pay(scene, 2, "0.01")) == ["payment.order_used"]
+    refused = await pay(scene, 2, "0.01")
+    assert codes(refused) == ["payment.order_used"]
+    (figures,) = refused.reasons[0].figures
+    assert (figures.used, figures.open, figures.unposted) == ("1200.00", "1200.00", "1200.00")
     # The first is booked, half of it; twice said is once booked.
     for _ in range(2):
         await operator.patch_entity("po:PO-1", {"open": "900"}, posted={first.decision_id: "300"})

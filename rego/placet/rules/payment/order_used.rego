@@ -92,9 +92,8 @@ findings contains object.union(
 		"of": name,
 		"unit": paid.currency,
 		"used": paid.used,
-		"added": paid.add,
 	},
-	{figure: paid[of] | some figure, of in order_used_figures; is_number(paid[of])},
+	{figure: paid[of] | some figure, of in order_used_figures(name); is_number(paid[of])},
 ) if {
 	order_used_beyond
 	some name in {"record", "order"}
@@ -103,5 +102,8 @@ findings contains object.union(
 	not order_used_within(paid)
 }
 
-# What a refusal calls the figures of what was paid.
-order_used_figures := {"limit": "total", "open": "open"}
+# What a refusal calls the figures of what was paid: those in the currency of what was paid.
+order_used_figures(name) := {"added": "add", "limit": "total", "open": "open", "unposted": "unposted"} if {
+	measure := input.action.reference[name]
+	{measure.currency, input.action.amount.currency} == {measure.paid.currency}
+} else := {}

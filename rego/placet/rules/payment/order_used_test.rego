@@ -123,7 +123,7 @@ test_order_used_is_moot_for_a_duplicate_but_not_for_a_probable_one if {
 }
 
 test_order_used_says_what_was_paid_and_what_there_is if {
-	document := order_paid({"used": 60000, "add": 70000, "open": 90000, "excess_ppm": 83334})
+	document := order_paid({"used": 60000, "add": 70000, "open": 90000, "unposted": 500, "excess_ppm": 83334})
 	payment.findings == {{
 		"code": "payment.order_used",
 		"of": "order",
@@ -132,9 +132,19 @@ test_order_used_says_what_was_paid_and_what_there_is if {
 		"added": 70000,
 		"limit": 120000,
 		"open": 90000,
+		"unposted": 500,
 	}} with input as document with data.placet.defaults as fixtures.defaults
 	record := fixtures.document.action.reference.record.paid
 	of_record := fixtures.replaced("/action/reference/record/paid", object.union(record, {"used": 5, "excess_ppm": 60000}))
 	{finding.of | some finding in payment.findings} == {"record"} with input as of_record with data.placet.defaults as fixtures.defaults
 	count(payment.findings) == 0 with input as fixtures.document with data.placet.defaults as fixtures.defaults
+}
+
+test_order_used_says_nothing_of_amounts_in_another_currency_than_was_paid if {
+	used := order_paid({"used": 60000, "excess_ppm": 83334})
+	every path in ["/action/amount/currency", "/action/reference/order/currency", "/action/reference/order/paid/currency"] {
+		document := json.patch(used, [{"op": "replace", "path": path, "value": "JPY"}])
+		said := {finding | some finding in payment.findings; finding.code == "payment.order_used"} with input as document with data.placet.defaults as fixtures.defaults
+		{object.remove(finding, ["unit"]) | some finding in said} == {{"code": "payment.order_used", "of": "order", "used": 60000}}
+	}
 }

@@ -61,6 +61,7 @@ findings contains {
 	some name in {"record", "order"}
 	reference := input.action.reference[name]
 	is_number(reference.minor)
+	reference.currency == input.action.amount.currency
 	price_variance_limit_passed(reference, tolerated)
 }
 

@@ -62,6 +62,7 @@ def _read_figures(message: nouns.Figures) -> Figures:
         added=message.added,
         limit=message.limit,
         open=message.open,
+        unposted=message.unposted,
         window=read_span(message.window, "figures.window") if message.HasField("window") else None,
         retry_after=read_span(message.retry_after, "figures.retry_after")
         if message.HasField("retry_after")

@@ -44,6 +44,7 @@ def _figures_message(figures: Figures) -> nouns.Figures:
         added=figures.added,
         limit=figures.limit,
         open=figures.open,
+        unposted=figures.unposted,
     )
     if figures.window is not None:
         message.window.FromTimedelta(figures.window)

@@ -137,7 +137,11 @@ def figures_text(item: Figures) -> str:
     """Return what was measured against what: "grant at chain[1]: 900.00 used + 200.00 of 1000.00 EUR"."""
     whose = " at ".join(part for part in (item.of, item.at) if part)
     sums = " + ".join(part for part in (f"{item.used} used" if item.used else "", item.added) if part)
-    limits = [f"of {item.limit}" if item.limit else "", f"open {item.open}" if item.open else ""]
+    limits = [
+        f"of {item.limit}" if item.limit else "",
+        f"open {item.open}" if item.open else "",
+        f"less {item.unposted} unposted" if item.unposted else "",
+    ]
     words = " ".join(part for part in (sums, *limits, item.unit) if part)
     if item.window is not None:
         words += f" in {item.window.total_seconds():g} s"

@@ -55,6 +55,8 @@ class Figures:
     limit: str = ""
     # What the record or order has open.
     open: str = ""
+    # What of `used` the figures of the record or order do not contain yet, so that it is not open either.
+    unposted: str = ""
     # How far back the limit looks; None: for good.
     window: timedelta | None = None
     # When there is room for this action again; None: that is not known.

@@ -424,6 +424,7 @@ class Figures(google.protobuf.message.Message):
     OPEN_FIELD_NUMBER: builtins.int
     WINDOW_FIELD_NUMBER: builtins.int
     RETRY_AFTER_FIELD_NUMBER: builtins.int
+    UNPOSTED_FIELD_NUMBER: builtins.int
     of: builtins.str
     """Whose limit it is: "session", "template", "grant", "settings", "budget:monthly", or what it is
     measured by: "record", "order".
@@ -440,6 +441,10 @@ class Figures(google.protobuf.message.Message):
     """What all of it may come to."""
     open: builtins.str
     """What the record or order has open."""
+    unposted: builtins.str
+    """What of `used` the record's or order's figures do not contain yet, so that it is not open either;
+    empty where nobody says.
+    """
     @property
     def window(self) -> google.protobuf.duration_pb2.Duration:
         """How far back the limit looks; absent: for good."""
@@ -460,10 +465,11 @@ class Figures(google.protobuf.message.Message):
         open: builtins.str = ...,
         window: google.protobuf.duration_pb2.Duration | None = ...,
         retry_after: google.protobuf.duration_pb2.Duration | None = ...,
+        unposted: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["retry_after", b"retry_after", "window", b"window"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["added", b"added", "at", b"at", "limit", b"limit", "of", b"of", "open", b"open", "retry_after", b"retry_after", "unit", b"unit", "used", b"used", "window", b"window"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["added", b"added", "at", b"at", "limit", b"limit", "of", b"of", "open", b"open", "retry_after", b"retry_after", "unit", b"unit", "unposted", b"unposted", "used", b"used", "window", b"window"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Figures: typing_extensions.TypeAlias = Figures
