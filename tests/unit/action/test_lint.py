@@ -21,7 +21,19 @@ from tests.support import builders
 
 TEXT: dict[str, Any] = {"type": "string"}
 SCHEMAS: st.SearchStrategy[Any] = st.recursive(
-    st.sampled_from([True, {}, TEXT, {"type": "number"}, {"type": ["string", "null"]}, {"enum": ["x", 1]}]),
+    st.sampled_from(
+        [
+            True,
+            {},
+            TEXT,
+            {"type": "number"},
+            {"type": ["string", "null"]},
+            {"enum": ["x", 1]},
+            {"minLength": 2, "maxLength": 1},
+            {"minimum": 5, "maximum": 9},
+            {"minLength": 3, "exclusiveMaximum": 5},
+        ]
+    ),
     lambda inner: st.one_of(
         st.builds(
             lambda properties, required, close: {

@@ -387,6 +387,64 @@ def test_finding_has_its_code_and_names_the_field(tool: dict[str, Any], codes: l
     assert found(tool, registered=[APPROVE]) == codes
 
 
+NEVER: list[dict[str, Any]] = [
+    {"type": "string", "minLength": 5, "maxLength": 2},
+    {"type": "number", "minimum": 5, "maximum": 2},
+    {"type": "integer", "exclusiveMinimum": 5, "maximum": 5},
+    {"type": "number", "minimum": 5, "exclusiveMaximum": 5},
+    {"type": "number", "exclusiveMinimum": 5, "exclusiveMaximum": 5},
+    {"type": "array", "items": TEXT, "minItems": 2, "maxItems": 1},
+    {"type": "object", "minProperties": 2, "maxProperties": 1, "additionalProperties": False},
+    {"allOf": [{"type": "string", "minLength": 5}, {"maxLength": 2}]},
+    {"anyOf": [{"type": "string", "minLength": 5}, {"type": "null", "enum": [0]}], "maxLength": 2},
+    {"type": "string", "enum": [1, 2]},
+    {"enum": []},
+]
+
+
+@pytest.mark.parametrize("schema", NEVER, ids=str)
+def test_what_no_value_fits_is_never_passed_where_it_is_required(schema: Any) -> None:
+    never = "schema.never arguments_schema.properties.x"
+    assert found(with_property("x", schema)) == [never]
+    assert never not in found(with_property("x", schema, required=False))
+    assert never not in found(with_property("x", {"anyOf": [schema, {"type": "null"}]}))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "minLength": 2, "maxLength": 2},
+        {"type": ["string", "number"], "minLength": 5, "maxLength": 2},
+        {"type": "number", "minimum": 2, "maximum": 2},
+        {"type": "string", "minimum": 5, "maximum": 2},
+        {"type": "number", "exclusiveMinimum": 1, "maximum": 2},
+    ],
+    ids=str,
+)
+def test_bounds_that_a_value_fits_are_none(schema: Any) -> None:
+    assert found(with_property("x", schema)) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "steps", "wrong"),
+    [
+        ({"enum": ["eur", "usd"]}, [], True),
+        ({"enum": ["eur", "usd"]}, ["upper"], False),
+        ({"enum": ["EUR", "usd"]}, ["lower"], True),
+        ({"enum": ["euro", "EUR"]}, [], False),
+        ({"const": "euro"}, [], True),
+        ({"type": "string"}, [], False),
+        ({"anyOf": [{"const": "euro"}, {"type": "string"}]}, [], False),
+        ({"anyOf": [{"const": "euro"}, {"const": "dollar"}]}, [], True),
+    ],
+)
+def test_values_of_a_currency_are_judged_as_they_are_compared(schema: Any, steps: Any, wrong: bool) -> None:
+    tool = changed("arguments_schema.properties.currency", schema)
+    tool["normalise"] = {"currency": steps} if steps else {}
+    code = "amount.currency_invalid amount.currency_argument"
+    assert (code in found(tool, registered=[APPROVE])) is wrong
+
+
 def test_every_code_is_tried() -> None:
     tried = {code.split()[0] for _, codes in CASES for code in codes}
     elsewhere = {"form.invalid", "tool.duplicate", "prerequisite.circle"}

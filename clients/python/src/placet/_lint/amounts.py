@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from placet._lint.findings import Path
 from placet._lint.registration import Registration, text
 from placet._lint.schema import Presence
 from placet._lint.secrets import is_secret
+from placet.normalise import NormalisationStep, normalise
 
 Currencies = Callable[[str], bool]
 
@@ -38,6 +40,7 @@ def check_amount(tool: Registration, is_currency: Currencies) -> None:
         _check_argument(
             tool, currency, ("amount", "currency_argument"), "the currency", frozenset({"string"})
         )
+        _check_values(tool, currency, is_currency)
         if currency == argument:
             tool.add(
                 "amount.invalid",
@@ -67,6 +70,32 @@ def check_amount(tool: Registration, is_currency: Currencies) -> None:
             "is the amount: a number has one form, so leave its steps out",
             of_name=True,
         )
+
+
+def _check_values(tool: Registration, name: str, is_currency: Currencies) -> None:
+    """Add a currency whose listed values are none, in the spelling that calls are judged by."""
+    values = tool.values(name)
+    if not values:
+        return
+    steps = tool.member("normalise").get(name)
+    texts = [value for value in values if isinstance(value, str)]
+    if any(is_currency(code) for value in texts for code in _spellings(value, steps)):
+        return
+    upper = any(is_currency(value.upper()) for value in texts)
+    tool.add(
+        "amount.currency_invalid",
+        ("amount", "currency_argument"),
+        f"{name!r} has no value that is a currency of ISO 4217, such as EUR"
+        f"{'; give it the step upper in normalise' if upper else ''}",
+    )
+
+
+def _spellings(value: str, steps: Any) -> list[str]:
+    """Return a value as it is judged; nothing if it has no such spelling, or if steps are none."""
+    try:
+        return [normalise(value, [NormalisationStep(step) for step in steps or ()])]
+    except (TypeError, ValueError):
+        return []
 
 
 def _check_argument(tool: Registration, name: str, path: Path, what: str, wanted: frozenset[str]) -> None:

@@ -54,6 +54,15 @@ class Registration:
         except SchemaUnclearError:
             return None
 
+    def values(self, name: str) -> list[Any] | None:
+        """Return the only values of an argument; None if they are not listed, or cannot be told."""
+        if self.schema is None:
+            return None
+        try:
+            return self.schema.values(name)
+        except SchemaUnclearError:
+            return None
+
     def names(self) -> list[str]:
         """Return the arguments that the schema names; none if they cannot be told."""
         if self.schema is None:

@@ -2,15 +2,16 @@
 
 A schema (2020-12) with `allOf`, `anyOf`, `oneOf`, `if` and references says one of several things of a
 value. Each of these *alternatives* is a list of plain schemas that all hold. An answer is what holds in
-every alternative that some value can fit. What a schema says by patterns, `not` and numbers is not looked
-at, so an answer is never stricter than the schema. Work is bounded; a schema that needs more is
-`SchemaUnclearError`.
+every alternative that some value can fit. What a schema says by patterns and `not` is not looked at, and of
+its numbers only bounds that nothing can meet, so an answer is never stricter than the schema. Work is
+bounded; a schema that needs more is `SchemaUnclearError`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from itertools import chain
 from typing import Any, NamedTuple
@@ -21,6 +22,13 @@ TYPES = frozenset({"null", "boolean", "object", "array", "number", "string"})
 # Bounds of one schema: how many alternatives a value may have, and how many steps all questions take.
 _MAX_ALTERNATIVES = 64
 _MAX_STEPS = 5_000
+# The words that bound values of a type from below and from above.
+_BOUNDS: Mapping[str, tuple[str, str]] = {
+    "string": ("minLength", "maxLength"),
+    "number": ("minimum", "maximum"),
+    "array": ("minItems", "maxItems"),
+    "object": ("minProperties", "maxProperties"),
+}
 # What stands for every element of a list in the path of a value: `items[].sku`.
 ELEMENTS = "[]"
 
@@ -118,6 +126,18 @@ class ArgumentSchema:
         found = self.at([name])
         steps = steps_of(name)
         return found if found.presence is Presence.NAMED or len(steps) == 1 else self.at(steps)
+
+    def values(self, name: str) -> list[Any] | None:
+        """Return the only values that an argument can have; None if they are not listed."""
+        found: list[Any] = []
+        for alternative in self._objects((self._root,)):
+            child = self._child(alternative, name)
+            for inside in self._alternatives(child) if child is not None else ():
+                lists = [values for node in inside if (values := _listed(node.value)) is not None]
+                if not lists:
+                    return None
+                found += lists[0]
+        return found
 
     def at(self, steps: Sequence[str]) -> Value:
         """Return what is said of what these steps lead to."""
@@ -264,7 +284,10 @@ class ArgumentSchema:
     def _refused(self, alternative: Place) -> tuple[Path, str] | None:
         """Return where and why no object fits an alternative; None if one may."""
         for name in _required(alternative):
-            if self._child(alternative, name) is None:
+            child = self._child(alternative, name)
+            if child and not self._alternatives(child):
+                return child[0].path, f"is what no value of {name!r} fits, which is required"
+            if child is None:
                 node = next(n for n in alternative if name in _strings(n.value.get("required")))
                 return (*node.path, "required"), f"demands {name!r}, and refuses it"
         return None
@@ -402,7 +425,33 @@ def _types(alternative: Place) -> frozenset[str]:
             types &= {_type_of(value["const"])}
         if isinstance(value.get("enum"), list):
             types &= {_type_of(item) for item in value["enum"]}
-    return types
+    return types - {kind for kind in types & _BOUNDS.keys() if _is_between_nothing(alternative, kind)}
+
+
+def _is_between_nothing(alternative: Place, kind: str) -> bool:
+    """Return whether the least of a value of this type is more than its most."""
+    least, most = _BOUNDS[kind]
+    lower, upper = _numbers(alternative, least), _numbers(alternative, most)
+    if lower and upper and max(lower) > min(upper):
+        return True
+    if kind != "number":
+        return False
+    above, below = _numbers(alternative, "exclusiveMinimum"), _numbers(alternative, "exclusiveMaximum")
+    return bool(
+        (above and (upper or below) and max(above) >= min([*upper, *below]))
+        or (below and lower and max(lower) >= min(below))
+    )
+
+
+def _numbers(alternative: Place, word: str) -> list[int | float | Decimal]:
+    said = (node.value.get(word) for node in alternative)
+    return [each for each in said if isinstance(each, int | float | Decimal) and not isinstance(each, bool)]
+
+
+def _listed(schema: Mapping[str, Any]) -> list[Any] | None:
+    if "const" in schema:
+        return [schema["const"]]
+    return schema["enum"] if isinstance(schema.get("enum"), list) else None
 
 
 def _type(word: Any) -> str:
