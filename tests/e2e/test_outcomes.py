@@ -11,11 +11,9 @@ import pytest
 
 from placet import (
     AsyncClient,
-    DeadlineError,
     HoldState,
     NotFoundError,
     Outcome,
-    OverloadedError,
     PlacetError,
     PreconditionError,
     Reported,
@@ -163,45 +161,6 @@ async def test_allow_for_an_audience_that_the_tool_no_longer_has_is_used_by_nobo
     # And now it is void, whatever is registered.
     await operator.put_tools(TOOLS)
     assert codes(await scene.ask(action, session, audience=named))[0] == "action.replay_stale"
-
-
-async def test_no_call_is_given_up_while_operators_write_as_fast_as_they_may(scene: Scene) -> None:
-    await prepare(scene)
-    await _redeem_required(scene)
-    operator, session = await scene.operator(), await open_session(scene)
-    agents = [await scene.agent(replica=number) for number in (1, 2)]
-    tools = [await tool(scene, replica=number) for number in (1, 2)]
-    stop, refused = asyncio.Event(), 0
-
-    async def write() -> int:
-        nonlocal refused
-        written = 0
-        while not stop.is_set():
-            try:
-                await operator.put_signals([{"name": "beat", "value": written}], timeout=0.05)
-                written += 1
-            except (OverloadedError, DeadlineError):
-                refused += 1
-        return written
-
-    async def pay_and_redeem(number: int) -> None:
-        action = act(f"B-{number}")
-        decision = await agents[number % 2].evaluate(action, session=session, audience="erp")
-        assert decision.failure is None, decision.failure
-        assert decision.effect == "allow", codes(decision)
-        await tools[number % 2].redeem(decision.decision_id, **erp_runs(action))
-
-    writers = [asyncio.create_task(write()) for _ in range(4)]
-    began = asyncio.get_running_loop().time()
-    try:
-        for first in range(0, 48, 4):
-            await asyncio.gather(*(pay_and_redeem(first + n) for n in range(4)))
-    finally:
-        stop.set()
-        written = sum(await asyncio.gather(*writers))
-    seconds = asyncio.get_running_loop().time() - began
-    assert refused
-    assert 1 <= written <= 10 + 10 * (seconds + 1)
 
 
 async def test_nothing_is_redeemed_while_nobody_can_judge_it(scene: Scene) -> None:
