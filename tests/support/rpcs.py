@@ -189,7 +189,7 @@ ROWS: Mapping[str, Row] = {
         request=lambda things: session_service_pb2.GetSessionRequest(
             session_id=things.session_id, session_token=things.session_token
         ),
-        answered=SEES_SESSIONS,
+        answered=SEES_SESSIONS | {Role.AUDITOR},
         elsewhere=NOT_FOUND,
     ),
     "/placet.v1.SessionService/CompleteTask": Row(
