@@ -28,6 +28,8 @@ MODULES = (
 # These refuse no request: sums that nothing reaches, sizes of our own answers, what canonical form
 # does with a number, and how much a stream takes before it reads no further.
 NO_LIMITS = {
+    # It bounds what an answer says of a fault.
+    "pdp.action.derivation._MAX_REASON",
     "pdp.authority.counters.MAX_TOTAL",
     "pdp.server.grpc.evaluate_stream.MAX_UNANSWERED",
     # It bounds an answer, which says how much it left out.
